@@ -1,0 +1,135 @@
+//! One typed configuration for a model of any size: the content of a model folder's `config.json`.
+
+use dalle_shared::Geometry;
+use serde::{Deserialize, Serialize};
+
+/// A whole model. `configs/paper-12b.json` is the paper's; `configs/tiny.json` trains in seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Short name, such as `emoji-128`.
+    pub name: String,
+    /// Licence line shown beside pictures.
+    #[serde(default)]
+    pub license: String,
+    /// Captions to start from, shown on the page.
+    #[serde(default)]
+    pub examples: Vec<String>,
+    /// Text positions (the paper: 256) …
+    pub text_length: usize,
+    /// … over this many BPE ids (16,384).
+    pub text_vocab: usize,
+    /// Side of the picture in pixels, a multiple of 8 (256).
+    pub image_size: usize,
+    /// Stage 1.
+    pub dvae: DvaeConfig,
+    /// Stage 2.
+    pub prior: PriorConfig,
+}
+
+/// The discrete VAE (appendix A.1). The released one: `n_hid` 256, `n_init` 128, vocabulary 8192.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DvaeConfig {
+    /// Base width; the four groups are 1, 2, 4 and 8 times as wide.
+    pub n_hid: usize,
+    /// Width behind the decoder's first 1×1 convolution.
+    pub n_init: usize,
+    /// Residual blocks in each group (2).
+    pub blocks_per_group: usize,
+    /// Codebook entries (8192).
+    pub vocab: usize,
+}
+
+/// The transformer prior (section 2.2, appendix B.1). The paper's: 64 layers, 62 heads of 64.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PriorConfig {
+    /// Attention layers, each followed by an MLP.
+    pub layers: usize,
+    /// Attention heads; the model is `heads · head_dim` wide.
+    pub heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Side of the convolutional attention's kernel, odd (11).
+    pub conv_kernel: usize,
+}
+
+/// Factor between pixels and tokens: three 2×2 poolings.
+pub const DOWNSAMPLING: usize = 8;
+
+impl PriorConfig {
+    /// Width of the residual stream (3968 in the paper).
+    pub fn d_model(&self) -> usize {
+        self.heads * self.head_dim
+    }
+}
+
+/// A configuration that describes no model.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("config.json: `{field}` {expected}, got {got}")]
+pub struct ConfigError {
+    /// The field at fault.
+    pub field: &'static str,
+    /// What was expected.
+    pub expected: &'static str,
+    /// What came.
+    pub got: usize,
+}
+
+impl ModelConfig {
+    /// The sizes that clients need.
+    pub fn geometry(&self) -> Geometry {
+        Geometry {
+            text_length: self.text_length,
+            text_vocab: self.text_vocab,
+            grid: self.image_size / DOWNSAMPLING,
+            image_vocab: self.dvae.vocab,
+            image_size: self.image_size,
+        }
+    }
+
+    /// Checks that the numbers describe a model.
+    ///
+    /// # Errors
+    /// The first field that does not fit.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let check = |ok: bool, field, expected, got| if ok { Ok(()) } else { Err(ConfigError { field, expected, got }) };
+        check(
+            self.image_size > 0 && self.image_size.is_multiple_of(DOWNSAMPLING),
+            "image_size",
+            "must be a positive multiple of 8",
+            self.image_size,
+        )?;
+        check(
+            (1..=1 << 16).contains(&self.dvae.vocab),
+            "dvae.vocab",
+            "must be from 1 to 65536",
+            self.dvae.vocab,
+        )?;
+        check(
+            self.dvae.n_hid >= 4 && self.dvae.n_hid.is_multiple_of(4),
+            "dvae.n_hid",
+            "must be a positive multiple of 4",
+            self.dvae.n_hid,
+        )?;
+        check(
+            self.prior.conv_kernel % 2 == 1,
+            "prior.conv_kernel",
+            "must be odd",
+            self.prior.conv_kernel,
+        )?;
+        for (field, got) in [
+            ("text_length", self.text_length),
+            ("text_vocab", self.text_vocab),
+            ("dvae.n_init", self.dvae.n_init),
+            ("dvae.blocks_per_group", self.dvae.blocks_per_group),
+            ("prior.layers", self.prior.layers),
+            ("prior.heads", self.prior.heads),
+            ("prior.head_dim", self.prior.head_dim),
+        ] {
+            check(got > 0, field, "must be positive", got)?;
+        }
+        Ok(())
+    }
+}

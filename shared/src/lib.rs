@@ -1,0 +1,25 @@
+//! The words both sides of the wire speak, and nothing else.
+//!
+//! The page, the server and the trainer agree here on tokens ([`TextToken`], [`ImageToken`]), on what a model is
+//! ([`ModelManifest`], [`Geometry`]), on what may be asked of it ([`GenerationRequest`]), on what comes back
+//! ([`GenerationEvent`], [`ApiError`]) and on how a caption becomes ids ([`Tokenizer`]).
+//!
+//! Architecture invariant: this crate builds for wasm32 and knows no Burn, tokio or Leptos.
+
+mod error;
+mod event;
+mod geometry;
+mod hex;
+mod manifest;
+mod request;
+mod token;
+mod tokenizer;
+
+pub use error::{ApiError, ErrorBody, ErrorCode};
+pub use event::{EventKind, GenerationEvent, GenerationState};
+pub use geometry::Geometry;
+pub use hex::sha256_hex;
+pub use manifest::{ModelFile, ModelManifest};
+pub use request::{GenerationCreated, GenerationRequest, MAX_SAMPLES, RequestError, SamplingSettings, Seed};
+pub use token::{ImageToken, TextToken};
+pub use tokenizer::{Encoding, Tokenizer, TokenizerError};

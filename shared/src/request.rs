@@ -1,0 +1,237 @@
+//! What can be asked of the server, and the check that a request fits the model.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::{Geometry, TextToken};
+
+/// Most samples in one request: a 3×3 sheet.
+pub const MAX_SAMPLES: usize = 9;
+
+/// Body of `POST /v1/generations`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenerationRequest {
+    /// Hash of the model whose tokenizer made `text` ([`ModelManifest::hash`](crate::ModelManifest)).
+    pub model: String,
+    /// The caption's ids, without padding; at most `text_length`.
+    pub text: Vec<TextToken>,
+    /// Pictures to sample, 1–9.
+    #[serde(default = "one")]
+    pub samples: usize,
+    /// Randomness. The same seed, settings and model give the same tokens.
+    #[serde(default)]
+    pub seed: Seed,
+    /// See [`SamplingSettings::temperature`].
+    #[serde(default = "SamplingSettings::default_temperature")]
+    pub temperature: f32,
+    /// See [`SamplingSettings::top_k`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<usize>,
+    /// See [`SamplingSettings::top_p`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<f32>,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// How the next token is drawn from the logits.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SamplingSettings {
+    /// Divides the logits; 0 takes the most likely token. The paper samples at 1.
+    #[serde(default = "SamplingSettings::default_temperature")]
+    pub temperature: f32,
+    /// Keep only this many most likely tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<usize>,
+    /// Keep the smallest set of most likely tokens whose probability reaches this share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<f32>,
+}
+
+impl SamplingSettings {
+    fn default_temperature() -> f32 {
+        1.0
+    }
+
+    /// Greatest temperature accepted.
+    pub const MAX_TEMPERATURE: f32 = 5.0;
+
+    /// Checks the ranges, for a codebook of `image_vocab` entries.
+    ///
+    /// # Errors
+    /// The field that is out of range.
+    pub fn validate(&self, image_vocab: usize) -> Result<(), RequestError> {
+        if !(0.0..=Self::MAX_TEMPERATURE).contains(&self.temperature) {
+            return Err(RequestError::new(
+                "temperature",
+                format!("expected a number from 0 to {}, got {}", Self::MAX_TEMPERATURE, self.temperature),
+            ));
+        }
+        if let Some(k) = self.top_k
+            && !(1..=image_vocab).contains(&k)
+        {
+            return Err(RequestError::new("top_k", format!("expected 1 to {image_vocab}, got {k}")));
+        }
+        if let Some(p) = self.top_p
+            && !(p > 0.0 && p <= 1.0)
+        {
+            return Err(RequestError::new("top_p", format!("expected a number above 0, at most 1, got {p}")));
+        }
+        Ok(())
+    }
+}
+
+impl Default for SamplingSettings {
+    fn default() -> Self {
+        Self { temperature: 1.0, top_k: None, top_p: None }
+    }
+}
+
+impl GenerationRequest {
+    /// How the next token is drawn. (The fields stand in the request itself: serde cannot both flatten and refuse unknown
+    /// fields.)
+    pub fn sampling(&self) -> SamplingSettings {
+        SamplingSettings { temperature: self.temperature, top_k: self.top_k, top_p: self.top_p }
+    }
+
+    /// Checks every field against the model that is to serve it, except the hash, which is the server's to compare.
+    ///
+    /// # Errors
+    /// The first field at fault, with what was expected.
+    pub fn validate(&self, geometry: &Geometry) -> Result<(), RequestError> {
+        if self.text.len() > geometry.text_length {
+            return Err(RequestError::new(
+                "text",
+                format!("expected at most {} token ids, got {}", geometry.text_length, self.text.len()),
+            ));
+        }
+        if let Some((index, id)) =
+            self.text.iter().enumerate().find(|(_, id)| id.0 as usize >= geometry.text_vocab)
+        {
+            return Err(RequestError::new(
+                "text",
+                format!("id {} at index {index} is not below the vocabulary's {}", id.0, geometry.text_vocab),
+            ));
+        }
+        if !(1..=MAX_SAMPLES).contains(&self.samples) {
+            return Err(RequestError::new(
+                "samples",
+                format!("expected 1 to {MAX_SAMPLES}, got {}", self.samples),
+            ));
+        }
+        self.sampling().validate(geometry.image_vocab)
+    }
+}
+
+/// A field that does not fit, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message}")]
+pub struct RequestError {
+    /// Name of the field.
+    pub field: &'static str,
+    /// What was expected and what came.
+    pub message: String,
+}
+
+impl RequestError {
+    fn new(field: &'static str, message: String) -> Self {
+        Self { field, message }
+    }
+}
+
+/// Answer to `POST /v1/generations` (201).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GenerationCreated {
+    /// The generation's id.
+    pub id: String,
+    /// Address of its event stream, relative to the backend's base address.
+    pub events: String,
+}
+
+/// A 64-bit seed. Written as a decimal string, because a JavaScript number holds only 53 bits; read from a string or a
+/// number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Seed(pub u64);
+
+impl Serialize for Seed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Seed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SeedVisitor;
+        impl de::Visitor<'_> for SeedVisitor {
+            type Value = Seed;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a whole number from 0 to 18446744073709551615, as a number or a string")
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Seed, E> {
+                Ok(Seed(value))
+            }
+
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<Seed, E> {
+                value.parse().map(Seed).map_err(|_| E::invalid_value(de::Unexpected::Str(value), &self))
+            }
+        }
+        deserializer.deserialize_any(SeedVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GEOMETRY: Geometry =
+        Geometry { text_length: 4, text_vocab: 10, grid: 2, image_vocab: 8, image_size: 16 };
+
+    fn request() -> GenerationRequest {
+        GenerationRequest {
+            model: "m".into(),
+            text: vec![TextToken(9)],
+            samples: 1,
+            seed: Seed(u64::MAX),
+            temperature: 1.0,
+            top_k: None,
+            top_p: None,
+        }
+    }
+
+    #[test]
+    fn seed_survives_json_as_string_and_number() {
+        let json = serde_json::to_string(&request()).unwrap();
+        assert!(json.contains("\"18446744073709551615\""), "{json}");
+        assert_eq!(serde_json::from_str::<GenerationRequest>(&json).unwrap(), request());
+        assert_eq!(serde_json::from_str::<Seed>("7").unwrap(), Seed(7));
+        for bad in ["-1", "1.5", "\"x\"", "\"18446744073709551616\"", "null"] {
+            assert!(serde_json::from_str::<Seed>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn each_field_out_of_range_is_named() {
+        let cases: [(&str, Box<dyn Fn(&mut GenerationRequest)>); 8] = [
+            ("text", Box::new(|r| r.text = vec![TextToken(0); 5])),
+            ("text", Box::new(|r| r.text = vec![TextToken(10)])),
+            ("samples", Box::new(|r| r.samples = 0)),
+            ("samples", Box::new(|r| r.samples = 10)),
+            ("temperature", Box::new(|r| r.temperature = f32::NAN)),
+            ("temperature", Box::new(|r| r.temperature = -0.1)),
+            ("top_k", Box::new(|r| r.top_k = Some(9))),
+            ("top_p", Box::new(|r| r.top_p = Some(0.0))),
+        ];
+        assert_eq!(request().validate(&GEOMETRY), Ok(()));
+        for (field, spoil) in cases {
+            let mut spoilt = request();
+            spoil(&mut spoilt);
+            assert_eq!(spoilt.validate(&GEOMETRY).unwrap_err().field, field);
+        }
+    }
+}

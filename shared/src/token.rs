@@ -1,0 +1,15 @@
+//! The two kinds of token of the joint stream `[text | image]` (section 2 of the paper).
+//!
+//! Two types, so that a text id can never be passed where an image id belongs.
+
+use serde::{Deserialize, Serialize};
+
+/// A BPE id of the caption, below [`Geometry::text_vocab`](crate::Geometry::text_vocab).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TextToken(pub u32);
+
+/// A codebook index of the dVAE, below [`Geometry::image_vocab`](crate::Geometry::image_vocab).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ImageToken(pub u16);

@@ -1,0 +1,215 @@
+//! Captions to ids: lower-cased byte-level BPE (section 2.2), the same code in the browser and natively.
+//!
+//! The vocabulary is a Hugging Face `tokenizer.json`, made by `dalle tokenizer train`. Byte level means that every
+//! string has an encoding: nothing is ever unknown.
+
+use std::str::FromStr;
+
+use tokenizers::models::bpe::BPE;
+use tokenizers::normalizers::utils::Lowercase;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{
+    DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerBuilder, TokenizerImpl,
+};
+
+use crate::TextToken;
+
+type Bpe = TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
+
+/// A caption tokenizer.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    bpe: Bpe,
+}
+
+/// A caption as tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoding {
+    /// Ids, at most as many as were asked for.
+    pub ids: Vec<TextToken>,
+    /// What each id stands for, to show it: the piece of the (lower-cased) caption, or the hexadecimal of its bytes
+    /// where they are no whole character.
+    pub pieces: Vec<String>,
+    /// Tokens cut off because the caption was too long.
+    pub cut: usize,
+}
+
+/// A tokenizer file that cannot be used, or text that cannot be encoded.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenizerError {
+    /// Not a `tokenizer.json` of this kind.
+    #[error("tokenizer.json is not a byte-level BPE tokenizer ({0}); make one with `dalle tokenizer train`")]
+    Malformed(String),
+    /// The library refused the text.
+    #[error("the caption could not be encoded: {0}")]
+    Encode(String),
+}
+
+impl Tokenizer {
+    /// Wraps a trained BPE model with the normalisation and splitting that training used.
+    ///
+    /// # Errors
+    /// The library's refusal to build it.
+    pub fn from_bpe(bpe: BPE) -> Result<Self, TokenizerError> {
+        let malformed = |error: tokenizers::Error| TokenizerError::Malformed(error.to_string());
+        let bpe = TokenizerBuilder::new()
+            .with_model(bpe)
+            .with_normalizer(Some(NormalizerWrapper::Lowercase(Lowercase)))
+            .with_pre_tokenizer(Some(PreTokenizerWrapper::ByteLevel(Self::byte_level())))
+            .with_post_processor(Some(PostProcessorWrapper::ByteLevel(Self::byte_level())))
+            .with_decoder(Some(DecoderWrapper::ByteLevel(Self::byte_level())))
+            .build()
+            .map_err(malformed)?;
+        Ok(Self { bpe })
+    }
+
+    /// How captions are split before merging: at word borders, a space belonging to the word behind it, the first word
+    /// having one too, so that a word has one spelling wherever it stands.
+    pub fn byte_level() -> ByteLevel {
+        ByteLevel::new(true, true, true)
+    }
+
+    /// Reads the bytes of a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Malformed`] when they are something else.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, TokenizerError> {
+        let text = std::str::from_utf8(bytes).map_err(|error| TokenizerError::Malformed(error.to_string()))?;
+        let bpe = Bpe::from_str(text).map_err(|error| TokenizerError::Malformed(error.to_string()))?;
+        Ok(Self { bpe })
+    }
+
+    /// The content of a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// The library's refusal to serialise.
+    pub fn to_json(&self) -> Result<String, TokenizerError> {
+        self.bpe.to_string(true).map_err(|error| TokenizerError::Malformed(error.to_string()))
+    }
+
+    /// Drops each merge with this probability, so that a caption has many spellings in training (BPE dropout; the paper
+    /// trains with 0.1). Sampling uses none.
+    #[must_use]
+    pub fn with_dropout(mut self, probability: f32) -> Self {
+        let mut bpe = self.bpe.get_model().clone();
+        bpe.dropout = (probability > 0.0).then_some(probability);
+        self.bpe.with_model(bpe);
+        self
+    }
+
+    /// Number of ids.
+    pub fn vocab_size(&self) -> usize {
+        self.bpe.get_vocab_size(true)
+    }
+
+    /// Encodes a caption into at most `length` ids.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Encode`] if the library refuses the text.
+    pub fn encode(&self, caption: &str, length: usize) -> Result<Encoding, TokenizerError> {
+        let encoding =
+            self.bpe.encode(caption.trim(), false).map_err(|error| TokenizerError::Encode(error.to_string()))?;
+        let ids = encoding.get_ids();
+        let kept = ids.len().min(length);
+        Ok(Encoding {
+            ids: ids[..kept].iter().copied().map(TextToken).collect(),
+            pieces: encoding.get_tokens()[..kept].iter().map(|token| show(token)).collect(),
+            cut: ids.len() - kept,
+        })
+    }
+
+    /// The text that ids stand for (lower case; invalid UTF-8 replaced).
+    ///
+    /// # Errors
+    /// [`TokenizerError::Encode`] if an id is unknown to the library.
+    pub fn decode(&self, ids: &[TextToken]) -> Result<String, TokenizerError> {
+        let ids: Vec<u32> = ids.iter().map(|id| id.0).collect();
+        let text = self.bpe.decode(&ids, true).map_err(|error| TokenizerError::Encode(error.to_string()))?;
+        Ok(text.trim_start().to_owned())
+    }
+}
+
+/// A token of the byte-level alphabet as a person would write it.
+fn show(token: &str) -> String {
+    let bytes: Vec<u8> = token.chars().filter_map(byte_of).collect();
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => text.trim_start().to_owned(),
+        Err(_) => bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(" "),
+    }
+}
+
+/// The byte that a character of GPT-2's byte-level alphabet stands for: printable bytes stand for themselves, the 68
+/// others, in order, for U+0100 and up.
+fn byte_of(c: char) -> Option<u8> {
+    let printable = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+    match u32::from(c) {
+        code @ 0x100.. => {
+            let index = usize::try_from(code - 0x100).ok()?;
+            (0..=u8::MAX).filter(|byte| !printable(byte)).nth(index)
+        }
+        code => u8::try_from(code).ok().filter(printable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// All bytes, and the merges of " cat".
+    fn tokenizer() -> Tokenizer {
+        let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
+        alphabet.sort_unstable();
+        let mut vocab: Vec<String> = alphabet.into_iter().map(String::from).collect();
+        let merges = [("Ġ", "c"), ("a", "t"), ("Ġc", "at")];
+        vocab.extend(merges.iter().map(|(a, b)| format!("{a}{b}")));
+        let vocab: Vec<(String, u32)> = vocab.into_iter().zip(0..).collect();
+        let vocab: [(String, u32); 259] = vocab.try_into().unwrap();
+        let merges = merges.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        let bpe = BPE::builder().vocab_and_merges(vocab, merges).build().unwrap();
+        Tokenizer::from_bpe(bpe).unwrap()
+    }
+
+    #[test]
+    fn lower_cases_merges_and_shows_pieces() {
+        let encoding = tokenizer().encode("CAT  é", 256).unwrap();
+        assert_eq!(encoding.pieces[0], "cat");
+        assert_eq!(encoding.pieces.last().map(String::as_str), Some("A9"));
+        assert_eq!(encoding, tokenizer().encode("cat  é", 256).unwrap());
+    }
+
+    #[test]
+    fn cuts_and_says_so() {
+        let encoding = tokenizer().encode("cat cat cat", 2).unwrap();
+        assert_eq!((encoding.ids.len(), encoding.pieces.len(), encoding.cut), (2, 2, 1));
+    }
+
+    #[test]
+    fn survives_json_and_refuses_rubbish() {
+        let json = tokenizer().to_json().unwrap();
+        let again = Tokenizer::from_json(json.as_bytes()).unwrap();
+        assert_eq!(again.encode("a cat", 9).unwrap(), tokenizer().encode("a cat", 9).unwrap());
+        for rubbish in [&b"{}"[..], b"\xff", b"", b"[1]"] {
+            assert!(Tokenizer::from_json(rubbish).is_err());
+        }
+    }
+
+    #[test]
+    fn dropout_changes_spelling_not_text() {
+        let tokenizer = tokenizer().with_dropout(0.5);
+        let spellings: std::collections::HashSet<_> =
+            (0..64).map(|_| tokenizer.encode("cat", 9).unwrap().ids).collect();
+        assert!(spellings.len() > 1);
+        assert!(spellings.iter().all(|ids| tokenizer.decode(ids).unwrap() == "cat"));
+    }
+
+    proptest! {
+        #[test]
+        fn every_caption_comes_back_in_lower_case(caption in any::<String>()) {
+            let encoding = tokenizer().encode(&caption, usize::MAX).unwrap();
+            let lower: String = caption.trim().chars().flat_map(char::to_lowercase).collect();
+            prop_assert_eq!(tokenizer().decode(&encoding.ids).unwrap(), lower.trim_start());
+        }
+    }
+}
