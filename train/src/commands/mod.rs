@@ -1,0 +1,4 @@
+//! The subcommands of `dalle`: each file holds the arguments of one (`Args`) and what it does (`run`).
+
+pub mod data;
+pub mod tokenizer;
