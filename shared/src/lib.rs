@@ -6,6 +6,7 @@
 //!
 //! Architecture invariant: this crate builds for wasm32 and knows no Burn, tokio or Leptos.
 
+mod decoder;
 mod error;
 mod event;
 mod geometry;
@@ -15,6 +16,9 @@ mod request;
 mod token;
 mod tokenizer;
 
+pub use decoder::{
+    DecoderCommand, DecoderDevice, DecoderFailure, DecoderPart, DecoderReport, DeviceChoice,
+};
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use event::{EventKind, GenerationEvent, GenerationState};
 pub use geometry::Geometry;
