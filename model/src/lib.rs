@@ -2,5 +2,18 @@
 //!
 //! Architecture invariant: this crate does no I/O and starts no thread. It builds natively (CPU, CUDA, wgpu) and for
 //! wasm32 (WebGPU, wasm SIMD), and is the same network in training, on the server and in the browser.
+//!
+//! - [`config`]: one typed configuration for a model of any size
+//! - [`dvae`]: stage 1, pictures to tokens and back
+//! - [`prior`]: stage 2, the transformer over `[text | image]`
+//! - [`sample`]: the sampling loop
+//! - [`weights`]: safetensors bytes to modules and back
 
 pub mod config;
+pub mod dvae;
+pub mod prior;
+pub mod sample;
+pub mod weights;
+
+pub use burn;
+pub use burn::tensor::Device;

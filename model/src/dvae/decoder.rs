@@ -1,0 +1,109 @@
+//! p(x|z): image tokens to the parameters of each pixel's distribution (appendix A.1).
+
+use burn::module::Module;
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, ExecutionError, Int, Tensor, TensorData};
+use dalle_shared::ImageToken;
+
+use super::layers::{Block, Conv2d};
+use super::pixels::{maps_to_rgb, rgb_bytes};
+use crate::config::DvaeConfig;
+
+/// The dVAE decoder.
+#[derive(Module, Debug)]
+pub struct Decoder {
+    input: Conv2d,
+    groups: Vec<Vec<Block>>,
+    output: Conv2d,
+}
+
+impl Decoder {
+    /// A decoder with random weights.
+    pub fn new(config: &DvaeConfig, device: &Device) -> Self {
+        let n_layers = 4 * config.blocks_per_group;
+        let mut n_in = config.n_init;
+        let groups = [8, 4, 2, 1].map(|factor| {
+            let n_out = factor * config.n_hid;
+            (0..config.blocks_per_group)
+                .map(|_| {
+                    let block = Block::new(n_in, n_out, [1, 3, 3, 3], n_layers, device);
+                    n_in = n_out;
+                    block
+                })
+                .collect()
+        });
+        Self {
+            input: Conv2d::new(config.vocab, config.n_init, 1, device),
+            groups: groups.into(),
+            output: Conv2d::new(n_in, 6, 1, device),
+        }
+    }
+
+    /// Relaxed tokens (a distribution over the codebook at each place), `[B, vocab, H, W]`, to the six maps
+    /// `[B, 6, 8H, 8W]`: μ of red, green, blue, then their ln b.
+    pub fn forward(&self, z: Tensor<4>) -> Tensor<4> {
+        self.trunk(self.input.forward(z))
+    }
+
+    /// The same for hard tokens `[B, H, W]`: the first convolution of a one-hot map is a look-up of one column.
+    pub fn forward_tokens(&self, tokens: Tensor<3, Int>) -> Tensor<4> {
+        let [b, h, w] = tokens.dims();
+        let kernel = self.input.w.val();
+        let [n_init, vocab, _, _] = kernel.dims();
+        let columns = kernel.reshape([n_init, vocab]).swap_dims(0, 1).select(0, tokens.reshape([b * h * w]));
+        let x = columns + self.input.b.val().unsqueeze();
+        self.trunk(x.reshape([b, h, w, n_init]).permute([0, 3, 1, 2]))
+    }
+
+    fn trunk(&self, mut x: Tensor<4>) -> Tensor<4> {
+        for (index, group) in self.groups.iter().enumerate() {
+            for (place, block) in group.iter().enumerate() {
+                x = if index > 0 && place == 0 { block.forward_upsampled(x) } else { block.forward(x) };
+            }
+        }
+        self.output.forward(relu(x))
+    }
+
+    /// The picture of one grid of tokens (`H·W` of them in raster order, H rows of W): RGB8 of `8H × 8W` pixels.
+    ///
+    /// For native backends; a browser's GPU must not be read synchronously: see [`Decoder::decode_rgb_async`].
+    ///
+    /// # Panics
+    /// If `tokens` is not `width` wide rows, or holds a token outside the codebook.
+    pub fn decode_rgb(&self, tokens: &[ImageToken], width: usize) -> Vec<u8> {
+        let pixels = maps_to_rgb(self.forward_tokens(self.grid(tokens, width)));
+        rgb_bytes(&pixels.into_data())
+    }
+
+    /// [`Decoder::decode_rgb`] for every backend.
+    ///
+    /// # Errors
+    /// The device's failure to run or to hand over the result.
+    ///
+    /// # Panics
+    /// As [`Decoder::decode_rgb`].
+    pub async fn decode_rgb_async(
+        &self,
+        tokens: &[ImageToken],
+        width: usize,
+    ) -> Result<Vec<u8>, ExecutionError> {
+        let pixels = maps_to_rgb(self.forward_tokens(self.grid(tokens, width)));
+        Ok(rgb_bytes(&pixels.into_data_async().await?))
+    }
+
+    fn grid(&self, tokens: &[ImageToken], width: usize) -> Tensor<3, Int> {
+        let vocab = self.input.w.lazy_shape()[1];
+        assert!(
+            width > 0 && !tokens.is_empty() && tokens.len().is_multiple_of(width),
+            "{} tokens do not fill rows of {width}",
+            tokens.len()
+        );
+        assert!(
+            tokens.iter().all(|token| usize::from(token.0) < vocab),
+            "a token lies outside the codebook of {vocab}"
+        );
+        let ids: Vec<i32> = tokens.iter().map(|token| i32::from(token.0)).collect();
+        let device = self.input.b.lazy_device();
+        Tensor::from_data(TensorData::new(ids, [1, tokens.len() / width, width]), &device)
+    }
+}

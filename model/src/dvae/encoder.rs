@@ -1,0 +1,60 @@
+//! q(z|x): a picture to the logits of its 32×32 image tokens (appendix A.1).
+
+use burn::module::Module;
+use burn::tensor::activation::relu;
+use burn::tensor::module::max_pool2d;
+use burn::tensor::ops::MaxPoolOptions;
+use burn::tensor::{Device, Int, Tensor};
+
+use super::layers::{Block, Conv2d};
+use crate::config::DvaeConfig;
+
+/// The dVAE encoder.
+#[derive(Module, Debug)]
+pub struct Encoder {
+    input: Conv2d,
+    groups: Vec<Vec<Block>>,
+    output: Conv2d,
+}
+
+impl Encoder {
+    /// An encoder with random weights.
+    pub fn new(config: &DvaeConfig, device: &Device) -> Self {
+        let n_layers = 4 * config.blocks_per_group;
+        let mut n_in = config.n_hid;
+        let groups = [1, 2, 4, 8].map(|factor| {
+            let n_out = factor * config.n_hid;
+            (0..config.blocks_per_group)
+                .map(|_| {
+                    let block = Block::new(n_in, n_out, [3, 3, 3, 1], n_layers, device);
+                    n_in = n_out;
+                    block
+                })
+                .collect()
+        });
+        Self {
+            input: Conv2d::new(3, config.n_hid, 7, device),
+            groups: groups.into(),
+            output: Conv2d::new(n_in, config.vocab, 1, device),
+        }
+    }
+
+    /// Pixels after [`map_pixels`](super::pixels::map_pixels), `[B, 3, S, S]`, to logits `[B, vocab, S/8, S/8]`.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let mut x = self.input.forward(x);
+        for (index, group) in self.groups.iter().enumerate() {
+            if index > 0 {
+                x = max_pool2d(x, MaxPoolOptions::new([2, 2]).with_stride([2, 2]));
+            }
+            for block in group {
+                x = block.forward(x);
+            }
+        }
+        self.output.forward(relu(x))
+    }
+
+    /// The image tokens of stage 2, `[B, S/8, S/8]`: the most likely codebook entry at each place, no noise (section 2.2).
+    pub fn encode(&self, x: Tensor<4>) -> Tensor<3, Int> {
+        self.forward(x).argmax(1).squeeze_dim(1)
+    }
+}

@@ -1,0 +1,106 @@
+//! The two building blocks of encoder and decoder: a convolution and the residual block around four of them.
+
+use burn::module::{Initializer, Module, Param};
+use burn::tensor::activation::relu;
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{Device, Tensor, module};
+
+/// A convolution with stride 1 that keeps the size of the map. Its fields bear the released checkpoint's names.
+#[derive(Module, Debug)]
+pub struct Conv2d {
+    /// Kernel, `[out, in, k, k]` with odd k.
+    pub w: Param<Tensor<4>>,
+    /// Bias, `[out]`.
+    pub b: Param<Tensor<1>>,
+}
+
+impl Conv2d {
+    /// Weights N(0, 1/√(n_in·k²)), bias 0 (released code).
+    pub fn new(n_in: usize, n_out: usize, k: usize, device: &Device) -> Self {
+        let std = 1.0 / ((n_in * k * k) as f64).sqrt();
+        Self {
+            w: Initializer::Normal { mean: 0.0, std }.init([n_out, n_in, k, k], device),
+            b: Initializer::Zeros.init([n_out], device),
+        }
+    }
+
+    /// `[B, in, H, W] → [B, out, H, W]`.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let w = self.w.val();
+        let padding = w.dims()[2] / 2;
+        module::conv2d(
+            x,
+            w,
+            Some(self.b.val()),
+            ConvOptions::new([1, 1], [padding, padding], [1, 1], 1),
+        )
+    }
+}
+
+/// The bottleneck path of a [`Block`]: four times (ReLU, convolution) at a quarter of the block's width.
+#[derive(Module, Debug)]
+pub struct ResPath {
+    conv_1: Conv2d,
+    conv_2: Conv2d,
+    conv_3: Conv2d,
+    conv_4: Conv2d,
+}
+
+/// Residual block: `id(x) + post_gain · res(x)` (appendix A.1).
+#[derive(Module, Debug)]
+pub struct Block {
+    /// 1×1 convolution, only where the widths differ.
+    id_path: Option<Conv2d>,
+    res_path: ResPath,
+    post_gain: f64,
+}
+
+impl Block {
+    /// A block from `n_in` to `n_out` channels whose four kernels have sides `kernels`, in a network of `n_layers` blocks.
+    pub fn new(n_in: usize, n_out: usize, kernels: [usize; 4], n_layers: usize, device: &Device) -> Self {
+        let n_hid = n_out / 4;
+        let conv = |n_in, n_out, k| Conv2d::new(n_in, n_out, k, device);
+        Self {
+            id_path: (n_in != n_out).then(|| conv(n_in, n_out, 1)),
+            res_path: ResPath {
+                conv_1: conv(n_in, n_hid, kernels[0]),
+                conv_2: conv(n_hid, n_hid, kernels[1]),
+                conv_3: conv(n_hid, n_hid, kernels[2]),
+                conv_4: conv(n_hid, n_out, kernels[3]),
+            },
+            post_gain: 1.0 / (n_layers * n_layers) as f64,
+        }
+    }
+
+    /// `[B, in, H, W] → [B, out, H, W]`.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let res = self.res_path.conv_1.forward(relu(x.clone()));
+        self.join(x, |id| id, res)
+    }
+
+    /// The block behind a nearest ×2 upsampling of its input, `[B, in, H, W] → [B, out, 2H, 2W]`.
+    ///
+    /// ReLU and 1×1 convolutions commute with the upsampling, so the identity path and `conv_1` (1×1 in the decoder) run on
+    /// the small map: the same values with a sixth less work, and the widest map never exists.
+    pub fn forward_upsampled(&self, x: Tensor<4>) -> Tensor<4> {
+        let res = upsample(self.res_path.conv_1.forward(relu(x.clone())));
+        self.join(x, upsample, res)
+    }
+
+    fn join(&self, x: Tensor<4>, resize: impl Fn(Tensor<4>) -> Tensor<4>, res: Tensor<4>) -> Tensor<4> {
+        let id = match &self.id_path {
+            Some(conv) => conv.forward(x),
+            None => x,
+        };
+        let res = self.res_path.conv_2.forward(relu(res));
+        let res = self.res_path.conv_3.forward(relu(res));
+        let res = self.res_path.conv_4.forward(relu(res));
+        resize(id) + res.mul_scalar(self.post_gain)
+    }
+}
+
+/// Nearest-neighbour ×2: `[B, C, H, W] → [B, C, 2H, 2W]`.
+pub fn upsample(x: Tensor<4>) -> Tensor<4> {
+    let [b, c, h, w] = x.dims();
+    x.reshape([b, c, h, 1, w, 1]).expand([b, c, h, 2, w, 2]).reshape([b, c, 2 * h, 2 * w])
+}

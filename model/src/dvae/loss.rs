@@ -1,0 +1,38 @@
+//! The bound that stage 1 maximises: ln p(x|z) − β·KL(q(z|x) ‖ uniform) (section 2.1, appendices A.2 and A.3).
+
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Distribution, Tensor};
+
+/// −ln f(x | μ, b) of the logit-Laplace distribution, value by value.
+///
+/// `maps` is `[B, 6, H, W]` (μ, then ln b), `x` the target after [`map_pixels`](super::pixels::map_pixels),
+/// `[B, 3, H, W]`; so is the result.
+pub fn logit_laplace_nll(maps: Tensor<4>, x: Tensor<4>) -> Tensor<4> {
+    let mu = maps.clone().narrow(1, 0, 3);
+    let ln_b = maps.narrow(1, 3, 3);
+    let one_minus_x = x.clone().neg().add_scalar(1.0);
+    let logit = x.clone().log() - one_minus_x.clone().log();
+    let ln_normaliser = (x * one_minus_x).log().add_scalar(2f64.ln());
+    (logit - mu).abs() * ln_b.clone().neg().exp() + ln_b + ln_normaliser
+}
+
+/// KL(q ‖ uniform) of the codebook distribution at each place, summed over places: logits `[B, vocab, H, W] → [B]`.
+///
+/// From the raw logits, without the relaxation's temperature or noise.
+pub fn kl_to_uniform(logits: Tensor<4>) -> Tensor<1> {
+    let vocab = logits.dims()[1] as f64;
+    let ln_q = log_softmax(logits, 1);
+    let kl = ln_q.clone().exp() * ln_q.add_scalar(vocab.ln());
+    kl.sum_dims_squeeze(&[1, 2, 3])
+}
+
+/// The Gumbel-softmax relaxation: softmax((logits + g)/τ) over the codebook, `[B, vocab, H, W]`.
+///
+/// g = −ln(−ln u) with u uniform on (0, 1), from the device's generator.
+pub fn gumbel_softmax(logits: Tensor<4>, tau: f64) -> Tensor<4> {
+    // 2⁻²⁴ is half of f32's spacing just below 1: both logarithms stay finite.
+    let tiny = 2f64.powi(-24);
+    let uniform = Tensor::random(logits.shape(), Distribution::Uniform(tiny, 1.0 - tiny), &logits.device());
+    let gumbel = uniform.clamp(tiny, 1.0 - tiny).log().neg().log().neg();
+    burn::tensor::activation::softmax((logits + gumbel).div_scalar(tau), 1)
+}

@@ -1,0 +1,13 @@
+//! Stage 1: the discrete variational autoencoder (section 2.1, appendix A), one file for each box of its figure.
+//!
+//! [`Encoder`] turns a picture into logits over the codebook, [`loss`] relaxes and scores them, [`Decoder`] turns tokens into
+//! the parameters of the pixels' distribution, [`pixels`] maps bytes to where that distribution lives and back.
+
+mod decoder;
+mod encoder;
+mod layers;
+pub mod loss;
+pub mod pixels;
+
+pub use decoder::Decoder;
+pub use encoder::Encoder;

@@ -1,0 +1,110 @@
+//! One resblock pair of the prior: attention, then an MLP of four times the width (section 2.2).
+//!
+//! Shapes: B batch, T slots, H heads, K width of a head, D = H·K.
+
+use burn::module::{Initializer, Module, Param};
+use burn::nn::{LayerNorm, LayerNormConfig};
+use burn::tensor::activation::{gelu, softmax};
+use burn::tensor::module::linear;
+use burn::tensor::{Bool, Device, Tensor};
+
+use crate::config::PriorConfig;
+
+/// y = x·W + b.
+#[derive(Module, Debug)]
+pub struct Linear {
+    weight: Param<Tensor<2>>,
+    bias: Param<Tensor<1>>,
+}
+
+impl Linear {
+    /// Weights N(0, std), bias 0.
+    pub fn new(n_in: usize, n_out: usize, std: f64, device: &Device) -> Self {
+        Self {
+            weight: Initializer::Normal { mean: 0.0, std }.init([n_in, n_out], device),
+            bias: Initializer::Zeros.init([n_out], device),
+        }
+    }
+
+    /// `[.., in] → [.., out]`.
+    pub fn forward<const N: usize>(&self, x: Tensor<N>) -> Tensor<N> {
+        linear(x, self.weight.val(), Some(self.bias.val()))
+    }
+}
+
+/// Standard deviation of the prior's weights (as GPT-2's; the paper leaves it open).
+pub const INIT_STD: f64 = 0.02;
+
+/// Attention resblock and MLP resblock, each behind its own LayerNorm.
+#[derive(Module, Debug)]
+pub struct Block {
+    norm_attention: LayerNorm,
+    qkv: Linear,
+    projection: Linear,
+    norm_mlp: LayerNorm,
+    fc1: Linear,
+    fc2: Linear,
+    heads: usize,
+}
+
+/// Queries, keys and values of some slots, `[B, H, T, K]` each.
+pub struct Qkv {
+    /// Queries.
+    pub q: Tensor<4>,
+    /// Keys.
+    pub k: Tensor<4>,
+    /// Values.
+    pub v: Tensor<4>,
+}
+
+impl Block {
+    /// A block with random weights. The layers that write to the residual stream start smaller by √(2·layers), so that the
+    /// stream's variance does not grow with depth.
+    pub fn new(config: &PriorConfig, device: &Device) -> Self {
+        let d = config.d_model();
+        let residual_std = INIT_STD / ((2 * config.layers) as f64).sqrt();
+        Self {
+            norm_attention: LayerNormConfig::new(d).init(device),
+            qkv: Linear::new(d, 3 * d, INIT_STD, device),
+            projection: Linear::new(d, d, residual_std, device),
+            norm_mlp: LayerNormConfig::new(d).init(device),
+            fc1: Linear::new(d, 4 * d, INIT_STD, device),
+            fc2: Linear::new(4 * d, d, residual_std, device),
+            heads: config.heads,
+        }
+    }
+
+    /// What the block's attention is computed from, `[B, T, D] → 3 × [B, H, T, K]`.
+    pub fn qkv(&self, x: Tensor<3>) -> Qkv {
+        let [b, t, d] = x.dims();
+        let heads = self.heads;
+        let qkv = self.qkv.forward(self.norm_attention.forward(x));
+        let mut parts = qkv
+            .chunk(3, 2)
+            .into_iter()
+            .map(|part| part.reshape([b, t, heads, d / heads]).swap_dims(1, 2));
+        let mut next = || parts.next().expect("three chunks of three");
+        Qkv { q: next(), k: next(), v: next() }
+    }
+
+    /// The rest of the block: attention of `q` over `k` and `v`, projected and added, then the MLP, added.
+    ///
+    /// `x` `[B, T, D]` is the block's input, `q` `[B, H, T, K]`, `k` and `v` `[B, H, S, K]`; `hidden` is true where a query
+    /// must not see a key and broadcasts to `[B, H, T, S]`. Returns `[B, T, D]`.
+    pub fn finish(&self, x: Tensor<3>, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, hidden: Tensor<4, Bool>) -> Tensor<3> {
+        let [b, t, d] = x.dims();
+        let scale = 1.0 / ((d / self.heads) as f64).sqrt();
+        let scores = q.mul_scalar(scale).matmul(k.swap_dims(2, 3));
+        let hidden = hidden.expand(scores.dims());
+        let attention = softmax(scores.mask_fill(hidden, f32::NEG_INFINITY), 3).matmul(v);
+        let x = x + self.projection.forward(attention.swap_dims(1, 2).reshape([b, t, d]));
+        let mlp = self.fc2.forward(gelu(self.fc1.forward(self.norm_mlp.forward(x.clone()))));
+        x + mlp
+    }
+
+    /// The whole block over a stream that sees only itself, `[B, T, D] → [B, T, D]`.
+    pub fn forward(&self, x: Tensor<3>, hidden: Tensor<4, Bool>) -> Tensor<3> {
+        let Qkv { q, k, v } = self.qkv(x.clone());
+        self.finish(x, q, k, v, hidden)
+    }
+}

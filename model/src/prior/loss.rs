@@ -1,0 +1,61 @@
+//! What stage 2 minimises: the cross-entropies of text and image, each over its own number of tokens, joined 1/8 to 7/8
+//! (section 2.2).
+
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Bool, Int, Tensor, TensorData};
+use dalle_shared::{ImageToken, TextToken};
+
+use super::Logits;
+
+/// Share of the text's cross-entropy in the loss; the image has the rest.
+pub const TEXT_WEIGHT: f64 = 1.0 / 8.0;
+
+/// Losses in nats per token.
+pub struct PriorLoss {
+    /// Mean over the captions' tokens and ends.
+    pub text: Tensor<1>,
+    /// Mean over the image tokens.
+    pub image: Tensor<1>,
+}
+
+impl PriorLoss {
+    /// Compares logits with what they should have predicted: each caption and, where there is room for it, its end; padding
+    /// behind the end is not scored.
+    ///
+    /// # Panics
+    /// If the batch holds no caption tokens and no ends, or sizes disagree.
+    pub fn new(logits: Logits, captions: &[&[TextToken]], images: &[&[ImageToken]]) -> Self {
+        let [b, places, classes] = logits.text.dims();
+        let end = (classes - 1) as i64;
+        let mut targets = Vec::with_capacity(b * places);
+        for caption in captions {
+            targets.extend((0..places).map(|place| match place.cmp(&caption.len()) {
+                std::cmp::Ordering::Less => Some(i64::from(caption[place].0)),
+                std::cmp::Ordering::Equal => Some(end),
+                std::cmp::Ordering::Greater => None,
+            }));
+        }
+        let image_targets: Vec<Option<i64>> =
+            images.iter().flat_map(|image| image.iter().map(|token| Some(i64::from(token.0)))).collect();
+        Self { text: cross_entropy(logits.text, &targets), image: cross_entropy(logits.image, &image_targets) }
+    }
+
+    /// The weighted sum that training descends.
+    pub fn total(&self) -> Tensor<1> {
+        self.text.clone().mul_scalar(TEXT_WEIGHT) + self.image.clone().mul_scalar(1.0 - TEXT_WEIGHT)
+    }
+}
+
+/// Mean of −ln softmax(logits)[target] over the places that have a target; logits `[B, T, classes]`.
+fn cross_entropy(logits: Tensor<3>, targets: &[Option<i64>]) -> Tensor<1> {
+    let [b, t, classes] = logits.dims();
+    let device = logits.device();
+    let count = targets.iter().flatten().count();
+    assert!(count > 0 && targets.len() == b * t, "{count} targets for {b}×{t} places");
+    let index: Vec<i64> = targets.iter().map(|target| target.unwrap_or(0)).collect();
+    let index: Tensor<2, Int> = Tensor::from_data(TensorData::new(index, [b * t, 1]), &device);
+    let unscored: Vec<bool> = targets.iter().map(Option::is_none).collect();
+    let unscored: Tensor<2, Bool> = Tensor::from_data(TensorData::new(unscored, [b * t, 1]), &device);
+    let ln_p = log_softmax(logits.reshape([b * t, classes]), 1).gather(1, index);
+    ln_p.mask_fill(unscored, 0.0).sum().div_scalar(-(count as f64))
+}

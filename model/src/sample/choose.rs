@@ -1,0 +1,119 @@
+//! From logits to one token: temperature, top-k, top-p, then the inverse of the cumulative distribution.
+
+use dalle_shared::{ImageToken, SamplingSettings};
+
+/// The token that `uniform` (on `[0, 1)`) picks. Ties go to the smaller id. `None` if a logit is NaN or +∞, or all are −∞.
+pub fn choose(logits: &[f32], settings: &SamplingSettings, uniform: f64) -> Option<ImageToken> {
+    let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    if !best.is_finite() || logits.iter().any(|logit| logit.is_nan()) {
+        return None;
+    }
+    let token = |index: usize| u16::try_from(index).ok().map(ImageToken);
+    if settings.temperature == 0.0 {
+        return token(logits.iter().position(|&logit| logit == best)?);
+    }
+    let weight = |logit: f32| ((f64::from(logit) - f64::from(best)) / f64::from(settings.temperature)).exp();
+    let mut kept: Vec<(usize, f64)> = logits.iter().map(|&logit| weight(logit)).enumerate().collect();
+    if settings.top_k.is_some() || settings.top_p.is_some() {
+        kept.sort_by(|(i, a), (j, b)| b.total_cmp(a).then(i.cmp(j)));
+        kept.truncate(settings.top_k.unwrap_or(usize::MAX).max(1));
+        if let Some(p) = settings.top_p {
+            kept.truncate(nucleus(&kept, f64::from(p)));
+        }
+        kept.sort_by_key(|(index, _)| *index);
+    }
+    let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
+    let mut left = uniform * total;
+    let picked = kept.iter().find(|(_, weight)| {
+        left -= weight;
+        left < 0.0
+    });
+    // Rounding can leave a crumb behind the last weight.
+    token(picked.or_else(|| kept.iter().rfind(|(_, weight)| *weight > 0.0))?.0)
+}
+
+/// Length of the shortest head of `sorted` (weights, descending) that holds at least the share `p` of their sum.
+fn nucleus(sorted: &[(usize, f64)], p: f64) -> usize {
+    let target = p * sorted.iter().map(|(_, weight)| weight).sum::<f64>();
+    let mut sum = 0.0;
+    sorted
+        .iter()
+        .position(|(_, weight)| {
+            sum += weight;
+            sum >= target
+        })
+        .map_or(sorted.len(), |index| index + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn settings(temperature: f32, top_k: Option<usize>, top_p: Option<f32>) -> SamplingSettings {
+        SamplingSettings { temperature, top_k, top_p }
+    }
+
+    /// How often each of `n` tokens is picked by 10,000 evenly spread uniforms.
+    fn histogram(logits: &[f32], settings: &SamplingSettings) -> Vec<f64> {
+        let mut counts = vec![0.0; logits.len()];
+        for i in 0..10_000 {
+            let token = choose(logits, settings, (f64::from(i) + 0.5) / 10_000.0).unwrap();
+            counts[usize::from(token.0)] += 1e-4;
+        }
+        counts
+    }
+
+    #[test]
+    fn frequencies_are_the_tempered_softmax() {
+        let logits = [1.0f32, -0.5, 0.25, 2.0];
+        for temperature in [0.5f32, 1.0, 3.0] {
+            let weights: Vec<f64> = logits.iter().map(|l| f64::from(l / temperature).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            for (got, weight) in histogram(&logits, &settings(temperature, None, None)).iter().zip(&weights) {
+                assert!((got - weight / total).abs() < 2e-4);
+            }
+        }
+    }
+
+    #[test]
+    fn filters_keep_what_they_say() {
+        let logits: Vec<f32> = [0.5f32, 0.2, 0.2, 0.1].iter().map(|p| p.ln()).collect();
+        let kept = |top_k, top_p| -> Vec<bool> {
+            histogram(&logits, &settings(1.0, top_k, top_p)).iter().map(|&count| count > 0.0).collect()
+        };
+        assert_eq!(kept(Some(1), None), [true, false, false, false]);
+        // A tie goes to the smaller id.
+        assert_eq!(kept(Some(2), None), [true, true, false, false]);
+        assert_eq!(kept(None, Some(0.45)), [true, false, false, false]);
+        assert_eq!(kept(None, Some(0.6)), [true, true, false, false]);
+        assert_eq!(kept(None, Some(0.8)), [true, true, true, false]);
+        // Top-p counts within what top-k left: 0.5 of 0.7 is 71 %.
+        assert_eq!(kept(Some(2), Some(0.7)), [true, false, false, false]);
+    }
+
+    #[test]
+    fn temperature_zero_is_the_most_likely() {
+        assert_eq!(choose(&[0.0, 3.0, 3.0], &settings(0.0, None, None), 0.99), Some(ImageToken(1)));
+    }
+
+    #[test]
+    fn rubbish_is_refused() {
+        for logits in [&[f32::NAN, 1.0][..], &[f32::INFINITY, 1.0], &[f32::NEG_INFINITY], &[]] {
+            assert_eq!(choose(logits, &settings(1.0, None, None), 0.5), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn always_a_token_of_positive_probability(
+            logits in proptest::collection::vec(-50f32..50.0, 1..40),
+            temperature in 0f32..5.0, k in proptest::option::of(1usize..50),
+            p in proptest::option::of(1e-6f32..=1.0), uniform in 0f64..1.0,
+        ) {
+            let token = choose(&logits, &settings(temperature, k, p), uniform).unwrap();
+            prop_assert!(usize::from(token.0) < logits.len());
+        }
+    }
+}
