@@ -1,0 +1,98 @@
+# shellcheck shell=bash
+# The compiler for the browser and its two tools. Sourced after common.sh.
+#
+# The ordinary way is rustup's wasm32 target. Where rustup cannot fetch it, Debian's second Rust (rustc-web, kept current
+# for browsers) compiles the standard library once into a folder of its own, and then serves as the wasm compiler.
+
+WASM=wasm32-unknown-unknown
+WASM_TARGET_DIR=$CACHE/target-wasm
+# Environment of every cargo call for wasm, filled by use_wasm: empty with rustup.
+WASM_ENV=()
+
+# use_wasm: makes wasm_cargo and wasm_clippy work.
+use_wasm() {
+    local ours sysroot
+    ours=$(rustc --print sysroot)
+    # DALLE_WASM=debian takes the second way even where the first would do: for testing it.
+    if [ "${DALLE_WASM:-}" != debian ] && rustup_wasm "$ours"; then
+        return
+    fi
+    need_packages rustc-web rust-web-src
+    sysroot=$CACHE/wasm-sysroot-$(/usr/bin/rustc --version | cut -d' ' -f2)
+    [ -d "$sysroot" ] || locked setup build_wasm_sysroot "$sysroot"
+    WASM_ENV=(
+        RUSTC="$sysroot/bin/rustc"
+        SYSROOT="$sysroot"
+        CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER="$(echo "$ours"/lib/rustlib/*/bin/rust-lld)"
+    )
+}
+
+# rustup_wasm SYSROOT: true when rustup's compiler has the target, now or after fetching it.
+rustup_wasm() {
+    compgen -G "$1/lib/rustlib/$WASM/lib/libstd-*.rlib" >/dev/null && return
+    # Someone who needed the second way before does not wait for the first again.
+    compgen -G "$CACHE/wasm-sysroot-*" >/dev/null && return 1
+    command -v rustup >/dev/null || return 1
+    say "  fetching Rust's $WASM target"
+    locked setup timeout 120 rustup target add "$WASM" >&2 && return
+    say "  rustup could not fetch it: using Debian's rustc-web instead"
+    return 1
+}
+
+# build_wasm_sysroot FOLDER: the standard library for wasm, and a rustc that finds it there and the host's where it was.
+build_wasm_sysroot() {
+    local sysroot=$1 work=$CACHE/wasm-sysroot.tmp host
+    [ ! -d "$sysroot" ] || return 0
+    say "  compiling Rust's standard library for wasm, once (about a minute)"
+    rm -rf "$CACHE"/wasm-sysroot*
+    mkdir -p "$work"/{bin,crate/src,"lib/rustlib/$WASM/lib"}
+    printf '[package]\nname = "std-for-wasm"\nedition = "2024"\n[workspace]\n' >"$work/crate/Cargo.toml"
+    echo '#![no_std]' >"$work/crate/src/lib.rs"
+    # Bitcode: without it link-time optimisation of the page would find none in the standard library.
+    (cd "$work/crate" && RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Cembed-bitcode=yes \
+        CARGO_TARGET_DIR=$work/crate/target cargo build --quiet --release --target "$WASM" \
+        -Zbuild-std=std,panic_abort,panic_unwind)
+    rm "$work/crate/target/$WASM"/release/deps/libstd_for_wasm*.rlib
+    cp "$work/crate/target/$WASM"/release/deps/*.rlib "$work/lib/rustlib/$WASM/lib/"
+    host=$(/usr/bin/rustc --version --verbose | sed -n 's/^host: //p')
+    ln -s "/usr/lib/rustlib/$host" "$work/lib/rustlib/$host"
+    # shellcheck disable=SC2016 # expanded by the wrapper, not here
+    printf '#!/bin/sh\nexec /usr/bin/rustc --sysroot "${0%%/bin/rustc}" "$@"\n' >"$work/bin/rustc"
+    chmod +x "$work/bin/rustc"
+    rm -rf "$work/crate"
+    # cargo does not notice a new standard library behind the same compiler.
+    rm -rf "${WASM_TARGET_DIR:?}/$WASM"
+    mv "$work" "$sysroot"
+}
+
+wasm_cargo() {
+    env CARGO_TARGET_DIR="$WASM_TARGET_DIR" "${WASM_ENV[@]}" cargo "$@"
+}
+
+# wasm_clippy ARGUMENT…: clippy of the same version as the wasm compiler.
+wasm_clippy() {
+    if [ ${#WASM_ENV[@]} -eq 0 ]; then
+        wasm_cargo clippy "$@" -- --deny warnings
+    else
+        need_packages rust-web-clippy
+        env CARGO_TARGET_DIR="$WASM_TARGET_DIR" "${WASM_ENV[@]}" /usr/bin/cargo-clippy clippy "$@" -- --deny warnings
+    fi
+}
+
+# use_wasm_tools: sets WASM_BINDGEN to the command of the version that Cargo.lock asks for, and makes wasm-opt exist.
+use_wasm_tools() {
+    local version
+    version=$(lock_version wasm-bindgen)
+    WASM_BINDGEN=$CACHE/tools/wasm-bindgen-$version/bin/wasm-bindgen
+    [ -x "$WASM_BINDGEN" ] || locked setup install_wasm_bindgen "$version"
+    need wasm-opt=binaryen
+}
+
+# No --locked: where a registry lags behind the tool's lock file, that would fail.
+install_wasm_bindgen() {
+    [ ! -x "$WASM_BINDGEN" ] || return 0
+    say "  compiling wasm-bindgen $1, once (about 3 minutes)"
+    cargo install --quiet wasm-bindgen-cli --version "$1" --root "$CACHE/tools/wasm-bindgen-$1" \
+        --target-dir "$CACHE/tools/build"
+    rm -rf "$CACHE/tools/build"
+}
