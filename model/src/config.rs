@@ -94,7 +94,9 @@ impl ModelConfig {
     /// # Errors
     /// The first field that does not fit.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let check = |ok: bool, field, expected, got| if ok { Ok(()) } else { Err(ConfigError { field, expected, got }) };
+        let check = |ok: bool, field, expected, got| {
+            if ok { Ok(()) } else { Err(ConfigError { field, expected, got }) }
+        };
         check(
             self.image_size > 0 && self.image_size.is_multiple_of(DOWNSAMPLING),
             "image_size",
@@ -113,12 +115,7 @@ impl ModelConfig {
             "must be a positive multiple of 4",
             self.dvae.n_hid,
         )?;
-        check(
-            self.prior.conv_kernel % 2 == 1,
-            "prior.conv_kernel",
-            "must be odd",
-            self.prior.conv_kernel,
-        )?;
+        check(self.prior.conv_kernel % 2 == 1, "prior.conv_kernel", "must be odd", self.prior.conv_kernel)?;
         for (field, got) in [
             ("text_length", self.text_length),
             ("text_vocab", self.text_vocab),

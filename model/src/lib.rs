@@ -4,12 +4,14 @@
 //! wasm32 (WebGPU, wasm SIMD), and is the same network in training, on the server and in the browser.
 //!
 //! - [`config`]: one typed configuration for a model of any size
+//! - [`device`]: `cpu`, `cuda:N`, `wgpu` as a person writes them
 //! - [`dvae`]: stage 1, pictures to tokens and back
 //! - [`prior`]: stage 2, the transformer over `[text | image]`
 //! - [`sample`]: the sampling loop
 //! - [`weights`]: safetensors bytes to modules and back
 
 pub mod config;
+pub mod device;
 pub mod dvae;
 pub mod prior;
 pub mod sample;

@@ -21,7 +21,9 @@ pub enum WeightsError {
     #[error("the weights hold no tensor `{0}`; they belong to another model or configuration")]
     Missing(String),
     /// The file holds a tensor that the module has no place for.
-    #[error("the weights hold `{0}`, which this model has no place for; they belong to another model or configuration")]
+    #[error(
+        "the weights hold `{0}`, which this model has no place for; they belong to another model or configuration"
+    )]
     Unexpected(String),
     /// A tensor has another shape than the module's.
     #[error("tensor `{name}` has shape {got:?}, the configuration asks for {expected:?}")]
@@ -71,11 +73,8 @@ pub fn to_safetensors<M: Module>(module: &M, dtype: FloatDType) -> Result<Vec<u8
 /// The first tensor that is missing, superfluous, or of a wrong shape or type.
 pub fn from_safetensors<M: Module>(module: M, bytes: &[u8]) -> Result<M, WeightsError> {
     let file = SafeTensors::deserialize(bytes)?;
-    let mut loader = Loader {
-        path: Vec::new(),
-        tensors: file.iter().collect::<HashMap<&str, TensorView>>(),
-        error: None,
-    };
+    let mut loader =
+        Loader { path: Vec::new(), tensors: file.iter().collect::<HashMap<&str, TensorView>>(), error: None };
     let module = module.map(&mut loader);
     match (loader.error, loader.tensors.into_keys().min()) {
         (Some(error), _) => Err(error),
@@ -119,7 +118,11 @@ impl Loader<'_> {
             return Err(WeightsError::Missing(name));
         };
         if view.shape() != expected {
-            return Err(WeightsError::Shape { name, expected: expected.to_vec(), got: view.shape().to_vec() });
+            return Err(WeightsError::Shape {
+                name,
+                expected: expected.to_vec(),
+                got: view.shape().to_vec(),
+            });
         }
         let dtype = match view.dtype() {
             Dtype::F32 => DType::F32,

@@ -2,4 +2,17 @@
 //!
 //! The binary only parses arguments; each subcommand is one file of [`commands`] and calls one part of this library.
 
+pub mod augment;
+pub mod checkpoint;
 pub mod commands;
+pub mod curve;
+pub mod data;
+pub mod dvae_training;
+pub mod evaluation;
+pub mod model_folder;
+pub mod optimizer;
+pub mod prior_training;
+pub mod sampling;
+pub mod schedule;
+pub mod tokens;
+pub mod training;

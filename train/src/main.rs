@@ -19,12 +19,24 @@ enum Command {
     Data(commands::data::Args),
     /// Train the caption tokenizer.
     Tokenizer(commands::tokenizer::Args),
+    /// Train the dVAE (stage 1), encode and decode pictures.
+    Dvae(commands::dvae::Args),
+    /// Train the prior (stage 2).
+    Prior(commands::prior::Args),
+    /// Draw a caption.
+    Sample(commands::sample::Args),
+    /// Measure a model.
+    Eval(commands::eval::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Data(args) => commands::data::run(args),
         Command::Tokenizer(args) => commands::tokenizer::run(args),
+        Command::Dvae(args) => commands::dvae::run(args),
+        Command::Prior(args) => commands::prior::run(args),
+        Command::Sample(args) => commands::sample::run(args),
+        Command::Eval(args) => commands::eval::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -18,6 +18,11 @@ pub struct Encoder {
 }
 
 impl Encoder {
+    /// Where the weights are.
+    pub fn device(&self) -> Device {
+        self.input.b.lazy_device()
+    }
+
     /// An encoder with random weights.
     pub fn new(config: &DvaeConfig, device: &Device) -> Self {
         let n_layers = 4 * config.blocks_per_group;

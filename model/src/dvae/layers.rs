@@ -28,12 +28,7 @@ impl Conv2d {
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let w = self.w.val();
         let padding = w.dims()[2] / 2;
-        module::conv2d(
-            x,
-            w,
-            Some(self.b.val()),
-            ConvOptions::new([1, 1], [padding, padding], [1, 1], 1),
-        )
+        module::conv2d(x, w, Some(self.b.val()), ConvOptions::new([1, 1], [padding, padding], [1, 1], 1))
     }
 }
 

@@ -11,3 +11,24 @@ pub mod pixels;
 
 pub use decoder::Decoder;
 pub use encoder::Encoder;
+
+use burn::module::Module;
+use burn::tensor::Device;
+
+use crate::config::DvaeConfig;
+
+/// Both halves, as they are trained together.
+#[derive(Module, Debug)]
+pub struct Dvae {
+    /// q(z|x).
+    pub encoder: Encoder,
+    /// p(x|z).
+    pub decoder: Decoder,
+}
+
+impl Dvae {
+    /// A dVAE with random weights.
+    pub fn new(config: &DvaeConfig, device: &Device) -> Self {
+        Self { encoder: Encoder::new(config, device), decoder: Decoder::new(config, device) }
+    }
+}

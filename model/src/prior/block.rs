@@ -79,10 +79,8 @@ impl Block {
         let [b, t, d] = x.dims();
         let heads = self.heads;
         let qkv = self.qkv.forward(self.norm_attention.forward(x));
-        let mut parts = qkv
-            .chunk(3, 2)
-            .into_iter()
-            .map(|part| part.reshape([b, t, heads, d / heads]).swap_dims(1, 2));
+        let mut parts =
+            qkv.chunk(3, 2).into_iter().map(|part| part.reshape([b, t, heads, d / heads]).swap_dims(1, 2));
         let mut next = || parts.next().expect("three chunks of three");
         Qkv { q: next(), k: next(), v: next() }
     }
@@ -91,7 +89,14 @@ impl Block {
     ///
     /// `x` `[B, T, D]` is the block's input, `q` `[B, H, T, K]`, `k` and `v` `[B, H, S, K]`; `hidden` is true where a query
     /// must not see a key and broadcasts to `[B, H, T, S]`. Returns `[B, T, D]`.
-    pub fn finish(&self, x: Tensor<3>, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, hidden: Tensor<4, Bool>) -> Tensor<3> {
+    pub fn finish(
+        &self,
+        x: Tensor<3>,
+        q: Tensor<4>,
+        k: Tensor<4>,
+        v: Tensor<4>,
+        hidden: Tensor<4, Bool>,
+    ) -> Tensor<3> {
         let [b, t, d] = x.dims();
         let scale = 1.0 / ((d / self.heads) as f64).sqrt();
         let scores = q.mul_scalar(scale).matmul(k.swap_dims(2, 3));

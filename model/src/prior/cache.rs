@@ -55,6 +55,12 @@ impl Cache {
     }
 
     fn map(self, f: impl Fn(Tensor<4>) -> Tensor<4>) -> Self {
-        Self { layers: self.layers.into_iter().map(|layer| LayerCache { k: f(layer.k), v: f(layer.v) }).collect() }
+        Self {
+            layers: self
+                .layers
+                .into_iter()
+                .map(|layer| LayerCache { k: f(layer.k), v: f(layer.v) })
+                .collect(),
+        }
     }
 }

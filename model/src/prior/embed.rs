@@ -59,13 +59,19 @@ impl Embed {
         let mut rows = Vec::with_capacity(captions.len() * slots);
         for caption in captions {
             assert!(caption.len() < slots, "{} caption ids do not fit {} slots", caption.len(), slots - 1);
-            rows.extend((0..slots).map(|slot| match slot.checked_sub(1).and_then(|place| caption.get(place)) {
-                Some(id) => {
-                    assert!((id.0 as usize) < vocab, "text id {} is outside the vocabulary of {vocab}", id.0);
-                    i64::from(id.0)
-                }
-                None => (vocab + slot) as i64,
-            }));
+            rows.extend((0..slots).map(
+                |slot| match slot.checked_sub(1).and_then(|place| caption.get(place)) {
+                    Some(id) => {
+                        assert!(
+                            (id.0 as usize) < vocab,
+                            "text id {} is outside the vocabulary of {vocab}",
+                            id.0
+                        );
+                        i64::from(id.0)
+                    }
+                    None => (vocab + slot) as i64,
+                },
+            ));
         }
         let table = Tensor::cat(vec![self.text.val(), self.padding.val()], 0);
         let rows = Tensor::from_data(TensorData::new(rows, [captions.len() * slots]), &table.device());
@@ -82,9 +88,16 @@ impl Embed {
         let (b, t) = (tokens.len(), tokens.first().map_or(0, |row| row.len()));
         let (mut ids, mut rows, mut columns) = (Vec::new(), Vec::new(), Vec::new());
         for (sample, &start) in tokens.iter().zip(positions) {
-            assert!(sample.len() == t && start + t <= grid * grid, "image rows of unequal length, or too long");
+            assert!(
+                sample.len() == t && start + t <= grid * grid,
+                "image rows of unequal length, or too long"
+            );
             for (place, token) in sample.iter().enumerate() {
-                assert!(usize::from(token.0) < vocab, "image token {} outside the codebook of {vocab}", token.0);
+                assert!(
+                    usize::from(token.0) < vocab,
+                    "image token {} outside the codebook of {vocab}",
+                    token.0
+                );
                 ids.push(i64::from(token.0));
                 rows.push(((start + place) / grid) as i64);
                 columns.push(((start + place) % grid) as i64);

@@ -37,7 +37,10 @@ impl PriorLoss {
         }
         let image_targets: Vec<Option<i64>> =
             images.iter().flat_map(|image| image.iter().map(|token| Some(i64::from(token.0)))).collect();
-        Self { text: cross_entropy(logits.text, &targets), image: cross_entropy(logits.image, &image_targets) }
+        Self {
+            text: cross_entropy(logits.text, &targets),
+            image: cross_entropy(logits.image, &image_targets),
+        }
     }
 
     /// The weighted sum that training descends.

@@ -51,7 +51,12 @@ impl Masks {
         let layout =
             Layout { text: geometry.text_length, grid: geometry.grid, kernel: config.prior.conv_kernel };
         let hidden = |pattern| layout.hidden(pattern, device);
-        Self { layout, row: hidden(Pattern::Row), column: hidden(Pattern::Column), conv: hidden(Pattern::Conv) }
+        Self {
+            layout,
+            row: hidden(Pattern::Row),
+            column: hidden(Pattern::Column),
+            conv: hidden(Pattern::Conv),
+        }
     }
 
     /// The sizes that the masks follow from.
@@ -144,7 +149,13 @@ impl Prior {
     ///
     /// # Panics
     /// If a token or position is out of range, or the cache has another number of rows.
-    pub fn step(&self, masks: &Masks, cache: &mut Cache, tokens: &[ImageToken], positions: &[usize]) -> Tensor<2> {
+    pub fn step(
+        &self,
+        masks: &Masks,
+        cache: &mut Cache,
+        tokens: &[ImageToken],
+        positions: &[usize],
+    ) -> Tensor<2> {
         let Layout { text, .. } = masks.layout;
         let rows: Vec<&[ImageToken]> = tokens.iter().map(std::slice::from_ref).collect();
         let mut x = self.embed.image(&rows, positions);

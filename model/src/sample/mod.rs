@@ -61,7 +61,9 @@ pub enum SampleError {
     #[error("the device failed: {0}")]
     Device(String),
     /// NaN or infinite logits: damaged weights, or overflow in 16 bits.
-    #[error("the prior gave logits that are no numbers at position {position}; its weights are damaged or overflow")]
+    #[error(
+        "the prior gave logits that are no numbers at position {position}; its weights are damaged or overflow"
+    )]
     NotFinite {
         /// Raster position.
         position: usize,
@@ -125,7 +127,11 @@ impl Batch {
         let Geometry { text_length, text_vocab, image_vocab, .. } = self.geometry;
         let refuse = |message: String| Err(SampleError::Request(message));
         if request.text.len() >= text_length {
-            return refuse(format!("expected at most {} text ids, got {}", text_length - 1, request.text.len()));
+            return refuse(format!(
+                "expected at most {} text ids, got {}",
+                text_length - 1,
+                request.text.len()
+            ));
         }
         if let Some(id) = request.text.iter().find(|id| id.0 as usize >= text_vocab) {
             return refuse(format!("text id {} is not below the vocabulary's {text_vocab}", id.0));
@@ -208,7 +214,8 @@ impl Batch {
         self.jobs.retain(keep);
         self.cache = self.cache.take().filter(|_| !kept.is_empty()).map(|cache| {
             let count = kept.len();
-            let rows: Tensor<1, Int> = Tensor::from_data(TensorData::new(kept, [count]), &self.prior.device());
+            let rows: Tensor<1, Int> =
+                Tensor::from_data(TensorData::new(kept, [count]), &self.prior.device());
             cache.select(&rows)
         });
     }

@@ -1,4 +1,8 @@
 //! The subcommands of `dalle`: each file holds the arguments of one (`Args`) and what it does (`run`).
 
 pub mod data;
+pub mod dvae;
+pub mod eval;
+pub mod prior;
+pub mod sample;
 pub mod tokenizer;

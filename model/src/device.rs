@@ -1,0 +1,110 @@
+//! Where a network runs, as a person writes it: `cpu`, `cuda:1`, `wgpu`, `libtorch`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use burn::tensor::Device;
+
+/// A device by name. Naming one starts nothing; [`open`](Self::open) does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceName {
+    /// This machine's processor.
+    #[default]
+    Cpu,
+    /// The CUDA device with this index.
+    Cuda(usize),
+    /// The system's preferred GPU through Vulkan, Metal or Direct3D.
+    Wgpu,
+    /// This machine's processor through LibTorch's kernels, whose convolutions train several times faster.
+    LibTorch,
+}
+
+/// A device that cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// No such name.
+    #[error("expected `cpu`, `cuda:N` (such as `cuda:0`), `wgpu` or `libtorch`, got `{0}`")]
+    Unknown(String),
+    /// The program was built without this backend.
+    #[error("this program was built without {device}; build it with `--features {feature}`")]
+    NotBuilt {
+        /// What was asked for.
+        device: DeviceName,
+        /// The cargo feature that brings it.
+        feature: &'static str,
+    },
+}
+
+impl FromStr for DeviceName {
+    type Err = DeviceError;
+
+    fn from_str(text: &str) -> Result<Self, DeviceError> {
+        match text.split_once(':') {
+            None if text == "cpu" => Ok(Self::Cpu),
+            None if text == "cuda" => Ok(Self::Cuda(0)),
+            None if text == "wgpu" => Ok(Self::Wgpu),
+            None if text == "libtorch" => Ok(Self::LibTorch),
+            Some(("cuda", index)) => {
+                index.parse().map(Self::Cuda).map_err(|_| DeviceError::Unknown(text.to_owned()))
+            }
+            _ => Err(DeviceError::Unknown(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Wgpu => f.write_str("wgpu"),
+            Self::LibTorch => f.write_str("libtorch"),
+        }
+    }
+}
+
+impl DeviceName {
+    /// The device.
+    ///
+    /// # Errors
+    /// [`DeviceError::NotBuilt`] if this build has no such backend.
+    pub fn open(self) -> Result<Device, DeviceError> {
+        match self {
+            Self::Cpu => Ok(Device::flex()),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(index) => Ok(Device::cuda(index)),
+            #[cfg(not(feature = "cuda"))]
+            Self::Cuda(_) => Err(DeviceError::NotBuilt { device: self, feature: "cuda" }),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
+            #[cfg(not(feature = "wgpu"))]
+            Self::Wgpu => Err(DeviceError::NotBuilt { device: self, feature: "wgpu" }),
+            #[cfg(feature = "tch")]
+            Self::LibTorch => Ok(Device::libtorch()),
+            #[cfg(not(feature = "tch"))]
+            Self::LibTorch => Err(DeviceError::NotBuilt { device: self, feature: "tch" }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_survive_and_rubbish_is_refused() {
+        for name in [
+            DeviceName::Cpu,
+            DeviceName::Cuda(0),
+            DeviceName::Cuda(3),
+            DeviceName::Wgpu,
+            DeviceName::LibTorch,
+        ] {
+            assert_eq!(name.to_string().parse(), Ok(name));
+        }
+        assert_eq!("cuda".parse(), Ok(DeviceName::Cuda(0)));
+        for rubbish in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "CPU"] {
+            assert_eq!(rubbish.parse::<DeviceName>(), Err(DeviceError::Unknown(rubbish.to_owned())));
+        }
+    }
+}

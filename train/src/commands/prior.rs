@@ -1,0 +1,139 @@
+//! `dalle prior train`: fit the prior to captions and pictures (stage 2).
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Subcommand;
+use dalle_model::burn::tensor::FloatDType;
+use dalle_model::device::DeviceName;
+use dalle_model::prior::Prior;
+use dalle_model::weights::to_safetensors;
+use dalle_shared::Tokenizer;
+use serde::Serialize;
+
+use crate::data::{Dataset, Example, Split};
+use crate::model_folder::{ModelFolder, PRIOR, TOKENIZER};
+use crate::optimizer::AdamWConfig;
+use crate::prior_training::{PriorSchedule, PriorStage};
+use crate::schedule::Warmup;
+use crate::training::{Plan, train};
+
+/// Arguments of `dalle prior`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: PriorCommand,
+}
+
+#[derive(Subcommand)]
+enum PriorCommand {
+    /// Fit the prior to captions and the tokens of their pictures.
+    Train(TrainArgs),
+}
+
+#[derive(clap::Args, Serialize)]
+struct TrainArgs {
+    /// Model folder with a trained dVAE; the prior and the tokenizer are added to it.
+    #[arg(long)]
+    #[serde(skip)]
+    model: PathBuf,
+    /// Dataset folder.
+    #[arg(long)]
+    data: PathBuf,
+    /// The tokenizer.json to train with.
+    #[arg(long)]
+    #[serde(skip)]
+    tokenizer: PathBuf,
+    /// Folder for checkpoints and the loss curve; the same command continues an interrupted run.
+    #[arg(long)]
+    #[serde(skip)]
+    run: PathBuf,
+    /// Updates.
+    #[arg(long, default_value_t = 430_000)]
+    steps: u64,
+    /// Pairs per update.
+    #[arg(long, default_value_t = 1024)]
+    batch: usize,
+    /// Greatest step size, reached after the warm-up.
+    #[arg(long, default_value_t = 4.5e-4)]
+    step_size: f64,
+    /// Updates of warm-up.
+    #[arg(long, default_value_t = 5_000)]
+    warmup: u64,
+    /// Decoupled weight decay.
+    #[arg(long, default_value_t = 4.5e-2)]
+    weight_decay: f64,
+    /// Probability that BPE drops a merge.
+    #[arg(long, default_value_t = 0.1)]
+    bpe_dropout: f32,
+    /// Decay of the average of the weights, per update.
+    #[arg(long, default_value_t = 0.9996)]
+    ewma: f64,
+    /// Seed.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// cpu, cuda:N, wgpu or libtorch.
+    #[arg(long, default_value = "cpu")]
+    #[serde(skip)]
+    device: DeviceName,
+    /// Updates between logged values.
+    #[arg(long, default_value_t = 50)]
+    log_every: u64,
+    /// Seconds between checkpoints.
+    #[arg(long, default_value_t = 300)]
+    #[serde(skip)]
+    save_seconds: u64,
+}
+
+/// Runs `dalle prior`.
+///
+/// # Errors
+/// Whatever stops it, in a sentence for the person at the terminal.
+pub fn run(args: Args) -> Result<()> {
+    let PriorCommand::Train(args) = args.command;
+    let folder = ModelFolder::open(&args.model)?;
+    let config = folder.config.clone();
+    let device = args.device.open()?;
+    let encoder = folder.encoder(&device)?;
+    let bytes = std::fs::read(&args.tokenizer).with_context(|| {
+        format!("cannot read the tokenizer {}; `dalle tokenizer train` makes one", args.tokenizer.display())
+    })?;
+    let tokenizer = Tokenizer::from_json(&bytes)?;
+    let dataset = Dataset::open(&args.data)?;
+    let examples: Vec<Example> = dataset.split(Split::Train).cloned().collect();
+    let device = device.autodiff();
+    let schedule = PriorSchedule {
+        batch: args.batch,
+        step_size: Warmup { peak: args.step_size, warmup: args.warmup, updates: args.steps },
+        bpe_dropout: args.bpe_dropout,
+        seed: args.seed,
+    };
+    let mut settings = serde_json::to_value(&args)?;
+    settings["model"] = serde_json::to_value(&config.prior)?;
+    let plan = Plan {
+        title: format!("prior {}", config.name),
+        steps: args.steps,
+        log_every: args.log_every,
+        save_seconds: args.save_seconds,
+        run: args.run.clone(),
+        settings,
+        optimizer: AdamWConfig {
+            beta1: 0.9,
+            beta2: 0.96,
+            epsilon: 1e-8,
+            weight_decay: args.weight_decay,
+            clip: Some(4.0),
+            ewma: args.ewma,
+        },
+    };
+    device.seed(args.seed);
+    let fresh = Prior::new(&config, &device);
+    let mut stage = PriorStage::new(&examples, &encoder, &tokenizer, &config, schedule, &device)?;
+    let Some((prior, _)) = train(&mut stage, fresh, &plan)? else { return Ok(()) };
+    ModelFolder::write(
+        &args.model,
+        &[(TOKENIZER, bytes), (PRIOR, to_safetensors(&prior, FloatDType::F16)?)],
+    )?;
+    println!("wrote the prior to {}", args.model.display());
+    Ok(())
+}

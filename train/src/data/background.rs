@@ -1,0 +1,37 @@
+//! Colours that drawings are set on, and their names in captions.
+
+use dalle_shared::sha256_hex;
+
+/// A background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Background {
+    /// Its name in captions.
+    pub name: &'static str,
+    /// sRGB.
+    pub colour: [u8; 3],
+}
+
+/// The background of every drawing unless others are asked for; captions do not mention it.
+pub const WHITE: Background = Background { name: "white", colour: [255, 255, 255] };
+
+/// The other backgrounds: light or dark enough for drawings to stand out, and each with a plain name.
+pub const PALETTE: [Background; 10] = [
+    Background { name: "light blue", colour: [173, 216, 240] },
+    Background { name: "light green", colour: [178, 226, 178] },
+    Background { name: "pale yellow", colour: [250, 240, 180] },
+    Background { name: "pink", colour: [250, 200, 214] },
+    Background { name: "lavender", colour: [214, 204, 242] },
+    Background { name: "beige", colour: [236, 224, 200] },
+    Background { name: "light grey", colour: [212, 212, 212] },
+    Background { name: "teal", colour: [0, 124, 124] },
+    Background { name: "navy blue", colour: [24, 36, 84] },
+    Background { name: "black", colour: [0, 0, 0] },
+];
+
+/// `count` different backgrounds for the picture called `key`, the same for the same seed.
+pub fn choose(seed: u64, key: &str, count: usize) -> Vec<Background> {
+    let mut ranked = PALETTE;
+    ranked
+        .sort_by_cached_key(|background| sha256_hex(format!("{seed} {key} {}", background.name).as_bytes()));
+    ranked[..count.min(ranked.len())].to_vec()
+}

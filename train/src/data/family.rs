@@ -1,0 +1,77 @@
+//! The emoji families that `dalle data build` knows: which package holds each, and the word captions use for its style.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// How a package stores its drawings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One `icons.json` with an SVG body for each icon (iconify).
+    Iconify,
+    /// One bitmap for each code point, in this folder of the package.
+    Bitmaps(&'static str),
+}
+
+/// Drawings of one hand.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Family {
+    /// Name on the command line and in records.
+    pub name: &'static str,
+    /// Package on npm.
+    pub package: &'static str,
+    /// How the package stores its drawings.
+    pub format: Format,
+    /// The word for it in captions: "a flat emoji of rocket".
+    pub style: &'static str,
+    /// Whether it is taken when none is named: the coloured ones.
+    pub default: bool,
+}
+
+/// Every family known.
+pub static FAMILIES: [Family; 8] = [
+    Family::iconify("noto", "@iconify-json/noto", "noto"),
+    Family::iconify("blob", "@iconify-json/noto-v1", "blob"),
+    Family::iconify("fluent-flat", "@iconify-json/fluent-emoji-flat", "flat"),
+    Family {
+        name: "fluent-3d",
+        package: "@lobehub/fluent-emoji-3d",
+        format: Format::Bitmaps("assets"),
+        style: "3d",
+        default: true,
+    },
+    Family::iconify("twemoji", "@iconify-json/twemoji", "twemoji"),
+    Family::iconify("emojione", "@iconify-json/emojione", "emojione"),
+    Family::iconify("streamline", "@iconify-json/streamline-emojis", "outline"),
+    Family {
+        default: false,
+        ..Family::iconify("fluent-high-contrast", "@iconify-json/fluent-emoji-high-contrast", "high contrast")
+    },
+];
+
+impl Family {
+    const fn iconify(name: &'static str, package: &'static str, style: &'static str) -> Self {
+        Self { name, package, format: Format::Iconify, style, default: true }
+    }
+
+    /// The families taken when none is named.
+    pub fn defaults() -> Vec<&'static Self> {
+        FAMILIES.iter().filter(|family| family.default).collect()
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl FromStr for &'static Family {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        FAMILIES.iter().find(|family| family.name == name).ok_or_else(|| {
+            let known: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
+            format!("expected one of {}, got `{name}`", known.join(", "))
+        })
+    }
+}

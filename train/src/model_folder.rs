@@ -1,0 +1,144 @@
+//! A model on disk, in the Hugging Face layout: `config.json`, `tokenizer.json`, `model.safetensors` (the prior),
+//! `encoder.safetensors` and `decoder.safetensors` (the dVAE), `README.md` (the model card).
+//!
+//! Training adds the parts one after another; the folder is always replaced as a whole.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use dalle_model::Device;
+use dalle_model::burn::module::Module;
+use dalle_model::config::ModelConfig;
+use dalle_model::dvae::{Decoder, Encoder};
+use dalle_model::prior::Prior;
+use dalle_model::weights;
+use dalle_shared::{ModelManifest, Tokenizer, sha256_hex};
+
+use crate::data::NewFolder;
+
+/// Name of the configuration, which makes a folder a model folder.
+pub const CONFIG: &str = "config.json";
+/// Name of the tokenizer.
+pub const TOKENIZER: &str = "tokenizer.json";
+/// Name of the prior's weights.
+pub const PRIOR: &str = "model.safetensors";
+/// Name of the encoder's weights.
+pub const ENCODER: &str = "encoder.safetensors";
+/// Name of the decoder's weights.
+pub const DECODER: &str = "decoder.safetensors";
+/// Name of the model card.
+pub const CARD: &str = "README.md";
+
+/// A model folder, opened.
+#[derive(Clone, Debug)]
+pub struct ModelFolder {
+    path: PathBuf,
+    /// Its configuration.
+    pub config: ModelConfig,
+}
+
+impl ModelFolder {
+    /// Opens a folder that holds at least a configuration.
+    ///
+    /// # Errors
+    /// There is none, or it describes no model.
+    pub fn open(path: &Path) -> Result<Self> {
+        let config = read_config(&path.join(CONFIG))?;
+        Ok(Self { path: path.to_owned(), config })
+    }
+
+    /// Writes `parts` (file name and content) into the folder at `path`, replacing files of the same names and keeping the
+    /// others; creates it where there is none.
+    ///
+    /// # Errors
+    /// It cannot be written, or exists and is no model folder; it is then as it was.
+    pub fn write(path: &Path, parts: &[(&str, Vec<u8>)]) -> Result<()> {
+        let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        if path.join(CONFIG).exists() {
+            for name in [CONFIG, TOKENIZER, PRIOR, ENCODER, DECODER, CARD] {
+                if let Ok(content) = fs::read(path.join(name)) {
+                    files.insert(name.to_owned(), content);
+                }
+            }
+        }
+        files.extend(parts.iter().map(|(name, content)| ((*name).to_owned(), content.clone())));
+        let folder = NewFolder::begin(path, CONFIG, true)?;
+        for (name, content) in &files {
+            folder.write(name, content)?;
+        }
+        folder.publish()?;
+        Ok(())
+    }
+
+    fn read(&self, name: &str, made_by: &str) -> Result<Vec<u8>> {
+        let path = self.path.join(name);
+        fs::read(&path).with_context(|| format!("cannot read {}; `{made_by}` makes it", path.display()))
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// The file is missing or no tokenizer.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        Ok(Tokenizer::from_json(&self.read(TOKENIZER, "dalle prior train")?)?)
+    }
+
+    /// The dVAE encoder.
+    ///
+    /// # Errors
+    /// The file is missing or does not fit the configuration.
+    pub fn encoder(&self, device: &Device) -> Result<Encoder> {
+        self.load(ENCODER, "dalle dvae train", Encoder::new(&self.config.dvae, device))
+    }
+
+    /// The dVAE decoder.
+    ///
+    /// # Errors
+    /// The file is missing or does not fit the configuration.
+    pub fn decoder(&self, device: &Device) -> Result<Decoder> {
+        self.load(DECODER, "dalle dvae train", Decoder::new(&self.config.dvae, device))
+    }
+
+    /// The prior.
+    ///
+    /// # Errors
+    /// The file is missing or does not fit the configuration.
+    pub fn prior(&self, device: &Device) -> Result<Prior> {
+        self.load(PRIOR, "dalle prior train", Prior::new(&self.config, device))
+    }
+
+    fn load<M: Module>(&self, name: &str, made_by: &str, fresh: M) -> Result<M> {
+        let bytes = self.read(name, made_by)?;
+        weights::from_safetensors(fresh, &bytes)
+            .with_context(|| format!("{}", self.path.join(name).display()))
+    }
+
+    /// The model's hash: see [`ModelManifest::hash_files`].
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn hash(&self) -> Result<String> {
+        let mut hashes = Vec::new();
+        for name in [CONFIG, TOKENIZER, PRIOR, ENCODER, DECODER] {
+            if self.path.join(name).exists() {
+                hashes.push((name, sha256_hex(&fs::read(self.path.join(name))?)));
+            }
+        }
+        Ok(ModelManifest::hash_files(hashes.iter().map(|(name, hash)| (*name, hash.as_str()))))
+    }
+}
+
+/// Reads and checks a configuration.
+///
+/// # Errors
+/// The file is missing, not of this form, or describes no model.
+pub fn read_config(path: &Path) -> Result<ModelConfig> {
+    let text = fs::read_to_string(path)
+        .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+    let config: ModelConfig = serde_json::from_str(&text)
+        .with_context(|| format!("{} is no model configuration", path.display()))?;
+    config.validate()?;
+    Ok(config)
+}

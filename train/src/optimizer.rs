@@ -1,0 +1,228 @@
+//! AdamW with an exponentially weighted average of the weights, and clipping by global norm (appendices A.2, B.2).
+//!
+//! The state is kept per parameter under the parameter's path, so that it can be saved, and restored into a module that was
+//! built anew.
+
+use std::collections::BTreeMap;
+
+use dalle_model::burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use dalle_model::burn::tensor::{Gradients, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+/// What AdamW is told besides the step size.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdamWConfig {
+    /// Decay of the running mean.
+    pub beta1: f64,
+    /// Decay of the running variance.
+    pub beta2: f64,
+    /// Added to the root of the variance.
+    pub epsilon: f64,
+    /// Decoupled decay, of matrices and kernels only: gains, biases and embeddings' places do not decay.
+    pub weight_decay: f64,
+    /// Gradients of a greater global norm are scaled down to it.
+    pub clip: Option<f64>,
+    /// Decay of the average of the weights.
+    pub ewma: f64,
+}
+
+/// The optimizer's state.
+#[derive(Clone, Debug)]
+pub struct AdamW {
+    config: AdamWConfig,
+    updates: u64,
+    state: BTreeMap<String, Slot>,
+}
+
+#[derive(Clone, Debug)]
+struct Slot {
+    mean: Tensor<1>,
+    variance: Tensor<1>,
+    average: Tensor<1>,
+}
+
+/// The three tensors kept for a parameter, by the suffix they are saved under.
+const PARTS: [&str; 3] = ["mean", "variance", "average"];
+
+impl AdamW {
+    /// An optimizer that has seen nothing.
+    pub fn new(config: AdamWConfig) -> Self {
+        Self { config, updates: 0, state: BTreeMap::new() }
+    }
+
+    /// One update. Returns the module and the gradient's global norm before clipping; a norm that is not finite leaves
+    /// everything as it was.
+    pub fn step<M: Module>(&mut self, module: M, gradients: &Gradients, step_size: f64) -> (M, f64) {
+        let mut norm = Norm { gradients, sum: Vec::new() };
+        module.visit(&mut norm);
+        let norm = norm.total();
+        if !norm.is_finite() {
+            return (module, norm);
+        }
+        self.updates += 1;
+        let clip = self.config.clip.map_or(1.0, |clip| (clip / norm).min(1.0));
+        let mut update = Update { optimizer: self, gradients, step_size, clip, path: Vec::new() };
+        (module.map(&mut update), norm)
+    }
+
+    /// The module with the averaged weights instead of its own.
+    pub fn averaged<M: Module>(&self, module: M) -> M {
+        module.map(&mut Average { state: &self.state, path: Vec::new() })
+    }
+
+    /// Updates made.
+    pub fn updates(&self) -> u64 {
+        self.updates
+    }
+
+    /// Everything to save: the number of updates and named tensors.
+    pub fn save(&self) -> (u64, Vec<(String, TensorData)>) {
+        let tensors = self.state.iter().flat_map(|(path, slot)| {
+            let tensors = [&slot.mean, &slot.variance, &slot.average];
+            PARTS.iter().zip(tensors).map(move |(part, tensor)| (format!("{path}:{part}"), tensor.to_data()))
+        });
+        (self.updates, tensors.collect())
+    }
+
+    /// The state that [`AdamW::save`] gave, on the device of `module`.
+    ///
+    /// # Errors
+    /// If a parameter of the module has no state, or one of another size.
+    pub fn load<M: Module>(
+        config: AdamWConfig,
+        updates: u64,
+        mut tensors: BTreeMap<String, TensorData>,
+        module: &M,
+    ) -> anyhow::Result<Self> {
+        let mut names = Names { path: Vec::new(), found: Vec::new() };
+        module.visit(&mut names);
+        let device = module.devices().into_vec().swap_remove(0).without_autodiff();
+        let mut state = BTreeMap::new();
+        for (path, length) in names.found {
+            let mut part = |part: &str| {
+                let name = format!("{path}:{part}");
+                let data = tensors.remove(&name).filter(|data| data.num_elements() == length);
+                let data = data.ok_or_else(|| {
+                    anyhow::anyhow!("the checkpoint's optimizer state lacks `{name}` with {length} values; it belongs to another configuration")
+                })?;
+                anyhow::Ok(Tensor::from_data(data, &device))
+            };
+            let slot = Slot { mean: part("mean")?, variance: part("variance")?, average: part("average")? };
+            state.insert(path, slot);
+        }
+        Ok(Self { config, updates, state })
+    }
+}
+
+struct Norm<'a> {
+    gradients: &'a Gradients,
+    sum: Vec<Tensor<1>>,
+}
+
+impl Norm<'_> {
+    fn total(self) -> f64 {
+        if self.sum.is_empty() {
+            return 0.0;
+        }
+        f64::from(Tensor::cat(self.sum, 0).sum().into_scalar::<f32>()).sqrt()
+    }
+}
+
+impl ModuleVisitor for Norm<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = param.val().grad(self.gradients) {
+            self.sum.push(gradient.square().sum());
+        }
+    }
+}
+
+struct Update<'a> {
+    optimizer: &'a mut AdamW,
+    gradients: &'a Gradients,
+    step_size: f64,
+    clip: f64,
+    path: Vec<String>,
+}
+
+impl ModuleMapper for Update<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(gradient) = param.val().grad(self.gradients) else { return param };
+        let AdamWConfig { beta1, beta2, epsilon, weight_decay, ewma, .. } = self.optimizer.config;
+        let updates = self.optimizer.updates;
+        let path = self.path.join(".");
+        param.map(|tensor| {
+            let shape = tensor.shape();
+            let length = shape.num_elements();
+            let weight = tensor.inner().reshape([length]);
+            let gradient = gradient.reshape([length]).mul_scalar(self.clip);
+            let state = &mut self.optimizer.state;
+            let slot = state.remove(&path).unwrap_or_else(|| Slot {
+                mean: weight.zeros_like(),
+                variance: weight.zeros_like(),
+                average: weight.clone(),
+            });
+            let mean = slot.mean.mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1);
+            let variance = slot.variance.mul_scalar(beta2) + gradient.square().mul_scalar(1.0 - beta2);
+            let correction = |beta: f64| 1.0 - beta.powf(updates as f64);
+            let root = variance.clone().div_scalar(correction(beta2)).sqrt().add_scalar(epsilon);
+            let direction = mean.clone().div_scalar(correction(beta1)) / root;
+            let decay = if D > 1 { 1.0 - self.step_size * weight_decay } else { 1.0 };
+            let weight = weight.mul_scalar(decay) - direction.mul_scalar(self.step_size);
+            let average = slot.average.mul_scalar(ewma) + weight.clone().mul_scalar(1.0 - ewma);
+            state.insert(path, Slot { mean, variance, average });
+            Tensor::from_inner(weight.reshape(shape)).require_grad()
+        })
+    }
+}
+
+struct Average<'a> {
+    state: &'a BTreeMap<String, Slot>,
+    path: Vec<String>,
+}
+
+impl ModuleMapper for Average<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        match self.state.get(&self.path.join(".")) {
+            Some(slot) => param.map(|tensor| {
+                let average = slot.average.clone().reshape(tensor.shape());
+                if tensor.is_autodiff() { Tensor::from_inner(average).require_grad() } else { average }
+            }),
+            None => param,
+        }
+    }
+}
+
+struct Names {
+    path: Vec<String>,
+    found: Vec<(String, usize)>,
+}
+
+impl ModuleVisitor for Names {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.found.push((self.path.join("."), param.lazy_shape().num_elements()));
+    }
+}

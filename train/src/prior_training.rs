@@ -1,0 +1,108 @@
+//! Stage 2: fitting the prior to captions and the tokens of their pictures (section 2.2, appendix B.2).
+
+use anyhow::{Result, ensure};
+use dalle_model::Device;
+use dalle_model::burn::tensor::Tensor;
+use dalle_model::config::ModelConfig;
+use dalle_model::dvae::Encoder;
+use dalle_model::prior::loss::PriorLoss;
+use dalle_model::prior::{Masks, Prior};
+use dalle_shared::{ImageToken, TextToken, Tokenizer};
+use indicatif::ProgressIterator;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::augment;
+use crate::data::{Captions, Example};
+use crate::schedule::Warmup;
+use crate::tokens::encode_pictures;
+use crate::training::{Order, Stage};
+
+/// Schedule and sizes of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct PriorSchedule {
+    /// Pairs per update.
+    pub batch: usize,
+    /// Step size.
+    pub step_size: Warmup,
+    /// Probability that BPE drops a merge (0.1 in the paper).
+    pub bpe_dropout: f32,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+/// The stage's data and schedule.
+pub struct PriorStage {
+    pairs: Vec<(Captions, Vec<ImageToken>)>,
+    tokenizer: Tokenizer,
+    text_length: usize,
+    masks: Masks,
+    schedule: PriorSchedule,
+    order: Order,
+}
+
+impl PriorStage {
+    /// A stage over the examples, whose pictures are tokenized once, up front; `device` is the autodiff device to train on.
+    ///
+    /// # Errors
+    /// There are no examples, the tokenizer knows more ids than the model, or the device fails.
+    pub fn new(
+        examples: &[Example],
+        encoder: &Encoder,
+        tokenizer: &Tokenizer,
+        config: &ModelConfig,
+        schedule: PriorSchedule,
+        device: &Device,
+    ) -> Result<Self> {
+        ensure!(!examples.is_empty(), "the dataset holds no picture to train on");
+        ensure!(
+            tokenizer.vocab_size() <= config.text_vocab,
+            "the tokenizer has {} ids, the configuration room for {} (`text_vocab`); train one with --vocab {}",
+            tokenizer.vocab_size(),
+            config.text_vocab,
+            config.text_vocab
+        );
+        let mut rng = ChaCha8Rng::seed_from_u64(schedule.seed);
+        let mut pairs = Vec::with_capacity(examples.len());
+        let bar = crate::training::bar(examples.len() as u64, "tokenizing pictures");
+        for chunk in examples.chunks(16).progress_with(bar) {
+            let pictures: Vec<_> = chunk
+                .iter()
+                .map(|example| augment::for_prior(&example.image, config.image_size as u32, &mut rng))
+                .collect();
+            let tokens = encode_pictures(encoder, &pictures)?;
+            pairs.extend(chunk.iter().map(|example| example.captions.clone()).zip(tokens));
+        }
+        Ok(Self {
+            order: Order::new(schedule.seed, pairs.len()),
+            pairs,
+            tokenizer: tokenizer.clone().with_dropout(schedule.bpe_dropout),
+            text_length: config.text_length,
+            masks: Masks::new(config, device),
+            schedule,
+        })
+    }
+}
+
+impl Stage for PriorStage {
+    type Network = Prior;
+
+    fn loss(&mut self, prior: &Prior, step: u64) -> Result<(Tensor<1>, Vec<(&'static str, Tensor<1>)>)> {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.schedule.seed);
+        rng.set_stream(step + 1);
+        let (mut captions, mut images) = (Vec::new(), Vec::new());
+        for index in self.order.batch(step, self.schedule.batch) {
+            let (caption, tokens) = &self.pairs[index];
+            captions.push(self.tokenizer.encode(&caption.sample(&mut rng), self.text_length - 1)?.ids);
+            images.push(tokens.as_slice());
+        }
+        let captions: Vec<&[TextToken]> = captions.iter().map(Vec::as_slice).collect();
+        let loss = PriorLoss::new(prior.forward(&self.masks, &captions, &images), &captions, &images);
+        let total = loss.total();
+        Ok((total.clone(), vec![("loss", total), ("text loss", loss.text), ("image loss", loss.image)]))
+    }
+
+    fn step_size(&self, step: u64) -> f64 {
+        self.schedule.step_size.at(step)
+    }
+}

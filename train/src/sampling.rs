@@ -1,0 +1,92 @@
+//! From captions to pictures with a model folder, on the one sampling loop of the model crate.
+
+use anyhow::{Result, ensure};
+use dalle_model::Device;
+use dalle_model::config::ModelConfig;
+use dalle_model::dvae::Decoder;
+use dalle_model::sample::{Batch, JobKey, SampleRequest};
+use dalle_shared::{ImageToken, SamplingSettings, Tokenizer};
+use image::RgbImage;
+
+use crate::model_folder::ModelFolder;
+use crate::tokens::decode_picture;
+
+/// A loaded model.
+pub struct Model {
+    /// Its configuration.
+    pub config: ModelConfig,
+    tokenizer: Tokenizer,
+    decoder: Decoder,
+    batch: Batch,
+}
+
+/// One caption's order.
+#[derive(Clone, Debug)]
+pub struct Order<'a> {
+    /// The caption.
+    pub caption: &'a str,
+    /// Pictures of it.
+    pub samples: usize,
+    /// Their seed.
+    pub seed: u64,
+}
+
+impl Model {
+    /// Loads a complete model folder.
+    ///
+    /// # Errors
+    /// A file is missing or damaged.
+    pub fn load(folder: &ModelFolder, device: &Device) -> Result<Self> {
+        Ok(Self {
+            config: folder.config.clone(),
+            tokenizer: folder.tokenizer()?,
+            decoder: folder.decoder(device)?,
+            batch: Batch::new(folder.prior(device)?, &folder.config),
+        })
+    }
+
+    /// The image tokens of several captions, `[caption][sample]`, all sampled in one batch. `progress` is called after each
+    /// position with the number of positions done.
+    ///
+    /// # Errors
+    /// A caption or setting is out of range, or the device fails.
+    pub fn sample(
+        &mut self,
+        orders: &[Order],
+        sampling: SamplingSettings,
+        mut progress: impl FnMut(usize),
+    ) -> Result<Vec<Vec<Vec<ImageToken>>>> {
+        for (order, key) in orders.iter().zip(0..) {
+            let encoding = self.tokenizer.encode(order.caption, self.config.text_length - 1)?;
+            if encoding.cut > 0 {
+                eprintln!("dalle: the last {} tokens of “{}” are not read", encoding.cut, order.caption);
+            }
+            let (samples, seed) = (order.samples, order.seed);
+            let request = SampleRequest { text: encoding.ids, samples, seed, sampling, prefix: Vec::new() };
+            self.batch.admit(JobKey(key), request)?;
+        }
+        let mut pictures: Vec<Vec<Vec<ImageToken>>> =
+            orders.iter().map(|order| vec![Vec::new(); order.samples]).collect();
+        let mut done = 0;
+        while !self.batch.is_empty() {
+            for output in self.batch.step()? {
+                for (picture, token) in pictures[output.job.0 as usize].iter_mut().zip(output.tokens) {
+                    picture.push(token);
+                }
+            }
+            done += 1;
+            progress(done);
+        }
+        let complete = self.config.geometry().image_length();
+        ensure!(pictures.iter().flatten().all(|tokens| tokens.len() == complete), "a picture is incomplete");
+        Ok(pictures)
+    }
+
+    /// The picture of a complete grid of tokens.
+    ///
+    /// # Errors
+    /// They are not a grid.
+    pub fn decode(&self, tokens: &[ImageToken]) -> Result<RgbImage> {
+        decode_picture(&self.decoder, tokens, self.config.geometry().grid)
+    }
+}
