@@ -63,7 +63,18 @@ impl EventKind {
     }
 }
 
-/// Where a generation stands (answer to `GET /v1/generations/{id}`).
+/// Answer to `GET /v1/generations/{id}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GenerationStatus {
+    /// The generation's id.
+    pub id: String,
+    /// Where it stands.
+    pub state: GenerationState,
+    /// Address of its event stream, relative to the backend's base address.
+    pub events: String,
+}
+
+/// Where a generation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GenerationState {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Geometry {
-    /// Text positions; a shorter caption is padded, a longer one cut.
+    /// Text positions: the start of the stream, then the caption's ids. A shorter caption is padded, a longer one cut.
     pub text_length: usize,
     /// Text vocabulary, special tokens included.
     pub text_vocab: usize,
@@ -20,6 +20,11 @@ pub struct Geometry {
 }
 
 impl Geometry {
+    /// Most ids of a caption, `text_length − 1`.
+    pub fn caption_length(&self) -> usize {
+        self.text_length.saturating_sub(1)
+    }
+
     /// Image tokens of one picture, `grid²`.
     pub fn image_length(&self) -> usize {
         self.grid * self.grid

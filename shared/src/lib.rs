@@ -20,7 +20,7 @@ pub use decoder::{
     DecoderCommand, DecoderDevice, DecoderFailure, DecoderPart, DecoderReport, DeviceChoice,
 };
 pub use error::{ApiError, ErrorBody, ErrorCode};
-pub use event::{EventKind, GenerationEvent, GenerationState};
+pub use event::{EventKind, GenerationEvent, GenerationState, GenerationStatus};
 pub use geometry::Geometry;
 pub use hex::sha256_hex;
 pub use manifest::{ModelFile, ModelManifest};

@@ -15,7 +15,7 @@ pub const MAX_SAMPLES: usize = 9;
 pub struct GenerationRequest {
     /// Hash of the model whose tokenizer made `text` ([`ModelManifest::hash`](crate::ModelManifest)).
     pub model: String,
-    /// The caption's ids, without padding; at most `text_length`.
+    /// The caption's ids, without padding; at most [`Geometry::caption_length`].
     pub text: Vec<TextToken>,
     /// Pictures to sample, 1–9.
     #[serde(default = "one")]
@@ -103,10 +103,10 @@ impl GenerationRequest {
     /// # Errors
     /// The first field at fault, with what was expected.
     pub fn validate(&self, geometry: &Geometry) -> Result<(), RequestError> {
-        if self.text.len() > geometry.text_length {
+        if self.text.len() > geometry.caption_length() {
             return Err(RequestError::new(
                 "text",
-                format!("expected at most {} token ids, got {}", geometry.text_length, self.text.len()),
+                format!("expected at most {} token ids, got {}", geometry.caption_length(), self.text.len()),
             ));
         }
         if let Some((index, id)) =
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn each_field_out_of_range_is_named() {
         let cases: [(&str, Box<dyn Fn(&mut GenerationRequest)>); 8] = [
-            ("text", Box::new(|r| r.text = vec![TextToken(0); 5])),
+            ("text", Box::new(|r| r.text = vec![TextToken(0); 4])),
             ("text", Box::new(|r| r.text = vec![TextToken(10)])),
             ("samples", Box::new(|r| r.samples = 0)),
             ("samples", Box::new(|r| r.samples = 10)),
