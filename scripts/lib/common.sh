@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # what is only set here is used where this is sourced
 # What every script starts with: where things lie, how to speak, how to take turns, how to get a missing program.
 # Sourced, never run. Everything that is fetched or built lies in $CACHE, outside the checkout.
 
@@ -78,6 +79,14 @@ need_cargo() {
     command -v cargo >/dev/null || die "cargo was not found. Install Rust's stable toolchain with rustup and start again."
     need cc=gcc flock=util-linux
 }
+
+# Every native build and test takes these packages together: another selection may turn other features of some small
+# dependency on, and Burn would be compiled a second time.
+NATIVE=(--package dalle-shared --package dalle-model --package dalle-train --package dalle-backend)
+
+# build_native: the programs `dalle` and `dalle-server`. There are no examples; asking for them makes cargo choose the
+# features that the tests have.
+build_native() { cargo build --release "${NATIVE[@]}" --bins --examples; }
 
 # shipped_model: the model folder to serve and to test: $MODEL, or the only one in assets/models.
 shipped_model() {
