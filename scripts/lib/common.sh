@@ -80,14 +80,6 @@ need_cargo() {
     need cc=gcc flock=util-linux
 }
 
-# Every native build and test takes these packages together: another selection may turn other features of some small
-# dependency on, and Burn would be compiled a second time.
-NATIVE=(--package dalle-shared --package dalle-model --package dalle-train --package dalle-backend)
-
-# build_native: the programs `dalle` and `dalle-server`. There are no examples; asking for them makes cargo choose the
-# features that the tests have.
-build_native() { cargo build --release "${NATIVE[@]}" --bins --examples; }
-
 # shipped_model: the model folder to serve and to test: $MODEL, or the only one in assets/models.
 shipped_model() {
     local models=("${MODEL:-}")
