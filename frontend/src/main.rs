@@ -1,2 +1,32 @@
-//! The page.
-fn main() {}
+//! The page: a caption becomes text tokens here, image tokens on the server, and pixels in the decoder worker.
+//!
+//! - [`components`] show [`state::App`], which is all that the page knows
+//! - [`startup`] finds the server and its model, [`generation`] follows a generation through [`api`], [`events`] and [`log`]
+//! - [`decoding`] feeds the decoder worker through [`worker_client`] as [`schedule`] says; [`canvas`] draws
+//! - [`link`] and [`session`] let a generation be shared and survive a reload
+//! - [`problem`] puts what went wrong into sentences
+//!
+//! It holds no network: Burn is in the worker's WebAssembly, which loads beside this one.
+
+mod api;
+mod browser;
+mod canvas;
+mod components;
+mod decoding;
+mod events;
+mod format;
+mod generation;
+mod link;
+mod log;
+mod palette;
+mod problem;
+mod schedule;
+mod session;
+mod startup;
+mod state;
+mod worker_client;
+
+fn main() {
+    console_error_panic_hook::set_once();
+    leptos::mount::mount_to_body(components::Page);
+}

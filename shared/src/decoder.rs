@@ -55,6 +55,11 @@ pub enum DecoderReport {
         /// Bytes expected, where known.
         total: Option<u64>,
     },
+    /// The weights are there and the first decode begins, which may take long on a GPU: it compiles its shaders.
+    Starting {
+        /// What it will decode on.
+        device: DecoderDevice,
+    },
     /// The decoder answers [`DecoderCommand::Decode`] from now on.
     Ready {
         /// What it decodes on.

@@ -6,6 +6,7 @@
 //!
 //! Architecture invariant: this crate builds for wasm32 and knows no Burn, tokio or Leptos.
 
+mod address;
 mod decoder;
 mod error;
 mod event;
@@ -16,6 +17,7 @@ mod request;
 mod token;
 mod tokenizer;
 
+pub use address::address;
 pub use decoder::{
     DecoderCommand, DecoderDevice, DecoderFailure, DecoderPart, DecoderReport, DeviceChoice,
 };

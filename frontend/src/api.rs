@@ -1,0 +1,126 @@
+//! The server's interface as functions; every failure is a [`Problem`].
+
+use dalle_shared::{
+    ErrorBody, ErrorCode, GenerationCreated, GenerationRequest, ModelFile, ModelManifest, address, sha256_hex,
+};
+use gloo_net::http::{Request, RequestBuilder, Response};
+use serde::Deserialize;
+use web_sys::AbortSignal;
+
+use crate::browser;
+use crate::problem::Problem;
+
+/// Longest wait for an answer. A generation answers at once; it is its event stream that takes long.
+const PATIENCE_MS: u32 = 20_000;
+/// Wait before asking a busy server again that does not say how long.
+const DEFAULT_RETRY_SECONDS: f64 = 5.0;
+
+/// `config.json` beside the page.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuntimeConfig {
+    backend: String,
+}
+
+/// The backend's base address.
+///
+/// # Errors
+/// [`Problem::NoServer`] if the page's own host is gone, [`Problem::Config`] if the file cannot be used.
+pub async fn backend() -> Result<String, Problem> {
+    let response = send(Request::get("config.json")).await?;
+    if !response.ok() {
+        return Err(Problem::Config(format!("its host answers {}", response.status())));
+    }
+    let text = response.text().await.map_err(|_| Problem::NoServer)?;
+    let config: RuntimeConfig =
+        serde_json::from_str(&text).map_err(|error| Problem::Config(error.to_string()))?;
+    Ok(config.backend)
+}
+
+/// `GET /v1/model`.
+///
+/// # Errors
+/// Why it did not come.
+pub async fn model(backend: &str) -> Result<ModelManifest, Problem> {
+    json(send(Request::get(&address(backend, "v1/model"))).await?).await
+}
+
+/// A small file of the model, checked against its hash.
+///
+/// # Errors
+/// Why it did not come, or that it is another file.
+pub async fn file(backend: &str, file: &ModelFile) -> Result<Vec<u8>, Problem> {
+    let response = accept(send(Request::get(&address(backend, &file.url))).await?).await?;
+    let bytes = response.binary().await.map_err(|_| Problem::NoServer)?;
+    if sha256_hex(&bytes) == file.sha256 {
+        Ok(bytes)
+    } else {
+        Err(Problem::Misunderstood(format!("{} is not the file that its manifest describes", file.name)))
+    }
+}
+
+/// `POST /v1/generations`.
+///
+/// # Errors
+/// Why it was not accepted.
+pub async fn create(backend: &str, request: &GenerationRequest) -> Result<GenerationCreated, Problem> {
+    let signal = AbortSignal::timeout_with_u32(PATIENCE_MS);
+    let response = Request::post(&address(backend, "v1/generations"))
+        .abort_signal(Some(&signal))
+        .json(request)
+        .map_err(|error| Problem::Misunderstood(error.to_string()))?
+        .send()
+        .await
+        .map_err(|_| Problem::NoServer)?;
+    json(response).await
+}
+
+/// Whether the server still knows a generation.
+///
+/// # Errors
+/// [`Problem::Gone`] if not, or why it does not say.
+pub async fn exists(backend: &str, id: &str) -> Result<(), Problem> {
+    accept(send(Request::get(&generation(backend, id))).await?).await.map(drop)
+}
+
+/// `DELETE /v1/generations/{id}`.
+///
+/// # Errors
+/// Why it was not cancelled.
+pub async fn cancel(backend: &str, id: &str) -> Result<(), Problem> {
+    accept(send(Request::delete(&generation(backend, id))).await?).await.map(drop)
+}
+
+fn generation(backend: &str, id: &str) -> String {
+    address(backend, &format!("v1/generations/{id}"))
+}
+
+async fn send(request: RequestBuilder) -> Result<Response, Problem> {
+    let signal = AbortSignal::timeout_with_u32(PATIENCE_MS);
+    request.abort_signal(Some(&signal)).send().await.map_err(|_| Problem::NoServer)
+}
+
+/// The response, if it is a success.
+async fn accept(response: Response) -> Result<Response, Problem> {
+    if response.ok() {
+        return Ok(response);
+    }
+    let status = response.status();
+    let retry_after = response.headers().get("retry-after").and_then(|seconds| seconds.parse().ok());
+    let text = response.text().await.map_err(|_| Problem::NoServer)?;
+    match serde_json::from_str::<ErrorBody>(&text) {
+        Ok(body) if body.error.code == ErrorCode::Busy => {
+            let wait: f64 = retry_after.unwrap_or(DEFAULT_RETRY_SECONDS);
+            Err(Problem::Busy { retry_at: browser::now() + wait.clamp(1.0, 600.0) * 1e3 })
+        }
+        Ok(body) => Err(body.error.into()),
+        // A proxy in between answers for a server that is down.
+        Err(_) if (502..=504).contains(&status) => Err(Problem::NoServer),
+        Err(_) => Err(Problem::Misunderstood(format!("status {status} without an explanation"))),
+    }
+}
+
+async fn json<T: for<'a> Deserialize<'a>>(response: Response) -> Result<T, Problem> {
+    let text = accept(response).await?.text().await.map_err(|_| Problem::NoServer)?;
+    serde_json::from_str(&text).map_err(|error| Problem::Misunderstood(error.to_string()))
+}

@@ -1,0 +1,72 @@
+//! Small things that only a browser has.
+
+use js_sys::Date;
+use leptos::prelude::{document, window};
+use wasm_bindgen::JsCast;
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{HtmlAnchorElement, Storage};
+
+/// Milliseconds since 1970.
+pub fn now() -> f64 {
+    Date::now()
+}
+
+/// A seed from the browser's random source, small enough to be read aloud: 32 bits.
+pub fn random_seed() -> u64 {
+    let mut bytes = [0; 4];
+    match window().crypto().map(|crypto| crypto.get_random_values_with_u8_array(&mut bytes)) {
+        Ok(Ok(_)) => u64::from(u32::from_le_bytes(bytes)),
+        // Without a random source the clock has to do: a seed is no secret.
+        _ => now() as u64,
+    }
+}
+
+/// This tab's storage, where the browser grants one.
+pub fn session_storage() -> Option<Storage> {
+    window().session_storage().ok().flatten()
+}
+
+/// The storage of all tabs, where the browser grants one.
+pub fn local_storage() -> Option<Storage> {
+    window().local_storage().ok().flatten()
+}
+
+/// The value of a parameter in the page's address.
+pub fn query(name: &str) -> Option<String> {
+    let search = window().location().search().ok()?;
+    let mut pairs = form_urlencoded::parse(search.trim_start_matches('?').as_bytes());
+    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+/// The fragment of the page's address.
+pub fn fragment() -> String {
+    window().location().hash().unwrap_or_default()
+}
+
+/// Puts a fragment into the page's address, without an entry in the history.
+pub fn set_fragment(fragment: &str) {
+    if let Ok(history) = window().history() {
+        let _ = history.replace_state_with_url(&js_sys::Object::new(), "", Some(&format!("#{fragment}")));
+    }
+}
+
+/// Loads the page anew.
+pub fn reload() {
+    let _ = window().location().reload();
+}
+
+/// Makes the browser save `href` as a file.
+pub fn save(href: &str, name: &str) {
+    let Ok(element) = document().create_element("a") else { return };
+    let anchor: HtmlAnchorElement = element.unchecked_into();
+    anchor.set_href(href);
+    anchor.set_download(name);
+    anchor.click();
+}
+
+/// Copies the page's address; None where the browser has no clipboard (outside secure contexts).
+pub fn copy_address() -> Option<JsFuture> {
+    let clipboard = window().navigator().clipboard();
+    let address = window().location().href().ok()?;
+    (!clipboard.is_undefined()).then(|| JsFuture::from(clipboard.write_text(&address)))
+}

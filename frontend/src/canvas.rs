@@ -1,0 +1,65 @@
+//! Drawing on the two canvases of a picture.
+
+use dalle_shared::ImageToken;
+use wasm_bindgen::{Clamped, JsCast, JsValue};
+use web_sys::{CanvasRenderingContext2d, HtmlCanvasElement, ImageData};
+
+use crate::palette::colour;
+use crate::state::Shown;
+
+/// Side of a token's cell on the canvas, and the gap to the next, in canvas pixels.
+const CELL: usize = 16;
+const GAP: usize = 2;
+
+/// Side of the canvas of a grid.
+pub fn grid_side(grid: usize) -> usize {
+    grid * CELL
+}
+
+/// Draws tokens `from..` of a grid; with `from` 0, on an empty canvas.
+pub fn draw_tokens(canvas: &HtmlCanvasElement, tokens: &[ImageToken], from: usize, grid: usize) {
+    let Some(context) = context(canvas) else { return };
+    if from == 0 {
+        context.clear_rect(0.0, 0.0, f64::from(canvas.width()), f64::from(canvas.height()));
+    }
+    let side = (CELL - GAP) as f64;
+    for (index, token) in tokens.iter().enumerate().skip(from) {
+        let [r, g, b] = colour(token.0);
+        let at = |cell: usize| (cell * CELL + GAP / 2) as f64;
+        context.set_fill_style_str(&format!("rgb({r} {g} {b})"));
+        context.fill_rect(at(index % grid), at(index / grid), side, side);
+    }
+}
+
+/// Draws the rows of a picture that are determined. The lowest of them still depends a little on what comes below: it fades
+/// out, until the picture is whole.
+pub fn draw_pixels(canvas: &HtmlCanvasElement, shown: Option<&Shown>, grid: usize) {
+    let Some(context) = context(canvas) else { return };
+    let side = canvas.width() as usize;
+    let Some(shown) = shown.filter(|shown| shown.rgba.len() == side * side * 4) else {
+        context.clear_rect(0.0, 0.0, f64::from(canvas.width()), f64::from(canvas.height()));
+        return;
+    };
+    let mut rgba = shown.rgba.clone();
+    if shown.rows < grid {
+        let row = side / grid;
+        let end = shown.rows * row;
+        for (y, line) in rgba.chunks_exact_mut(side * 4).enumerate() {
+            let depth = (end as f64 - y as f64 - 0.5) / row as f64;
+            let alpha = (depth.clamp(0.0, 1.0) * 255.0) as u8;
+            line.iter_mut().skip(3).step_by(4).for_each(|value| *value = alpha);
+        }
+    }
+    if let Ok(data) = ImageData::new_with_u8_clamped_array(Clamped(&rgba), canvas.width()) {
+        let _ = context.put_image_data(&data, 0.0, 0.0);
+    }
+}
+
+/// The canvas as the address of a PNG.
+pub fn png(canvas: &HtmlCanvasElement) -> Result<String, JsValue> {
+    canvas.to_data_url_with_type("image/png")
+}
+
+fn context(canvas: &HtmlCanvasElement) -> Option<CanvasRenderingContext2d> {
+    canvas.get_context("2d").ok()??.dyn_into().ok()
+}

@@ -1,0 +1,45 @@
+//! Generate and Stop.
+
+use leptos::prelude::*;
+
+use super::app;
+use crate::generation;
+use crate::state::{App, Phase};
+
+/// What the Generate button does, for the button and for the keyboard.
+pub fn press_generate(app: App) {
+    let ready = app.model.with_untracked(Option::is_some) && !app.phase.get_untracked().is_active();
+    if ready && let Err(why) = generation::generate(app) {
+        app.notice.set(Some(why));
+    }
+}
+
+#[component]
+pub fn Actions() -> impl IntoView {
+    let app = app();
+    let active = move || app.phase.get().is_active();
+    let ready = move || app.model.with(Option::is_some) && app.phase.get() != Phase::Loading;
+    view! {
+        <div class="actions">
+            <button
+                type="button"
+                class="primary"
+                data-testid="generate"
+                disabled=move || !ready() || active()
+                on:click=move |_| press_generate(app)
+            >
+                "Generate"
+            </button>
+            <button
+                type="button"
+                class="secondary"
+                data-testid="stop"
+                disabled=move || !active()
+                on:click=move |_| generation::stop(app)
+            >
+                "Stop"
+            </button>
+            <p class="keys" aria-hidden="true"><kbd>"Ctrl"</kbd>" "<kbd>"Enter"</kbd>" · "<kbd>"Esc"</kbd></p>
+        </div>
+    }
+}

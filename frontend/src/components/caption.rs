@@ -1,0 +1,54 @@
+//! The caption box, its examples and its tokens.
+
+use leptos::prelude::*;
+
+use super::app;
+use super::chips::Chips;
+
+/// How many of the model's examples are offered.
+const EXAMPLES: usize = 6;
+
+#[component]
+pub fn Caption() -> impl IntoView {
+    let app = app();
+    let caption = app.form.caption;
+    let examples = move || {
+        app.model.with(|model| {
+            model
+                .as_ref()
+                .map(|model| model.manifest.examples.iter().take(EXAMPLES).cloned().collect::<Vec<_>>())
+                .unwrap_or_default()
+        })
+    };
+    view! {
+        <div class="field">
+            <label for="caption">"Caption"</label>
+            <textarea
+                id="caption"
+                data-testid="caption"
+                rows="2"
+                maxlength="2000"
+                placeholder="What should the picture show?"
+                autocomplete="off"
+                aria-describedby="caption-tokens"
+                prop:value=caption
+                on:input:target=move |event| caption.set(event.target().value())
+            ></textarea>
+        </div>
+        <div class="examples" role="group" aria-label="Examples">
+            <For each=examples key=|example| example.clone() let:example>
+                <button
+                    type="button"
+                    class="example"
+                    on:click={
+                        let example = example.clone();
+                        move |_| caption.set(example.clone())
+                    }
+                >
+                    {example.clone()}
+                </button>
+            </For>
+        </div>
+        <Chips/>
+    }
+}

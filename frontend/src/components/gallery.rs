@@ -1,0 +1,55 @@
+//! All pictures of a generation.
+
+use leptos::prelude::*;
+
+use super::app;
+use super::picture::PictureCard;
+use crate::browser;
+
+#[component]
+pub fn Gallery() -> impl IntoView {
+    let app = app();
+    let pictures = move || app.pictures.get().into_iter().enumerate().collect::<Vec<_>>();
+    view! {
+        <figure class="sheet" data-count=move || app.pictures.with(Vec::len)>
+            <div class="pictures">
+                <For each=pictures key=|(_, picture)| (picture.tokens, picture.shown) let((index, picture))>
+                    <PictureCard index picture/>
+                </For>
+            </div>
+            <figcaption>
+                {move || app.current.get().map(|current| view! {
+                    <q>{current.caption}</q>
+                    <span class="by">"seed " {current.request.seed.0}</span>
+                    <CopyLink/>
+                })}
+            </figcaption>
+        </figure>
+    }
+}
+
+/// Copies the link to what is on display.
+#[component]
+fn CopyLink() -> impl IntoView {
+    let app = app();
+    let copied = RwSignal::new(false);
+    let copy = move |_| {
+        let Some(link) = app.link() else { return };
+        browser::set_fragment(&link.to_fragment());
+        match browser::copy_address() {
+            Some(copying) => leptos::task::spawn_local(async move {
+                if copying.await.is_ok() {
+                    copied.try_set(true);
+                }
+            }),
+            None => app
+                .notice
+                .set(Some("This browser copies nothing here. The link is in the address bar.".to_owned())),
+        }
+    };
+    view! {
+        <button type="button" class="quiet" data-testid="copy-link" on:click=copy>
+            {move || if copied.get() { "Link copied" } else { "Copy link" }}
+        </button>
+    }
+}

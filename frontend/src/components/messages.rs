@@ -1,0 +1,81 @@
+//! What went wrong and what can be done; and what is merely worth knowing.
+
+use gloo_timers::future::TimeoutFuture;
+use leptos::prelude::*;
+use wasm_bindgen_futures::spawn_local;
+
+use super::app;
+use crate::problem::{Problem, Remedy};
+use crate::state::{App, DecoderState};
+use crate::{browser, decoding, generation, startup};
+
+#[component]
+pub fn Messages() -> impl IntoView {
+    let app = app();
+    let problem = Memo::new(move |_| {
+        app.problem.get().or_else(|| match app.decoder.get() {
+            DecoderState::Failed(problem) => Some(problem),
+            _ => None,
+        })
+    });
+    view! {
+        <div class="messages">
+            {move || app.notice.get().map(|text| view! {
+                <div class="message notice" role="status" data-testid="notice">
+                    <p>{text}</p>
+                    <button type="button" class="quiet" on:click=move |_| app.notice.set(None)>"Dismiss"</button>
+                </div>
+            })}
+            {move || problem.get().map(|problem| view! { <Trouble problem/> })}
+        </div>
+    }
+}
+
+#[component]
+fn Trouble(problem: Problem) -> impl IntoView {
+    let app = app();
+    let (what, remedy) = app.backend.with_untracked(|backend| problem.sentences(backend));
+    let button = problem.remedy();
+    let label = match problem {
+        Problem::Busy { .. } => Some("Try now"),
+        _ => button.label(),
+    };
+    view! {
+        <div class="message error" role="alert" data-testid="error">
+            <div>
+                <p class="what">{what}</p>
+                <p>{remedy}{countdown(&problem)}</p>
+            </div>
+            {label.map(|label| view! {
+                <button type="button" class="secondary" data-testid="retry" on:click=move |_| mend(app, button)>
+                    {label}
+                </button>
+            })}
+        </div>
+    }
+}
+
+fn mend(app: App, remedy: Remedy) {
+    match remedy {
+        Remedy::Connect if app.model.with_untracked(Option::is_none) => startup::connect(app),
+        Remedy::Connect | Remedy::Again => generation::again(app),
+        Remedy::Resume => generation::reconnect(app),
+        Remedy::Decoder => decoding::start(app),
+        Remedy::Reload => browser::reload(),
+        Remedy::Nothing => {}
+    }
+}
+
+/// For a busy server: the seconds until it is asked again.
+fn countdown(problem: &Problem) -> Option<impl IntoView + use<>> {
+    let Problem::Busy { retry_at } = *problem else { return None };
+    let left = move || ((retry_at - browser::now()) / 1e3).ceil().max(0.0);
+    let seconds = RwSignal::new(left());
+    spawn_local(async move {
+        // The signal goes away with the message.
+        while seconds.try_set(left()).is_none() && left() > 0.0 {
+            TimeoutFuture::new(250).await;
+        }
+    });
+    Some(view! { <span aria-hidden="true">" Next attempt in "{seconds}" s."</span> })
+}

@@ -1,0 +1,25 @@
+//! The page in parts, from top to bottom.
+
+mod actions;
+mod caption;
+mod chips;
+mod gallery;
+mod header;
+mod messages;
+mod page;
+mod picture;
+mod pipeline;
+mod progress;
+mod settings;
+mod status;
+
+pub use page::Page;
+
+use leptos::prelude::expect_context;
+
+use crate::state::App;
+
+/// The page's state.
+fn app() -> App {
+    expect_context()
+}

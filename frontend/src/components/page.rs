@@ -1,0 +1,64 @@
+//! The whole page.
+
+use leptos::ev::{hashchange, keydown};
+use leptos::prelude::*;
+
+use super::actions::{Actions, press_generate};
+use super::caption::Caption;
+use super::gallery::Gallery;
+use super::header::Header;
+use super::messages::Messages;
+use super::pipeline::Pipeline;
+use super::progress::Progress;
+use super::settings::Settings;
+use crate::link::Link;
+use crate::state::{App, blank_pictures};
+use crate::{browser, generation, startup};
+
+/// The page, on a state of its own.
+#[component]
+pub fn Page() -> impl IntoView {
+    let app = App::new();
+    provide_context(app);
+
+    // Before the first generation the gallery shows how many pictures there will be.
+    Effect::new(move |_| {
+        let samples = app.form.samples.get();
+        if app.current.with(Option::is_none) {
+            app.pictures.set(blank_pictures(samples));
+        }
+    });
+    window_event_listener(keydown, move |event| match event.key().as_str() {
+        "Enter" if event.ctrl_key() || event.meta_key() => {
+            event.prevent_default();
+            press_generate(app);
+        }
+        "Escape" if app.phase.get_untracked().is_active() => generation::stop(app),
+        _ => {}
+    });
+    // A link pasted into the address bar changes only the fragment, and loads nothing.
+    window_event_listener(hashchange, move |_| {
+        if let Some(link) = Link::from_fragment(&browser::fragment()) {
+            app.form.restore(&link);
+        }
+    });
+    startup::connect(app);
+
+    view! {
+        <a class="skip" href="#result">"Skip to the pictures"</a>
+        <Header/>
+        <main>
+            <section class="compose" aria-label="What to draw">
+                <Caption/>
+                <Settings/>
+                <Actions/>
+            </section>
+            <section class="result" id="result" tabindex="-1" aria-label="Pictures">
+                <Progress/>
+                <Messages/>
+                <Gallery/>
+            </section>
+        </main>
+        <Pipeline/>
+    }
+}

@@ -1,0 +1,44 @@
+//! Status line, progress bar and the two numbers of a run.
+
+use leptos::prelude::*;
+
+use super::{app, status};
+use crate::format;
+use crate::state::Phase;
+
+#[component]
+pub fn Progress() -> impl IntoView {
+    let app = app();
+    let line = move || status::line(app.phase.get(), app.reconnecting.get(), &app.tally.get());
+    let said =
+        Memo::new(move |_| status::announcement(app.phase.get(), app.reconnecting.get(), &app.tally.get()));
+    let share = move || app.tally.with(|tally| tally.tokens as f64 / tally.total.max(1) as f64);
+    let run = move || app.current.with(Option::is_some);
+    view! {
+        <div class="progress-box">
+            <p class="status" data-testid="status" data-state=move || app.phase.get().name()>{line}</p>
+            <p class="numbers" class:hidden=move || !run()>
+                <span data-testid="elapsed">{move || format::seconds(app.tally.get().seconds)}</span>
+                <span data-testid="rate">
+                    {move || app.tally.get().rate.map_or_else(
+                        || "– tokens/s".to_owned(),
+                        |rate| format!("{} tokens/s", format::rate(rate)),
+                    )}
+                </span>
+            </p>
+            <div
+                class="bar"
+                class:waiting=move || app.phase.get() == Phase::Queued
+                role="progressbar"
+                data-testid="progress"
+                aria-label="Image tokens"
+                aria-valuemin="0"
+                aria-valuemax="100"
+                aria-valuenow=move || format!("{:.0}", share() * 100.0)
+            >
+                <div class="fill" style:transform=move || format!("scaleX({})", share())></div>
+            </div>
+            <p class="unseen" role="status">{said}</p>
+        </div>
+    }
+}

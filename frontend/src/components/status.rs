@@ -1,0 +1,57 @@
+//! Where the generation stands, in words.
+
+use crate::format;
+use crate::state::{Phase, Tally};
+
+/// The line above the pictures.
+pub fn line(phase: Phase, reconnecting: bool, tally: &Tally) -> String {
+    let Tally { tokens, total, .. } = *tally;
+    let of = || format!("{} of {} tokens", format::count(tokens as u64), format::count(total as u64));
+    match phase {
+        _ if reconnecting => "Connection lost. Trying to get it back…".to_owned(),
+        Phase::Loading => "Looking for the server…".to_owned(),
+        Phase::Idle => "Ready".to_owned(),
+        Phase::Queued => "Waiting for the engine…".to_owned(),
+        Phase::Running => of(),
+        Phase::Drawing => "Drawing the last pixels…".to_owned(),
+        Phase::Finished => format!("Done: {}", format::plural(tokens, "token")),
+        Phase::Cancelled => format!("Stopped at {}", of()),
+        Phase::Failed if total > 0 => format!("Ended at {}", of()),
+        Phase::Failed => "Not ready".to_owned(),
+    }
+}
+
+/// What a screen reader is told: each change of phase, and each quarter of the way.
+pub fn announcement(phase: Phase, reconnecting: bool, tally: &Tally) -> String {
+    match phase {
+        Phase::Running if !reconnecting && tally.total > 0 => match tally.tokens * 4 / tally.total {
+            0 => "Drawing".to_owned(),
+            quarters => format!("{} percent", quarters * 25),
+        },
+        _ => line(phase, reconnecting, tally),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_screen_reader_hears_five_things_in_a_whole_run() {
+        let mut heard: Vec<String> = (0..=1024)
+            .map(|tokens| {
+                announcement(Phase::Running, false, &Tally { tokens, total: 1024, ..Tally::default() })
+            })
+            .collect();
+        heard.dedup();
+        assert_eq!(heard, ["Drawing", "25 percent", "50 percent", "75 percent", "100 percent"]);
+    }
+
+    #[test]
+    fn a_lost_connection_is_said_whatever_the_phase() {
+        let tally = Tally { tokens: 3, total: 4, ..Tally::default() };
+        assert!(line(Phase::Running, true, &tally).contains("lost"));
+        assert!(announcement(Phase::Running, true, &tally).contains("lost"));
+        assert_eq!(line(Phase::Running, false, &tally), "3 of 4 tokens");
+    }
+}

@@ -1,0 +1,232 @@
+//! The decoder's life on the page: starting it, feeding it what [`Schedule`] says, showing what it draws.
+
+use std::sync::Arc;
+
+use dalle_shared::{DecoderCommand, DecoderDevice, DecoderFailure, DecoderReport, DeviceChoice};
+use gloo_timers::future::TimeoutFuture;
+use leptos::prelude::*;
+use wasm_bindgen_futures::spawn_local;
+
+use crate::browser;
+use crate::problem::Problem;
+use crate::schedule::{Next, Schedule, fill};
+use crate::state::{App, DecoderState, Phase, Shown};
+use crate::worker_client::WorkerClient;
+
+/// Longest wait for a GPU's first decode, which compiles its shaders. Some drivers never come back.
+const GPU_PATIENCE_MS: u32 = 45_000;
+
+/// The worker and its work.
+#[derive(Default)]
+pub struct Decoding {
+    client: Option<WorkerClient>,
+    choice: DeviceChoice,
+    schedule: Schedule,
+    /// Tickets below this belong to a generation no longer on display.
+    first_ticket: u64,
+    next_ticket: u64,
+    /// Picture and rows in work.
+    in_work: Option<(usize, usize)>,
+    resting: bool,
+}
+
+/// Starts the decoder for the model that the page knows, on the device that the address asks for (`?decoder=`).
+pub fn start(app: App) {
+    let choice = match browser::query("decoder").as_deref() {
+        Some("cpu") => DeviceChoice::Cpu,
+        Some("webgpu") => DeviceChoice::Webgpu,
+        _ => DeviceChoice::Auto,
+    };
+    start_on(app, choice);
+}
+
+fn start_on(app: App, choice: DeviceChoice) {
+    let Some(model) = app.model.get_untracked() else { return };
+    app.decoder.set(DecoderState::Waiting);
+    let command = DecoderCommand::Load {
+        backend: app.backend.get_untracked(),
+        files: model.manifest.files.clone(),
+        device: choice,
+    };
+    match WorkerClient::start(move |report, pixels| listen(app, report, pixels)) {
+        Ok(client) => {
+            client.send(&command);
+            app.decoding.update_value(|decoding| {
+                decoding.choice = choice;
+                decoding.schedule.lost();
+                decoding.in_work = None;
+                decoding.client = Some(client);
+            });
+        }
+        Err(error) => fail(app, DecoderFailure::Fault, format!("the browser started no worker ({error:?})")),
+    }
+}
+
+/// Prepares for a new generation.
+pub fn expect(app: App, pictures: usize, grid: usize) {
+    app.decoding.update_value(|decoding| {
+        decoding.schedule = Schedule::new(pictures, grid);
+        decoding.first_ticket = decoding.next_ticket;
+        // What is in work is for nobody, but it keeps the worker busy until it answers.
+        if decoding.in_work.is_some() {
+            decoding.schedule.hold();
+        }
+    });
+}
+
+/// Takes note of the tokens that came, and draws.
+pub fn tokens_came(app: App) {
+    let Some(grid) = grid(app) else { return };
+    let rows: Vec<usize> = app.pictures.with_untracked(|pictures| {
+        pictures.iter().map(|picture| picture.tokens.with_untracked(|tokens| tokens.len() / grid)).collect()
+    });
+    app.decoding.update_value(|decoding| {
+        for (picture, rows) in rows.into_iter().enumerate() {
+            decoding.schedule.complete(picture, rows);
+        }
+    });
+    draw(app);
+}
+
+/// Whether everything that can be drawn is.
+pub fn is_settled(app: App) -> bool {
+    app.decoding.with_value(|decoding| decoding.schedule.is_settled())
+}
+
+/// Gives the decoder its next task, if it is idle and there is one.
+fn draw(app: App) {
+    let ready = app.decoder.with_untracked(|state| matches!(state, DecoderState::Ready { .. }));
+    let Some(grid) = grid(app).filter(|_| ready) else { return };
+    let mut next = Next::Nothing;
+    app.decoding.update_value(|decoding| next = decoding.schedule.next(browser::now()));
+    match next {
+        Next::Draw { picture, rows } => {
+            let tokens = app.pictures.with_untracked(|pictures| {
+                pictures
+                    .get(picture)
+                    .map(|picture| picture.tokens.with_untracked(|tokens| fill(tokens, grid)))
+            });
+            app.decoding.update_value(|decoding| {
+                let ticket = decoding.next_ticket;
+                decoding.next_ticket += 1;
+                decoding.in_work = Some((picture, rows));
+                if let (Some(client), Some(tokens)) = (&decoding.client, tokens) {
+                    client.send(&DecoderCommand::Decode { ticket, tokens });
+                }
+            });
+        }
+        Next::Rest(ms) => rest(app, ms),
+        Next::Nothing => {}
+    }
+}
+
+/// Draws again after a while. One alarm at a time is enough: it asks anew.
+fn rest(app: App, ms: f64) {
+    let mut resting = false;
+    app.decoding.update_value(|decoding| resting = std::mem::replace(&mut decoding.resting, true));
+    if !resting {
+        spawn_local(async move {
+            TimeoutFuture::new(ms.ceil() as u32).await;
+            app.decoding.update_value(|decoding| decoding.resting = false);
+            draw(app);
+        });
+    }
+}
+
+fn listen(app: App, report: DecoderReport, pixels: Vec<u8>) {
+    match report {
+        DecoderReport::Progress { part, loaded, total } => {
+            app.decoder.set(DecoderState::Loading { part, loaded, total });
+        }
+        DecoderReport::Starting { device } => {
+            if matches!(device, DecoderDevice::Webgpu { .. }) {
+                watch(app);
+            }
+            app.decoder.set(DecoderState::Starting(device));
+        }
+        DecoderReport::Ready { device, decode_ms } => {
+            app.decoder.set(DecoderState::Ready { device, decode_ms });
+            if app.phase.get_untracked() == Phase::Failed && all_tokens_came(app) {
+                app.phase.set(Phase::Drawing);
+            }
+            draw(app);
+        }
+        DecoderReport::Pixels { ticket, decode_ms } => {
+            show(app, ticket, decode_ms, pixels);
+            draw(app);
+            settle(app);
+        }
+        DecoderReport::Failed { reason, message } => fail(app, reason, message),
+    }
+}
+
+fn show(app: App, ticket: u64, decode_ms: f64, rgba: Vec<u8>) {
+    let mut drawn = None;
+    app.decoding.update_value(|decoding| {
+        let Some((picture, rows)) = decoding.in_work.take() else { return };
+        if ticket >= decoding.first_ticket {
+            decoding.schedule.drawn(picture, rows, browser::now(), decode_ms);
+            drawn = Some((picture, rows));
+        } else {
+            decoding.schedule.lost();
+        }
+    });
+    if let Some((picture, rows)) = drawn {
+        let shown =
+            app.pictures.with_untracked(|pictures| pictures.get(picture).map(|picture| picture.shown));
+        if let Some(shown) = shown {
+            shown.set(Some(Arc::new(Shown { rgba, rows })));
+        }
+        app.tally.update(|tally| tally.decode_ms = Some(decode_ms));
+    }
+}
+
+/// The generation is finished when its last pixels are there.
+pub fn settle(app: App) {
+    if app.phase.get_untracked() == Phase::Drawing && is_settled(app) {
+        app.phase.set(Phase::Finished);
+    }
+}
+
+fn watch(app: App) {
+    spawn_local(async move {
+        TimeoutFuture::new(GPU_PATIENCE_MS).await;
+        if app.decoder.with_untracked(|state| matches!(state, DecoderState::Starting(_))) {
+            fail(app, DecoderFailure::Gpu, "WebGPU did not finish its first decode".to_owned());
+        }
+    });
+}
+
+/// Ends the worker. A GPU that was our own choice is replaced by the CPU; anything else is the person's to know.
+fn fail(app: App, reason: DecoderFailure, message: String) {
+    let on_gpu = app.decoder.with_untracked(|state| {
+        matches!(
+            state,
+            DecoderState::Starting(DecoderDevice::Webgpu { .. })
+                | DecoderState::Ready { device: DecoderDevice::Webgpu { .. }, .. }
+        )
+    });
+    let mut choice = DeviceChoice::Auto;
+    app.decoding.update_value(|decoding| {
+        choice = decoding.choice;
+        decoding.client = None;
+    });
+    if choice == DeviceChoice::Auto && (on_gpu || reason == DecoderFailure::Gpu) {
+        app.notice.set(Some(format!("Decoding on the processor, because WebGPU failed: {message}.")));
+        start_on(app, DeviceChoice::Cpu);
+        return;
+    }
+    app.decoder.set(DecoderState::Failed(Problem::Decoder(reason, message)));
+    if app.phase.get_untracked() == Phase::Drawing {
+        app.phase.set(Phase::Failed);
+    }
+}
+
+/// Whether the generation on display lacks nothing but pixels.
+pub fn all_tokens_came(app: App) -> bool {
+    app.tally.with_untracked(|tally| tally.total > 0 && tally.tokens == tally.total)
+}
+
+fn grid(app: App) -> Option<usize> {
+    app.model.with_untracked(|model| model.as_ref().map(|model| model.manifest.geometry.grid))
+}

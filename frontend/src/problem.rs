@@ -1,0 +1,210 @@
+//! What can go wrong, as sentences with a remedy.
+
+use dalle_shared::{ApiError, DecoderFailure, ErrorCode};
+
+/// Something the person must know of.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Problem {
+    /// The page's own runtime configuration cannot be read.
+    Config(String),
+    /// Nothing answers at the backend's address.
+    NoServer,
+    /// The server answers, but is not yet or no longer able to work.
+    Unavailable,
+    /// The queue is full. Tried again at this time (milliseconds since 1970).
+    Busy {
+        /// When to try again.
+        retry_at: f64,
+    },
+    /// The server serves another model than the page knows.
+    WrongModel,
+    /// The server refused the request.
+    Refused(ApiError),
+    /// The server's answer is not what it should be.
+    Misunderstood(String),
+    /// The connection broke mid-way and did not come back.
+    LostConnection,
+    /// The server does not know the generation any more.
+    Gone,
+    /// The engine failed.
+    EngineFailed(String),
+    /// The decoder in this browser failed.
+    Decoder(DecoderFailure, String),
+}
+
+/// What the button beside the message does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Asks the server for its model again.
+    Connect,
+    /// Continues the generation, or begins it anew if the server lost it.
+    Resume,
+    /// Begins the same generation anew.
+    Again,
+    /// Starts the decoder again.
+    Decoder,
+    /// Loads the page anew.
+    Reload,
+    /// There is nothing to press: the caption or a setting must change.
+    Nothing,
+}
+
+impl Remedy {
+    /// The button's text.
+    pub fn label(self) -> Option<&'static str> {
+        match self {
+            Self::Connect | Self::Resume | Self::Decoder => Some("Try again"),
+            Self::Again => Some("Generate again"),
+            Self::Reload => Some("Reload the page"),
+            Self::Nothing => None,
+        }
+    }
+}
+
+impl From<ApiError> for Problem {
+    fn from(error: ApiError) -> Self {
+        match error.code {
+            ErrorCode::WrongModel => Self::WrongModel,
+            ErrorCode::NotFound => Self::Gone,
+            ErrorCode::Unavailable => Self::Unavailable,
+            ErrorCode::Internal => Self::EngineFailed(error.message),
+            _ => Self::Refused(error),
+        }
+    }
+}
+
+impl Problem {
+    /// What happened, and what can be done.
+    pub fn sentences(&self, backend: &str) -> (String, String) {
+        let at = if backend.is_empty() { "this page's address".to_owned() } else { backend.to_owned() };
+        let (what, remedy) = match self {
+            Self::Config(how) => (
+                format!("This page's config.json cannot be used: {how}."),
+                "Whoever hosts the page should make it read {\"backend\": \"https://…\"}, or leave the address empty."
+                    .to_owned(),
+            ),
+            Self::NoServer => (
+                format!("No server answers at {at}."),
+                "Check your connection and that the server is running (./scripts/demo starts one).".to_owned(),
+            ),
+            Self::Unavailable => {
+                ("The server is starting or stopping.".to_owned(), "Try again in a few seconds.".to_owned())
+            }
+            Self::Busy { .. } => (
+                "The server is busy: its queue is full.".to_owned(),
+                "Your request is tried again by itself; the seed is kept.".to_owned(),
+            ),
+            Self::WrongModel => (
+                "The server has changed to another model since this page was loaded.".to_owned(),
+                "Reload the page to use the new one. Your caption and seed are kept.".to_owned(),
+            ),
+            Self::Refused(error) => (
+                format!("The server refused the request: {}", sentence(&error.message)),
+                match &error.field {
+                    Some(field) => format!("Change “{field}” and generate again."),
+                    None => "Change the caption or the settings and generate again.".to_owned(),
+                },
+            ),
+            Self::Misunderstood(how) => (
+                format!("The server's answer was not understood: {}", sentence(how)),
+                "Page and server may be of different versions. Reload the page.".to_owned(),
+            ),
+            Self::LostConnection => (
+                "The connection to the server was lost, and it does not come back.".to_owned(),
+                "Check your connection, then try again: the picture is continued, or made anew with the same seed."
+                    .to_owned(),
+            ),
+            Self::Gone => (
+                "The server no longer knows this generation; it was probably restarted.".to_owned(),
+                "Generate again: the seed is kept, so you get the same picture.".to_owned(),
+            ),
+            Self::EngineFailed(how) => (
+                format!("The server failed: {}", sentence(how)),
+                "Generate again. If it fails again, the server's log says why.".to_owned(),
+            ),
+            Self::Decoder(reason, message) => {
+                (sentence(message), decoder_remedy(*reason).to_owned())
+            }
+        };
+        (what, remedy)
+    }
+
+    /// What the button does.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::NoServer => Remedy::Connect,
+            Self::Config(_) | Self::WrongModel | Self::Misunderstood(_) => Remedy::Reload,
+            Self::Unavailable | Self::Busy { .. } | Self::Gone | Self::EngineFailed(_) => Remedy::Again,
+            Self::LostConnection => Remedy::Resume,
+            Self::Refused(_) => Remedy::Nothing,
+            Self::Decoder(DecoderFailure::WrongFile, _) => Remedy::Reload,
+            Self::Decoder(_, _) => Remedy::Decoder,
+        }
+    }
+}
+
+fn decoder_remedy(reason: DecoderFailure) -> &'static str {
+    match reason {
+        DecoderFailure::Download => "Check your connection and try again. The tokens are not lost.",
+        DecoderFailure::WrongFile => {
+            "Reload the page. If it happens again, the server's model folder is damaged."
+        }
+        DecoderFailure::Memory => {
+            "The browser has no memory left for the decoder: close other tabs, then try again. The tokens are not lost."
+        }
+        DecoderFailure::Gpu => "Open this page with ?decoder=cpu in its address to decode on the processor.",
+        DecoderFailure::Fault => "Try again. The tokens are not lost.",
+    }
+}
+
+/// With a capital at the start and one full stop at the end.
+fn sentence(text: &str) -> String {
+    let text = text.trim().trim_end_matches('.');
+    let mut chars = text.chars();
+    let first: String = chars.next().into_iter().flat_map(char::to_uppercase).collect();
+    format!("{first}{}.", chars.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(code: ErrorCode) -> ApiError {
+        ApiError { code, message: "the reason".into(), field: Some("top_k".into()) }
+    }
+
+    #[test]
+    fn every_problem_is_two_sentences() {
+        let problems = [
+            Problem::Config("it is empty".into()),
+            Problem::NoServer,
+            Problem::Unavailable,
+            Problem::Busy { retry_at: 0.0 },
+            Problem::WrongModel,
+            Problem::Refused(error(ErrorCode::InvalidRequest)),
+            Problem::Misunderstood("x".into()),
+            Problem::LostConnection,
+            Problem::Gone,
+            Problem::EngineFailed("out of memory".into()),
+            Problem::Decoder(DecoderFailure::Memory, "memory allocation failed".into()),
+        ];
+        for problem in problems {
+            let (what, remedy) = problem.sentences("https://a.example");
+            for text in [what, remedy] {
+                assert!(text.starts_with(char::is_uppercase), "{text}");
+                assert!(text.ends_with('.') && !text.ends_with(".."), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn errors_of_the_server_become_the_problem_with_their_remedy() {
+        let remedy = |code| Problem::from(error(code)).remedy();
+        assert_eq!(remedy(ErrorCode::WrongModel), Remedy::Reload);
+        assert_eq!(remedy(ErrorCode::NotFound), Remedy::Again);
+        assert_eq!(remedy(ErrorCode::InvalidRequest), Remedy::Nothing);
+        assert_eq!(remedy(ErrorCode::Unavailable), Remedy::Again);
+        let (what, remedy) = Problem::from(error(ErrorCode::InvalidRequest)).sentences("");
+        assert!(what.contains("The reason.") && remedy.contains("top_k"), "{what} {remedy}");
+    }
+}

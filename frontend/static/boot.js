@@ -1,0 +1,34 @@
+// Starts the page's WebAssembly, or says in plain words why this browser cannot.
+
+const boot = document.getElementById("boot");
+
+function refuse(what, remedy) {
+  const texts = [what, remedy].map((text) => {
+    const paragraph = document.createElement("p");
+    paragraph.textContent = text;
+    return paragraph;
+  });
+  boot.replaceChildren(...texts);
+  boot.dataset.testid = "error";
+  boot.setAttribute("role", "alert");
+}
+
+// The smallest module with a SIMD instruction: (func (result v128) (i8x16.splat (i32.const 0))).
+const SIMD = new Uint8Array([
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 8, 1, 6, 0, 65, 0, 253, 15, 11,
+]);
+
+if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD) || typeof DecompressionStream === "undefined") {
+  refuse(
+    "This browser is too old for this page: it lacks WebAssembly with SIMD.",
+    "Please use a version from 2023 or later of Chrome, Edge, Firefox or Safari (16.4).",
+  );
+} else {
+  try {
+    const page = await import("./page.js");
+    await page.default({ module_or_path: new URL("page_bg.wasm", import.meta.url) });
+    boot.remove();
+  } catch (error) {
+    refuse("The page could not be loaded.", `Check your connection and reload. (${error.message ?? error})`);
+  }
+}

@@ -1,0 +1,81 @@
+// The decoder worker before its WebAssembly runs: what only JavaScript can do.
+//
+// It takes the page's first message, downloads the program with progress in bytes, looks at the WebGPU adapter, and
+// hands over to `run` of decoder.js. Messages have the form [json, buffer]; see dalle_shared::DecoderReport.
+
+const first = new Promise((resolve) => {
+  addEventListener("message", (event) => resolve(event.data[0]), { once: true });
+});
+
+const send = (report) => postMessage([JSON.stringify(report), null]);
+
+// wgpu does not ask for the feature "subgroups", yet the shaders made for an adapter that has it use it: without this
+// every one of them would be refused.
+if (globalThis.GPUAdapter) {
+  const requestDevice = GPUAdapter.prototype.requestDevice;
+  GPUAdapter.prototype.requestDevice = function (descriptor = {}) {
+    const features = [...(descriptor.requiredFeatures ?? [])];
+    if (this.features.has("subgroups")) features.push("subgroups");
+    return requestDevice.call(this, { ...descriptor, requiredFeatures: features });
+  };
+}
+
+// What dalle_decoder_worker::probe::Adapter reads, or null.
+async function probe() {
+  const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" }).catch(() => null);
+  if (!adapter) return null;
+  const info = adapter.info ?? {};
+  const words = [info.vendor, info.architecture, info.device, info.description].filter(Boolean);
+  const name = info.description || [info.vendor, info.architecture].filter(Boolean).join(" ") || "of unknown make";
+  return {
+    name,
+    software:
+      Boolean(info.isFallbackAdapter ?? adapter.isFallbackAdapter) ||
+      /swiftshader|llvmpipe|lavapipe|basic render/i.test(words.join(" ")),
+    timestamp_query: adapter.features.has("timestamp-query"),
+    storage_binding: adapter.limits.maxStorageBufferBindingSize,
+    workgroup_storage: adapter.limits.maxComputeWorkgroupStorageSize,
+    workgroup_invocations: adapter.limits.maxComputeInvocationsPerWorkgroup,
+  };
+}
+
+// The program as a response that reports its progress while the browser compiles it. The compressed file is fetched as
+// such, so that its size is known and any host will do.
+async function program(url) {
+  const response = await fetch(url);
+  if (!response.ok) throw new TypeError(`the server answered ${response.status} when asked for ${url.pathname}`);
+  const encoded = response.headers.has("content-encoding");
+  // Where a host decompresses on the way, the length on the wire says nothing about the bytes that come out here.
+  const length = encoded ? null : response.headers.get("content-length");
+  const total = length && Number(length);
+  let loaded = 0;
+  let reported = -Infinity;
+  const counter = new TransformStream({
+    transform(chunk, controller) {
+      loaded += chunk.byteLength;
+      if (performance.now() - reported > 50) {
+        reported = performance.now();
+        send({ type: "progress", part: "program", loaded, total });
+      }
+      controller.enqueue(chunk);
+    },
+    flush: () => send({ type: "progress", part: "program", loaded, total: loaded }),
+  });
+  const counted = response.body.pipeThrough(counter);
+  const bytes = encoded ? counted : counted.pipeThrough(new DecompressionStream("gzip"));
+  return new Response(bytes, { headers: { "content-type": "application/wasm" } });
+}
+
+try {
+  const [decoder, bytes] = await Promise.all([
+    import("./decoder.js"),
+    program(new URL("decoder_bg.wasm.gz", import.meta.url)),
+  ]);
+  await decoder.default({ module_or_path: bytes });
+  await decoder.run(await first, JSON.stringify(await probe()));
+} catch (error) {
+  // A network failure is a TypeError; a RangeError or a trap means that there was no memory for the program.
+  const memory = error instanceof RangeError || error instanceof WebAssembly.RuntimeError;
+  const reason = memory ? "memory" : error instanceof TypeError ? "download" : "fault";
+  send({ type: "failed", reason, message: `the decoder program could not be started: ${error.message ?? error}` });
+}

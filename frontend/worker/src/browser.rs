@@ -1,0 +1,51 @@
+//! The worker's entry point and loop.
+
+use dalle_shared::{DecoderCommand, DecoderFailure, DecoderReport};
+use futures_util::StreamExt;
+use wasm_bindgen::prelude::*;
+
+use crate::loading::{Loaded, load, report_panics};
+use crate::port::{Failure, commands, send_failure, send_pixels};
+use crate::probe::Adapter;
+
+/// Serves the page until it ends the worker.
+///
+/// `first` is the JSON of the page's [`DecoderCommand::Load`], `adapter` that of an [`Adapter`] or `null`.
+#[wasm_bindgen]
+pub async fn run(first: String, adapter: String) {
+    report_panics();
+    if let Err(failure) = serve(&first, &adapter).await {
+        send_failure(failure);
+    }
+}
+
+async fn serve(first: &str, adapter: &str) -> Result<(), Failure> {
+    let mut commands = commands();
+    let misunderstood = |error: serde_json::Error| {
+        Failure::new(DecoderFailure::Fault, format!("the decoder did not understand the page: {error}"))
+    };
+    let adapter: Option<Adapter> = serde_json::from_str(adapter).map_err(misunderstood)?;
+    let DecoderCommand::Load { backend, files, device } =
+        serde_json::from_str(first).map_err(misunderstood)?
+    else {
+        return Err(Failure::new(DecoderFailure::Fault, "the page asked for pixels before naming a model"));
+    };
+    let loaded = load(&backend, &files, device, adapter.as_ref()).await?;
+    while let Some(command) = commands.next().await {
+        answer(&loaded, command).await?;
+    }
+    Ok(())
+}
+
+async fn answer(loaded: &Loaded, command: DecoderCommand) -> Result<(), Failure> {
+    match command {
+        DecoderCommand::Decode { ticket, tokens } => {
+            let (pixels, decode_ms) = loaded.decode(&tokens).await?;
+            send_pixels(&DecoderReport::Pixels { ticket, decode_ms }, &pixels);
+            Ok(())
+        }
+        DecoderCommand::Load { .. } => {
+            Err(Failure::new(DecoderFailure::Fault, "the page named a second model; one worker serves one"))
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Fetching a file of the model with progress in bytes, and checking that it is the one the manifest describes.
+
+use dalle_shared::{DecoderFailure, DecoderPart, DecoderReport, ModelFile, address, sha256_hex};
+use js_sys::{Reflect, Uint8Array};
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{ReadableStreamDefaultReader, Response};
+
+use crate::cache;
+use crate::port::{Failure, scope, send};
+
+/// The file's bytes: from the cache, or from the backend at `backend` with progress reported.
+///
+/// # Errors
+/// [`DecoderFailure::Download`] if it does not come, [`DecoderFailure::WrongFile`] if it is another file.
+pub async fn file(backend: &str, file: &ModelFile) -> Result<Vec<u8>, Failure> {
+    if let Some(bytes) = cache::get(&file.sha256).await
+        && check(file, &bytes).await.is_ok()
+    {
+        progress(file.bytes, file);
+        return Ok(bytes);
+    }
+    let bytes = fetch(&address(backend, &file.url), file).await?;
+    check(file, &bytes).await?;
+    cache::put(&file.sha256, &bytes).await;
+    Ok(bytes)
+}
+
+async fn fetch(url: &str, file: &ModelFile) -> Result<Vec<u8>, Failure> {
+    let name = &file.name;
+    let failed = |error: JsValue| {
+        Failure::new(
+            DecoderFailure::Download,
+            format!("{name} did not come from the server ({})", say(&error)),
+        )
+    };
+    let response: Response =
+        JsFuture::from(scope().fetch_with_str(url)).await.map_err(failed)?.unchecked_into();
+    if !response.ok() {
+        let status = response.status();
+        return Err(Failure::new(
+            DecoderFailure::Download,
+            format!("the server answered {status} when asked for {name}"),
+        ));
+    }
+    let Some(body) = response.body() else {
+        return Err(Failure::new(DecoderFailure::Download, format!("{name} came without content")));
+    };
+    let reader: ReadableStreamDefaultReader = body.get_reader().unchecked_into();
+    let mut bytes = Vec::with_capacity(usize::try_from(file.bytes).unwrap_or_default());
+    loop {
+        let chunk = JsFuture::from(reader.read()).await.map_err(failed)?;
+        if Reflect::get(&chunk, &"done".into()).is_ok_and(|done| done.is_truthy()) {
+            return Ok(bytes);
+        }
+        let value = Reflect::get(&chunk, &"value".into()).map_err(failed)?;
+        bytes.extend(Uint8Array::new(&value).to_vec());
+        // A longer file is a wrong one; there is no use in reading on.
+        if bytes.len() as u64 > file.bytes {
+            return Err(wrong_file(file, &format!("it is longer than {} bytes", file.bytes)));
+        }
+        progress(bytes.len() as u64, file);
+    }
+}
+
+fn progress(loaded: u64, file: &ModelFile) {
+    send(&DecoderReport::Progress { part: DecoderPart::Weights, loaded, total: Some(file.bytes) });
+}
+
+async fn check(file: &ModelFile, bytes: &[u8]) -> Result<(), Failure> {
+    if bytes.len() as u64 != file.bytes {
+        return Err(wrong_file(file, &format!("it has {} bytes instead of {}", bytes.len(), file.bytes)));
+    }
+    let sha256 = digest(bytes).await;
+    if sha256 != file.sha256 {
+        return Err(wrong_file(file, &format!("its SHA-256 is {sha256} instead of {}", file.sha256)));
+    }
+    Ok(())
+}
+
+fn wrong_file(file: &ModelFile, how: &str) -> Failure {
+    let message = format!("{} is not the file that the server's manifest describes: {how}", file.name);
+    Failure::new(DecoderFailure::WrongFile, message)
+}
+
+/// SHA-256 by the browser's own code, which is several times faster; it is absent where the page came over plain HTTP from
+/// another machine.
+async fn digest(bytes: &[u8]) -> String {
+    let native = async {
+        let crypto = scope().crypto().ok()?;
+        let subtle = crypto.subtle();
+        if subtle.is_undefined() {
+            return None;
+        }
+        // The digest reads a copy: WebAssembly's memory may not be lent to another thread.
+        let data = Uint8Array::from(bytes);
+        let digest = subtle.digest_with_str_and_js_u8_array("SHA-256", &data).ok()?;
+        let digest = Uint8Array::new(&JsFuture::from(digest).await.ok()?).to_vec();
+        Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    };
+    match native.await {
+        Some(sha256) => sha256,
+        None => sha256_hex(bytes),
+    }
+}
+
+/// A JavaScript error as words.
+pub fn say(error: &JsValue) -> String {
+    match error.dyn_ref::<js_sys::Error>() {
+        Some(error) => String::from(error.message()),
+        None => format!("{error:?}"),
+    }
+}

@@ -1,0 +1,118 @@
+//! From the page's first command to a decoder that is warm.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use dalle_model::config::ModelConfig;
+use dalle_model::dvae::Decoder;
+use dalle_model::{Device, weights};
+use dalle_shared::{
+    DecoderDevice, DecoderFailure, DecoderReport, DeviceChoice, Geometry, ImageToken, ModelFile,
+};
+
+use crate::port::{Failure, scope, send};
+use crate::probe::{Adapter, choose};
+use crate::{download, port};
+
+/// Whether the decoder runs on WebGPU, for the panic hook.
+static ON_GPU: AtomicBool = AtomicBool::new(false);
+
+/// A decoder, ready for grids of one geometry.
+pub struct Loaded {
+    decoder: Decoder,
+    geometry: Geometry,
+}
+
+/// Fetches, checks and loads a model's decoder, and decodes once to warm it up.
+///
+/// # Errors
+/// What did not work.
+pub async fn load(
+    backend: &str,
+    files: &[ModelFile],
+    choice: DeviceChoice,
+    adapter: Option<&Adapter>,
+) -> Result<Loaded, Failure> {
+    let device = choose(choice, adapter).map_err(|why| Failure::new(DecoderFailure::Gpu, why))?;
+    let find = |name: &str| {
+        files.iter().find(|file| file.name == name).ok_or_else(|| {
+            Failure::new(DecoderFailure::WrongFile, format!("the server's manifest lists no {name}"))
+        })
+    };
+    let config = download::file(backend, find("config.json")?).await?;
+    let config: ModelConfig = serde_json::from_slice(&config)
+        .map_err(|error| Failure::new(DecoderFailure::WrongFile, format!("config.json: {error}")))?;
+    config.validate().map_err(|error| Failure::new(DecoderFailure::WrongFile, error.to_string()))?;
+    let bytes = download::file(backend, find("decoder.safetensors")?).await?;
+
+    send(&DecoderReport::Starting { device: device.clone() });
+    let burn_device = open(&device).await?;
+    let decoder = weights::from_safetensors(Decoder::new(&config.dvae, &burn_device), &bytes)
+        .map_err(|error| Failure::new(DecoderFailure::WrongFile, format!("decoder.safetensors: {error}")))?;
+    let loaded = Loaded { decoder, geometry: config.geometry() };
+
+    let blank = vec![ImageToken(0); loaded.geometry.image_length()];
+    if matches!(device, DecoderDevice::Webgpu { .. }) {
+        // The first decode on a GPU compiles its shaders and says nothing of the second.
+        loaded.decode(&blank).await?;
+    }
+    let (_, decode_ms) = loaded.decode(&blank).await?;
+    send(&DecoderReport::Ready { device, decode_ms });
+    Ok(loaded)
+}
+
+async fn open(device: &DecoderDevice) -> Result<Device, Failure> {
+    match device {
+        DecoderDevice::Cpu { .. } => Ok(Device::flex()),
+        DecoderDevice::Webgpu { .. } => {
+            ON_GPU.store(true, Ordering::Relaxed);
+            Device::wgpu_options().init_async().await.map_err(|error| {
+                Failure::new(DecoderFailure::Gpu, format!("WebGPU could not be started: {error}"))
+            })
+        }
+    }
+}
+
+impl Loaded {
+    /// A whole grid of tokens to RGBA pixels, and the milliseconds it took.
+    ///
+    /// # Errors
+    /// Tokens that are no grid of this model, or the device's failure.
+    pub async fn decode(&self, tokens: &[ImageToken]) -> Result<(Vec<u8>, f64), Failure> {
+        let Geometry { grid, image_vocab, .. } = self.geometry;
+        if tokens.len() != self.geometry.image_length() {
+            let message = format!("expected {} tokens, got {}", self.geometry.image_length(), tokens.len());
+            return Err(Failure::new(DecoderFailure::Fault, message));
+        }
+        if let Some(token) = tokens.iter().find(|token| usize::from(token.0) >= image_vocab) {
+            let message = format!("token {} is not below the codebook's {image_vocab}", token.0);
+            return Err(Failure::new(DecoderFailure::Fault, message));
+        }
+        let start = now();
+        let rgb = self.decoder.decode_rgb_async(tokens, grid).await.map_err(|error| {
+            Failure::new(running_failure(), format!("the picture could not be decoded: {error}"))
+        })?;
+        let rgba = rgb.chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], u8::MAX]).collect();
+        Ok((rgba, now() - start))
+    }
+}
+
+fn now() -> f64 {
+    scope().performance().map_or_else(js_sys::Date::now, |clock| clock.now())
+}
+
+fn running_failure() -> DecoderFailure {
+    if ON_GPU.load(Ordering::Relaxed) { DecoderFailure::Gpu } else { DecoderFailure::Fault }
+}
+
+/// Tells the page of a panic, which ends this worker.
+pub fn report_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let message = info.to_string();
+        let reason = if message.to_lowercase().contains("memory") {
+            DecoderFailure::Memory
+        } else {
+            running_failure()
+        };
+        port::send_failure(Failure::new(reason, message));
+    }));
+}

@@ -1,0 +1,70 @@
+//! The worker's end of the message port to the page.
+
+use dalle_shared::{DecoderCommand, DecoderFailure, DecoderReport};
+use futures_channel::mpsc::{UnboundedReceiver, unbounded};
+use js_sys::{Array, Uint8Array};
+use wasm_bindgen::prelude::*;
+use web_sys::{DedicatedWorkerGlobalScope, MessageEvent};
+
+/// A failure on its way to the page.
+#[derive(Debug)]
+pub struct Failure {
+    /// What kind.
+    pub reason: DecoderFailure,
+    /// A sentence.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure of this kind.
+    pub fn new(reason: DecoderFailure, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// This worker's global scope.
+pub fn scope() -> DedicatedWorkerGlobalScope {
+    js_sys::global().unchecked_into()
+}
+
+/// Sends a report without pixels. A report that cannot be sent has no one to go to.
+pub fn send(report: &DecoderReport) {
+    if let Ok(json) = serde_json::to_string(report) {
+        let _ = scope().post_message(&Array::of2(&json.into(), &JsValue::NULL));
+    }
+}
+
+/// Sends a report with pixels, which are moved, not copied.
+pub fn send_pixels(report: &DecoderReport, pixels: &[u8]) {
+    if let Ok(json) = serde_json::to_string(report) {
+        let buffer = Uint8Array::from(pixels).buffer();
+        let message = Array::of2(&json.into(), &buffer);
+        let _ = scope().post_message_with_transfer(&message, &Array::of1(&buffer));
+    }
+}
+
+/// Sends a failure.
+pub fn send_failure(failure: Failure) {
+    send(&DecoderReport::Failed { reason: failure.reason, message: failure.message });
+}
+
+/// All further commands of the page, in order.
+pub fn commands() -> UnboundedReceiver<DecoderCommand> {
+    let (sender, receiver) = unbounded();
+    let listener = Closure::<dyn Fn(MessageEvent)>::new(move |event: MessageEvent| {
+        let json = Array::from(&event.data()).get(0).as_string().unwrap_or_default();
+        match serde_json::from_str(&json) {
+            Ok(command) => {
+                let _ = sender.unbounded_send(command);
+            }
+            Err(error) => send_failure(Failure::new(
+                DecoderFailure::Fault,
+                format!("the decoder did not understand the page: {error}"),
+            )),
+        }
+    });
+    scope().set_onmessage(Some(listener.as_ref().unchecked_ref()));
+    // The worker listens as long as it lives.
+    listener.forget();
+    receiver
+}
