@@ -79,13 +79,12 @@ wasm_clippy() {
     fi
 }
 
-# use_wasm_tools: sets WASM_BINDGEN to the command of the version that Cargo.lock asks for, and makes wasm-opt exist.
+# use_wasm_tools: sets WASM_BINDGEN to the command of the version that Cargo.lock asks for.
 use_wasm_tools() {
     local version
     version=$(lock_version wasm-bindgen)
     WASM_BINDGEN=$CACHE/tools/wasm-bindgen-$version/bin/wasm-bindgen
     [ -x "$WASM_BINDGEN" ] || locked setup install_wasm_bindgen "$version"
-    need wasm-opt=binaryen
 }
 
 # No --locked: where a registry lags behind the tool's lock file, that would fail.
