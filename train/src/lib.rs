@@ -14,5 +14,6 @@ pub mod optimizer;
 pub mod prior_training;
 pub mod sampling;
 pub mod schedule;
+pub mod tokenizer_train;
 pub mod tokens;
 pub mod training;

@@ -85,9 +85,17 @@ pub enum DataError {
     /// The folder to write exists.
     #[error("{} exists; choose another --out, or replace it with --overwrite", .0.display())]
     Exists(PathBuf),
-    /// The folder to replace is no dataset, so it is not deleted.
-    #[error("{} is not a dataset (no manifest.json), so it is not replaced; choose another --out", .0.display())]
-    NotADataset(PathBuf),
+    /// The folder to replace is not one that this program wrote, so it is not deleted.
+    #[error(
+        "{} holds no {marker}, so it was not written by this command and is not replaced; choose another --out",
+        path.display()
+    )]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// The file that would show what it is.
+        marker: String,
+    },
     /// A dataset folder is damaged.
     #[error(
         "{} is damaged: {message}; build the dataset again or copy it anew",

@@ -35,6 +35,7 @@ pub use error::DataError;
 pub use family::{FAMILIES, Family};
 pub use manifest::{MANIFEST, Manifest, Options};
 pub use package::PackageInfo;
+pub use publish::{NewFolder, write_file};
 pub use record::{Captions, Record, Split};
 pub use shard::{ShardInfo, sanitise_key};
 pub use sheet::{Cell, contact_sheet};

@@ -1,7 +1,8 @@
-//! A folder that appears whole or not at all.
+//! A folder, or a file, that appears whole or not at all.
 //!
-//! Everything is written into a hidden temporary folder beside the target, flushed to disk and then renamed. After an
-//! error the temporary folder is removed; after a crash it stays behind under its hidden name, and the target is as before.
+//! Everything is written under a hidden temporary name beside the target, flushed to disk and then renamed. After an error
+//! what was written is removed and the target is as before. After a crash hidden `.dalle-partial-*` or `.dalle-old-*` stay
+//! behind, the second only if the crash came between the two renames that replace a folder: it is the old folder, whole.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -10,6 +11,9 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::error::DataError;
+
+/// Start of the names under which things are written.
+const PARTIAL: &str = ".dalle-partial-";
 
 /// A folder in the making.
 pub struct NewFolder {
@@ -30,13 +34,13 @@ impl NewFolder {
                 return Err(DataError::Exists(target));
             }
             if !target.join(marker).is_file() {
-                return Err(DataError::NotADataset(target));
+                return Err(DataError::Foreign { path: target, marker: marker.to_owned() });
             }
         }
         let parent = parent_of(&target);
         fs::create_dir_all(parent).map_err(DataError::io("creating", parent))?;
         let temporary = tempfile::Builder::new()
-            .prefix(".dalle-partial-")
+            .prefix(PARTIAL)
             .tempdir_in(parent)
             .map_err(DataError::io("creating a temporary folder in", parent))?;
         Ok(Self { target, temporary })
@@ -66,40 +70,70 @@ impl NewFolder {
     /// # Errors
     /// It cannot be renamed; an older folder is then where it was.
     pub fn publish(self) -> Result<(), DataError> {
-        let sync = |path: &Path| {
-            File::open(path).and_then(|folder| folder.sync_all()).map_err(DataError::io("flushing", path))
-        };
         let parent = parent_of(&self.target);
-        make_readable(self.path())?;
+        make_readable(self.path(), 0o755)?;
         sync(self.path())?;
-        // A folder with content cannot be renamed over: the old one steps aside into a temporary folder of its own.
-        let aside = tempfile::Builder::new()
-            .prefix(".dalle-old-")
-            .tempdir_in(parent)
-            .map_err(DataError::io("creating a temporary folder in", parent))?;
-        let old = aside.path().join("old");
-        let replaced = self.target.exists();
-        if replaced {
-            fs::rename(&self.target, &old).map_err(DataError::io("moving aside", &self.target))?;
-        }
+        // A folder with content cannot be renamed over: the old one steps aside under a hidden name.
+        let aside = self.target.exists().then(|| step_aside(&self.target, parent)).transpose()?;
         let temporary = self.temporary.keep();
         if let Err(error) = fs::rename(&temporary, &self.target) {
-            if replaced {
-                fs::rename(&old, &self.target).map_err(DataError::io("moving back", &self.target))?;
+            if let Some(aside) = &aside {
+                fs::rename(aside, &self.target).map_err(DataError::io("moving back", &self.target))?;
             }
             fs::remove_dir_all(&temporary).map_err(DataError::io("removing", &temporary))?;
             return Err(DataError::io("renaming into place", &self.target)(error));
         }
-        sync(parent)
+        sync(parent)?;
+        match aside {
+            Some(aside) => fs::remove_dir_all(&aside).map_err(DataError::io("removing", &aside)),
+            None => Ok(()),
+        }
     }
 }
 
-/// Temporary folders are private to their maker; a published one is as readable as any other.
-fn make_readable(path: &Path) -> Result<(), DataError> {
+/// Writes one file that appears whole or not at all, replacing an older one.
+///
+/// # Errors
+/// It cannot be written; an older file is then as it was.
+pub fn write_file(path: &Path, content: &[u8]) -> Result<(), DataError> {
+    let path = std::path::absolute(path).map_err(DataError::io("resolving", path))?;
+    let parent = parent_of(&path);
+    fs::create_dir_all(parent).map_err(DataError::io("creating", parent))?;
+    let write = || {
+        let mut file = tempfile::Builder::new().prefix(PARTIAL).tempfile_in(parent)?;
+        file.write_all(content)?;
+        file.as_file().sync_all()?;
+        Ok(file)
+    };
+    let file = write().map_err(DataError::io("writing", &path))?;
+    make_readable(file.path(), 0o644)?;
+    file.persist(&path).map_err(|error| DataError::io("writing", &path)(error.error))?;
+    sync(parent)
+}
+
+/// Flushes a folder's entries to disk.
+fn sync(folder: &Path) -> Result<(), DataError> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(DataError::io("flushing", folder))
+}
+
+/// Renames `target` to a new hidden name in `parent` and returns it.
+fn step_aside(target: &Path, parent: &Path) -> Result<PathBuf, DataError> {
+    let aside = tempfile::Builder::new()
+        .prefix(".dalle-old-")
+        .tempdir_in(parent)
+        .map_err(DataError::io("creating a temporary folder in", parent))?
+        .keep();
+    // An empty folder can be renamed over: its name is reserved until then.
+    fs::rename(target, &aside).map_err(DataError::io("moving aside", target))?;
+    Ok(aside)
+}
+
+/// Temporary files are private to their maker; published ones are as readable as any other.
+fn make_readable(path: &Path, mode: u32) -> Result<(), DataError> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
             .map_err(DataError::io("setting permissions of", path))?;
     }
     Ok(())
