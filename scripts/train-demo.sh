@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# scripts/train-demo.sh: how the model in assets/models was made, from packages of drawings to a model folder.
+# Stop it with Ctrl-C whenever you like: the same command continues.
+# Settings by environment:
+#   DEVICE  cuda:N, wgpu, libtorch (this processor, with LibTorch's kernels) or cpu (this processor, portable, slowest);
+#           without it cuda:0 where there is an NVIDIA GPU, else libtorch
+#   WORK    folder of packages, dataset, checkpoints, loss curves and model; train-demo in the cache without it
+
+source "$(dirname "$0")/lib/common.sh"
+source "$ROOT/scripts/lib/cuda.sh"
+source "$ROOT/scripts/lib/libtorch.sh"
+
+WORK=${WORK:-$CACHE/train-demo}
+config=configs/emoji-128.json
+model=$WORK/emoji-128
+
+if [ -z "${DEVICE:-}" ]; then
+    if nvidia-smi >/dev/null 2>&1; then DEVICE=cuda:0; else DEVICE=libtorch; fi
+fi
+
+# `dalle` saves and ends by itself when Ctrl-C is pressed; nothing is to follow it then.
+trap 'say; say "interrupted; the same command continues"; exit 130' INT TERM
+
+# Builds `dalle` for $DEVICE. Each backend has a target folder of its own: the default one stays as the other scripts need it.
+build() {
+    local features=()
+    need_cargo
+    case $DEVICE in
+        cpu) ;;
+        wgpu) features=(--features wgpu) ;;
+        libtorch)
+            use_libtorch
+            features=(--features tch)
+            ;;
+        cuda | cuda:*)
+            use_cuda
+            features=(--features cuda)
+            ;;
+        *) die "DEVICE: expected cuda:N, wgpu, libtorch or cpu, got $DEVICE" ;;
+    esac
+    [ "$DEVICE" = cpu ] || export CARGO_TARGET_DIR=$CACHE/target-${DEVICE%%:*}
+    cargo build --release --package dalle-train "${features[@]}"
+    PATH=$CARGO_TARGET_DIR/release:$PATH
+}
+
+# fetch NAME VERSION SHA256: an npm package, unpacked under $WORK/packages.
+fetch() {
+    local name=$1 version=$2 sha256=$3 folder=$WORK/packages/${1##*/}-$2 work=$WORK/fetch.tmp
+    [ ! -d "$folder" ] || return 0
+    need npm=npm
+    say "  $name $version"
+    rm -rf "$work"
+    mkdir -p "$work" "$WORK/packages"
+    npm pack --silent --pack-destination "$work" "$name@$version" >/dev/null || die "npm could not fetch $name $version"
+    mv "$work"/*.tgz "$work/package.tgz"
+    echo "$sha256  $work/package.tgz" | sha256sum --check --status ||
+        die "what npm fetched is not the $name $version that this recipe was made with"
+    tar --extract --file "$work/package.tgz" --directory "$work"
+    rm "$work/package.tgz"
+    mv "$work" "$folder"
+}
+
+say "[1/6] Building dalle for $DEVICE"
+build
+
+say "[2/6] Drawings and captions"
+fetch @iconify-json/fluent-emoji-flat 1.2.6 7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175
+fetch emojibase-data 17.0.0 d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a
+if [ ! -f "$WORK/data/manifest.json" ]; then
+    dalle data build --packages "$WORK/packages" --families fluent-flat --size 128 --out "$WORK/data"
+fi
+
+say "[3/6] Caption tokenizer"
+dalle tokenizer train --data "$WORK/data" --vocab 1024 --out "$WORK/tokenizer.json"
+
+say "[4/6] Stage 1: the dVAE (loss curve: $WORK/dvae/curve.png)"
+dalle dvae train --config "$config" --data "$WORK/data" --run "$WORK/dvae" --out "$model" --device "$DEVICE" \
+    --steps 1800 --batch 8 --step-size 7e-4 --final-step-size 1e-4 --step-size-updates 1800 \
+    --beta 6.6 --beta-updates 60 --tau-updates 1400 --ewma 0.995 --log-every 25
+
+say "[5/6] Stage 2: the prior (loss curve: $WORK/prior/curve.png)"
+dalle prior train --model "$model" --data "$WORK/data" --tokenizer "$WORK/tokenizer.json" --run "$WORK/prior" \
+    --device "$DEVICE"
+
+say "[6/6] Judging: is a sample's nearest drawing the right one?"
+dalle eval retrieval --model "$model" --data "$WORK/data" --sheet "$WORK/retrieval.png" --json "$WORK/retrieval.json" \
+    --device "$DEVICE"
+say "To see it in the browser: MODEL=$model scripts/demo"
