@@ -80,6 +80,7 @@ impl DeviceName {
             #[cfg(not(feature = "wgpu"))]
             Self::Wgpu => Err(DeviceError::NotBuilt { device: self, feature: "wgpu" }),
             #[cfg(feature = "tch")]
+            #[allow(deprecated, reason = "see docs/decisions/0003-one-burn-build.md")]
             Self::LibTorch => Ok(Device::libtorch()),
             #[cfg(not(feature = "tch"))]
             Self::LibTorch => Err(DeviceError::NotBuilt { device: self, feature: "tch" }),

@@ -83,6 +83,38 @@ pub fn from_safetensors<M: Module>(module: M, bytes: &[u8]) -> Result<M, Weights
     }
 }
 
+/// Number of parameters below the part of `module` at `path` (all of them for ""), without allocating any.
+pub fn count_parameters<M: Module>(module: &M, path: &str) -> u64 {
+    let mut counter = Counter { path: Vec::new(), below: path.to_owned(), total: 0 };
+    module.visit(&mut counter);
+    counter.total
+}
+
+struct Counter {
+    path: Vec<String>,
+    below: String,
+    total: u64,
+}
+
+impl ModuleVisitor for Counter {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let path = self.path.join(".");
+        let inside =
+            path.strip_prefix(&self.below).is_some_and(|rest| self.below.is_empty() || rest.starts_with('.'));
+        if inside {
+            self.total += param.lazy_shape().num_elements() as u64;
+        }
+    }
+}
+
 struct Collector {
     path: Vec<String>,
     dtype: FloatDType,

@@ -96,7 +96,7 @@ impl AdamW {
     ) -> anyhow::Result<Self> {
         let mut names = Names { path: Vec::new(), found: Vec::new() };
         module.visit(&mut names);
-        let device = module.devices().into_vec().swap_remove(0).without_autodiff();
+        let device = module.devices().swap_remove(0).without_autodiff();
         let mut state = BTreeMap::new();
         for (path, length) in names.found {
             let mut part = |part: &str| {

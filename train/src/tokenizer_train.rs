@@ -7,7 +7,9 @@ use dalle_shared::Tokenizer;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::normalizers::utils::Lowercase;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Trainer};
+use tokenizers::{
+    NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Trainer,
+};
 
 use crate::data::{DataError, Dataset, Split};
 

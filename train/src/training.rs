@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use dalle_model::burn::module::Module;
 use dalle_model::burn::tensor::Tensor;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -56,15 +56,11 @@ pub struct Plan {
 
 /// Trains `fresh`, or what the run folder has of it, to the end of the plan.
 ///
-/// Returns the network with averaged weights and the run's state, or nothing if it was interrupted (and saved).
+/// Returns the network with averaged weights, and the run's state.
 ///
 /// # Errors
-/// The run folder cannot be read or written, or was made with other settings.
-pub fn train<S: Stage>(
-    stage: &mut S,
-    fresh: S::Network,
-    plan: &Plan,
-) -> Result<Option<(S::Network, RunState)>> {
+/// The run folder cannot be read or written, or was made with other settings; or the run was interrupted (and saved).
+pub fn train<S: Stage>(stage: &mut S, fresh: S::Network, plan: &Plan) -> Result<(S::Network, RunState)> {
     let folder = RunFolder::open(&plan.run)?;
     let mut network = fresh;
     let mut optimizer = AdamW::new(plan.optimizer);
@@ -107,12 +103,16 @@ pub fn train<S: Stage>(
             saved = Instant::now();
         }
         if stop && state.step < plan.steps {
-            bar.abandon_with_message("interrupted and saved; the same command continues");
-            return Ok(None);
+            bar.abandon();
+            bail!(
+                "interrupted after update {} of {} and saved; the same command continues",
+                state.step,
+                plan.steps
+            );
         }
     }
     bar.finish();
-    Ok(Some((optimizer.averaged(network), state)))
+    Ok((optimizer.averaged(network), state))
 }
 
 /// A flag that Ctrl-C raises; a second Ctrl-C ends the program at once.

@@ -27,7 +27,15 @@ impl Conv2d {
     /// `[B, in, H, W] → [B, out, H, W]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let w = self.w.val();
-        let padding = w.dims()[2] / 2;
+        let [n_out, n_in, k, _] = w.dims();
+        if k == 1 {
+            // A 1×1 convolution is a matrix product, whose gradients are too: Burn takes a kernel's gradient by a
+            // convolution as large as the map.
+            let [b, _, height, width] = x.dims();
+            let y = w.reshape([1, n_out, n_in]).matmul(x.reshape([b, n_in, height * width]));
+            return (y + self.b.val().reshape([1, n_out, 1])).reshape([b, n_out, height, width]);
+        }
+        let padding = k / 2;
         module::conv2d(x, w, Some(self.b.val()), ConvOptions::new([1, 1], [padding, padding], [1, 1], 1))
     }
 }
@@ -98,4 +106,23 @@ impl Block {
 pub fn upsample(x: Tensor<4>) -> Tensor<4> {
     let [b, c, h, w] = x.dims();
     x.reshape([b, c, h, 1, w, 1]).expand([b, c, h, 2, w, 2]).reshape([b, c, 2 * h, 2 * w])
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Distribution;
+
+    use super::*;
+
+    #[test]
+    fn an_upsampled_block_is_the_block_of_the_upsampled_map() {
+        let device = Device::flex();
+        device.seed(2);
+        for (n_in, n_out) in [(8, 16), (8, 8)] {
+            let block = Block::new(n_in, n_out, [1, 3, 3, 3], 1, &device);
+            let x = Tensor::random([2, n_in, 3, 5], Distribution::Normal(0.0, 1.0), &device);
+            let difference = block.forward_upsampled(x.clone()) - block.forward(upsample(x));
+            assert!(difference.abs().max().into_scalar::<f32>() < 1e-5);
+        }
+    }
 }

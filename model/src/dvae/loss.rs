@@ -7,7 +7,12 @@ use burn::tensor::{Distribution, Tensor};
 ///
 /// `maps` is `[B, 6, H, W]` (μ, then ln b), `x` the target after [`map_pixels`](super::pixels::map_pixels),
 /// `[B, 3, H, W]`; so is the result.
+///
+/// # Panics
+/// If the sizes of maps and target differ.
 pub fn logit_laplace_nll(maps: Tensor<4>, x: Tensor<4>) -> Tensor<4> {
+    let [b, _, height, width] = maps.dims();
+    assert_eq!(x.dims(), [b, 3, height, width], "maps and target of different sizes");
     let mu = maps.clone().narrow(1, 0, 3);
     let ln_b = maps.narrow(1, 3, 3);
     let one_minus_x = x.clone().neg().add_scalar(1.0);

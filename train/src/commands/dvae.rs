@@ -183,7 +183,7 @@ fn train_dvae(args: &TrainArgs) -> Result<()> {
     device.seed(args.seed);
     let fresh = Dvae::new(&config.dvae, &device);
     let mut stage = DvaeStage::new(images, config.image_size, schedule, device)?;
-    let Some((dvae, _)) = train(&mut stage, fresh, &plan)? else { return Ok(()) };
+    let (dvae, _) = train(&mut stage, fresh, &plan)?;
     ModelFolder::write(
         &args.out,
         &[

@@ -129,7 +129,7 @@ pub fn run(args: Args) -> Result<()> {
     device.seed(args.seed);
     let fresh = Prior::new(&config, &device);
     let mut stage = PriorStage::new(&examples, &encoder, &tokenizer, &config, schedule, &device)?;
-    let Some((prior, _)) = train(&mut stage, fresh, &plan)? else { return Ok(()) };
+    let (prior, _) = train(&mut stage, fresh, &plan)?;
     ModelFolder::write(
         &args.model,
         &[(TOKENIZER, bytes), (PRIOR, to_safetensors(&prior, FloatDType::F16)?)],

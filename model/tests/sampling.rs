@@ -1,0 +1,129 @@
+//! The sampling loop: what a job draws does not depend on its neighbours.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use common::{caption, config};
+use dalle_model::Device;
+use dalle_model::burn::tensor::FloatDType;
+use dalle_model::config::ModelConfig;
+use dalle_model::prior::Prior;
+use dalle_model::weights::{from_safetensors, to_safetensors};
+use dalle_model::sample::{Batch, JobKey, SampleError, SampleRequest};
+use dalle_shared::{ImageToken, SamplingSettings, TextToken};
+
+/// Every batch has the same prior: tests run side by side and share the device's generator, so it is drawn once.
+fn batch(config: &ModelConfig) -> Batch {
+    static WEIGHTS: OnceLock<Vec<u8>> = OnceLock::new();
+    let device = Device::flex();
+    let fresh = Prior::new(config, &device);
+    let weights = WEIGHTS.get_or_init(|| to_safetensors(&fresh, FloatDType::F32).unwrap());
+    Batch::new(from_safetensors(Prior::new(config, &device), weights).unwrap(), config)
+}
+
+fn request(config: &ModelConfig, seed: u64, samples: usize) -> SampleRequest {
+    SampleRequest {
+        text: caption(config, seed, 4),
+        samples,
+        seed,
+        sampling: SamplingSettings { temperature: 1.0, top_k: Some(40), top_p: Some(0.95) },
+        prefix: Vec::new(),
+    }
+}
+
+type Pictures = BTreeMap<JobKey, Vec<Vec<ImageToken>>>;
+
+fn step_into(batch: &mut Batch, pictures: &mut Pictures) {
+    for output in batch.step().unwrap() {
+        let samples = pictures.entry(output.job).or_insert_with(|| vec![Vec::new(); output.tokens.len()]);
+        for (sample, token) in samples.iter_mut().zip(output.tokens) {
+            assert_eq!(sample.len(), output.position);
+            sample.push(token);
+        }
+    }
+}
+
+fn run(batch: &mut Batch) -> Pictures {
+    let mut pictures = Pictures::new();
+    while !batch.is_empty() {
+        step_into(batch, &mut pictures);
+    }
+    pictures
+}
+
+#[test]
+fn eight_together_are_eight_alone() {
+    let config = config("tiny");
+    let mut together = batch(&config);
+    for seed in 0..8 {
+        together.admit(JobKey(seed), request(&config, seed, 1)).unwrap();
+    }
+    let together = run(&mut together);
+    for seed in 0..8 {
+        let mut alone = batch(&config);
+        alone.admit(JobKey(seed), request(&config, seed, 1)).unwrap();
+        assert_eq!(run(&mut alone)[&JobKey(seed)], together[&JobKey(seed)], "seed {seed}");
+        assert_eq!(together[&JobKey(seed)][0].len(), config.geometry().image_length());
+    }
+}
+
+#[test]
+fn jobs_that_come_and_go_do_not_disturb_each_other() {
+    let config = config("tiny");
+    let mut alone = batch(&config);
+    alone.admit(JobKey(0), request(&config, 5, 3)).unwrap();
+    let expected = run(&mut alone).remove(&JobKey(0)).unwrap();
+    assert_ne!(expected[0], expected[1], "samples of one request differ");
+
+    let mut busy = batch(&config);
+    let mut pictures = Pictures::new();
+    busy.admit(JobKey(1), request(&config, 1, 2)).unwrap();
+    (0..3).for_each(|_| step_into(&mut busy, &mut pictures));
+    busy.admit(JobKey(0), request(&config, 5, 3)).unwrap();
+    (0..4).for_each(|_| step_into(&mut busy, &mut pictures));
+    busy.remove(JobKey(1));
+    assert_eq!(busy.rows(), 3);
+    busy.admit(JobKey(2), request(&config, 2, 1)).unwrap();
+    while !busy.is_empty() {
+        step_into(&mut busy, &mut pictures);
+    }
+    assert_eq!(pictures[&JobKey(0)], expected);
+}
+
+#[test]
+fn a_given_beginning_comes_back_untouched() {
+    let config = config("tiny");
+    let mut batch = batch(&config);
+    let given: Vec<ImageToken> = (0..6).map(ImageToken).collect();
+    batch.admit(JobKey(0), SampleRequest { prefix: given.clone(), ..request(&config, 1, 2) }).unwrap();
+    for picture in &run(&mut batch)[&JobKey(0)] {
+        assert_eq!(picture[..6], given);
+        assert_eq!(picture.len(), config.geometry().image_length());
+    }
+}
+
+#[test]
+fn requests_out_of_range_are_refused_and_change_nothing() {
+    let config = config("tiny");
+    let mut batch = batch(&config);
+    let good = request(&config, 1, 1);
+    let bad = [
+        SampleRequest { text: vec![TextToken(0); config.text_length], ..good.clone() },
+        SampleRequest { text: vec![TextToken(config.text_vocab as u32)], ..good.clone() },
+        SampleRequest { prefix: vec![ImageToken(config.dvae.vocab as u16)], ..good.clone() },
+        SampleRequest { prefix: vec![ImageToken(0); config.geometry().image_length() + 1], ..good.clone() },
+        SampleRequest { samples: 0, ..good.clone() },
+        SampleRequest {
+            sampling: SamplingSettings { temperature: f32::NAN, top_k: None, top_p: None },
+            ..good.clone()
+        },
+    ];
+    for request in bad {
+        assert!(matches!(batch.admit(JobKey(0), request), Err(SampleError::Request(_))));
+        assert!(batch.is_empty());
+    }
+    batch.admit(JobKey(0), good).unwrap();
+    assert_eq!(run(&mut batch).len(), 1);
+}

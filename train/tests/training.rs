@@ -1,0 +1,248 @@
+//! The `dalle` command from pictures to pictures, on a model that trains in seconds; and what happens when it is stopped.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use image::{Rgb, RgbImage};
+
+const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/tiny.json");
+const COLOURS: [(&str, [u8; 3]); 4] =
+    [("red", [220, 30, 30]), ("green", [30, 200, 60]), ("blue", [40, 60, 220]), ("yellow", [240, 220, 40])];
+const PLACES: [(&str, u32); 3] = [("left", 2), ("middle", 10), ("right", 18)];
+
+/// A folder with a dataset of twelve pictures, a coloured square at one of three places, and a tokenizer.
+struct Workshop {
+    folder: tempfile::TempDir,
+}
+
+impl Workshop {
+    fn new() -> Self {
+        let workshop = Self { folder: tempfile::tempdir().unwrap() };
+        let pictures = workshop.path("pictures");
+        fs::create_dir(&pictures).unwrap();
+        for (colour, rgb) in COLOURS {
+            for (place, x) in PLACES {
+                let inside = |at: u32, from: u32| (from..from + 12).contains(&at);
+                let picture = RgbImage::from_fn(32, 32, |px, py| {
+                    if inside(px, x) && inside(py, 10) { Rgb(rgb) } else { Rgb([255; 3]) }
+                });
+                picture.save(pictures.join(format!("{colour}-{place}.png"))).unwrap();
+                let caption = format!("a {colour} square on the {place}");
+                fs::write(pictures.join(format!("{colour}-{place}.txt")), caption).unwrap();
+            }
+        }
+        let data = workshop.path("data");
+        workshop.run(&format!(
+            "data build --images {} --size 32 --val 0 --out {}",
+            pictures.display(),
+            data.display()
+        ));
+        let tokenizer = workshop.path("tokenizer.json");
+        workshop.run(&format!(
+            "tokenizer train --data {} --vocab 300 --out {}",
+            data.display(),
+            tokenizer.display()
+        ));
+        workshop
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dalle"));
+        command.args(arguments.split(' ').filter(|argument| !argument.is_empty()));
+        command
+    }
+
+    fn output(&self, arguments: &str) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs to success; returns what was printed.
+    fn run(&self, arguments: &str) -> String {
+        let output = self.output(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "dalle {arguments}\n{errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs to failure; returns the complaint.
+    fn fail(&self, arguments: &str) -> String {
+        let output = self.output(arguments);
+        assert!(!output.status.success(), "dalle {arguments} should have failed");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn dvae(&self, name: &str, steps: u64, more: &str) -> String {
+        format!(
+            "dvae train --config {CONFIG} --data {} --run {} --out {} --steps {steps} --batch 4 --step-size 0.003 {more}",
+            self.path("data").display(),
+            self.path(&format!("{name}-run")).display(),
+            self.path(name).display()
+        )
+    }
+
+    fn prior(&self, model: &str, steps: u64) -> String {
+        format!(
+            "prior train --model {model} --data {} --tokenizer {} --run {model}-prior --steps {steps} --batch 6 \
+             --step-size 0.003 --warmup 20 --ewma 0.9",
+            self.path("data").display(),
+            self.path("tokenizer.json").display(),
+            model = self.path(model).display()
+        )
+    }
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "timed out waiting until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn start(mut command: Command) -> Child {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn weights(folder: &Path) -> [Vec<u8>; 2] {
+    ["encoder.safetensors", "decoder.safetensors"].map(|name| fs::read(folder.join(name)).unwrap())
+}
+
+#[test]
+fn from_pictures_to_pictures() {
+    let workshop = Workshop::new();
+    workshop.run(&workshop.dvae("model", 120, "--beta 0.5"));
+    workshop.run(&workshop.prior("model", 250));
+    let model = workshop.path("model");
+    for name in
+        ["config.json", "tokenizer.json", "model.safetensors", "encoder.safetensors", "decoder.safetensors"]
+    {
+        assert!(model.join(name).is_file(), "{name}");
+    }
+    for run in ["model-run", "model-prior"] {
+        let curve = image::open(workshop.path(run).join("curve.png")).unwrap().to_rgb8();
+        assert!(curve.pixels().any(|pixel| *pixel == Rgb([36, 99, 179])), "{run}: no line in the curve");
+    }
+
+    // One sampling loop: the same caption and seed give the same picture, another seed another.
+    let sample = |out: &str, seed: u64| {
+        let (out, tokens) = (workshop.path(out), workshop.path("tokens.json"));
+        let printed = workshop.run(&format!(
+            "sample red --model {} --out {} --seed {seed} --tokens {}",
+            model.display(),
+            out.display(),
+            tokens.display()
+        ));
+        assert!(printed.contains("tokens per second"), "{printed}");
+        image::open(out).unwrap().to_rgb8()
+    };
+    let picture = sample("a.png", 1);
+    assert_eq!(picture.dimensions(), (32, 32));
+    assert_eq!(picture, sample("b.png", 1));
+    assert_ne!(picture, sample("c.png", 2));
+    // Its tokens decode to it.
+    sample("d.png", 1);
+    workshop.run(&format!(
+        "dvae decode {} --model {} --out {}",
+        workshop.path("tokens.json").display(),
+        model.display(),
+        workshop.path("e.png").display()
+    ));
+    assert_eq!(picture, image::open(workshop.path("e.png")).unwrap().to_rgb8());
+
+    let drawing = workshop.path("pictures").join("red-left.png");
+    let encoded = workshop.path("red.json");
+    workshop.run(&format!(
+        "dvae encode {} --model {} --out {}",
+        drawing.display(),
+        model.display(),
+        encoded.display()
+    ));
+    let grid: serde_json::Value = serde_json::from_slice(&fs::read(encoded).unwrap()).unwrap();
+    assert_eq!((grid["grid"].as_u64(), grid["tokens"].as_array().map(Vec::len)), (Some(4), Some(16)));
+
+    let (sheet, json) = (workshop.path("sheet.png"), workshop.path("retrieval.json"));
+    let printed = workshop.run(&format!(
+        "eval retrieval --model {} --data {} --captions 12 --sheet {} --json {}",
+        model.display(),
+        workshop.path("data").display(),
+        sheet.display(),
+        json.display()
+    ));
+    assert!(printed.contains("top-1"), "{printed}");
+    let result: serde_json::Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
+    // Chance is 1 in 12: so much and no more is asked of seconds of training.
+    assert!(result["top_1"].as_f64().unwrap() >= 0.5, "{result}");
+    assert!(image::open(sheet).unwrap().width() > 128);
+}
+
+#[test]
+fn a_killed_run_ends_where_an_undisturbed_one_does() {
+    let workshop = Workshop::new();
+    workshop.run(&workshop.dvae("whole", 40, ""));
+    let arguments = workshop.dvae("killed", 40, "--save-seconds 0");
+    for _ in 0..3 {
+        let mut child = start(workshop.command(&arguments));
+        let latest = workshop.path("killed-run").join("checkpoints/LATEST");
+        let before = fs::read(&latest).ok();
+        wait_until("the next checkpoint is there", || {
+            fs::read(&latest).ok() != before || child.try_wait().unwrap().is_some()
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    workshop.run(&arguments);
+    assert_eq!(weights(&workshop.path("whole")), weights(&workshop.path("killed")));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_and_the_same_command_continues() {
+    let workshop = Workshop::new();
+    let arguments = workshop.dvae("model", 300, "--save-seconds 1000 --log-every 1");
+    let child = start(workshop.command(&arguments));
+    // Interrupted as soon as it has begun to train: the handler is in place before the first update.
+    wait_until("the run folder is there", || workshop.path("model-run").join("checkpoints").is_dir());
+    std::thread::sleep(Duration::from_millis(300));
+    let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(interrupt.success());
+    let output = child.wait_with_output().unwrap();
+    let complaint = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && complaint.contains("the same command continues"), "{complaint}");
+    assert!(!workshop.path("model").exists(), "an interrupted run must not look finished");
+    let output = workshop.output(&arguments);
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && log.contains("resuming"), "{log}");
+    assert!(workshop.path("model").join("decoder.safetensors").is_file());
+}
+
+#[test]
+fn a_damaged_checkpoint_is_not_read_and_other_settings_are_refused() {
+    let workshop = Workshop::new();
+    workshop.run(&workshop.dvae("model", 6, "--save-seconds 0"));
+    let expected = weights(&workshop.path("model"));
+    let run = workshop.path("model-run");
+    let latest = fs::read_to_string(run.join("checkpoints/LATEST")).unwrap();
+    assert_eq!(latest, "step-000000006");
+    let file = run.join("checkpoints").join(&latest).join("weights.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    fs::remove_dir_all(workshop.path("model")).unwrap();
+    // Update 6 is torn: update 5 is taken up and leads to the same end.
+    workshop.run(&workshop.dvae("model", 6, "--save-seconds 0"));
+    assert_eq!(weights(&workshop.path("model")), expected);
+
+    let complaint = workshop.fail(&workshop.dvae("model", 6, "--seed 9"));
+    assert!(complaint.contains("seed: then 0, now 9"), "{complaint}");
+    let nowhere = workshop.fail("sample x --model /nonexistent --out x.png");
+    assert!(nowhere.contains("cannot read the configuration"), "{nowhere}");
+    let device = workshop.fail(&workshop.dvae("model", 6, "--device cuda:0"));
+    assert!(device.contains("--features cuda"), "{device}");
+}
