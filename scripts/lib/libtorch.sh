@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # LibTorch's processor kernels, for training without a GPU: convolutions several times faster than portable Rust's.
-# From PyPI: the package torch and the two CUDA libraries that its CPU part names as needed. Sourced, never run.
+# From the Python package torch and the two CUDA libraries that its CPU part names as needed. Sourced, never run.
 
 LIBTORCH_VERSION=2.9.0
 
