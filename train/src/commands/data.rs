@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::data::{self, Dataset, Family, Input, Manifest, Options, Split};
+use crate::data::{self, Dataset, Family, Input, MANIFEST, Manifest, Options, Split};
 
 /// Arguments of `dalle data`.
 #[derive(clap::Args)]
@@ -134,15 +134,22 @@ fn build(args: BuildArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says what was stored and what was left out, and names what could not be used.
+/// Pictures named one by one when they could not be used.
+const NAMED: usize = 20;
+
+/// Says what was stored and what was left out, and names what could not be used, the gravest first.
 fn report(manifest: &Manifest) {
-    for problem in &manifest.problems {
+    for problem in manifest.problems.iter().take(NAMED) {
         eprintln!("left out: {}: {}", problem.source, problem.message);
+    }
+    if manifest.problems.len() > NAMED {
+        eprintln!("left out: {} more, named in {MANIFEST}", manifest.problems.len() - NAMED);
     }
     for source in &manifest.sources {
         let left_out: Vec<String> =
             source.left_out.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-        println!("{}: {} stored; left out: {}", source.name, source.stored, left_out.join(", "));
+        let left_out = if left_out.is_empty() { "nothing".to_owned() } else { left_out.join(", ") };
+        println!("{}: {} stored; left out: {left_out}", source.name, source.stored);
     }
     let bytes: u64 = manifest.shards.iter().map(|shard| shard.bytes).sum();
     println!(

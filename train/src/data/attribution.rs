@@ -8,7 +8,8 @@ use super::manifest::Manifest;
 pub fn render(manifest: &Manifest) -> String {
     let mut text = String::from(
         "# Attribution\n\nThis dataset was made by `dalle data build` from the following works. The pictures were rendered, \
-         cropped and set on plain backgrounds.\n\n| pictures | made by | licence | from |\n|---|---|---|---|\n",
+         cropped and set on plain backgrounds. Licences are SPDX identifiers; their texts are at \
+         <https://spdx.org/licenses/>.\n\n| pictures | made by | licence | from |\n|---|---|---|---|\n",
     );
     for source in manifest.sources.iter().filter(|source| source.stored > 0) {
         let (author, from) = match &source.package {

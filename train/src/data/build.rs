@@ -158,10 +158,11 @@ struct Entry {
     png: Vec<u8>,
 }
 
-/// The drawing on white, and on as many coloured backgrounds as are wanted.
+/// The drawing on white, and on as many coloured backgrounds as are wanted. A photo has its own.
 fn render(drawing: &Drawing, options: &Options) -> Result<Vec<Entry>, RenderError> {
     let cutout = Cutout::new(&drawing.art, options.size)?;
-    let coloured = background::choose(options.seed, &drawing.key, options.backgrounds);
+    let backgrounds = if cutout.is_opaque() { 0 } else { options.backgrounds };
+    let coloured = background::choose(options.seed, &drawing.key, backgrounds);
     std::iter::once(WHITE)
         .chain(coloured)
         .map(|background| {
@@ -169,10 +170,7 @@ fn render(drawing: &Drawing, options: &Options) -> Result<Vec<Entry>, RenderErro
             let mut captions = drawing.captions.clone();
             if background != WHITE {
                 key = format!("{key}_on_{}", background.name.replace(' ', "-"));
-                for template in &mut captions.templates {
-                    template.push_str(&format!(" on a {} background", background.name));
-                }
-                captions.background = Some(background.name.to_owned());
+                captions = captions.on_background(background.name);
             }
             let record = Record {
                 captions,
@@ -201,7 +199,7 @@ fn png(picture: &RgbImage) -> Result<Vec<u8>, RenderError> {
 /// Stores what was rendered and keeps count.
 struct Writer {
     shards: ShardWriter,
-    /// Family, code points and pixels of what is stored.
+    /// Family, label and pixels of what is stored.
     seen: HashSet<(String, String, String)>,
     train: usize,
     val: usize,
@@ -221,8 +219,7 @@ impl Writer {
         let entries = match rendered {
             Ok(entries) => entries,
             Err(error) => {
-                source.summary.leave_out(Reason::Unreadable);
-                source.problems.push(Problem { source: drawing.source.clone(), message: error.to_string() });
+                source.fail(Reason::Unreadable, drawing.source.clone(), error.to_string());
                 return Ok(());
             }
         };

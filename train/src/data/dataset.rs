@@ -106,8 +106,8 @@ fn parts(bytes: &[u8]) -> std::io::Result<Vec<(String, Files<'_>)>> {
         let name = entry.path()?.to_string_lossy().into_owned();
         let (key, ending) = name.split_once('.').unwrap_or((&name, ""));
         let start = entry.raw_file_position() as usize;
-        let end = start + entry.size() as usize;
-        let content = bytes.get(start..end).ok_or(std::io::ErrorKind::UnexpectedEof)?;
+        let content = bytes.get(start..).and_then(|rest| rest.get(..entry.size() as usize));
+        let content = content.ok_or(std::io::ErrorKind::UnexpectedEof)?;
         if parts.last().is_none_or(|(last, _)| last != key) {
             parts.push((key.to_owned(), HashMap::new()));
         }

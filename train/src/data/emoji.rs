@@ -11,7 +11,7 @@ use super::package::{Package, PackageInfo, Packages};
 use super::record::{Captions, Split};
 use super::render::Art;
 use super::shard::sanitise_key;
-use super::source::{Drawing, Problem, Reason, Source, SourceSummary};
+use super::source::{Drawing, Reason, Source, SourceSummary};
 
 /// Groups left out unless asked for: hundreds of nearly equal flags, lettered buttons, parts of emoji.
 pub const UNWANTED_GROUPS: [&str; 3] = ["flags", "symbols", "component"];
@@ -40,32 +40,28 @@ pub fn read(root: &Path, selection: &Selection) -> Result<(Vec<Source>, PackageI
     // A style is worth naming only where there is another.
     let name_style = selection.families.len() > 1;
     let sources = selection.families.iter().map(|family| {
-        let package = packages.get(family.package)?;
+        let mut package = packages.get(family.package)?;
+        package.info.author = family.artist.map(str::to_owned).or(package.info.author);
         let icons = match family.format {
             Format::Iconify => iconify::read(&package.folder)?,
             Format::Bitmaps(folder) => bitmaps(&package.folder.join(folder))?,
         };
-        let mut source = Source {
-            summary: SourceSummary::new(
-                family.name,
-                family.style,
-                &package.info.license,
-                Some(package.info.clone()),
-            ),
-            drawings: Vec::new(),
-            problems: Vec::new(),
-        };
+        let mut source = Source::new(SourceSummary::new(
+            family.name,
+            family.style,
+            &package.info.license,
+            Some(package.info.clone()),
+        ));
         for icon in icons {
             let emoji = match wanted(&icon, &emojibase, &groups, selection.skin_tones) {
                 Ok(emoji) => emoji,
+                Err(Reason::NoCaption) => {
+                    let message = "emojibase has no emoji of these code points or this name".to_owned();
+                    source.fail(Reason::NoCaption, source_of(&package, &icon.name), message);
+                    continue;
+                }
                 Err(reason) => {
                     source.summary.leave_out(reason);
-                    if reason == Reason::NoCaption {
-                        source.problems.push(Problem {
-                            source: format!("{} {}", family.package, icon.name),
-                            message: "emojibase has no emoji of these code points or this name".to_owned(),
-                        });
-                    }
                     continue;
                 }
             };
@@ -158,8 +154,8 @@ fn captions_of(emoji: &Emoji, family: &Family, name_style: bool) -> Captions {
         style: family.style.to_owned(),
         group: emoji.group.clone(),
         subgroup: emoji.subgroup.clone(),
-        background: None,
         templates,
+        ..Captions::default()
     }
 }
 

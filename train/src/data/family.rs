@@ -23,6 +23,8 @@ pub struct Family {
     pub format: Format,
     /// The word for it in captions: "a flat emoji of rocket".
     pub style: &'static str,
+    /// Who drew it, where the package does not say so itself.
+    pub artist: Option<&'static str>,
     /// Whether it is taken when none is named: the coloured ones.
     pub default: bool,
 }
@@ -37,6 +39,7 @@ pub static FAMILIES: [Family; 8] = [
         package: "@lobehub/fluent-emoji-3d",
         format: Format::Bitmaps("assets"),
         style: "3d",
+        artist: Some("Microsoft Corporation"),
         default: true,
     },
     Family::iconify("twemoji", "@iconify-json/twemoji", "twemoji"),
@@ -50,7 +53,7 @@ pub static FAMILIES: [Family; 8] = [
 
 impl Family {
     const fn iconify(name: &'static str, package: &'static str, style: &'static str) -> Self {
-        Self { name, package, format: Format::Iconify, style, default: true }
+        Self { name, package, format: Format::Iconify, style, artist: None, default: true }
     }
 
     /// The families taken when none is named.

@@ -12,7 +12,7 @@ use super::error::DataError;
 use super::record::{Captions, Split};
 use super::render::Art;
 use super::shard::sanitise_key;
-use super::source::{Drawing, Problem, Reason, Source, SourceSummary};
+use super::source::{Drawing, Reason, Source, SourceSummary};
 
 /// Name of the list of captions.
 const LIST: &str = "captions.jsonl";
@@ -38,22 +38,14 @@ pub fn read(root: &Path, license: &str, val_share: f64) -> Result<Source, DataEr
     let mut files = Vec::new();
     walk(root, &mut files)?;
     files.sort();
-    let mut source = Source {
-        summary: SourceSummary::new("images", "", license, None),
-        drawings: Vec::new(),
-        problems: Vec::new(),
-    };
+    let mut source = Source::new(SourceSummary::new("images", "", license, None));
     for path in files {
         let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().replace('\\', "/");
-        let leave_out = |source: &mut Source, reason: Reason, message: String| {
-            source.summary.leave_out(reason);
-            source.problems.push(Problem { source: name.clone(), message });
-        };
         match kind(&path) {
             Kind::Captions => continue,
             Kind::Other => {
                 let message = format!("expected one of the endings {}", PICTURES.join(", "));
-                leave_out(&mut source, Reason::NotAPicture, message);
+                source.fail(Reason::NotAPicture, name, message);
                 continue;
             }
             Kind::Picture => {}
@@ -63,14 +55,14 @@ pub fn read(root: &Path, license: &str, val_share: f64) -> Result<Source, DataEr
             (None, Ok(Some(lines))) => captions(lines, Vec::new()),
             (None, Ok(None)) => None,
             (None, Err(message)) => {
-                leave_out(&mut source, Reason::UnreadableCaption, message);
+                source.fail(Reason::UnreadableCaption, name, message);
                 continue;
             }
         };
         let Some(captions) = captions else {
             let message =
                 format!("expected a .txt file of the same name, or a line in {LIST}, with a caption");
-            leave_out(&mut source, Reason::NoCaption, message);
+            source.fail(Reason::NoCaption, name, message);
             continue;
         };
         let stem = Path::new(&name).with_extension("");
@@ -146,7 +138,7 @@ fn beside(picture: &Path) -> Result<Option<Vec<String>>, String> {
     Ok(Some(text.lines().map(str::to_owned).collect()))
 }
 
-/// The first caption is the label; the others are alternatives, literal text.
+/// The first caption is the label, the others are alternatives. None where there is no text.
 fn captions(lines: Vec<String>, tags: Vec<String>) -> Option<Captions> {
     let mut lines = lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty());
     let label = lines.next()?.to_owned();
@@ -154,6 +146,6 @@ fn captions(lines: Vec<String>, tags: Vec<String>) -> Option<Captions> {
     if tags.len() >= 2 {
         templates.push("{label}, {tag}, {tag}".to_owned());
     }
-    templates.extend(lines.map(|line| line.replace("{label}", "label").replace("{tag}", "tag")));
-    Some(Captions { label, tags, templates, ..Captions::default() })
+    let alternatives = lines.map(str::to_owned).collect();
+    Some(Captions { label, tags, templates, alternatives, ..Captions::default() })
 }

@@ -22,10 +22,10 @@ pub struct PackageInfo {
     pub version: String,
     /// SPDX licence: the drawings' own where the package states it, else the package's.
     pub license: String,
-    /// Who made the drawings, where the package says so.
+    /// Who made it: the drawings' author where the package states one, else its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
-    /// Where the drawings come from, or the package's page.
+    /// The drawings' project where the package states one, else its own page.
     pub url: String,
 }
 
@@ -39,10 +39,24 @@ pub struct Package {
 }
 
 #[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
+#[derive(Deserialize)]
 struct PackageJson {
-    name: Option<String>,
     version: Option<String>,
     license: Option<String>,
+    author: Option<Author>,
+    homepage: Option<String>,
+}
+
+/// npm knows both notations.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Author {
+    Text(String),
+    Person { name: String },
 }
 
 #[derive(Deserialize)]
@@ -80,9 +94,8 @@ impl Packages {
     }
 
     fn search(&mut self, folder: &Path, depth: usize) -> Result<(), DataError> {
-        if let Ok(PackageJson { name: Some(name), .. }) =
-            read_json(&folder.join("package.json"), "a package.json")
-        {
+        // A folder without a package.json, or with one that names nothing, is simply no package.
+        if let Ok(Named { name }) = read_json(&folder.join("package.json"), "a package.json") {
             self.by_name.entry(name).or_default().push(folder.to_owned());
         }
         if depth == DEPTH {
@@ -91,8 +104,10 @@ impl Packages {
         let mut children = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(DataError::io("listing", folder))? {
             let entry = entry.map_err(DataError::io("listing", folder))?;
-            if entry.file_type().map_err(DataError::io("listing", folder))?.is_dir() {
-                children.push(entry.path());
+            // Links are followed: some package managers build node_modules of them. The depth bounds a ring.
+            let path = entry.path();
+            if path.is_dir() {
+                children.push(path);
             }
         }
         children.sort();
@@ -124,10 +139,13 @@ impl Packages {
             .ok_or_else(|| DataError::malformed(&path, "expected a `version`, there is none"))?;
         let mut info = PackageInfo {
             name: name.to_owned(),
-            url: format!("https://www.npmjs.com/package/{name}"),
+            url: package.homepage.unwrap_or_else(|| format!("https://www.npmjs.com/package/{name}")),
             version,
             license: String::new(),
-            author: None,
+            author: package.author.map(|author| match author {
+                Author::Text(text) => text.split(['<', '(']).next().unwrap_or_default().trim().to_owned(),
+                Author::Person { name } => name,
+            }),
         };
         let mut license = package.license;
         let about = folder.join("info.json");

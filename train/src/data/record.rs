@@ -70,27 +70,44 @@ pub struct Captions {
     pub background: Option<String>,
     /// Sentences with the places `{label}` and `{tag}`; the first has no `{tag}` and is the main one.
     pub templates: Vec<String>,
+    /// Other whole captions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<String>,
 }
 
 /// Probability of reading the main caption: what people will type most.
 const MAIN_SHARE: f64 = 0.5;
 
 impl Captions {
+    /// The same captions for the picture on a coloured background: each says so.
+    #[must_use]
+    pub fn on_background(mut self, colour: &str) -> Self {
+        for caption in self.templates.iter_mut().chain(&mut self.alternatives) {
+            caption.push_str(&format!(" on a {colour} background"));
+        }
+        self.background = Some(colour.to_owned());
+        self
+    }
+
     /// The main caption: the label, and the background where it is not white.
     pub fn main(&self) -> String {
         self.templates.first().map_or_else(|| self.label.clone(), |template| self.fill(template, &[]))
     }
 
-    /// A caption drawn at random: half of the time the main one, else any other template with tags drawn at random.
+    /// A caption drawn at random: half of the time the main one, else another template, its tags drawn at random, or an
+    /// alternative.
     pub fn sample(&self, rng: &mut impl Rng) -> String {
-        let others: Vec<&String> =
-            self.templates.iter().skip(1).filter(|t| t.matches("{tag}").count() <= self.tags.len()).collect();
-        if others.is_empty() || rng.random_bool(MAIN_SHARE) {
+        let templates: Vec<&String> = self.usable_templates().skip(1).collect();
+        let others = templates.len() + self.alternatives.len();
+        if others == 0 || rng.random_bool(MAIN_SHARE) {
             return self.main();
         }
-        let template = others[rng.random_range(..others.len())];
+        let chosen = rng.random_range(..others);
+        let Some(template) = templates.get(chosen) else {
+            return self.alternatives[chosen - templates.len()].clone();
+        };
         let mut tags: Vec<&str> = self.tags.iter().map(String::as_str).collect();
-        let wanted = template.matches("{tag}").count();
+        let wanted = places(template);
         for index in 0..wanted {
             let other = rng.random_range(index..tags.len());
             tags.swap(index, other);
@@ -98,11 +115,16 @@ impl Captions {
         self.fill(template, &tags[..wanted])
     }
 
-    /// Every text that a tokenizer should know how to spell: each template with its label, and the tags.
+    /// Every text that a tokenizer should know how to spell: each template with its label, the tags, the alternatives.
     pub fn texts(&self) -> impl Iterator<Item = String> + '_ {
         let tags: Vec<&str> = self.tags.iter().map(String::as_str).collect();
-        let fits = self.templates.iter().filter(move |t| t.matches("{tag}").count() <= self.tags.len());
-        fits.map(move |template| self.fill(template, &tags)).chain(self.tags.iter().cloned())
+        let filled = self.usable_templates().map(move |template| self.fill(template, &tags));
+        filled.chain(self.tags.iter().cloned()).chain(self.alternatives.iter().cloned())
+    }
+
+    /// The templates for which there are tags enough.
+    fn usable_templates(&self) -> impl Iterator<Item = &String> {
+        self.templates.iter().filter(|template| places(template) <= self.tags.len())
     }
 
     /// Puts label and tags in their places; text put in is not looked at again.
@@ -126,4 +148,9 @@ impl Captions {
         }
         caption + rest
     }
+}
+
+/// Tags that a template takes.
+fn places(template: &str) -> usize {
+    template.matches("{tag}").count()
 }

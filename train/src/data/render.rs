@@ -66,6 +66,7 @@ const MARGIN: f32 = 1.0 / 32.0;
 /// A square picture with premultiplied alpha, waiting for its background.
 pub struct Cutout {
     pixels: RgbaImage,
+    opaque: bool,
 }
 
 impl Cutout {
@@ -103,7 +104,7 @@ impl Cutout {
     fn bitmap(bitmap: &DynamicImage, size: u32) -> Result<Self, RenderError> {
         if bitmap.to_rgba8().pixels().all(|pixel| pixel[3] == u8::MAX) {
             let square = bitmap.resize_to_fill(size, size, FilterType::Lanczos3);
-            return Ok(Self { pixels: square.to_rgba8() });
+            return Ok(Self { pixels: square.to_rgba8(), opaque: true });
         }
         let mut pixels = bitmap.to_rgba8();
         for Rgba([red, green, blue, alpha]) in pixels.pixels_mut() {
@@ -126,7 +127,12 @@ impl Cutout {
         let mut square = RgbaImage::new(size, size);
         let (x, y) = ((size - small.width()) / 2, (size - small.height()) / 2);
         imageops::replace(&mut square, &small, x.into(), y.into());
-        Ok(Self { pixels: square })
+        Ok(Self { pixels: square, opaque: false })
+    }
+
+    /// Whether it is a photo, which no background can be seen behind.
+    pub fn is_opaque(&self) -> bool {
+        self.opaque
     }
 
     /// The picture on a background of one colour.

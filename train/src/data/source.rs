@@ -29,26 +29,26 @@ pub struct Drawing {
     pub source: String,
 }
 
-/// Why a picture of a source is not in the dataset.
+/// Why a picture of a source is not in the dataset; the gravest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
+    /// Its pixels cannot be read or rendered.
+    Unreadable,
+    /// Its caption cannot be read.
+    UnreadableCaption,
+    /// Not a picture.
+    NotAPicture,
+    /// No label matches it, or no caption lies beside it.
+    NoCaption,
+    /// The same pixels with the same caption are there already.
+    Duplicate,
     /// Another drawing replaced it in its set.
     Superseded,
     /// A skin-tone variant, and those were not asked for.
     SkinTone,
     /// Its group was not asked for.
     Group,
-    /// No label matches it, or no caption lies beside it.
-    NoCaption,
-    /// Its caption cannot be read.
-    UnreadableCaption,
-    /// Its pixels cannot be read or rendered.
-    Unreadable,
-    /// The same pixels with the same caption are there already.
-    Duplicate,
-    /// Not a picture.
-    NotAPicture,
 }
 
 impl fmt::Display for Reason {
@@ -69,6 +69,8 @@ impl fmt::Display for Reason {
 /// A picture that is wanted but cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Problem {
+    /// Which kind of problem.
+    pub reason: Reason,
     /// Which picture.
     pub source: String,
     /// What is wrong.
@@ -121,4 +123,17 @@ pub struct Source {
     pub drawings: Vec<Drawing>,
     /// Those that cannot be used, by name.
     pub problems: Vec<Problem>,
+}
+
+impl Source {
+    /// A source of which nothing is read yet.
+    pub fn new(summary: SourceSummary) -> Self {
+        Self { summary, drawings: Vec::new(), problems: Vec::new() }
+    }
+
+    /// Counts one more that is left out although it was wanted, and keeps its name.
+    pub fn fail(&mut self, reason: Reason, source: String, message: String) {
+        self.summary.leave_out(reason);
+        self.problems.push(Problem { reason, source, message });
+    }
 }
