@@ -25,7 +25,7 @@ fn joins_by_code_points_then_name_then_synonym_then_variant() {
     let icons: Vec<(&str, &str)> = icons.iter().map(|(name, body)| (name.as_str(), body.as_str())).collect();
     // The code points win over a name that means something else.
     let points = [("1f34e", "odd-name"), ("2764", "red-heart-2")];
-    packages.icons("fluent-flat", &icons, &points, json!({"cat": {"parent": "kitty"}}));
+    packages.icons("fluent-flat", &icons, &points, &json!({"cat": {"parent": "kitty"}}));
     let out = packages.root().join("out");
     let manifest = run(&packages.input(&["fluent-flat"]), &options(), &out, false).unwrap();
 
@@ -61,7 +61,7 @@ fn skin_tones_and_groups_are_options() {
             ("flag-for-japan", &rectangle("red", 0, 0, 3, 5)),
         ],
         &[],
-        json!({}),
+        &json!({}),
     );
     let input = packages.input(&["fluent-flat"]);
     let keys = |options: &_, name: &str| {
@@ -123,7 +123,7 @@ fn an_alias_that_flips_is_a_drawing_of_its_own() {
         "fluent-flat",
         &[("cat", &two)],
         &[],
-        json!({"red-heart": {"parent": "cat", "hFlip": true}}),
+        &json!({"red-heart": {"parent": "cat", "hFlip": true}}),
     );
     let out = packages.root().join("out");
     run(&packages.input(&["fluent-flat"]), &options(), &out, false).unwrap();
@@ -163,7 +163,7 @@ fn coloured_backgrounds_are_named_in_every_caption() {
 #[test]
 fn a_style_is_named_only_where_there_are_several() {
     let packages = Packages::with_three_drawings();
-    packages.icons("emojione", &[("cat", &rectangle("orange", 0, 0, 5, 5))], &[], json!({}));
+    packages.icons("emojione", &[("cat", &rectangle("orange", 0, 0, 5, 5))], &[], &json!({}));
     let styled = |families: &[&str], name: &str| {
         let out = packages.root().join(name);
         run(&packages.input(families), &options(), &out, false).unwrap();
@@ -219,7 +219,7 @@ fn a_malformed_drawing_is_left_out_by_name_and_the_same_picture_twice_once() {
             ("cat-2", &rectangle("red", 8, 8, 4, 4)),
         ],
         &[],
-        json!({}),
+        &json!({}),
     );
     let manifest =
         run(&packages.input(&["fluent-flat"]), &options(), &packages.root().join("out"), false).unwrap();
@@ -235,7 +235,7 @@ fn a_malformed_drawing_is_left_out_by_name_and_the_same_picture_twice_once() {
 #[test]
 fn nothing_usable_is_an_error_and_leaves_nothing_behind() {
     let packages = Packages::new();
-    packages.icons("fluent-flat", &[("cat", "<rect this is no XML")], &[], json!({}));
+    packages.icons("fluent-flat", &[("cat", "<rect this is no XML")], &[], &json!({}));
     let before = names(packages.root());
     let error =
         run(&packages.input(&["fluent-flat"]), &options(), &packages.root().join("out"), false).unwrap_err();
@@ -313,7 +313,7 @@ fn a_family_of_bitmaps_is_joined_by_its_file_names() {
 #[test]
 fn attribution_names_what_went_in_and_nothing_else() {
     let packages = Packages::with_three_drawings();
-    packages.icons("noto", &[("unknown", "<g></g>")], &[], json!({}));
+    packages.icons("noto", &[("unknown", "<g></g>")], &[], &json!({}));
     let out = packages.root().join("out");
     run(&packages.input(&["fluent-flat", "noto"]), &options(), &out, false).unwrap();
     let text = std::fs::read_to_string(out.join("ATTRIBUTION.md")).unwrap();
@@ -347,7 +347,7 @@ fn options_out_of_range_are_named() {
 fn concepts_are_held_out_by_hash_in_every_family_alike() {
     let packages = Packages::with_three_drawings();
     let icons = [("cat", rectangle("gray", 0, 0, 9, 9)), ("red-apple", rectangle("maroon", 0, 0, 9, 9))];
-    packages.icons("twemoji", &icons.each_ref().map(|(name, body)| (*name, body.as_str())), &[], json!({}));
+    packages.icons("twemoji", &icons.each_ref().map(|(name, body)| (*name, body.as_str())), &[], &json!({}));
     let out = packages.root().join("out");
     let mut options = options();
     options.val_share = 0.5;

@@ -178,7 +178,7 @@ proptest! {
         let key = sanitise_key(&name);
         prop_assert!(!key.is_empty() && key.len() <= 80);
         prop_assert!(key.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_')));
-        prop_assert_eq!(sanitise_key(&key), key.clone());
+        prop_assert_eq!(&sanitise_key(&key), &key);
         let mut tar = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_ustar();
         header.set_size(0);

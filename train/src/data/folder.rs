@@ -51,8 +51,8 @@ pub fn read(root: &Path, license: &str, val_share: f64) -> Result<Source, DataEr
             Kind::Picture => {}
         }
         let captions = match (listed.get(&name), beside(&path)) {
-            (Some(line), _) => captions(vec![line.caption.clone()], line.tags.clone()),
-            (None, Ok(Some(lines))) => captions(lines, Vec::new()),
+            (Some(line), _) => captions(std::slice::from_ref(&line.caption), line.tags.clone()),
+            (None, Ok(Some(lines))) => captions(&lines, Vec::new()),
             (None, Ok(None)) => None,
             (None, Err(message)) => {
                 source.fail(Reason::UnreadableCaption, name, message);
@@ -139,7 +139,7 @@ fn beside(picture: &Path) -> Result<Option<Vec<String>>, String> {
 }
 
 /// The first caption is the label, the others are alternatives. None where there is no text.
-fn captions(lines: Vec<String>, tags: Vec<String>) -> Option<Captions> {
+fn captions(lines: &[String], tags: Vec<String>) -> Option<Captions> {
     let mut lines = lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty());
     let label = lines.next()?.to_owned();
     let mut templates = vec!["{label}".to_owned()];

@@ -24,7 +24,11 @@ impl Packages {
     /// Just the captions: two apples, a cat, a heart, a hand in two tones, a flag.
     pub fn new() -> Self {
         let packages = Self { folder: tempfile::tempdir().unwrap() };
-        let emoji = |hexcode: &str, label: &str, group: u32, tags: &[&str]| json!({"hexcode": hexcode, "label": label, "tags": tags, "group": group, "subgroup": 0});
+        let emoji = |hexcode: &str, label: &str, group: u32, tags: &[&str]| {
+            let mut record = json!({"hexcode": hexcode, "label": label, "group": group, "subgroup": 0});
+            record["tags"] = json!(tags);
+            record
+        };
         let mut hand = emoji("270B", "raised hand", 0, &["stop"]);
         hand["skins"] = json!([
             {"hexcode": "270B-1F3FB", "label": "raised hand: light skin tone", "group": 0},
@@ -67,7 +71,7 @@ impl Packages {
                 ("cat", &rectangle("black", 0, 0, 16, 16)),
             ],
             &[],
-            json!({}),
+            &json!({}),
         );
         packages
     }
@@ -90,7 +94,7 @@ impl Packages {
         family: &str,
         icons: &[(&str, &str)],
         code_points: &[(&str, &str)],
-        aliases: Value,
+        aliases: &Value,
     ) -> PathBuf {
         let family = self::family(family);
         let folder =
