@@ -70,3 +70,12 @@ pub fn copy_address() -> Option<JsFuture> {
     let address = window().location().href().ok()?;
     (!clipboard.is_undefined()).then(|| JsFuture::from(clipboard.write_text(&address)))
 }
+
+/// Where the page has one column, brings the pictures into view.
+pub fn scroll_to_result() {
+    let narrow =
+        window().match_media("(max-width: 61.99rem)").ok().flatten().is_some_and(|query| query.matches());
+    if narrow && let Some(result) = document().get_element_by_id("result") {
+        result.scroll_into_view();
+    }
+}

@@ -88,11 +88,6 @@ pub fn tokens_came(app: App) {
     draw(app);
 }
 
-/// Whether everything that can be drawn is.
-pub fn is_settled(app: App) -> bool {
-    app.decoding.with_value(|decoding| decoding.schedule.is_settled())
-}
-
 /// Gives the decoder its next task, if it is idle and there is one.
 fn draw(app: App) {
     let ready = app.decoder.with_untracked(|state| matches!(state, DecoderState::Ready { .. }));
@@ -172,8 +167,9 @@ fn show(app: App, ticket: u64, decode_ms: f64, rgba: Vec<u8>) {
         }
     });
     if let Some((picture, rows)) = drawn {
-        let shown =
-            app.pictures.with_untracked(|pictures| pictures.get(picture).map(|picture| picture.shown));
+        let shown = app
+            .pictures
+            .with_untracked(|pictures| pictures.get(picture).map(|picture| picture.shown.clone()));
         if let Some(shown) = shown {
             shown.set(Some(Arc::new(Shown { rgba, rows })));
         }
@@ -181,10 +177,15 @@ fn show(app: App, ticket: u64, decode_ms: f64, rgba: Vec<u8>) {
     }
 }
 
-/// The generation is finished when its last pixels are there.
+/// The generation is finished when its last pixels are there, or will never be.
 pub fn settle(app: App) {
-    if app.phase.get_untracked() == Phase::Drawing && is_settled(app) {
+    if app.phase.get_untracked() != Phase::Drawing {
+        return;
+    }
+    if app.decoding.with_value(|decoding| decoding.schedule.is_settled()) {
         app.phase.set(Phase::Finished);
+    } else if app.decoder.with_untracked(|state| matches!(state, DecoderState::Failed(_))) {
+        app.phase.set(Phase::Failed);
     }
 }
 
@@ -217,9 +218,7 @@ fn fail(app: App, reason: DecoderFailure, message: String) {
         return;
     }
     app.decoder.set(DecoderState::Failed(Problem::Decoder(reason, message)));
-    if app.phase.get_untracked() == Phase::Drawing {
-        app.phase.set(Phase::Failed);
-    }
+    settle(app);
 }
 
 /// Whether the generation on display lacks nothing but pixels.

@@ -3,8 +3,8 @@
 //! The colours say nothing about what an entry looks like; they let the eye see repetition and structure in a grid.
 
 /// Steps of lightness and of strength, so that neighbouring hues still differ.
-const LIGHTNESS: [f64; 4] = [0.50, 0.60, 0.70, 0.80];
-const CHROMA: [f64; 3] = [0.065, 0.095, 0.125];
+const LIGHTNESS: [f64; 4] = [0.52, 0.61, 0.70, 0.79];
+const CHROMA: [f64; 3] = [0.045, 0.07, 0.095];
 
 /// sRGB of a token.
 pub fn colour(token: u16) -> [u8; 3] {

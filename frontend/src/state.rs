@@ -82,13 +82,14 @@ pub struct Form {
     pub top_p: RwSignal<String>,
 }
 
-/// One picture in the making.
-#[derive(Clone, Copy)]
+/// One picture in the making. Its signals are counted, not in the arena: they belong to no component, and go when the next
+/// generation takes their place.
+#[derive(Clone)]
 pub struct Picture {
     /// Its tokens so far.
-    pub tokens: RwSignal<Vec<ImageToken>>,
+    pub tokens: ArcRwSignal<Vec<ImageToken>>,
     /// Its pixels so far.
-    pub shown: RwSignal<Option<Arc<Shown>>>,
+    pub shown: ArcRwSignal<Option<Arc<Shown>>>,
 }
 
 /// Pixels of a picture.
@@ -265,7 +266,9 @@ impl App {
 
 /// Pictures of which nothing is known.
 pub fn blank_pictures(samples: usize) -> Vec<Picture> {
-    (0..samples).map(|_| Picture { tokens: RwSignal::new(Vec::new()), shown: RwSignal::new(None) }).collect()
+    (0..samples)
+        .map(|_| Picture { tokens: ArcRwSignal::new(Vec::new()), shown: ArcRwSignal::new(None) })
+        .collect()
 }
 
 impl Form {

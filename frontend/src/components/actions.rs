@@ -3,15 +3,24 @@
 use leptos::prelude::*;
 
 use super::app;
-use crate::generation;
+use crate::problem::Problem;
 use crate::state::{App, Phase};
+use crate::{browser, generation};
 
 /// What the Generate button does, for the button and for the keyboard.
 pub fn press_generate(app: App) {
     let ready = app.model.with_untracked(Option::is_some) && !app.phase.get_untracked().is_active();
-    if ready && let Err(why) = generation::generate(app) {
-        app.notice.set(Some(why));
+    if ready {
+        match generation::generate(app) {
+            Ok(()) => browser::scroll_to_result(),
+            Err(why) => app.notice.set(Some(why)),
+        }
     }
+}
+
+/// Whether there is something to stop: a generation, or the wait for a busy server.
+pub fn is_stoppable(app: App) -> bool {
+    app.phase.get().is_active() || app.problem.with(|problem| matches!(problem, Some(Problem::Busy { .. })))
 }
 
 #[component]
@@ -34,7 +43,7 @@ pub fn Actions() -> impl IntoView {
                 type="button"
                 class="secondary"
                 data-testid="stop"
-                disabled=move || !active()
+                disabled=move || !is_stoppable(app)
                 on:click=move |_| generation::stop(app)
             >
                 "Stop"

@@ -37,16 +37,9 @@ pub fn Caption() -> impl IntoView {
         </div>
         <div class="examples" role="group" aria-label="Examples">
             <For each=examples key=|example| example.clone() let:example>
-                <button
-                    type="button"
-                    class="example"
-                    on:click={
-                        let example = example.clone();
-                        move |_| caption.set(example.clone())
-                    }
-                >
-                    {example.clone()}
-                </button>
+                <button type="button" class="example" on:click:target=move |event| {
+                    caption.set(event.target().text_content().unwrap_or_default());
+                }>{example}</button>
             </For>
         </div>
         <Chips/>

@@ -13,7 +13,7 @@ pub fn Gallery() -> impl IntoView {
     view! {
         <figure class="sheet" data-count=move || app.pictures.with(Vec::len)>
             <div class="pictures">
-                <For each=pictures key=|(_, picture)| (picture.tokens, picture.shown) let((index, picture))>
+                <For each=pictures key=|(_, picture)| picture.tokens.clone() let((index, picture))>
                     <PictureCard index picture/>
                 </For>
             </div>

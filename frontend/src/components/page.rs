@@ -3,7 +3,7 @@
 use leptos::ev::{hashchange, keydown};
 use leptos::prelude::*;
 
-use super::actions::{Actions, press_generate};
+use super::actions::{Actions, is_stoppable, press_generate};
 use super::caption::Caption;
 use super::gallery::Gallery;
 use super::header::Header;
@@ -33,7 +33,7 @@ pub fn Page() -> impl IntoView {
             event.prevent_default();
             press_generate(app);
         }
-        "Escape" if app.phase.get_untracked().is_active() => generation::stop(app),
+        "Escape" if untrack(|| is_stoppable(app)) => generation::stop(app),
         _ => {}
     });
     // A link pasted into the address bar changes only the fragment, and loads nothing.
@@ -52,10 +52,10 @@ pub fn Page() -> impl IntoView {
                 <Caption/>
                 <Settings/>
                 <Actions/>
+                <Messages/>
             </section>
             <section class="result" id="result" tabindex="-1" aria-label="Pictures">
                 <Progress/>
-                <Messages/>
                 <Gallery/>
             </section>
         </main>

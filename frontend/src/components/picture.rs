@@ -1,6 +1,7 @@
 //! One picture: its grid of tokens filling up, and its pixels beside it.
 
 use dalle_shared::ImageToken;
+use leptos::ev::PointerEvent;
 use leptos::html::Canvas;
 use leptos::prelude::*;
 use serde::Serialize;
@@ -21,6 +22,8 @@ struct TokensFile<'a> {
 pub fn PictureCard(index: usize, picture: Picture) -> impl IntoView {
     let app = app();
     let number = index + 1;
+    let tokens = RwSignal::from(picture.tokens);
+    let shown = RwSignal::from(picture.shown);
     let geometry = Memo::new(move |_| {
         app.model.with(|model| {
             model
@@ -35,18 +38,18 @@ pub fn PictureCard(index: usize, picture: Picture) -> impl IntoView {
 
     Effect::new(move |drawn: Option<usize>| {
         let Some(canvas) = tokens_canvas.get() else { return 0 };
-        picture.tokens.with(|tokens| {
+        tokens.with(|tokens| {
             draw_tokens(&canvas, tokens, drawn.unwrap_or(0).min(tokens.len()), grid());
             tokens.len()
         })
     });
     Effect::new(move |_| {
         if let Some(canvas) = pixels_canvas.get() {
-            picture.shown.with(|shown| draw_pixels(&canvas, shown.as_deref(), grid()));
+            shown.with(|shown| draw_pixels(&canvas, shown.as_deref(), grid()));
         }
     });
 
-    let whole = move || picture.shown.with(|shown| shown.as_ref().is_some_and(|shown| shown.rows == grid()));
+    let whole = move || shown.with(|shown| shown.as_ref().is_some_and(|shown| shown.rows == grid()));
     let name = move |extension| {
         app.current.with_untracked(|current| {
             let (caption, seed) = current
@@ -55,13 +58,24 @@ pub fn PictureCard(index: usize, picture: Picture) -> impl IntoView {
             format::file_name(caption, seed, number, extension)
         })
     };
+    let pointed = RwSignal::new(String::new());
+    let point = move |event: PointerEvent| {
+        let Some(canvas) = tokens_canvas.get_untracked() else { return };
+        let cell = |at: i32, side: i32| (at.max(0) as usize * grid() / side.max(1) as usize).min(grid() - 1);
+        let (row, column) =
+            (cell(event.offset_y(), canvas.client_height()), cell(event.offset_x(), canvas.client_width()));
+        pointed.set(tokens.with_untracked(|tokens| match tokens.get(row * grid() + column) {
+            Some(token) => format!("Row {}, column {}: token {}", row + 1, column + 1, token.0),
+            None => String::new(),
+        }));
+    };
     let save_png = move |_| {
         if let Some(Ok(href)) = pixels_canvas.get_untracked().map(|canvas| png(&canvas)) {
             browser::save(&href, &name("png"));
         }
     };
     let tokens_json = move || {
-        picture.tokens.with(|tokens| {
+        tokens.with(|tokens| {
             let file = TokensFile { grid: grid(), tokens };
             serde_json::to_string(&file).unwrap_or_default()
         })
@@ -70,7 +84,7 @@ pub fn PictureCard(index: usize, picture: Picture) -> impl IntoView {
         let json: String = form_urlencoded::byte_serialize(tokens_json().as_bytes()).collect();
         format!("data:application/json,{json}")
     };
-    let has_tokens = move || picture.tokens.with(|tokens| !tokens.is_empty());
+    let has_tokens = move || tokens.with(|tokens| !tokens.is_empty());
     let described = move || {
         let caption = app.current.with(|current| current.as_ref().map(|current| current.caption.clone()));
         match caption {
@@ -90,6 +104,8 @@ pub fn PictureCard(index: usize, picture: Picture) -> impl IntoView {
                     width=move || grid_side(grid())
                     height=move || grid_side(grid())
                     role="img"
+                    title=pointed
+                    on:pointermove=point
                     aria-label=move || format!("Token grid of picture {number}, {0} by {0}", grid())
                 ></canvas>
             </div>

@@ -13,11 +13,10 @@ pub fn Progress() -> impl IntoView {
     let said =
         Memo::new(move |_| status::announcement(app.phase.get(), app.reconnecting.get(), &app.tally.get()));
     let share = move || app.tally.with(|tally| tally.tokens as f64 / tally.total.max(1) as f64);
-    let run = move || app.current.with(Option::is_some);
     view! {
         <div class="progress-box">
             <p class="status" data-testid="status" data-state=move || app.phase.get().name()>{line}</p>
-            <p class="numbers" class:hidden=move || !run()>
+            <p class="numbers" class:hidden=move || app.tally.get().seconds == 0.0>
                 <span data-testid="elapsed">{move || format::seconds(app.tally.get().seconds)}</span>
                 <span data-testid="rate">
                     {move || app.tally.get().rate.map_or_else(

@@ -15,9 +15,10 @@ pub fn line(phase: Phase, reconnecting: bool, tally: &Tally) -> String {
         Phase::Running => of(),
         Phase::Drawing => "Drawing the last pixels…".to_owned(),
         Phase::Finished => format!("Done: {}", format::plural(tokens, "token")),
+        Phase::Cancelled if tokens == 0 => "Stopped".to_owned(),
         Phase::Cancelled => format!("Stopped at {}", of()),
-        Phase::Failed if total > 0 => format!("Ended at {}", of()),
-        Phase::Failed => "Not ready".to_owned(),
+        Phase::Failed if tokens == 0 => "Not started".to_owned(),
+        Phase::Failed => format!("Ended at {}", of()),
     }
 }
 
