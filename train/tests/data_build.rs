@@ -161,6 +161,24 @@ fn coloured_backgrounds_are_named_in_every_caption() {
 }
 
 #[test]
+fn a_drawing_is_set_only_on_backgrounds_that_it_stands_out_from() {
+    let packages = Packages::with_three_drawings();
+    let out = packages.root().join("out");
+    let mut options = options();
+    options.backgrounds = 10;
+    run(&packages.input(&["fluent-flat"]), &options, &out, false).unwrap();
+    let backgrounds = |label: &str| -> Vec<String> {
+        let dataset = Dataset::open(&out).unwrap();
+        let of_label = dataset.examples.into_iter().filter(|example| example.captions.label == label);
+        of_label.filter_map(|example| example.captions.background).collect()
+    };
+    assert_eq!(backgrounds("red apple").len(), 10);
+    let cat = backgrounds("cat");
+    assert_eq!(cat.len(), 9, "a black cat on all but black: {cat:?}");
+    assert!(!cat.contains(&"black".to_owned()));
+}
+
+#[test]
 fn a_style_is_named_only_where_there_are_several() {
     let packages = Packages::with_three_drawings();
     packages.icons("emojione", &[("cat", &rectangle("orange", 0, 0, 5, 5))], &[], &json!({}));

@@ -28,10 +28,10 @@ pub const PALETTE: [Background; 10] = [
     Background { name: "black", colour: [0, 0, 0] },
 ];
 
-/// `count` different backgrounds for the picture called `key`, the same for the same seed.
-pub fn choose(seed: u64, key: &str, count: usize) -> Vec<Background> {
+/// The palette in the order in which the picture called `key` is to try it, the same for the same seed.
+pub fn ranked(seed: u64, key: &str) -> [Background; PALETTE.len()] {
     let mut ranked = PALETTE;
     ranked
         .sort_by_cached_key(|background| sha256_hex(format!("{seed} {key} {}", background.name).as_bytes()));
-    ranked[..count.min(ranked.len())].to_vec()
+    ranked
 }

@@ -158,11 +158,14 @@ struct Entry {
     png: Vec<u8>,
 }
 
-/// The drawing on white, and on as many coloured backgrounds as are wanted. A photo has its own.
+/// The drawing on white, and on as many coloured backgrounds as are wanted, of those that it stands out from. A photo has
+/// its own.
 fn render(drawing: &Drawing, options: &Options) -> Result<Vec<Entry>, RenderError> {
     let cutout = Cutout::new(&drawing.art, options.size)?;
-    let backgrounds = if cutout.is_opaque() { 0 } else { options.backgrounds };
-    let coloured = background::choose(options.seed, &drawing.key, backgrounds);
+    let coloured = background::ranked(options.seed, &drawing.key)
+        .into_iter()
+        .filter(|background| cutout.stands_out_from(background.colour))
+        .take(options.backgrounds);
     std::iter::once(WHITE)
         .chain(coloured)
         .map(|background| {

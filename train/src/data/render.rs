@@ -60,6 +60,8 @@ const PROBE: f32 = 96.0;
 const LARGEST: f32 = 4096.0;
 /// Alpha from which a pixel counts as drawn.
 const VISIBLE: u8 = 8;
+/// Difference in a colour channel that the eye notices at once.
+const DIFFERENT: u8 = 40;
 /// Share of the picture's side left free at each edge around a drawing.
 const MARGIN: f32 = 1.0 / 32.0;
 
@@ -130,9 +132,18 @@ impl Cutout {
         Ok(Self { pixels: square, opaque: false })
     }
 
-    /// Whether it is a photo, which no background can be seen behind.
-    pub fn is_opaque(&self) -> bool {
-        self.opaque
+    /// Whether the drawing can be told from this background: half of what is drawn differs from it. Never true of a photo,
+    /// which no background can be seen behind.
+    pub fn stands_out_from(&self, background: [u8; 3]) -> bool {
+        let picture = self.on(background);
+        let drawn = self.pixels.pixels().zip(picture.pixels()).filter(|(pixel, _)| pixel[3] >= VISIBLE);
+        let (mut all, mut different) = (0, 0);
+        for (_, Rgb(shown)) in drawn {
+            all += 1;
+            let distance = shown.iter().zip(background).map(|(a, b)| a.abs_diff(b)).max();
+            different += u32::from(distance >= Some(DIFFERENT));
+        }
+        !self.opaque && 2 * different >= all
     }
 
     /// The picture on a background of one colour.
