@@ -1,1 +1,27 @@
-//! stub
+//! `dalle-server`: a caption's ids go in, image tokens come out as they are sampled.
+//!
+//! ```text
+//! api ── admission ──▶ queue ──▶ engine (one thread, the device) ──▶ jobs' logs ──▶ api (server-sent events)
+//! ```
+//!
+//! [`serve`] runs the whole; [`Config`] is its command line; [`ModelFolder`] is what it serves. Anything that implements
+//! [`Sampler`] can be served.
+
+mod admission;
+mod api;
+mod config;
+mod connections;
+mod engine;
+mod jobs;
+mod lifecycle;
+mod model_folder;
+mod queue;
+mod refusal;
+mod server;
+pub mod shutdown;
+mod telemetry;
+
+pub use config::Config;
+pub use engine::{Loaded, ModelSampler, Sampler};
+pub use model_folder::{FolderError, ModelFolder, ServedModel};
+pub use server::{Options, ServerError, serve};

@@ -10,8 +10,8 @@ use dalle_model::Device;
 use dalle_model::burn::tensor::FloatDType;
 use dalle_model::config::ModelConfig;
 use dalle_model::prior::Prior;
-use dalle_model::weights::{from_safetensors, to_safetensors};
 use dalle_model::sample::{Batch, JobKey, SampleError, SampleRequest};
+use dalle_model::weights::{from_safetensors, to_safetensors};
 use dalle_shared::{ImageToken, SamplingSettings, TextToken};
 
 /// Every batch has the same prior: tests run side by side and share the device's generator, so it is drawn once.

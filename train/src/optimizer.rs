@@ -18,7 +18,7 @@ pub struct AdamWConfig {
     pub beta2: f64,
     /// Added to the root of the variance.
     pub epsilon: f64,
-    /// Decoupled decay, of matrices and kernels only: gains, biases and embeddings' places do not decay.
+    /// Decoupled decay, of matrices, kernels and embeddings: gains and biases do not decay.
     pub weight_decay: f64,
     /// Gradients of a greater global norm are scaled down to it.
     pub clip: Option<f64>,

@@ -1,0 +1,69 @@
+//! The way into the queue, and what every handler needs on it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dalle_model::sample::{JobKey, SampleRequest};
+use dalle_shared::ErrorCode;
+
+use crate::engine::EngineHandle;
+use crate::jobs::{Job, Registry};
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::model_folder::ServedModel;
+use crate::queue::{Full, Queue};
+use crate::refusal::Refusal;
+
+/// The server's parts, shared by all handlers.
+pub struct App {
+    /// Between start and end.
+    pub lifecycle: Arc<Lifecycle>,
+    /// Known generations.
+    pub jobs: Registry,
+    /// Those that wait.
+    pub queue: Arc<Queue>,
+    /// The device's thread.
+    pub engine: EngineHandle,
+    next_key: AtomicU64,
+}
+
+impl App {
+    /// Nothing admitted yet.
+    pub fn new(lifecycle: Arc<Lifecycle>, jobs: Registry, queue: Arc<Queue>, engine: EngineHandle) -> Self {
+        Self { lifecycle, jobs, queue, engine, next_key: AtomicU64::new(0) }
+    }
+
+    /// The model, if requests for it are welcome.
+    ///
+    /// # Errors
+    /// 503 while the server starts or stops.
+    pub fn model(&self) -> Result<Arc<ServedModel>, Refusal> {
+        match (self.lifecycle.phase(), self.lifecycle.model()) {
+            (Phase::Ready, Some(model)) => Ok(model),
+            (Phase::Loading | Phase::Ready, _) => {
+                let message = "the server is still loading its model; try again in a moment";
+                Err(Refusal::new(ErrorCode::Unavailable, message).after(2))
+            }
+            (Phase::Failed(_) | Phase::Stopping, _) => Err(Refusal::stopping()),
+        }
+    }
+
+    /// Puts a checked request into the queue.
+    ///
+    /// # Errors
+    /// 429 when the queue is full, with the seconds after which it should have a place.
+    pub fn admit(&self, request: SampleRequest) -> Result<Arc<Job>, Refusal> {
+        let key = JobKey(self.next_key.fetch_add(1, Ordering::Relaxed));
+        let job = Job::new(key, request);
+        self.queue.push(Arc::clone(&job)).map_err(|Full { capacity }| {
+            metrics::counter!("dalle_busy_total").increment(1);
+            let seconds = self.engine.retry_after();
+            let message = format!(
+                "the server is busy: {capacity} requests are waiting, more it does not take; try again in {seconds} s"
+            );
+            Refusal::new(ErrorCode::Busy, message).after(seconds)
+        })?;
+        self.jobs.insert(Arc::clone(&job));
+        self.engine.wake();
+        Ok(job)
+    }
+}

@@ -1,0 +1,38 @@
+//! Refusals as HTTP: the status of their kind, [`ErrorBody`] as JSON, perhaps Retry-After.
+
+use std::any::Any;
+
+use axum::Json;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use dalle_shared::{ErrorBody, ErrorCode};
+
+use crate::refusal::Refusal;
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status =
+            StatusCode::from_u16(self.error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(ErrorBody { error: self.error })).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+/// 404 for an address that does not exist.
+pub async fn not_found(uri: Uri) -> Refusal {
+    Refusal::new(ErrorCode::NotFound, format!("there is nothing at {}", uri.path()))
+}
+
+/// 405 for a method that an address does not have.
+pub async fn method_not_allowed(method: Method, uri: Uri) -> Refusal {
+    Refusal::new(ErrorCode::MethodNotAllowed, format!("{} does not take {method}; see Allow", uri.path()))
+}
+
+/// 500 for a handler that panicked.
+pub fn panicked(_: Box<dyn Any + Send>) -> Response {
+    Refusal::internal("a handler panicked").into_response()
+}

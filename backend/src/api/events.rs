@@ -1,0 +1,113 @@
+//! `GET /v1/generations/{id}/events`: a job's log as server-sent events.
+//!
+//! `id` is the event's number, `event` its kind, `data` its JSON. A client that was cut off says what it saw last
+//! (`Last-Event-ID`, which browsers send by themselves, or `?after=` on a first connection) and gets the rest.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{AppendHeaders, IntoResponse, Response};
+use dalle_shared::{ErrorCode, GenerationEvent};
+use futures_util::stream::{self, Stream, StreamExt};
+use serde::Deserialize;
+use tokio::sync::watch;
+
+use super::generations::find;
+use crate::admission::App;
+use crate::jobs::Viewer;
+use crate::refusal::Refusal;
+
+/// A comment is sent when nothing else was for this long: proxies keep the connection, and a dead one is noticed.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Advice to browsers: how long to wait before connecting again.
+const RECONNECT: Duration = Duration::from_secs(1);
+/// The number of the last event seen.
+pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// The query of a first connection.
+#[derive(Deserialize)]
+pub struct Resume {
+    after: Option<String>,
+}
+
+/// See the module. 204, which tells a browser not to come back, when the log has ended and all of it was seen.
+pub async fn stream_events(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Query(resume): Query<Resume>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let job = find(&app, &id)?;
+    let from = first_unseen(&headers, resume)?;
+    let length = job.log.len();
+    if from > length {
+        let message = format!("event {} was not sent yet: there are {length}, numbered from 0", from - 1);
+        return Err(Refusal::invalid("after", message));
+    }
+    if let (unseen, true) = job.log.read(from)
+        && unseen.is_empty()
+    {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let viewer = job.view().ok_or_else(|| {
+        Refusal::new(ErrorCode::Busy, "too many are watching this generation; try again later").after(5)
+    })?;
+    let hello = stream::iter([Ok(Event::default().retry(RECONNECT))]);
+    let sse = Sse::new(hello.chain(follow(viewer, from).map(frame)))
+        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    // Without this, nginx collects events before it hands them on.
+    let unbuffered = AppendHeaders([(HeaderName::from_static("x-accel-buffering"), "no")]);
+    Ok((unbuffered, sse).into_response())
+}
+
+/// The number after the last one seen; the header wins, because a browser that reconnects repeats the old query.
+fn first_unseen(headers: &HeaderMap, resume: Resume) -> Result<usize, Refusal> {
+    let header =
+        headers.get(&LAST_EVENT_ID).map(|value| value.to_str().unwrap_or("something unreadable").to_owned());
+    let (field, seen) = match (header, resume.after) {
+        (Some(header), _) => ("Last-Event-ID", header),
+        (None, Some(after)) => ("after", after),
+        (None, None) => return Ok(0),
+    };
+    match seen.parse::<u32>() {
+        Ok(seen) => Ok(seen as usize + 1),
+        Err(_) => Err(Refusal::invalid(field, format!("expected the number of an event, got `{seen}`"))),
+    }
+}
+
+fn frame(event: GenerationEvent) -> Result<Event, Infallible> {
+    let data = serde_json::to_string(&event).expect("events have string keys and finite numbers");
+    Ok(Event::default().id(event.seq.to_string()).event(event.kind.name()).data(data))
+}
+
+struct Reader {
+    viewer: Viewer,
+    length: watch::Receiver<usize>,
+    next: usize,
+    unsent: VecDeque<GenerationEvent>,
+}
+
+/// The events of a log from number `next` on, as they come, until its end.
+fn follow(viewer: Viewer, next: usize) -> impl Stream<Item = GenerationEvent> {
+    let length = viewer.job().log.watch();
+    let reader = Reader { viewer, length, next, unsent: VecDeque::new() };
+    stream::unfold(reader, |mut reader| async move {
+        loop {
+            if let Some(event) = reader.unsent.pop_front() {
+                return Some((event, reader));
+            }
+            reader.length.borrow_and_update();
+            let (events, ended) = reader.viewer.job().log.read(reader.next);
+            reader.next += events.len();
+            if events.is_empty() && (ended || reader.length.changed().await.is_err()) {
+                return None;
+            }
+            reader.unsent = events.into();
+        }
+    })
+}

@@ -1,0 +1,77 @@
+//! `/v1/generations`: ask for pictures as token ids, look, cancel.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::response::{AppendHeaders, IntoResponse};
+use dalle_model::sample::SampleRequest;
+use dalle_shared::{ErrorCode, GenerationCreated, GenerationRequest, GenerationStatus};
+
+use super::json::JsonBody;
+use crate::admission::App;
+use crate::jobs::Job;
+use crate::refusal::Refusal;
+
+/// `POST /v1/generations`: 201 and where to listen.
+pub async fn create(
+    State(app): State<Arc<App>>,
+    JsonBody(request): JsonBody<GenerationRequest>,
+) -> Result<impl IntoResponse, Refusal> {
+    let model = app.model()?;
+    let served = &model.manifest.hash;
+    if request.model != *served {
+        let message = format!(
+            "this server serves the model {served}, the request is for {}; load /v1/model again and use its tokenizer",
+            request.model
+        );
+        let mut refusal = Refusal::new(ErrorCode::WrongModel, message);
+        refusal.error.field = Some("model".to_owned());
+        return Err(refusal);
+    }
+    request.validate(&model.manifest.geometry)?;
+    let job = app.admit(SampleRequest {
+        sampling: request.sampling(),
+        text: request.text,
+        samples: request.samples,
+        seed: request.seed.0,
+        prefix: Vec::new(),
+    })?;
+    let created = GenerationCreated { id: job.id.clone(), events: events_address(&job) };
+    let location = format!("/v1/generations/{}", job.id);
+    Ok((StatusCode::CREATED, AppendHeaders([(LOCATION, location)]), Json(created)))
+}
+
+/// `GET /v1/generations/{id}`: where it stands.
+pub async fn show(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<GenerationStatus>, Refusal> {
+    let job = find(&app, &id)?;
+    let status = GenerationStatus { id, state: job.log.state(), events: events_address(&job) };
+    Ok(Json(status))
+}
+
+/// `DELETE /v1/generations/{id}`: 204, also when it had ended already. The engine drops it before its next step.
+pub async fn cancel(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<StatusCode, Refusal> {
+    find(&app, &id)?.cancel();
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The job with this id.
+///
+/// # Errors
+/// 404 when it is unknown or forgotten.
+pub fn find(app: &App, id: &str) -> Result<Arc<Job>, Refusal> {
+    app.jobs.get(id).ok_or_else(|| {
+        let message =
+            "no such generation: it never was, is too old, or the server was restarted; make it anew";
+        Refusal::new(ErrorCode::NotFound, message)
+    })
+}
+
+fn events_address(job: &Job) -> String {
+    format!("/v1/generations/{}/events", job.id)
+}

@@ -1,0 +1,204 @@
+//! `POST /v1/images/generations`: OpenAI's Images API, so that existing clients get pictures unchanged.
+//!
+//! A caller like any other of the same log: the prompt is tokenized here, the job runs in the same batch, and its tokens
+//! are decoded by the engine. A client that goes away takes its job with it.
+
+use std::io::Cursor;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Json;
+use axum::extract::State;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use dalle_model::sample::SampleRequest;
+use dalle_shared::{ErrorCode, EventKind, Geometry, ImageToken, MAX_SAMPLES, SamplingSettings, Seed};
+use image::{ImageFormat, RgbImage};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+
+use super::json::JsonBody;
+use crate::admission::App;
+use crate::jobs::{Job, Viewer};
+use crate::refusal::Refusal;
+
+/// OpenAI's request, and `seed`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(
+    dead_code,
+    reason = "fields that have no meaning here are read so that they are not refused as unknown"
+)]
+pub struct ImagesRequest {
+    prompt: String,
+    n: Option<usize>,
+    size: Option<String>,
+    response_format: Option<String>,
+    output_format: Option<String>,
+    stream: Option<bool>,
+    /// The same seed, prompt and model give the same pictures; without one each answer is another.
+    seed: Option<Seed>,
+    model: Option<IgnoredAny>,
+    quality: Option<IgnoredAny>,
+    style: Option<IgnoredAny>,
+    user: Option<IgnoredAny>,
+    background: Option<IgnoredAny>,
+    moderation: Option<IgnoredAny>,
+    output_compression: Option<IgnoredAny>,
+    partial_images: Option<IgnoredAny>,
+}
+
+/// OpenAI's answer, and the seed that was used.
+#[derive(Serialize)]
+pub struct ImagesResponse {
+    /// Seconds since 1970.
+    created: u64,
+    data: Vec<Picture>,
+    seed: Seed,
+}
+
+#[derive(Serialize)]
+struct Picture {
+    /// A PNG file in base64.
+    b64_json: String,
+}
+
+/// See the module.
+pub async fn create(
+    State(app): State<Arc<App>>,
+    JsonBody(request): JsonBody<ImagesRequest>,
+) -> Result<Json<ImagesResponse>, Refusal> {
+    let model = app.model()?;
+    let geometry = model.manifest.geometry;
+    check(&request, &geometry)?;
+    let text = model.tokenizer.encode(&request.prompt, geometry.caption_length());
+    let text = text.map_err(|error| Refusal::invalid("prompt", error.to_string()))?.ids;
+    let seed = request.seed.unwrap_or_else(|| Seed(rand::random()));
+    let job = app.admit(SampleRequest {
+        text,
+        samples: request.n.unwrap_or(1),
+        seed: seed.0,
+        sampling: SamplingSettings::default(),
+        prefix: Vec::new(),
+    })?;
+    let Some(viewer) = job.view() else { return Err(Refusal::internal("a new job has too many viewers")) };
+    let client = CancelOnDrop(viewer);
+    let mut data = Vec::new();
+    for tokens in all_tokens(client.0.job()).await? {
+        let pixels = app.engine.decode(tokens).await.map_err(|_| Refusal::stopping())?;
+        data.push(Picture { b64_json: png(pixels, geometry.image_size)? });
+    }
+    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    Ok(Json(ImagesResponse { created, data, seed }))
+}
+
+/// The job of a client that waits for one answer: nobody can come back for it, so there is no grace time.
+struct CancelOnDrop(Viewer);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.job().cancel();
+    }
+}
+
+fn check(request: &ImagesRequest, geometry: &Geometry) -> Result<(), Refusal> {
+    if request.prompt.trim().is_empty() {
+        return Err(Refusal::invalid("prompt", "expected a description of the picture, got none"));
+    }
+    let n = request.n.unwrap_or(1);
+    if !(1..=MAX_SAMPLES).contains(&n) {
+        return Err(Refusal::invalid("n", format!("expected 1 to {MAX_SAMPLES}, got {n}")));
+    }
+    let side = geometry.image_size;
+    let size = format!("{side}x{side}");
+    one_of("size", request.size.as_deref(), &["auto", &size], "this model makes pictures of one size")?;
+    one_of(
+        "response_format",
+        request.response_format.as_deref(),
+        &["b64_json"],
+        "this server keeps no pictures that an address could point to",
+    )?;
+    one_of("output_format", request.output_format.as_deref(), &["png"], "pictures are sent as PNG")?;
+    if request.stream == Some(true) {
+        let message = "this interface answers at once; POST /v1/generations streams";
+        return Err(Refusal::invalid("stream", message));
+    }
+    Ok(())
+}
+
+fn one_of(field: &str, got: Option<&str>, allowed: &[&str], why: &str) -> Result<(), Refusal> {
+    match got {
+        Some(got) if !allowed.contains(&got) => {
+            let allowed: Vec<String> = allowed.iter().map(|value| format!("`{value}`")).collect();
+            Err(Refusal::invalid(field, format!("expected {}, got `{got}`: {why}", allowed.join(" or "))))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Waits for the job's end: the tokens of each sample.
+async fn all_tokens(job: &Job) -> Result<Vec<Vec<ImageToken>>, Refusal> {
+    let mut length = job.log.watch();
+    // The sender lives in the job, so waiting cannot fail.
+    while job.log.ended().is_none() && length.changed().await.is_ok() {}
+    let mut rows = vec![Vec::new(); job.request.samples];
+    for event in job.log.read(0).0 {
+        match event.kind {
+            EventKind::Tokens { tokens, .. } => {
+                rows.iter_mut().zip(tokens).for_each(|(row, tokens)| row.extend(tokens));
+            }
+            EventKind::Failed { error } => return Err(Refusal { error, retry_after: None }),
+            EventKind::Cancelled => {
+                return Err(Refusal::new(ErrorCode::Unavailable, "the generation was cancelled; ask again"));
+            }
+            EventKind::Started | EventKind::Finished { .. } => {}
+        }
+    }
+    Ok(rows)
+}
+
+fn png(pixels: Vec<u8>, side: usize) -> Result<String, Refusal> {
+    let side = u32::try_from(side).map_err(Refusal::internal)?;
+    let picture = RgbImage::from_raw(side, side, pixels)
+        .ok_or_else(|| Refusal::internal("the decoder gave a picture of another size"))?;
+    let mut bytes = Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, ImageFormat::Png).map_err(Refusal::internal)?;
+    Ok(BASE64.encode(bytes.into_inner()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GEOMETRY: Geometry =
+        Geometry { text_length: 4, text_vocab: 10, grid: 16, image_vocab: 8, image_size: 128 };
+
+    fn checked(extra: &str) -> Result<(), Refusal> {
+        let request = serde_json::from_str(&format!(r#"{{"prompt": "a cat"{extra}}}"#)).unwrap();
+        check(&request, &GEOMETRY)
+    }
+
+    #[test]
+    fn takes_what_clients_send_and_names_what_it_cannot_do() {
+        for fine in [
+            "",
+            r#", "model": "dall-e-2", "quality": "hd", "style": "vivid", "user": "x", "background": null"#,
+            r#", "n": 9, "size": "128x128", "response_format": "b64_json", "seed": "7""#,
+            r#", "n": null, "size": "auto", "stream": false, "output_format": "png", "moderation": "low""#,
+        ] {
+            assert_eq!(checked(fine), Ok(()), "{fine}");
+        }
+        for (bad, field) in [
+            (r#", "n": 0"#, "n"),
+            (r#", "n": 10"#, "n"),
+            (r#", "size": "1024x1024""#, "size"),
+            (r#", "response_format": "url""#, "response_format"),
+            (r#", "output_format": "jpeg""#, "output_format"),
+            (r#", "stream": true"#, "stream"),
+        ] {
+            assert_eq!(checked(bad).unwrap_err().error.field.as_deref(), Some(field), "{bad}");
+        }
+        let empty = serde_json::from_str(r#"{"prompt": "  "}"#).unwrap();
+        assert_eq!(check(&empty, &GEOMETRY).unwrap_err().error.field.as_deref(), Some("prompt"));
+    }
+}

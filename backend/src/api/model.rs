@@ -1,0 +1,59 @@
+//! `/v1/model`: what is served, and the files a browser needs of it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{AppendHeaders, IntoResponse, Response};
+use dalle_shared::{ErrorCode, ModelManifest};
+use serde::Deserialize;
+
+use crate::admission::App;
+use crate::refusal::Refusal;
+
+/// `GET /v1/model`: the manifest. A server may come back with another model, so nothing keeps it.
+pub async fn show(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Refusal> {
+    let manifest: ModelManifest = app.model()?.manifest.clone();
+    Ok((AppendHeaders([(CACHE_CONTROL, "no-store")]), Json(manifest)))
+}
+
+/// Which content of a file is meant.
+#[derive(Deserialize)]
+pub struct Version {
+    sha256: Option<String>,
+}
+
+/// `GET /v1/model/files/{name}`: a file of the manifest. Its address there names its content and may be kept for ever;
+/// without that, it must be asked for again each time.
+pub async fn file(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    Query(version): Query<Version>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let model = app.model()?;
+    let files = model.manifest.files.iter().zip(&model.contents);
+    let Some((file, content)) = files.clone().find(|(file, _)| file.name == name) else {
+        let names: Vec<&str> = model.manifest.files.iter().map(|file| file.name.as_str()).collect();
+        let message = format!("the model has no file `{name}` to give; it has {}", names.join(", "));
+        return Err(Refusal::new(ErrorCode::NotFound, message));
+    };
+    if version.sha256.as_ref().is_some_and(|sha256| *sha256 != file.sha256) {
+        let message =
+            format!("{name} has other content now, with the hash {}; load /v1/model again", file.sha256);
+        return Err(Refusal::new(ErrorCode::WrongModel, message));
+    }
+    let caching = if version.sha256.is_some() { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let etag = format!("\"{}\"", file.sha256);
+    let seen = headers.get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
+    let same =
+        seen.is_some_and(|tags| tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == etag));
+    let head = AppendHeaders([(CACHE_CONTROL, caching.to_owned()), (ETAG, etag)]);
+    if same {
+        return Ok((StatusCode::NOT_MODIFIED, head).into_response());
+    }
+    let kind = if name.ends_with(".json") { "application/json" } else { "application/octet-stream" };
+    Ok((head, AppendHeaders([(CONTENT_TYPE, kind)]), content.clone()).into_response())
+}

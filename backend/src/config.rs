@@ -1,0 +1,91 @@
+//! The command line. Every option has an environment variable.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use clap::Parser;
+use clap::builder::RangedU64ValueParser;
+
+use dalle_model::device::DeviceName;
+
+/// Serves a text-to-image model: image tokens as a stream of events, OpenAI's Images API, and the page.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "dalle-server", version)]
+pub struct Config {
+    /// Model folder: config.json, tokenizer.json, model.safetensors, decoder.safetensors.
+    #[arg(long, env = "DALLE_MODEL", value_name = "DIR")]
+    pub model: PathBuf,
+    /// Folder of the built page, served at `/`. Without it only the API is served.
+    #[arg(long, env = "DALLE_SITE", value_name = "DIR")]
+    pub site: Option<PathBuf>,
+    /// Address to listen on; 0.0.0.0 for every interface.
+    #[arg(long, env = "HOST", default_value = "127.0.0.1")]
+    pub host: String,
+    /// Port to listen on; 0 takes a free one.
+    #[arg(long, env = "PORT", default_value_t = 8080)]
+    pub port: u16,
+    /// Where the prior runs: cpu, cuda:N or wgpu.
+    #[arg(long, env = "DALLE_DEVICE", default_value = "cpu")]
+    pub device: DeviceName,
+    /// Requests that may wait for the engine before others are answered 429.
+    #[arg(long, env = "DALLE_QUEUE", default_value_t = 16, value_name = "N", value_parser = at_least(1))]
+    pub queue: usize,
+    /// Samples that are advanced together, of all requests (at least 9, one full request).
+    #[arg(long, env = "DALLE_MAX_ROWS", default_value_t = 32, value_name = "N", value_parser = at_least(dalle_shared::MAX_SAMPLES as u64))]
+    pub max_rows: usize,
+    /// Seconds after which a generation that nobody watches is cancelled.
+    #[arg(long, env = "DALLE_GRACE", default_value = "10", value_name = "SECONDS", value_parser = seconds)]
+    pub grace: Duration,
+    /// Origin of a page hosted elsewhere that may use this server, such as https://example.org (repeatable;
+    /// comma-separated in the variable).
+    #[arg(long = "allow-origin", env = "DALLE_ALLOW_ORIGIN", value_name = "URL", value_delimiter = ',', value_parser = origin)]
+    pub allow_origin: Vec<HeaderValue>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("expected a number of seconds, got `{text}`"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+fn at_least(least: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(least..)
+}
+
+/// An origin as browsers send it: scheme, host and perhaps port, and nothing behind.
+fn origin(text: &str) -> Result<HeaderValue, String> {
+    let wrong =
+        || format!("expected an origin such as https://example.org or http://localhost:3000, got `{text}`");
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).ok_or_else(wrong)?;
+    if host.is_empty() || host.contains(['/', '?', '#', '@', '*', ' ']) {
+        return Err(wrong());
+    }
+    HeaderValue::from_str(&text.to_ascii_lowercase()).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_checked() {
+        let parse =
+            |extra: &[&str]| Config::try_parse_from(["dalle-server", "--model", "m"].iter().chain(extra));
+        let config =
+            parse(&["--grace", "0.5", "--allow-origin", "https://Example.org", "--device", "cuda:1"])
+                .unwrap();
+        assert_eq!(config.grace, Duration::from_millis(500));
+        assert_eq!(config.allow_origin, ["https://example.org"]);
+        assert_eq!(config.device, DeviceName::Cuda(1));
+        for bad in [
+            ["--max-rows", "8"],
+            ["--queue", "0"],
+            ["--grace", "-1"],
+            ["--allow-origin", "*"],
+            ["--allow-origin", "https://example.org/"],
+            ["--device", "tpu"],
+        ] {
+            assert!(parse(&bad).is_err(), "{bad:?}");
+        }
+    }
+}

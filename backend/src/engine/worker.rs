@@ -1,0 +1,152 @@
+//! The engine's loop: take jobs from the queue, step them all together, append to their logs, decode.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Instant;
+
+use dalle_model::sample::{JobKey, SampleError};
+use dalle_shared::EventKind;
+
+use super::{Command, Decode, Running, Sampler, Speed};
+use crate::jobs::Job;
+use crate::queue::Queue;
+use crate::refusal::Refusal;
+
+/// The state of the engine's thread.
+pub struct Worker {
+    sampler: Box<dyn Sampler>,
+    queue: Arc<Queue>,
+    speed: Arc<Speed>,
+    /// Tokens of a picture.
+    image_length: usize,
+    max_rows: usize,
+    running: HashMap<JobKey, Running>,
+    decodes: VecDeque<Decode>,
+}
+
+impl Worker {
+    /// An idle engine.
+    pub fn new(
+        sampler: Box<dyn Sampler>,
+        queue: Arc<Queue>,
+        speed: Arc<Speed>,
+        image_length: usize,
+        max_rows: usize,
+    ) -> Self {
+        Self {
+            sampler,
+            queue,
+            speed,
+            image_length,
+            max_rows,
+            running: HashMap::new(),
+            decodes: VecDeque::new(),
+        }
+    }
+
+    /// Works until told to stop, or until nobody can send commands any more.
+    ///
+    /// # Errors
+    /// The device's failure, after which nothing can be expected of it.
+    pub fn run(&mut self, commands: &Receiver<Command>) -> Result<(), SampleError> {
+        while self.collect(commands) {
+            self.drop_ended();
+            self.admit()?;
+            self.step()?;
+            self.decode();
+            metrics::gauge!("dalle_rows_running").set(self.sampler.rows() as f64);
+            metrics::gauge!("dalle_queue_depth").set(self.queue.len() as f64);
+        }
+        Ok(())
+    }
+
+    /// Takes the commands that have come, waiting for one only if there is nothing to do. False: stop.
+    fn collect(&mut self, commands: &Receiver<Command>) -> bool {
+        let idle = self.running.is_empty() && self.decodes.is_empty() && self.queue.len() == 0;
+        let mut next =
+            if idle { commands.recv().map_err(|_| TryRecvError::Disconnected) } else { commands.try_recv() };
+        loop {
+            match next {
+                Ok(Command::Wake) => {}
+                Ok(Command::Decode(decode)) => self.decodes.push_back(decode),
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
+                Err(TryRecvError::Empty) => return true,
+            }
+            next = commands.try_recv();
+        }
+    }
+
+    /// Frees the rows of jobs whose log was ended by somebody else: cancelled, abandoned.
+    fn drop_ended(&mut self) {
+        let sampler = &mut self.sampler;
+        self.running.retain(|key, running| {
+            let runs = running.job.log.ended().is_none();
+            if !runs {
+                sampler.remove(*key);
+            }
+            runs
+        });
+    }
+
+    fn admit(&mut self) -> Result<(), SampleError> {
+        while let Some(job) = self.queue.take(self.max_rows.saturating_sub(self.sampler.rows())) {
+            tracing::debug!(job = %job.id, samples = job.request.samples, "started");
+            match self.sampler.admit(job.key, job.request.clone()) {
+                Ok(()) => drop(self.running.insert(job.key, Running::start(job, self.image_length))),
+                Err(error) => fail(&job, &error)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<(), SampleError> {
+        let rows = self.sampler.rows();
+        if rows == 0 {
+            return Ok(());
+        }
+        let begin = Instant::now();
+        let outputs = match self.sampler.step() {
+            Ok(outputs) => outputs,
+            Err(error) => {
+                return self.running.drain().try_for_each(|(_, running)| fail(&running.job, &error));
+            }
+        };
+        let now = Instant::now();
+        metrics::histogram!("dalle_step_seconds").record((now - begin).as_secs_f64());
+        metrics::counter!("dalle_tokens_sampled_total").increment(rows as u64);
+        for output in outputs {
+            if let Some(running) = self.running.get_mut(&output.job)
+                && running.push(&output.tokens, now)
+            {
+                self.running.remove(&output.job);
+            }
+        }
+        let steps_left = self.running.values().map(Running::steps_left).min().unwrap_or(0);
+        self.speed.record(now - begin, steps_left);
+        Ok(())
+    }
+
+    /// Decodes one picture at most, so that a sheet of nine does not hold the steps of others up for long.
+    fn decode(&mut self) {
+        if let Some(Decode { tokens, reply }) = self.decodes.pop_front()
+            && !reply.is_closed()
+        {
+            // The receiver may leave at any time; its picture is then nobody's.
+            let _ = reply.send(self.sampler.decode(&tokens));
+        }
+    }
+}
+
+/// Ends a job with what went wrong. A failure of the device is handed on: it is everybody's.
+fn fail(job: &Job, error: &SampleError) -> Result<(), SampleError> {
+    let refusal = match error {
+        SampleError::Request(message) => Refusal::invalid("text", message.clone()),
+        SampleError::NotFinite { .. } | SampleError::Device(_) => Refusal::internal(error),
+    };
+    job.log.append(EventKind::Failed { error: refusal.error });
+    match error {
+        SampleError::Device(_) => Err(error.clone()),
+        SampleError::Request(_) | SampleError::NotFinite { .. } => Ok(()),
+    }
+}

@@ -1,0 +1,122 @@
+//! One generation: what was asked, its log, and who is watching.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dalle_model::sample::{JobKey, SampleRequest};
+use dalle_shared::EventKind;
+use parking_lot::Mutex;
+
+use super::Log;
+
+/// Viewers one generation may have at a time.
+const MAX_VIEWERS: usize = 32;
+
+/// A generation, from admission until its log is forgotten.
+pub struct Job {
+    /// 128 random bits in hexadecimal: who knows it may watch and cancel.
+    pub id: String,
+    /// The engine's name for it.
+    pub key: JobKey,
+    /// What to sample.
+    pub request: SampleRequest,
+    /// What has happened.
+    pub log: Log,
+    /// When it was admitted.
+    pub created: Instant,
+    viewers: Mutex<Viewers>,
+}
+
+struct Viewers {
+    watching: usize,
+    /// When the last one left, or the job was made.
+    alone_since: Instant,
+}
+
+impl Job {
+    /// A new job with a random id.
+    pub fn new(key: JobKey, request: SampleRequest) -> Arc<Self> {
+        let created = Instant::now();
+        Arc::new(Self {
+            id: format!("{:032x}", rand::random::<u128>()),
+            key,
+            request,
+            log: Log::new(),
+            created,
+            viewers: Mutex::new(Viewers { watching: 0, alone_since: created }),
+        })
+    }
+
+    /// Ends the job unless it has ended. The engine drops it before its next step.
+    pub fn cancel(&self) {
+        if self.log.append(EventKind::Cancelled) {
+            metrics::counter!("dalle_cancelled_total").increment(1);
+        }
+    }
+
+    /// Counts a viewer until the result is dropped. None when there are too many.
+    pub fn view(self: &Arc<Self>) -> Option<Viewer> {
+        let mut viewers = self.viewers.lock();
+        if viewers.watching >= MAX_VIEWERS {
+            return None;
+        }
+        viewers.watching += 1;
+        Some(Viewer { job: Arc::clone(self) })
+    }
+
+    /// Whether nobody has watched it for longer than `grace`.
+    pub fn is_abandoned(&self, now: Instant, grace: Duration) -> bool {
+        let viewers = self.viewers.lock();
+        viewers.watching == 0 && now.saturating_duration_since(viewers.alone_since) > grace
+    }
+}
+
+/// Somebody watching a job.
+pub struct Viewer {
+    job: Arc<Job>,
+}
+
+impl Viewer {
+    /// The job watched.
+    pub fn job(&self) -> &Arc<Job> {
+        &self.job
+    }
+}
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        let mut viewers = self.job.viewers.lock();
+        viewers.watching -= 1;
+        viewers.alone_since = Instant::now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::tests::job;
+
+    #[test]
+    fn is_abandoned_only_after_the_grace_time_without_viewers() {
+        let job = job(1);
+        let grace = Duration::from_secs(10);
+        assert!(!job.is_abandoned(Instant::now(), grace));
+        assert!(job.is_abandoned(Instant::now() + 2 * grace, grace));
+        let (first, second) = (job.view().unwrap(), job.view().unwrap());
+        drop(first);
+        assert!(!job.is_abandoned(Instant::now() + 2 * grace, grace), "one still watches");
+        drop(second);
+        assert!(!job.is_abandoned(Instant::now(), grace));
+        assert!(job.is_abandoned(Instant::now() + 2 * grace, grace));
+    }
+
+    #[test]
+    fn viewers_are_bounded_and_ids_differ() {
+        let job = job(1);
+        let viewers: Vec<_> = std::iter::from_fn(|| job.view()).collect();
+        assert_eq!(viewers.len(), MAX_VIEWERS);
+        drop(viewers);
+        assert!(job.view().is_some());
+        assert_ne!(job.id, crate::jobs::tests::job(1).id);
+    }
+}

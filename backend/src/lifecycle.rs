@@ -1,0 +1,114 @@
+//! Where the server is between start and end, and the model once it is there.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::watch;
+
+use crate::model_folder::ServedModel;
+
+/// A stage of the server's life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The engine reads its weights and warms up.
+    Loading,
+    /// Requests are admitted.
+    Ready,
+    /// The engine failed; the process is about to end.
+    Failed(String),
+    /// Told to stop: nothing is admitted any more.
+    Stopping,
+}
+
+/// See the module.
+pub struct Lifecycle {
+    phase: watch::Sender<Phase>,
+    model: OnceLock<Arc<ServedModel>>,
+}
+
+impl Lifecycle {
+    /// Loading.
+    pub fn new() -> Self {
+        Self { phase: watch::Sender::new(Phase::Loading), model: OnceLock::new() }
+    }
+
+    /// The present stage.
+    pub fn phase(&self) -> Phase {
+        self.phase.borrow().clone()
+    }
+
+    /// The model, once it is loaded.
+    pub fn model(&self) -> Option<Arc<ServedModel>> {
+        self.model.get().cloned()
+    }
+
+    /// The model is loaded.
+    pub fn ready(&self, model: ServedModel) {
+        tracing::info!(model = %model.manifest.name, hash = %model.manifest.hash, "ready");
+        self.model.get_or_init(|| Arc::new(model));
+        self.change(Phase::Ready);
+    }
+
+    /// The engine has failed.
+    pub fn fail(&self, reason: String) {
+        self.change(Phase::Failed(reason));
+    }
+
+    /// The server is told to stop.
+    pub fn stop(&self) {
+        self.change(Phase::Stopping);
+    }
+
+    /// Waits for a failure and returns its reason.
+    pub async fn failed(&self) -> String {
+        let mut phases = self.phase.subscribe();
+        loop {
+            if let Phase::Failed(reason) = &*phases.borrow_and_update() {
+                return reason.clone();
+            }
+            if phases.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Stages only go forward: a model that finishes loading does not call a stopping server back.
+    fn change(&self, to: Phase) {
+        self.phase.send_if_modified(|phase| {
+            let forward = matches!(
+                (&*phase, &to),
+                (Phase::Loading, _)
+                    | (Phase::Ready, Phase::Failed(_) | Phase::Stopping)
+                    | (Phase::Failed(_), Phase::Stopping)
+            );
+            if forward {
+                *phase = to;
+            }
+            forward
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_only_go_forward() {
+        let lifecycle = Lifecycle::new();
+        lifecycle.stop();
+        lifecycle.change(Phase::Ready);
+        assert_eq!(lifecycle.phase(), Phase::Stopping);
+        lifecycle.fail("late".into());
+        assert_eq!(lifecycle.phase(), Phase::Stopping);
+    }
+
+    #[tokio::test]
+    async fn a_failure_reaches_who_waits() {
+        let lifecycle = Arc::new(Lifecycle::new());
+        let waiter = Arc::clone(&lifecycle);
+        let waiting = tokio::spawn(async move { waiter.failed().await });
+        lifecycle.change(Phase::Ready);
+        lifecycle.fail("broken".into());
+        assert_eq!(waiting.await.unwrap(), "broken");
+    }
+}

@@ -1,0 +1,92 @@
+//! Jobs that wait for the engine: first come, first served, and only so many.
+//!
+//! A job whose log has ended (cancelled while it waited) gives its place up by itself.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::jobs::Job;
+
+/// See the module.
+pub struct Queue {
+    waiting: Mutex<VecDeque<Arc<Job>>>,
+    capacity: usize,
+}
+
+/// The queue has no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("all {capacity} places in the queue are taken")]
+pub struct Full {
+    /// Places of the queue.
+    pub capacity: usize,
+}
+
+impl Queue {
+    /// An empty queue with that many places.
+    pub fn new(capacity: usize) -> Self {
+        Self { waiting: Mutex::default(), capacity }
+    }
+
+    /// Appends a job.
+    ///
+    /// # Errors
+    /// [`Full`] when every place is taken by a job that still waits.
+    pub fn push(&self, job: Arc<Job>) -> Result<(), Full> {
+        let mut waiting = self.waiting.lock();
+        waiting.retain(|job| job.log.ended().is_none());
+        if waiting.len() >= self.capacity {
+            return Err(Full { capacity: self.capacity });
+        }
+        waiting.push_back(job);
+        Ok(())
+    }
+
+    /// Takes the first job if its samples fit into `rows`. A large job at the front holds the smaller ones behind it
+    /// back, so that it is not overtaken for ever.
+    pub fn take(&self, rows: usize) -> Option<Arc<Job>> {
+        let mut waiting = self.waiting.lock();
+        waiting.retain(|job| job.log.ended().is_none());
+        if waiting.front()?.request.samples > rows {
+            return None;
+        }
+        waiting.pop_front()
+    }
+
+    /// Jobs that wait.
+    pub fn len(&self) -> usize {
+        self.waiting.lock().iter().filter(|job| job.log.ended().is_none()).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::tests::job;
+
+    #[test]
+    fn is_bounded_and_in_order() {
+        let queue = Queue::new(2);
+        let (first, second) = (job(1), job(2));
+        queue.push(first.clone()).unwrap();
+        queue.push(second.clone()).unwrap();
+        assert_eq!(queue.push(job(1)), Err(Full { capacity: 2 }));
+        assert_eq!(queue.take(9).unwrap().id, first.id);
+        assert!(queue.take(1).is_none(), "two samples do not fit into one row");
+        assert_eq!(queue.take(2).unwrap().id, second.id);
+        assert!(queue.take(9).is_none());
+    }
+
+    #[test]
+    fn a_cancelled_job_gives_its_place_up() {
+        let queue = Queue::new(1);
+        let cancelled = job(1);
+        queue.push(cancelled.clone()).unwrap();
+        cancelled.cancel();
+        assert_eq!(queue.len(), 0);
+        let next = job(1);
+        queue.push(next.clone()).unwrap();
+        assert_eq!(queue.take(9).unwrap().id, next.id);
+    }
+}

@@ -1,0 +1,105 @@
+//! Puts the parts together and runs them from start to end.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::http::HeaderValue;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use crate::admission::App;
+use crate::engine::{Engine, Loaded};
+use crate::jobs::{Registry, Retention};
+use crate::lifecycle::Lifecycle;
+use crate::queue::Queue;
+use crate::{api, connections, shutdown, telemetry};
+
+/// How long and how many ended generations can be read again.
+const KEPT: (Duration, usize) = (Duration::from_secs(600), 256);
+/// How often abandoned and old generations are looked for.
+const SWEEP: Duration = Duration::from_millis(100);
+
+/// What can be chosen.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The page's folder.
+    pub site: Option<PathBuf>,
+    /// Generations that may wait.
+    pub queue: usize,
+    /// Samples that advance together; at least [`MAX_SAMPLES`](dalle_shared::MAX_SAMPLES), so that every request fits.
+    pub max_rows: usize,
+    /// An unfinished generation that nobody watches is cancelled after this time.
+    pub grace: Duration,
+    /// Origins of pages hosted elsewhere.
+    pub origins: Vec<HeaderValue>,
+}
+
+/// Why a server ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The model could not be loaded, or the device failed.
+    #[error("{0}")]
+    Engine(String),
+    /// The system refused something.
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+}
+
+/// Serves until `stop`. `load` runs on the engine's thread; until it is done, requests are answered 503.
+///
+/// # Errors
+/// [`ServerError::Engine`] when loading or the engine failed; everybody has been told then.
+pub async fn serve(
+    listener: TcpListener,
+    options: Options,
+    load: impl FnOnce() -> anyhow::Result<Loaded> + Send + 'static,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServerError> {
+    telemetry::recorder();
+    let engine = Engine::new();
+    let retention = Retention { grace: options.grace, age: KEPT.0, count: KEPT.1 };
+    let app = Arc::new(App::new(
+        Arc::new(Lifecycle::new()),
+        Registry::new(retention),
+        Arc::new(Queue::new(options.queue)),
+        engine.handle(),
+    ));
+    let router = api::router(Arc::clone(&app), options.site.as_deref(), options.origins);
+    let (close, closed) = oneshot::channel();
+    let connections = tokio::spawn(connections::serve(listener, router, async {
+        // A sender dropped means the same.
+        let _ = closed.await;
+    }));
+    let max_rows = options.max_rows.max(dalle_shared::MAX_SAMPLES);
+    let thread = engine.start(load, Arc::clone(&app.queue), max_rows, Arc::clone(&app.lifecycle))?;
+
+    let outcome = tokio::select! {
+        () = stop => Ok(()),
+        reason = app.lifecycle.failed() => Err(ServerError::Engine(reason)),
+        never = sweep(&app) => match never {},
+    };
+    match outcome {
+        Ok(()) => shutdown::drain(&app).await,
+        Err(_) => shutdown::abandon(&app),
+    }
+    // Pictures of finished generations are still decoded while their answers are on the way.
+    let _ = close.send(());
+    // It does not panic; if it did, the process is ending anyway.
+    let _ = connections.await;
+    app.engine.stop();
+    shutdown::wait_for(&thread).await;
+    outcome
+}
+
+/// Looks after the registry and the metrics, for ever.
+async fn sweep(app: &App) -> Infallible {
+    let mut ticks = tokio::time::interval(SWEEP);
+    loop {
+        ticks.tick().await;
+        app.jobs.sweep(Instant::now());
+        telemetry::recorder().run_upkeep();
+    }
+}

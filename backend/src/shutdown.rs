@@ -1,0 +1,63 @@
+//! Ending well: when the process is told to stop, and what running generations and their viewers get.
+
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use dalle_shared::{ErrorCode, EventKind};
+use tokio::time::{Instant, sleep};
+
+use crate::admission::App;
+use crate::refusal::Refusal;
+
+/// Running generations get this long to finish.
+const DRAIN: Duration = Duration::from_secs(5);
+/// A step in progress gets this long to end, so that the device is not torn down under it.
+const LAST_STEP: Duration = Duration::from_secs(2);
+/// How often to look whether they have.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Waits for Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// The system's refusal to tell of signals.
+pub async fn signal() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            pressed = tokio::signal::ctrl_c() => pressed,
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
+}
+
+/// Admits nothing more; tells those who wait at once, those who run after [`DRAIN`]. Every log has ended then.
+pub async fn drain(app: &App) {
+    tracing::info!("stopping");
+    app.lifecycle.stop();
+    let failed = || EventKind::Failed { error: Refusal::stopping().error };
+    app.jobs.end_waiting(&failed());
+    let deadline = Instant::now() + DRAIN;
+    while app.jobs.unfinished() > 0 && Instant::now() < deadline {
+        sleep(POLL).await;
+    }
+    app.jobs.end_all(&failed());
+}
+
+/// After a failure of the engine: nothing will move any more, so everybody is told at once.
+pub fn abandon(app: &App) {
+    let message = "the server's engine failed; ask again when the server is back";
+    let refusal = Refusal::new(ErrorCode::Internal, message);
+    app.jobs.end_all(&EventKind::Failed { error: refusal.error });
+}
+
+/// Waits until the engine's thread has ended, or its last step takes too long to wait for.
+pub async fn wait_for(thread: &JoinHandle<()>) {
+    let deadline = Instant::now() + LAST_STEP;
+    while !thread.is_finished() && Instant::now() < deadline {
+        sleep(POLL).await;
+    }
+}

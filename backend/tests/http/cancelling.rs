@@ -1,0 +1,106 @@
+//! Cancelling, abandoning, and what a full queue says.
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use dalle_backend::Options;
+use dalle_shared::{EventKind, GenerationState};
+use reqwest::StatusCode;
+
+use crate::sampler::Behaviour;
+use crate::server::{TestServer, error, options, request, slow};
+use crate::sse::Events;
+
+#[tokio::test]
+async fn delete_frees_the_engine_within_one_step() {
+    let step_time = Duration::from_millis(40);
+    let server = TestServer::start(Behaviour { step_time, ..Behaviour::default() }).await;
+    let created = server.create(&request(1, 5)).await;
+    let mut events = Events::of(server.get(&created.events).await);
+    while !matches!(events.next().await.unwrap().kind, EventKind::Tokens { .. }) {}
+    assert_eq!(server.probe.rows.load(SeqCst), 5);
+
+    assert_eq!(server.delete(&created.id).await.status(), StatusCode::NO_CONTENT);
+    let steps = server.probe.steps.load(SeqCst);
+    server.until("rows freed", async || server.probe.rows.load(SeqCst) == 0).await;
+    assert!(server.probe.steps.load(SeqCst) <= steps + 1, "the step in progress may end, no other begin");
+    let rest = events.rest().await;
+    assert_eq!(rest.last().unwrap().kind, EventKind::Cancelled, "viewers are told");
+
+    assert_eq!(server.delete(&created.id).await.status(), StatusCode::NO_CONTENT, "twice is as good as once");
+    assert_eq!(server.state(&created.id).await, GenerationState::Cancelled);
+    assert_eq!(error(server.delete("0123").await, 404).await.0, "not_found");
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_has_its_grace_time() {
+    let grace = Duration::from_millis(600);
+    let server = TestServer::start_with(slow(), Options { grace, ..options() }).await;
+    let watched = server.create(&request(1, 1)).await;
+    let never_watched = server.create(&request(2, 1)).await;
+    let events = Events::of(server.get(&watched.events).await);
+
+    server
+        .until("cancelled", async || server.state(&never_watched.id).await == GenerationState::Cancelled)
+        .await;
+    assert_eq!(server.state(&watched.id).await, GenerationState::Running, "somebody watches");
+
+    drop(events);
+    tokio::time::sleep(grace / 4).await;
+    let again = Events::of(server.get(&watched.events).await);
+    tokio::time::sleep(grace * 2).await;
+    assert_eq!(server.state(&watched.id).await, GenerationState::Running, "it came back in time");
+
+    drop(again);
+    server.until("cancelled", async || server.state(&watched.id).await == GenerationState::Cancelled).await;
+    server.until("rows freed", async || server.probe.rows.load(SeqCst) == 0).await;
+}
+
+#[tokio::test]
+async fn a_full_queue_says_when_to_come_back() {
+    let tight = Options { queue: 1, max_rows: 9, ..options() };
+    let behaviour = Behaviour { step_time: Duration::from_millis(100), ..Behaviour::default() };
+    let server = TestServer::start_with(behaviour, tight).await;
+    let running = server.create(&request(1, 9)).await;
+    server.until("running", async || server.state(&running.id).await == GenerationState::Running).await;
+    let mut events = Events::of(server.get(&running.events).await);
+    while !matches!(events.next().await.unwrap().kind, EventKind::Tokens { .. }) {}
+    let waiting = server.create(&request(2, 1)).await;
+
+    let refused = server.ask(&request(3, 1)).await;
+    let seconds: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    let (code, message, _) = error(refused, 429).await;
+    assert_eq!(code, "busy");
+    assert!(message.contains(&format!("{seconds} s")), "{message}");
+    // 64 tokens at 0.1 s each: measured, not guessed.
+    assert!((3..=60).contains(&seconds), "{seconds}");
+    assert_eq!(
+        error(
+            server.post("/v1/images/generations", &serde_json::json!({"prompt": "x"})).send().await.unwrap(),
+            429
+        )
+        .await
+        .0,
+        "busy"
+    );
+
+    // A place that is given up can be taken, without waiting for the engine.
+    server.delete(&waiting.id).await;
+    let next = server.create(&request(4, 1)).await;
+    assert_eq!(server.state(&next.id).await, GenerationState::Queued);
+    server.delete(&running.id).await;
+    server.until("running", async || server.state(&next.id).await == GenerationState::Running).await;
+}
+
+#[tokio::test]
+async fn a_large_request_is_not_overtaken() {
+    let server = TestServer::start_with(slow(), Options { max_rows: 9, ..options() }).await;
+    let running = server.create(&request(1, 2)).await;
+    server.until("running", async || server.state(&running.id).await == GenerationState::Running).await;
+    let large = server.create(&request(2, 9)).await;
+    let small = server.create(&request(3, 1)).await;
+    server.delete(&running.id).await;
+    server.until("running", async || server.state(&large.id).await == GenerationState::Running).await;
+    assert_eq!(server.state(&small.id).await, GenerationState::Queued);
+    assert!(server.probe.most_rows.load(SeqCst) <= 9);
+}

@@ -1,0 +1,81 @@
+//! OpenAI's Images API over raw HTTP.
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use dalle_shared::ImageToken;
+use serde_json::{Value, json};
+
+use crate::sampler::{Behaviour, GEOMETRY, pixels, token};
+use crate::server::{TestServer, error, slow, tokenizer};
+
+async fn ask(server: &TestServer, body: &Value) -> reqwest::Response {
+    server.post("/v1/images/generations", body).send().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_prompt_becomes_the_pictures_of_its_tokens() {
+    let server = TestServer::start(Behaviour::default()).await;
+    let body = json!({
+        "prompt": "A CAT", "n": 2, "size": "64x64", "response_format": "b64_json", "seed": 7, "model": "dall-e-2",
+    });
+    let answer: Value = ask(&server, &body).await.json().await.unwrap();
+    assert!(answer["created"].as_u64().unwrap() > 1_600_000_000);
+    assert_eq!(answer["seed"], "7");
+    let data = answer["data"].as_array().unwrap();
+    assert_eq!(data.len(), 2);
+    let text = tokenizer().encode("a cat", 15).unwrap().ids;
+    for (sample, picture) in data.iter().enumerate() {
+        let png = STANDARD.decode(picture["b64_json"].as_str().unwrap()).unwrap();
+        let got = image::load_from_memory_with_format(&png, image::ImageFormat::Png).unwrap().into_rgb8();
+        assert_eq!(got.dimensions(), (64, 64));
+        let tokens: Vec<ImageToken> =
+            (0..GEOMETRY.image_length()).map(|position| token(&text, 7, sample, position)).collect();
+        assert_eq!(got.into_raw(), pixels(&tokens));
+    }
+}
+
+#[tokio::test]
+async fn only_a_prompt_is_needed_and_each_answer_is_another() {
+    let server = TestServer::start(Behaviour::default()).await;
+    let first: Value = ask(&server, &json!({"prompt": "a cat"})).await.json().await.unwrap();
+    let second: Value = ask(&server, &json!({"prompt": "a cat"})).await.json().await.unwrap();
+    assert_eq!(first["data"].as_array().unwrap().len(), 1);
+    assert_ne!(first["data"], second["data"]);
+    let seed = &first["seed"];
+    let again: Value = ask(&server, &json!({"prompt": "a cat", "seed": seed})).await.json().await.unwrap();
+    assert_eq!(first["data"], again["data"], "the seed told can be used again");
+}
+
+#[tokio::test]
+async fn what_it_cannot_do_is_named() {
+    let server = TestServer::start(Behaviour::default()).await;
+    for (body, field) in [
+        (json!({}), "prompt"),
+        (json!({"prompt": " "}), "prompt"),
+        (json!({"prompt": 3}), "prompt"),
+        (json!({"prompt": "x", "n": 10}), "n"),
+        (json!({"prompt": "x", "size": "1024x1024"}), "size"),
+        (json!({"prompt": "x", "response_format": "url"}), "response_format"),
+        (json!({"prompt": "x", "stream": true}), "stream"),
+        (json!({"prompt": "x", "colour": "red"}), "colour"),
+    ] {
+        let (_, message, named) = error(ask(&server, &body).await, 400).await;
+        assert_eq!(named.as_deref(), Some(field), "{body}: {message}");
+    }
+    // A prompt longer than the model reads is cut, as in training.
+    assert_eq!(ask(&server, &json!({"prompt": "long ".repeat(1000)})).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_takes_its_job_with_it() {
+    let server = TestServer::start(Behaviour { step_time: Duration::from_millis(50), ..slow() }).await;
+    let body = json!({"prompt": "a cat", "n": 4});
+    let call = server.post("/v1/images/generations", &body).timeout(Duration::from_millis(400)).send().await;
+    assert!(call.unwrap_err().is_timeout());
+    assert_eq!(server.probe.most_rows.load(SeqCst), 4, "it ran");
+    server.until("rows freed", async || server.probe.rows.load(SeqCst) == 0).await;
+    assert!(server.probe.steps.load(SeqCst) < 60, "it was cancelled, not finished");
+}

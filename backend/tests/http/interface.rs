@@ -1,0 +1,202 @@
+//! Every address and every way to be refused.
+
+use dalle_backend::Options;
+use dalle_shared::{MAX_SAMPLES, ModelManifest, sha256_hex};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::sampler::Behaviour;
+use crate::server::{TestServer, error, model_hash, options, request};
+use crate::sse::Events;
+
+#[tokio::test]
+async fn the_manifest_names_files_that_can_be_had() {
+    let server = TestServer::start(Behaviour::default()).await;
+    let manifest: ModelManifest = server.get("/v1/model").await.json().await.unwrap();
+    assert_eq!(manifest.hash, model_hash());
+    for file in &manifest.files {
+        let response = server.get(&file.url).await;
+        let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
+        assert!(header("cache-control").contains("immutable"));
+        assert_eq!(header("content-length"), file.bytes.to_string());
+        let etag = header("etag");
+        assert_eq!(sha256_hex(&response.bytes().await.unwrap()), file.sha256);
+
+        let plain = format!("/v1/model/files/{}", file.name);
+        assert_eq!(server.get(&plain).await.headers()["cache-control"], "no-cache");
+        let known = server.client.get(server.url(&plain)).header("If-None-Match", etag).send().await.unwrap();
+        assert_eq!(known.status(), StatusCode::NOT_MODIFIED);
+        let old = server.get(&format!("{plain}?sha256={}", sha256_hex(b"old"))).await;
+        assert!(error(old, 409).await.1.contains(&file.sha256));
+    }
+    let (code, message, _) = error(server.get("/v1/model/files/model.safetensors").await, 404).await;
+    assert_eq!(code, "not_found");
+    assert!(message.contains("decoder.safetensors"), "{message}");
+}
+
+#[tokio::test]
+async fn each_field_at_fault_is_named() {
+    let server = TestServer::start(Behaviour::default()).await;
+    let with = |field: &str, value: Value| {
+        let mut body = request(1, 1);
+        body[field] = value;
+        body
+    };
+    for (body, field) in [
+        (with("colour", json!("red")), "colour"),
+        (with("text", json!([1, 259])), "text"),
+        (with("text", json!(vec![1; 16])), "text"),
+        (with("text", json!([1, "x"])), "text[1]"),
+        (with("text", json!([-1])), "text[0]"),
+        (with("samples", json!(0)), "samples"),
+        (with("samples", json!(MAX_SAMPLES + 1)), "samples"),
+        (with("seed", json!(-1)), "seed"),
+        (with("temperature", json!(-0.5)), "temperature"),
+        (with("temperature", json!("hot")), "temperature"),
+        (with("top_k", json!(0)), "top_k"),
+        (with("top_k", json!(4097)), "top_k"),
+        (with("top_p", json!(1.5)), "top_p"),
+        (json!({ "model": model_hash() }), "text"),
+        (json!({ "text": [1] }), "model"),
+    ] {
+        let (code, message, named) = error(server.ask(&body).await, 400).await;
+        assert_eq!((code.as_str(), named.as_deref()), ("invalid_request", Some(field)), "{body}: {message}");
+    }
+    // The edges themselves are fine.
+    for (field, value) in [
+        ("text", json!([])),
+        ("text", json!(vec![258; 15])),
+        ("samples", json!(MAX_SAMPLES)),
+        ("seed", json!(u64::MAX)),
+        ("temperature", json!(0)),
+        ("top_k", json!(4096)),
+        ("top_p", json!(1.0)),
+    ] {
+        server.create(&with(field, value)).await;
+    }
+}
+
+#[tokio::test]
+async fn another_model_is_a_conflict_that_names_the_served_one() {
+    let server = TestServer::start(Behaviour::default()).await;
+    let mut body = request(1, 1);
+    body["model"] = json!("another");
+    // Its ids mean nothing here, so they are not looked at.
+    body["text"] = json!([100_000]);
+    let (code, message, field) = error(server.ask(&body).await, 409).await;
+    assert_eq!((code.as_str(), field.as_deref()), ("wrong_model", Some("model")));
+    assert!(message.contains(&model_hash()) && message.contains("another"), "{message}");
+}
+
+#[tokio::test]
+async fn bodies_have_a_limit_and_a_type() {
+    let server = TestServer::start(Behaviour::default()).await;
+    let url = server.url("/v1/generations");
+    let post =
+        |kind: &'static str, body: Vec<u8>| server.client.post(&url).header("content-type", kind).body(body);
+    for size in [64 * 1024 + 1, 1 << 20, 3 << 20] {
+        let (code, message, _) =
+            error(post("application/json", vec![b' '; size]).send().await.unwrap(), 413).await;
+        assert_eq!(code, "too_large");
+        assert!(message.contains("65536"), "the limit is named: {message}");
+    }
+    let mut fits = request(1, 1).to_string().into_bytes();
+    fits.resize(64 * 1024, b' ');
+    assert_eq!(
+        post("application/json; charset=utf-8", fits).send().await.unwrap().status(),
+        StatusCode::CREATED
+    );
+
+    for kind in ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", ""] {
+        let (code, message, _) =
+            error(post(kind, request(1, 1).to_string().into()).send().await.unwrap(), 415).await;
+        assert_eq!(code, "unsupported_media_type");
+        assert!(message.contains("application/json"), "{message}");
+    }
+    let none = server.client.post(&url).body("{}").send().await.unwrap();
+    error(none, 415).await;
+    for rubbish in ["", "{", "null", "[1]", "\u{1}", "{} {}"] {
+        let (code, ..) = error(post("application/json", rubbish.into()).send().await.unwrap(), 400).await;
+        assert_eq!(code, "invalid_request");
+    }
+}
+
+#[tokio::test]
+async fn unknown_addresses_and_methods_are_told_in_json() {
+    let server = TestServer::start(Behaviour::default()).await;
+    for path in [
+        "/v1",
+        "/v1/",
+        "/v1/nothing",
+        "/v1/generations/x/y",
+        "/nothing",
+        "/v1/generations/zzz",
+        "/v1/generations/zzz/events",
+    ] {
+        assert_eq!(error(server.get(path).await, 404).await.0, "not_found", "{path}");
+    }
+    for (method, path) in [
+        (Method::GET, "/v1/generations"),
+        (Method::PUT, "/v1/generations"),
+        (Method::POST, "/v1/model"),
+        (Method::DELETE, "/v1/images/generations"),
+        (Method::PATCH, "/v1/generations/zzz"),
+    ] {
+        let response = server.client.request(method.clone(), server.url(path)).send().await.unwrap();
+        assert!(response.headers().contains_key("allow"), "{method} {path}");
+        assert_eq!(error(response, 405).await.0, "method_not_allowed", "{method} {path}");
+    }
+    let posted = server.post("/v1/nothing", &json!({})).send().await.unwrap();
+    assert_eq!(error(posted, 404).await.0, "not_found");
+}
+
+#[tokio::test]
+async fn only_configured_origins_may_use_it() {
+    let origins = vec!["https://page.example".parse().unwrap()];
+    let server = TestServer::start_with(Behaviour::default(), Options { origins, ..options() }).await;
+    let call = |method: Method, origin: &'static str| {
+        server.client.request(method, server.url("/v1/generations")).header("Origin", origin)
+    };
+    let preflight = |origin| {
+        call(Method::OPTIONS, origin)
+            .header("Access-Control-Request-Method", "POST")
+            .header("Access-Control-Request-Headers", "content-type,last-event-id")
+    };
+    let allowed = preflight("https://page.example").send().await.unwrap();
+    let header = |name: &str| allowed.headers()[name].to_str().unwrap().to_ascii_lowercase();
+    assert_eq!(header("access-control-allow-origin"), "https://page.example");
+    assert!(header("access-control-allow-methods").contains("delete"));
+    let headers = header("access-control-allow-headers");
+    assert!(headers.contains("content-type") && headers.contains("last-event-id"), "{headers}");
+    let refused = preflight("https://evil.example").send().await.unwrap();
+    assert!(!refused.headers().contains_key("access-control-allow-origin"));
+
+    // Errors carry the headers too, or the page could not read them.
+    let answer = call(Method::POST, "https://page.example").json(&json!({})).send().await.unwrap();
+    assert_eq!(answer.headers()["access-control-allow-origin"], "https://page.example");
+    let exposed = answer.headers()["access-control-expose-headers"].to_str().unwrap().to_ascii_lowercase();
+    assert!(exposed.contains("retry-after"), "{exposed}");
+    error(answer, 400).await;
+}
+
+#[tokio::test]
+async fn metrics_count_what_happened() {
+    let server = TestServer::start(Behaviour::default()).await;
+    let created = server.create(&request(1, 3)).await;
+    Events::of(server.get(&created.events).await).rest().await;
+    error(server.get("/v1/nothing").await, 404).await;
+    let text = server.get("/metrics").await.text().await.unwrap();
+    // Other tests of this process count too.
+    let value = |line: &str| -> f64 {
+        let found = text.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok());
+        found.unwrap_or_else(|| panic!("no {line} in\n{text}"))
+    };
+    assert!(value("dalle_tokens_sampled_total") >= 192.0);
+    assert!(value(r#"dalle_requests_total{route="/v1/generations",method="POST",status="201"}"#) >= 1.0);
+    assert!(value(r#"dalle_step_seconds_bucket{le="+Inf"}"#) >= 64.0);
+    assert!(value("dalle_time_to_first_token_seconds_count") >= 1.0);
+    for name in ["dalle_queue_depth", "dalle_rows_running", "dalle_cancelled_total", "dalle_busy_total"] {
+        assert!(value(&format!("{name} ")) >= 0.0);
+    }
+    assert!(!text.contains(&created.id), "ids are no labels");
+}

@@ -1,0 +1,108 @@
+//! Starting, failing, stopping.
+
+use std::time::{Duration, Instant};
+
+use dalle_backend::{Options, ServerError};
+use dalle_shared::{ErrorCode, EventKind, GenerationState};
+use reqwest::StatusCode;
+
+use crate::sampler::Behaviour;
+use crate::server::{PATIENCE, TestServer, brisk, error, options, request, slow};
+use crate::sse::Events;
+
+#[tokio::test]
+async fn lives_before_it_is_ready() {
+    let (go, wait) = std::sync::mpsc::channel();
+    let server = TestServer::start_loading(Behaviour::default(), options(), move || Ok(wait.recv()?)).await;
+    assert_eq!(server.get("/health/live").await.status(), StatusCode::OK);
+    for path in ["/health/ready", "/v1/model", "/v1/model/files/config.json"] {
+        let response = server.get(path).await;
+        assert!(response.headers().contains_key("retry-after"));
+        assert_eq!(error(response, 503).await.0, "unavailable");
+    }
+    assert_eq!(error(server.ask(&request(1, 1)).await, 503).await.0, "unavailable");
+    go.send(()).unwrap();
+    server.until("ready", async || server.get("/health/ready").await.status() == StatusCode::OK).await;
+    server.create(&request(1, 1)).await;
+}
+
+#[tokio::test]
+async fn a_model_that_does_not_load_ends_the_server_with_the_reason() {
+    let refuse = || Err(anyhow::anyhow!("no such weights"));
+    let server = TestServer::start_loading(Behaviour::default(), options(), refuse).await;
+    let outcome = tokio::time::timeout(PATIENCE, server.outcome).await.unwrap().unwrap();
+    assert!(matches!(outcome, Err(ServerError::Engine(reason)) if reason.contains("no such weights")));
+}
+
+#[tokio::test]
+async fn a_panic_of_the_engine_is_told_and_ends_the_server() {
+    let server = TestServer::start(Behaviour { panics_at_step: Some(6), ..brisk() }).await;
+    let created = server.create(&request(1, 1)).await;
+    let events = Events::of(server.get(&created.events).await).rest().await;
+    match &events.last().unwrap().kind {
+        EventKind::Failed { error } => {
+            assert_eq!(error.code, ErrorCode::Internal);
+            assert!(!error.message.contains("told to panic"), "internals stay inside: {}", error.message);
+        }
+        other => panic!("{other:?}"),
+    }
+    let outcome = tokio::time::timeout(PATIENCE, server.outcome).await.unwrap().unwrap();
+    assert!(matches!(outcome, Err(ServerError::Engine(_))));
+}
+
+#[tokio::test]
+async fn a_model_without_numbers_fails_the_jobs_not_the_server() {
+    let server = TestServer::start(Behaviour { fails_at_step: Some(6), ..brisk() }).await;
+    let created = server.create(&request(1, 1)).await;
+    let events = Events::of(server.get(&created.events).await).rest().await;
+    assert!(
+        matches!(&events.last().unwrap().kind, EventKind::Failed { error } if error.code == ErrorCode::Internal)
+    );
+    let next = server.create(&request(1, 1)).await;
+    let events = Events::of(server.get(&next.events).await).rest().await;
+    assert!(matches!(events.last().unwrap().kind, EventKind::Finished { .. }));
+}
+
+#[tokio::test]
+async fn stopping_lets_running_generations_finish_and_takes_no_more() {
+    let step_time = Duration::from_millis(20);
+    let server = TestServer::start(Behaviour { step_time, ..Behaviour::default() }).await;
+    let created = server.create(&request(1, 1)).await;
+    let mut events = Events::of(server.get(&created.events).await);
+    events.next().await.unwrap();
+    let url = server.url("/health/ready");
+    server.stop.send(()).unwrap();
+    let begin = Instant::now();
+    loop {
+        // Until the last generation is done, the server answers, and says no.
+        let response = server.client.get(&url).send().await.unwrap();
+        if response.status() != StatusCode::OK {
+            assert_eq!(error(response, 503).await.0, "unavailable");
+            break;
+        }
+        assert!(begin.elapsed() < PATIENCE);
+    }
+    assert!(matches!(events.rest().await.last().unwrap().kind, EventKind::Finished { .. }));
+    tokio::time::timeout(PATIENCE, server.outcome).await.unwrap().unwrap().unwrap();
+    assert!(server.client.get(&url).send().await.is_err(), "nobody listens any more");
+}
+
+#[tokio::test]
+async fn stopping_tells_those_that_cannot_finish() {
+    let server = TestServer::start_with(slow(), Options { max_rows: 9, ..options() }).await;
+    let running = server.create(&request(1, 9)).await;
+    server.until("running", async || server.state(&running.id).await == GenerationState::Running).await;
+    let waiting = server.create(&request(2, 9)).await;
+    let (running, waiting) = tokio::join!(server.get(&running.events), server.get(&waiting.events));
+    let begin = Instant::now();
+    server.stop.send(()).unwrap();
+    let last = |events: Vec<dalle_shared::GenerationEvent>| match events.last().unwrap().kind.clone() {
+        EventKind::Failed { error } => error.code,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(last(Events::of(waiting).rest().await), ErrorCode::Unavailable);
+    assert!(begin.elapsed() < Duration::from_secs(4), "who waits need not wait longer");
+    assert_eq!(last(Events::of(running).rest().await), ErrorCode::Unavailable);
+    tokio::time::timeout(PATIENCE, server.outcome).await.unwrap().unwrap().unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(10));
+}

@@ -1,0 +1,104 @@
+//! A sampler whose tokens are a hash of what they may depend on, and which tells what it is doing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use dalle_backend::Sampler;
+use dalle_model::sample::{JobKey, SampleError, SampleRequest, StepOutput};
+use dalle_shared::{Geometry, ImageToken, TextToken, sha256_hex};
+
+/// What every test serves.
+pub const GEOMETRY: Geometry =
+    Geometry { text_length: 16, text_vocab: 259, grid: 8, image_vocab: 4096, image_size: 64 };
+
+/// The token that a caption, a seed, a sample and a position have.
+pub fn token(text: &[TextToken], seed: u64, sample: usize, position: usize) -> ImageToken {
+    let hash = sha256_hex(format!("{text:?} {seed} {sample} {position}").as_bytes());
+    ImageToken(u16::from_str_radix(&hash[..3], 16).unwrap())
+}
+
+/// The pixels that tokens decode to: each token an 8×8 square of one colour.
+pub fn pixels(tokens: &[ImageToken]) -> Vec<u8> {
+    let side = GEOMETRY.image_size;
+    let colour = |x: usize, y: usize| {
+        let token = tokens[y / 8 * GEOMETRY.grid + x / 8].0;
+        [(token >> 8) as u8, token as u8, 255 - token as u8]
+    };
+    (0..side * side).flat_map(|i| colour(i % side, i / side)).collect()
+}
+
+/// What the sampler is doing, seen from the test.
+#[derive(Default)]
+pub struct Probe {
+    pub rows: AtomicUsize,
+    pub most_rows: AtomicUsize,
+    pub steps: AtomicUsize,
+}
+
+/// How the sampler behaves.
+#[derive(Clone, Default)]
+pub struct Behaviour {
+    pub step_time: Duration,
+    /// Steps are counted from 1; the first is the warm-up.
+    pub panics_at_step: Option<usize>,
+    pub fails_at_step: Option<usize>,
+}
+
+pub struct TestSampler {
+    pub probe: Arc<Probe>,
+    pub behaviour: Behaviour,
+    jobs: Vec<(JobKey, SampleRequest, usize)>,
+}
+
+impl TestSampler {
+    pub fn new(probe: Arc<Probe>, behaviour: Behaviour) -> Self {
+        Self { probe, behaviour, jobs: Vec::new() }
+    }
+
+    fn count(&self) {
+        self.probe.rows.store(self.rows(), SeqCst);
+        self.probe.most_rows.fetch_max(self.rows(), SeqCst);
+    }
+}
+
+impl Sampler for TestSampler {
+    fn admit(&mut self, job: JobKey, request: SampleRequest) -> Result<(), SampleError> {
+        self.jobs.push((job, request, 0));
+        self.count();
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<Vec<StepOutput>, SampleError> {
+        std::thread::sleep(self.behaviour.step_time);
+        let step = self.probe.steps.fetch_add(1, SeqCst) + 1;
+        assert_ne!(self.behaviour.panics_at_step, Some(step), "told to panic");
+        if self.behaviour.fails_at_step == Some(step) {
+            self.jobs.clear();
+            return Err(SampleError::NotFinite { position: step });
+        }
+        let outputs = self.jobs.iter_mut().map(|(job, request, next)| {
+            let position = *next;
+            *next += 1;
+            let draw = |sample| token(&request.text, request.seed, sample, position);
+            StepOutput { job: *job, position, tokens: (0..request.samples).map(draw).collect() }
+        });
+        let outputs = outputs.collect();
+        self.jobs.retain(|(_, _, next)| *next < GEOMETRY.image_length());
+        self.count();
+        Ok(outputs)
+    }
+
+    fn remove(&mut self, job: JobKey) {
+        self.jobs.retain(|(key, _, _)| *key != job);
+        self.count();
+    }
+
+    fn rows(&self) -> usize {
+        self.jobs.iter().map(|(_, request, _)| request.samples).sum()
+    }
+
+    fn decode(&self, tokens: &[ImageToken]) -> Vec<u8> {
+        pixels(tokens)
+    }
+}

@@ -1,0 +1,177 @@
+//! A server on a free port, and the few calls that every test makes.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Bytes;
+use dalle_backend::{Loaded, Options, ServedModel, ServerError, serve};
+use dalle_shared::{
+    ErrorBody, GenerationCreated, GenerationState, GenerationStatus, ModelFile, ModelManifest, Tokenizer,
+    sha256_hex,
+};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use serde_json::{Value, json};
+use tokenizers::models::bpe::BPE;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::sampler::{Behaviour, GEOMETRY, Probe, TestSampler};
+
+/// Longest wait for anything that must happen.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct TestServer {
+    pub base: String,
+    pub client: Client,
+    pub probe: Arc<Probe>,
+    pub stop: oneshot::Sender<()>,
+    pub outcome: JoinHandle<Result<(), ServerError>>,
+}
+
+pub fn options() -> Options {
+    Options { site: None, queue: 16, max_rows: 32, grace: Duration::from_secs(10), origins: Vec::new() }
+}
+
+/// Steps of this length make a picture of [`GEOMETRY`] take longer than any test.
+pub fn slow() -> Behaviour {
+    Behaviour { step_time: Duration::from_secs(1), ..Behaviour::default() }
+}
+
+/// Steps that make a picture take about 0.2 s and several events.
+pub fn brisk() -> Behaviour {
+    Behaviour { step_time: Duration::from_millis(3), ..Behaviour::default() }
+}
+
+/// The hash of the served model.
+pub fn model_hash() -> String {
+    sha256_hex(b"the model")
+}
+
+pub fn tokenizer() -> Tokenizer {
+    let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
+    alphabet.sort_unstable();
+    let merges = [("Ġ", "c"), ("a", "t"), ("Ġc", "at")];
+    let merged = merges.iter().map(|(a, b)| format!("{a}{b}"));
+    let vocab: Vec<(String, u32)> = alphabet.into_iter().map(String::from).chain(merged).zip(0..).collect();
+    let vocab: [(String, u32); 259] = vocab.try_into().unwrap();
+    let merges = merges.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+    Tokenizer::from_bpe(BPE::builder().vocab_and_merges(vocab, merges).build().unwrap()).unwrap()
+}
+
+pub fn served_model() -> ServedModel {
+    let contents = vec![Bytes::from_static(b"{}"), Bytes::from(vec![7; 100_000])];
+    let names = ["config.json", "decoder.safetensors"];
+    let files = names.iter().zip(&contents).map(|(name, content)| {
+        let sha256 = sha256_hex(content);
+        let url = format!("/v1/model/files/{name}?sha256={sha256}");
+        ModelFile { name: (*name).to_owned(), url, bytes: content.len() as u64, sha256 }
+    });
+    let manifest = ModelManifest {
+        name: "test".into(),
+        hash: model_hash(),
+        geometry: GEOMETRY,
+        prior_parameters: 1,
+        files: files.collect(),
+        examples: vec!["a cat".into()],
+        license: String::new(),
+    };
+    ServedModel { manifest, tokenizer: tokenizer(), contents }
+}
+
+impl TestServer {
+    /// A server that is ready.
+    pub async fn start(behaviour: Behaviour) -> Self {
+        Self::start_with(behaviour, options()).await
+    }
+
+    /// The same with options.
+    pub async fn start_with(behaviour: Behaviour, options: Options) -> Self {
+        let server = Self::start_loading(behaviour, options, || Ok(())).await;
+        server.until("ready", async || server.get("/health/ready").await.status() == StatusCode::OK).await;
+        server
+    }
+
+    /// A server whose loading begins with `before`.
+    pub async fn start_loading(
+        behaviour: Behaviour,
+        options: Options,
+        before: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let probe = Arc::new(Probe::default());
+        let sampler_probe = Arc::clone(&probe);
+        let load = move || {
+            before()?;
+            let sampler = Box::new(TestSampler::new(sampler_probe, behaviour));
+            Ok(Loaded { model: served_model(), sampler })
+        };
+        let (stop, stopped) = oneshot::channel();
+        let outcome = tokio::spawn(serve(listener, options, load, async {
+            let _ = stopped.await;
+        }));
+        let client = Client::builder().pool_max_idle_per_host(0).build().unwrap();
+        Self { base, client, probe, stop, outcome }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    pub async fn get(&self, path: &str) -> Response {
+        self.client.get(self.url(path)).send().await.unwrap()
+    }
+
+    /// `POST` of JSON.
+    pub fn post(&self, path: &str, body: &Value) -> RequestBuilder {
+        self.client.post(self.url(path)).json(body)
+    }
+
+    /// Asks for a generation.
+    pub async fn ask(&self, body: &Value) -> Response {
+        self.post("/v1/generations", body).send().await.unwrap()
+    }
+
+    /// Asks for a generation that must be accepted.
+    pub async fn create(&self, body: &Value) -> GenerationCreated {
+        let response = self.ask(body).await;
+        assert_eq!(response.status(), StatusCode::CREATED);
+        response.json().await.unwrap()
+    }
+
+    pub async fn state(&self, id: &str) -> GenerationState {
+        self.get(&format!("/v1/generations/{id}")).await.json::<GenerationStatus>().await.unwrap().state
+    }
+
+    pub async fn delete(&self, id: &str) -> Response {
+        self.client.delete(self.url(&format!("/v1/generations/{id}"))).send().await.unwrap()
+    }
+
+    /// Waits until something holds.
+    pub async fn until<F: Future<Output = bool>>(&self, what: &str, holds: impl Fn() -> F) {
+        let begin = Instant::now();
+        while !holds().await {
+            assert!(begin.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// A valid request.
+pub fn request(seed: u64, samples: usize) -> Value {
+    json!({ "model": model_hash(), "text": [5, 6, 7], "samples": samples, "seed": seed.to_string() })
+}
+
+/// Asserts status and shape of an error answer and returns its parts: code in snake case, message, field.
+pub async fn error(response: Response, status: u16) -> (String, String, Option<String>) {
+    let got = response.status().as_u16();
+    let text = response.text().await.unwrap();
+    assert_eq!(got, status, "{text}");
+    let body: ErrorBody = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    assert_eq!(body.error.code.status(), status);
+    let code = serde_json::to_value(body.error.code).unwrap().as_str().unwrap().to_owned();
+    (code, body.error.message, body.error.field)
+}

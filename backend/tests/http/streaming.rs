@@ -1,0 +1,151 @@
+//! The event stream: complete, in order, and the same however often it is cut.
+
+use std::time::Instant;
+
+use dalle_shared::{EventKind, GenerationEvent, ImageToken, TextToken};
+use proptest::prelude::*;
+use reqwest::StatusCode;
+
+use crate::sampler::{Behaviour, GEOMETRY, token};
+use crate::server::{TestServer, brisk, error, request};
+use crate::sse::{Events, assert_numbered, tokens};
+
+/// What `request(seed, samples)` must give.
+fn expected(seed: u64, samples: usize) -> Vec<Vec<ImageToken>> {
+    let text = [5, 6, 7].map(TextToken);
+    let row = |sample| (0..GEOMETRY.image_length()).map(|p| token(&text, seed, sample, p)).collect();
+    (0..samples).map(row).collect()
+}
+
+#[tokio::test]
+async fn a_generation_is_started_tokens_finished() {
+    let server = TestServer::start(brisk()).await;
+    let created = server.create(&request(1, 3)).await;
+    assert_eq!(created.events, format!("/v1/generations/{}/events", created.id));
+    let mut stream = Events::of(server.get(&created.events).await);
+    let mut events = vec![stream.next().await.unwrap()];
+    assert!(stream.retry.is_some());
+    events.extend(stream.rest().await);
+    assert_numbered(&events, 0);
+    assert_eq!(events[0].kind, EventKind::Started);
+    assert!(matches!(events.last().unwrap().kind, EventKind::Finished { seconds } if seconds > 0.0));
+    assert_eq!(events.iter().filter(|event| event.kind.is_last()).count(), 1);
+    assert_eq!(tokens(&events), expected(1, 3));
+}
+
+#[tokio::test]
+async fn at_most_one_token_event_each_30_ms() {
+    let server =
+        TestServer::start(Behaviour { step_time: std::time::Duration::from_millis(1), ..brisk() }).await;
+    let begin = Instant::now();
+    let created = server.create(&request(1, 1)).await;
+    let events = Events::of(server.get(&created.events).await).rest().await;
+    let intervals = begin.elapsed().as_millis() / 30;
+    let count = events.iter().filter(|event| matches!(event.kind, EventKind::Tokens { .. })).count();
+    assert!(count as u128 <= intervals + 2, "{count} events in {intervals} intervals");
+    assert_eq!(tokens(&events), expected(1, 1));
+}
+
+#[tokio::test]
+async fn second_viewer_and_replay_read_the_same() {
+    let server = TestServer::start(brisk()).await;
+    let created = server.create(&request(2, 2)).await;
+    let first = Events::of(server.get(&created.events).await);
+    let second = Events::of(server.get(&created.events).await);
+    let (first, second) = tokio::join!(first.rest(), second.rest());
+    let replay = Events::of(server.get(&created.events).await).rest().await;
+    assert_eq!(first, second);
+    assert_eq!(first, replay);
+    assert_eq!(tokens(&replay), expected(2, 2));
+}
+
+#[tokio::test]
+async fn who_has_seen_all_is_told_not_to_come_back() {
+    let server = TestServer::start(Behaviour::default()).await;
+    let created = server.create(&request(3, 1)).await;
+    let events = Events::of(server.get(&created.events).await).rest().await;
+    let last = events.last().unwrap().seq;
+    let seen_all = server.get(&format!("{}?after={last}", created.events)).await;
+    assert_eq!(seen_all.status(), StatusCode::NO_CONTENT);
+    for (after, status) in [((last + 1).to_string(), 400), ("-1".to_owned(), 400), ("x".to_owned(), 400)] {
+        let (_, _, field) =
+            error(server.get(&format!("{}?after={after}", created.events)).await, status).await;
+        assert_eq!(field.as_deref(), Some("after"));
+    }
+    let bad =
+        server.client.get(server.url(&created.events)).header("Last-Event-ID", "x").send().await.unwrap();
+    assert_eq!(error(bad, 400).await.2.as_deref(), Some("Last-Event-ID"));
+}
+
+#[tokio::test]
+async fn the_header_wins_over_the_query() {
+    let server = TestServer::start(Behaviour::default()).await;
+    let created = server.create(&request(4, 1)).await;
+    let all = Events::of(server.get(&created.events).await).rest().await;
+    let url = server.url(&format!("{}?after=0", created.events));
+    let rest = server.client.get(url).header("Last-Event-ID", "1").send().await.unwrap();
+    assert_eq!(Events::of(rest).rest().await, all[2..]);
+}
+
+#[tokio::test]
+async fn requests_batched_give_the_tokens_they_give_alone() {
+    let server = TestServer::start(brisk()).await;
+    let generate = async |seed: u64| {
+        let samples = 1 + seed as usize % 4;
+        let created = server.create(&request(seed, samples)).await;
+        // Not all at once: they join the batch at different steps.
+        tokio::time::sleep(std::time::Duration::from_millis(seed * 7)).await;
+        tokens(&Events::of(server.get(&created.events).await).rest().await)
+    };
+    let together = futures_util::future::join_all((0..10).map(&generate)).await;
+    assert!(server.probe.most_rows.load(std::sync::atomic::Ordering::SeqCst) > 4, "nothing was batched");
+    for (seed, rows) in (0..10).zip(together) {
+        assert_eq!(rows, expected(seed, 1 + seed as usize % 4));
+    }
+}
+
+/// Reads a generation over connections that are cut after `cuts[i]` events each.
+async fn read_with_cuts(server: &TestServer, address: &str, cuts: &[(usize, bool)]) -> Vec<GenerationEvent> {
+    let mut seen: Vec<GenerationEvent> = Vec::new();
+    let mut cuts = cuts.iter();
+    loop {
+        let cut = cuts.next();
+        let last = seen.last().map(|event| event.seq);
+        let in_header = cut.is_none_or(|(_, in_header)| *in_header);
+        let call = match last {
+            Some(last) if in_header => server.client.get(server.url(address)).header("Last-Event-ID", last),
+            Some(last) => server.client.get(server.url(&format!("{address}?after={last}"))),
+            None => server.client.get(server.url(address)),
+        };
+        let response = call.send().await.unwrap();
+        if response.status() == StatusCode::NO_CONTENT {
+            return seen;
+        }
+        let mut events = Events::of(response);
+        for _ in 0..cut.map_or(usize::MAX, |(count, _)| *count) {
+            match events.next().await {
+                Some(event) => seen.push(event),
+                None => return seen,
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn cut_anywhere_resumes_without_gap_or_repeat(
+        cuts in proptest::collection::vec((0usize..5, any::<bool>()), 0..8),
+        seed in any::<u64>(), samples in 1usize..4,
+    ) {
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let server = TestServer::start(brisk()).await;
+            let created = server.create(&request(seed, samples)).await;
+            let events = read_with_cuts(&server, &created.events, &cuts).await;
+            assert_numbered(&events, 0);
+            assert!(events.last().unwrap().kind.is_last());
+            assert_eq!(tokens(&events), expected(seed, samples));
+        });
+    }
+}
