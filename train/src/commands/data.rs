@@ -1,5 +1,6 @@
 //! `dalle data`: training sets of captioned pictures.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -129,8 +130,9 @@ fn build(args: BuildArgs) -> anyhow::Result<()> {
     let style = ProgressStyle::with_template("rendering {bar:40} {pos}/{len} {eta}")?;
     let progress = ProgressBar::new(0).with_style(style);
     let manifest = data::build(&input, &options, &args.out, args.overwrite, &progress)?;
-    report(&manifest);
-    println!("wrote {}", args.out.display());
+    let mut out = std::io::stdout().lock();
+    report(&manifest, &mut out)?;
+    writeln!(out, "wrote {}", args.out.display())?;
     Ok(())
 }
 
@@ -138,7 +140,7 @@ fn build(args: BuildArgs) -> anyhow::Result<()> {
 const NAMED: usize = 20;
 
 /// Says what was stored and what was left out, and names what could not be used, the gravest first.
-fn report(manifest: &Manifest) {
+fn report(manifest: &Manifest, out: &mut impl Write) -> std::io::Result<()> {
     for problem in manifest.problems.iter().take(NAMED) {
         eprintln!("left out: {}: {}", problem.source, problem.message);
     }
@@ -149,10 +151,11 @@ fn report(manifest: &Manifest) {
         let left_out: Vec<String> =
             source.left_out.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
         let left_out = if left_out.is_empty() { "nothing".to_owned() } else { left_out.join(", ") };
-        println!("{}: {} stored; left out: {left_out}", source.name, source.stored);
+        writeln!(out, "{}: {} stored; left out: {left_out}", source.name, source.stored)?;
     }
     let bytes: u64 = manifest.shards.iter().map(|shard| shard.bytes).sum();
-    println!(
+    writeln!(
+        out,
         "{} pictures of {}×{}: {} to train on, {} held out; {} shards, {:.1} MB",
         manifest.records,
         manifest.image_size,
@@ -161,7 +164,7 @@ fn report(manifest: &Manifest) {
         manifest.val,
         manifest.shards.len(),
         bytes as f64 / 1e6
-    );
+    )
 }
 
 fn sheet(args: &SheetArgs) -> anyhow::Result<()> {
@@ -184,6 +187,7 @@ fn sheet(args: &SheetArgs) -> anyhow::Result<()> {
     data::contact_sheet(&cells, args.columns)
         .save_with_format(&args.out, image::ImageFormat::Png)
         .with_context(|| format!("writing {}", args.out.display()))?;
-    println!("wrote {} pictures to {}", cells.len(), args.out.display());
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "wrote {} pictures to {}", cells.len(), args.out.display())?;
     Ok(())
 }

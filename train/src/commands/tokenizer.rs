@@ -1,5 +1,6 @@
 //! `dalle tokenizer`: the caption vocabulary.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -44,12 +45,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let tokenizer = tokenizer_train::train(&dataset, args.vocab)?;
     write_file(&args.out, tokenizer.to_json()?.as_bytes())?;
     let made = tokenizer.vocab_size();
-    println!("wrote {made} ids ({} merges) to {}", made - tokenizer_train::BYTES, args.out.display());
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "wrote {made} ids ({} merges) to {}", made - tokenizer_train::BYTES, args.out.display())?;
     if made < args.vocab {
-        println!("{} were asked for, but no other pair repeats in the captions", args.vocab);
+        writeln!(out, "{} were asked for, but no other pair repeats in the captions", args.vocab)?;
     }
     let lengths = lengths(&dataset, &tokenizer).context("encoding the dataset's captions")?;
-    println!("main captions take {:.1} ids on average, at most {}", lengths.mean, lengths.longest);
+    writeln!(out, "main captions take {:.1} ids on average, at most {}", lengths.mean, lengths.longest)?;
     Ok(())
 }
 
