@@ -1,5 +1,7 @@
 //! The dVAE: shapes, exact shortcuts, likelihood, gradients.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{config, image};

@@ -1,5 +1,7 @@
 //! The prior as a whole: its size, its cache, its causality, its gradients.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{caption, config, image};

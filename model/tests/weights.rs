@@ -1,5 +1,7 @@
 //! Weights to bytes and back, and what is refused.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::config;

@@ -134,15 +134,9 @@ mod tests {
     fn reports_of_the_bootstrap_script_are_understood() {
         let progress: DecoderReport =
             serde_json::from_str(r#"{"type":"progress","part":"program","loaded":7,"total":null}"#).unwrap();
-        assert_eq!(
-            progress,
-            DecoderReport::Progress { part: DecoderPart::Program, loaded: 7, total: None }
-        );
+        assert_eq!(progress, DecoderReport::Progress { part: DecoderPart::Program, loaded: 7, total: None });
         let failed: DecoderReport =
             serde_json::from_str(r#"{"type":"failed","reason":"download","message":"m"}"#).unwrap();
-        assert_eq!(
-            failed,
-            DecoderReport::Failed { reason: DecoderFailure::Download, message: "m".into() }
-        );
+        assert_eq!(failed, DecoderReport::Failed { reason: DecoderFailure::Download, message: "m".into() });
     }
 }

@@ -61,7 +61,8 @@ mod tests {
     #[test]
     fn folder_hash_is_independent_of_order_and_changes_with_any_file() {
         let (a, b) = (sha256_hex(b"a"), sha256_hex(b"b"));
-        let hash = ModelManifest::hash_files([("config.json", a.as_str()), ("model.safetensors", b.as_str())]);
+        let hash =
+            ModelManifest::hash_files([("config.json", a.as_str()), ("model.safetensors", b.as_str())]);
         assert_eq!(
             hash,
             ModelManifest::hash_files([("model.safetensors", b.as_str()), ("config.json", a.as_str())])

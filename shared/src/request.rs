@@ -217,7 +217,8 @@ mod tests {
 
     #[test]
     fn each_field_out_of_range_is_named() {
-        let cases: [(&str, Box<dyn Fn(&mut GenerationRequest)>); 8] = [
+        type Spoil = Box<dyn Fn(&mut GenerationRequest)>;
+        let cases: [(&str, Spoil); 8] = [
             ("text", Box::new(|r| r.text = vec![TextToken(0); 4])),
             ("text", Box::new(|r| r.text = vec![TextToken(10)])),
             ("samples", Box::new(|r| r.samples = 0)),

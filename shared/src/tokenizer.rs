@@ -9,7 +9,8 @@ use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::utils::Lowercase;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{
-    DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerBuilder, TokenizerImpl,
+    DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerBuilder,
+    TokenizerImpl,
 };
 
 use crate::TextToken;
@@ -74,7 +75,8 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::Malformed`] when they are something else.
     pub fn from_json(bytes: &[u8]) -> Result<Self, TokenizerError> {
-        let text = std::str::from_utf8(bytes).map_err(|error| TokenizerError::Malformed(error.to_string()))?;
+        let text =
+            std::str::from_utf8(bytes).map_err(|error| TokenizerError::Malformed(error.to_string()))?;
         let bpe = Bpe::from_str(text).map_err(|error| TokenizerError::Malformed(error.to_string()))?;
         Ok(Self { bpe })
     }
@@ -107,8 +109,10 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::Encode`] if the library refuses the text.
     pub fn encode(&self, caption: &str, length: usize) -> Result<Encoding, TokenizerError> {
-        let encoding =
-            self.bpe.encode(caption.trim(), false).map_err(|error| TokenizerError::Encode(error.to_string()))?;
+        let encoding = self
+            .bpe
+            .encode(caption.trim(), false)
+            .map_err(|error| TokenizerError::Encode(error.to_string()))?;
         let ids = encoding.get_ids();
         let kept = ids.len().min(length);
         Ok(Encoding {

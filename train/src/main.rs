@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         Command::Tokenizer(args) => commands::tokenizer::run(args),
         Command::Dvae(args) => commands::dvae::run(args),
         Command::Prior(args) => commands::prior::run(args),
-        Command::Sample(args) => commands::sample::run(args),
+        Command::Sample(args) => commands::sample::run(&args),
         Command::Eval(args) => commands::eval::run(args),
     };
     match result {

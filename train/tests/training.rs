@@ -1,5 +1,7 @@
 //! The `dalle` command from pictures to pictures, on a model that trains in seconds; and what happens when it is stopped.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -58,7 +58,7 @@ pub async fn stream_events(
         Refusal::new(ErrorCode::Busy, "too many are watching this generation; try again later").after(5)
     })?;
     let hello = stream::iter([Ok(Event::default().retry(RECONNECT))]);
-    let sse = Sse::new(hello.chain(follow(viewer, from).map(frame)))
+    let sse = Sse::new(hello.chain(follow(viewer, from).map(|event| Ok::<_, Infallible>(frame(&event)))))
         .keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     // Without this, nginx collects events before it hands them on.
     let unbuffered = AppendHeaders([(HeaderName::from_static("x-accel-buffering"), "no")]);
@@ -80,9 +80,9 @@ fn first_unseen(headers: &HeaderMap, resume: Resume) -> Result<usize, Refusal> {
     }
 }
 
-fn frame(event: GenerationEvent) -> Result<Event, Infallible> {
-    let data = serde_json::to_string(&event).expect("events have string keys and finite numbers");
-    Ok(Event::default().id(event.seq.to_string()).event(event.kind.name()).data(data))
+fn frame(event: &GenerationEvent) -> Event {
+    let data = serde_json::to_string(event).expect("events have string keys and finite numbers");
+    Event::default().id(event.seq.to_string()).event(event.kind.name()).data(data)
 }
 
 struct Reader {

@@ -1,4 +1,4 @@
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part; a test fails by panicking")]
 //! What several tests need.
 
 use dalle_model::config::ModelConfig;

@@ -205,7 +205,7 @@ fn encode(args: &EncodeArgs) -> Result<()> {
     ensure!(
         [picture.width(), picture.height()]
             .iter()
-            .all(|side| *side > 0 && *side as usize % DOWNSAMPLING == 0),
+            .all(|side| *side > 0 && (*side as usize).is_multiple_of(DOWNSAMPLING)),
         "{} is {}×{} pixels; both must be multiples of {DOWNSAMPLING}, {size}×{size} for pictures that the prior knows",
         args.picture.display(),
         picture.width(),

@@ -51,7 +51,7 @@ pub struct Args {
 ///
 /// # Errors
 /// Whatever stops it, in a sentence for the person at the terminal.
-pub fn run(args: Args) -> Result<()> {
+pub fn run(args: &Args) -> Result<()> {
     ensure!(
         (1..=MAX_SAMPLES).contains(&args.samples),
         "--samples: expected 1 to {MAX_SAMPLES}, got {}",
