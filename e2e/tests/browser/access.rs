@@ -1,0 +1,159 @@
+//! The page for people who do not see it as others do: names, roles, announcements, contrast.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::fixture::models;
+use crate::fixture::page::Page;
+use crate::fixture::server::Server;
+
+/// Roles that mean nothing without a name.
+const NAMED: [&str; 8] = ["button", "link", "textbox", "spinbutton", "img", "image", "progressbar", "region"];
+
+/// Least contrast of text (WCAG 2.2, 1.4.3).
+const CONTRAST: f64 = 4.5;
+
+const CONTRASTS: &str = r"
+    const canvas = new OffscreenCanvas(1, 1).getContext('2d', { willReadFrequently: true });
+    const rgba = (colour) => {
+        canvas.clearRect(0, 0, 1, 1);
+        canvas.fillStyle = colour;
+        canvas.fillRect(0, 0, 1, 1);
+        return [...canvas.getImageData(0, 0, 1, 1).data];
+    };
+    const luminance = ([r, g, b]) => {
+        const [x, y, z] = [r, g, b].map((v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+    };
+    const ground = (element) => {
+        for (let e = element; e; e = e.parentElement) {
+            const colour = rgba(getComputedStyle(e).backgroundColor);
+            if (colour[3] === 255) return colour;
+        }
+        return [255, 255, 255];
+    };
+    const own = (e) => [...e.childNodes].some((n) => n.nodeType === Node.TEXT_NODE && n.data.trim());
+    return [...document.querySelectorAll('body *')]
+        .filter((e) => own(e) && e.checkVisibility({ visibilityProperty: true, opacityProperty: true }))
+        .filter((e) => !e.closest(':disabled, .unseen, script, noscript'))
+        .map((e) => {
+            const [a, b] = [luminance(rgba(getComputedStyle(e).color)), luminance(ground(e))].sort((x, y) => y - x);
+            return [`${e.className || e.tagName}: ${e.innerText.slice(0, 30)}`, (a + 0.05) / (b + 0.05)];
+        });";
+
+#[derive(Debug, Deserialize)]
+struct Node {
+    #[serde(default)]
+    ignored: bool,
+    role: Option<Text>,
+    name: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Text {
+    #[serde(default)]
+    value: Value,
+}
+
+impl Node {
+    fn role(&self) -> &str {
+        self.role.as_ref().and_then(|role| role.value.as_str()).unwrap_or_default()
+    }
+
+    fn name(&self) -> &str {
+        self.name.as_ref().and_then(|name| name.value.as_str()).unwrap_or_default()
+    }
+}
+
+#[tokio::test]
+async fn every_control_and_picture_has_a_name_and_the_page_its_landmarks() -> Result<()> {
+    let server = Server::start(&models::tiny()?, &[]).await?;
+    let page = Page::open(&server.url("/")).await?;
+    page.generate("red above blue", 2, 4).await?;
+    page.until_state("finished").await?;
+    page.open_settings().await?;
+
+    let tree = page.browser.devtools("Accessibility.getFullAXTree", json!({})).await?;
+    let nodes: Vec<Node> = serde_json::from_value(tree["nodes"].clone()).context("no accessibility tree")?;
+    let nodes: Vec<Node> = nodes.into_iter().filter(|node| !node.ignored).collect();
+    let nameless: Vec<&Node> =
+        nodes.iter().filter(|node| NAMED.contains(&node.role()) && node.name().trim().is_empty()).collect();
+    ensure!(nameless.is_empty(), "without a name: {nameless:?}");
+
+    let mut count: BTreeMap<&str, usize> = BTreeMap::new();
+    for node in &nodes {
+        *count.entry(node.role()).or_default() += 1;
+    }
+    for (role, expected) in [("main", 1), ("banner", 1), ("progressbar", 1)] {
+        assert_eq!(count.get(role).copied().unwrap_or(0), expected, "{role} of {count:?}");
+    }
+    let named = |role: &str, name: &str| nodes.iter().any(|node| node.role() == role && node.name() == name);
+    for (role, name) in [
+        ("textbox", "Caption"),
+        ("spinbutton", "Pictures"),
+        ("textbox", "Seed"),
+        ("button", "Generate"),
+        ("button", "Save picture 1 as PNG"),
+        ("link", "Save the tokens of picture 2 as JSON"),
+    ] {
+        ensure!(named(role, name), "no {role} called “{name}”");
+    }
+    let pictures = nodes.iter().filter(|node| node.name().ends_with(": red above blue")).count();
+    assert_eq!(pictures, 2, "each picture is described by its caption");
+
+    let (language, headings, twins): (String, usize, Vec<String>) = page
+        .browser
+        .js(
+            "const ids = [...document.querySelectorAll('[id]')].map((e) => e.id);
+             return [document.documentElement.lang, document.querySelectorAll('h1').length,
+                 ids.filter((id, index) => ids.indexOf(id) !== index)]",
+            (),
+        )
+        .await?;
+    assert_eq!((language.as_str(), headings), ("en", 1));
+    ensure!(twins.is_empty(), "ids that are not unique: {twins:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn progress_and_errors_are_announced() -> Result<()> {
+    let mut server = Server::start(&models::tiny()?, &[]).await?;
+    let page = Page::open(&server.url("/")).await?;
+    let announced = async |role: &str, words: &str| {
+        let script =
+            "return [...document.querySelectorAll(`[role=${arguments[0]}]`)].map((e) => e.textContent)";
+        let found: Vec<String> = page.browser.js(script, role).await?;
+        anyhow::Ok(found.iter().any(|text| text.contains(words)))
+    };
+    page.generate("red above blue", 1, 4).await?;
+    page.until_state("finished").await?;
+    ensure!(announced("status", "Done").await?, "a screen reader does not hear the end");
+    server.kill();
+    page.press("generate").await?;
+    page.until_trouble("No server answers").await?;
+    ensure!(announced("alert", "No server answers").await?, "a screen reader does not hear the trouble");
+    Ok(())
+}
+
+#[tokio::test]
+async fn text_can_be_read_on_its_ground_light_and_dark() -> Result<()> {
+    let mut server = Server::start(&models::tiny()?, &[]).await?;
+    let page = Page::open(&server.url("/")).await?;
+    page.generate("red above blue", 1, 4).await?;
+    page.until_state("finished").await?;
+    server.kill();
+    page.press("generate").await?;
+    page.until_trouble("No server answers").await?;
+    page.open_settings().await?;
+    for dark in [false, true] {
+        page.browser.emulate(1280, 800, dark).await?;
+        let contrasts: Vec<(String, f64)> = page.browser.js(CONTRASTS, ()).await?;
+        ensure!(contrasts.len() > 20, "only {contrasts:?}");
+        let weak: Vec<_> = contrasts.iter().filter(|(_, contrast)| *contrast < CONTRAST).collect();
+        ensure!(weak.is_empty(), "dark: {dark}, less than {CONTRAST}: {weak:?}");
+    }
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! A server with a full queue.
+
+use anyhow::{Result, ensure};
+
+use crate::fixture::page::Page;
+use crate::fixture::server::Server;
+use crate::fixture::{LONG, models};
+
+#[tokio::test]
+async fn a_busy_server_is_reported_and_asked_again_until_it_has_a_place() -> Result<()> {
+    let model = models::slow()?;
+    // Nobody watches the jobs of this test's own: they must not be cancelled for that.
+    let server = Server::start(&model, &["--max-rows", "9", "--queue", "1", "--grace", "3600"]).await?;
+    let page = Page::open(&server.url("/")).await?;
+    let running = server.generate(9, 1).await?;
+    server.until_metric("dalle_rows_running", |rows| rows == 9.0).await?;
+    let waiting = server.generate(9, 2).await?;
+
+    page.generate("me too", 1, 3).await?;
+    let trouble = page.until_trouble("The server is busy").await?;
+    ensure!(trouble.text.contains("tried again by itself"), "{trouble:?}");
+    ensure!(trouble.text.contains("Next attempt in"), "{trouble:?}");
+    assert_eq!(trouble.button.as_deref(), Some("Try now"));
+
+    // Still full: trying at once says so again.
+    let busy = server.metric("dalle_busy_total").await?;
+    page.press("retry").await?;
+    server.until_metric("dalle_busy_total", |now| now > busy).await?;
+    page.until_trouble("The server is busy").await?;
+
+    // A place in the queue becomes free. Nothing is pressed: the page asks again when the server said it should.
+    server.cancel(&waiting).await?;
+    let accepted = async || Ok((page.trouble().await?.is_none()).then_some(()));
+    page.browser.until_within(LONG, "an accepted request", accepted).await?;
+    server.cancel(&running).await?;
+    page.until_state_within(LONG, "finished").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn waiting_for_a_busy_server_can_be_stopped() -> Result<()> {
+    let server =
+        Server::start(&models::slow()?, &["--max-rows", "9", "--queue", "1", "--grace", "3600"]).await?;
+    let page = Page::open(&server.url("/")).await?;
+    server.generate(9, 1).await?;
+    server.until_metric("dalle_rows_running", |rows| rows == 9.0).await?;
+    server.generate(9, 2).await?;
+    page.generate("never mind", 1, 3).await?;
+    page.until_trouble("The server is busy").await?;
+
+    page.press("stop").await?;
+    page.until_state("cancelled").await?;
+    ensure!(page.trouble().await?.is_none(), "the message has gone");
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! A caption becomes a picture: the same one that the command makes.
+
+use anyhow::{Result, ensure};
+
+use crate::fixture::page::Page;
+use crate::fixture::picture::{self, TOLERANCE};
+use crate::fixture::server::Server;
+use crate::fixture::{LONG, environment};
+
+const CAPTION: &str = "A red apple";
+const SEED: u64 = 42;
+
+#[tokio::test]
+async fn a_caption_becomes_the_pictures_that_the_command_makes_of_it() -> Result<()> {
+    let model = environment::shipped_model()?;
+    let server = Server::start(&model, &[]).await?;
+    let page = Page::open(&server.url("/")).await?;
+    page.generate(CAPTION, 2, SEED).await?;
+    page.until_state_within(LONG, "finished").await?;
+    ensure!(page.trouble().await?.is_none());
+
+    let tokens = page.tokens(1).await?;
+    assert_eq!(tokens, picture::sample(&model, CAPTION, 2, SEED)?, "the same seed, the same tokens");
+    for number in [1, 2] {
+        let tokens = page.tokens(number).await?;
+        let (shown, expected) = (page.pixels(number).await?, picture::decode(&model, &tokens)?);
+        let contrast = picture::contrast(&expected);
+        ensure!(contrast > 4.0 * TOLERANCE, "too dull to compare: contrast {contrast}");
+        let difference = picture::difference(&shown, &expected)?;
+        ensure!(difference <= TOLERANCE, "picture {number} differs by {difference} of 255");
+    }
+    ensure!(page.tokens(2).await? != tokens, "two samples are two pictures");
+
+    page.press("download-2").await?;
+    let saved = image::load_from_memory(&page.browser.download("_42_2.png").await?)?.to_rgb8();
+    ensure!(saved == page.pixels(2).await?, "the saved picture is the one on display");
+
+    let faults = page.browser.console("SEVERE").await?;
+    ensure!(faults.is_empty(), "all seemed well, but the console says {faults:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_link_brings_back_the_form_and_the_picture() -> Result<()> {
+    let model = crate::fixture::models::tiny()?;
+    let server = Server::start(&model, &[]).await?;
+    let page = Page::open(&server.url("/")).await?;
+    // So hot that the seed decides everything.
+    page.open_settings().await?;
+    page.fill("temperature", "5").await?;
+    page.generate("blue above white", 1, u64::MAX).await?;
+    page.until_state("finished").await?;
+    let (tokens, link) = (page.tokens(1).await?, page.browser.driver.current_url().await?);
+
+    let other = Page::open(link.as_str()).await?;
+    other.press("generate").await?;
+    other.until_state("finished").await?;
+    assert_eq!(other.tokens(1).await?, tokens, "{link}");
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! Everything by keyboard.
+
+use anyhow::{Result, ensure};
+use thirtyfour::Key;
+
+use crate::fixture::models;
+use crate::fixture::page::Page;
+use crate::fixture::server::Server;
+
+/// More stops of the Tab key than the page has.
+const MANY: usize = 60;
+
+/// The focused element's name, and whether a person sees that it has the focus.
+const FOCUSED: &str = "const focused = document.activeElement; const style = getComputedStyle(focused); \
+    return [focused.dataset.testid || focused.getAttribute('aria-label') || focused.innerText || focused.tagName, \
+    style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0]";
+
+#[tokio::test]
+async fn a_picture_is_drawn_and_stopped_by_keyboard_alone() -> Result<()> {
+    let server = Server::start(&models::slow()?, &[]).await?;
+    let page = Page::open(&server.url("/")).await?;
+    let stops = walk(&page, "caption").await?;
+    ensure!(stops.len() < 8, "the caption is {} stops away: {stops:?}", stops.len());
+    let keys = || page.browser.driver.action_chain();
+    keys().send_keys("by hand").perform().await?;
+    keys().key_down(Key::Control).send_keys(Key::Enter).key_up(Key::Control).perform().await?;
+    page.until_cells(2).await?;
+    let id = page.generation().await?;
+    keys().send_keys(Key::Escape).perform().await?;
+    page.until_state("cancelled").await?;
+    server.until_metric("dalle_rows_running", |rows| rows == 0.0).await?;
+    assert_eq!(server.state(&id).await?, "cancelled");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_tab_key_visits_every_control_and_shows_where_it_is() -> Result<()> {
+    let server = Server::start(&models::tiny()?, &[]).await?;
+    let page = Page::open(&server.url("/")).await?;
+    page.generate("red above blue", 1, 4).await?;
+    page.until_state("finished").await?;
+    page.browser.js::<()>("document.querySelector('.skip').focus(); return null", ()).await?;
+    let stops = walk(&page, "copy-link").await?;
+    for part in
+        ["caption", "chips", "samples", "seed", "seed-lock", "generate", "download-1", "tokens-json-1"]
+    {
+        ensure!(stops.iter().any(|stop| stop == part), "{part} is not reached; the stops are {stops:?}");
+    }
+    Ok(())
+}
+
+/// Presses Tab until `part` has the focus; returns all stops on the way.
+async fn walk(page: &Page, part: &str) -> Result<Vec<String>> {
+    let mut stops = Vec::new();
+    while stops.len() < MANY {
+        page.browser.driver.action_chain().send_keys(Key::Tab).perform().await?;
+        let (stop, visible): (String, bool) = page.browser.js(FOCUSED, ()).await?;
+        ensure!(visible, "the focus on “{stop}” cannot be seen");
+        stops.push(stop);
+        if stops.last().is_some_and(|stop| stop == part) {
+            return Ok(stops);
+        }
+    }
+    Err(page.browser.complaint(&format!("{part} is not reached by Tab, only {stops:?}")).await)
+}

@@ -1,0 +1,41 @@
+//! The decoder on WebGPU, on Chromium's adapter in software.
+
+use anyhow::{Result, ensure};
+
+use crate::fixture::browser::SOFTWARE_WEBGPU;
+use crate::fixture::models;
+use crate::fixture::page::Page;
+use crate::fixture::picture::{self, TOLERANCE};
+use crate::fixture::server::Server;
+
+#[tokio::test]
+async fn webgpu_makes_the_picture_that_the_command_makes() -> Result<()> {
+    let model = models::tiny()?;
+    let server = Server::start(&model, &[]).await?;
+    let page = Page::open_with(&server.url("/?decoder=webgpu"), &SOFTWARE_WEBGPU).await?;
+    let device = page.until_decoder_ready().await?;
+    ensure!(device.starts_with("WebGPU"), "the page decodes on “{device}”");
+
+    page.generate("yellow above black", 2, 3).await?;
+    page.until_state("finished").await?;
+    for number in [1, 2] {
+        let (shown, tokens) = (page.pixels(number).await?, page.tokens(number).await?);
+        let expected = picture::decode(&model, &tokens)?;
+        let contrast = picture::contrast(&expected);
+        ensure!(contrast > 4.0 * TOLERANCE, "too dull to compare: contrast {contrast}");
+        let difference = picture::difference(&shown, &expected)?;
+        ensure!(difference <= TOLERANCE, "picture {number} differs by {difference} of 255");
+    }
+    let device = page.text("device").await?.unwrap_or_default();
+    ensure!(device.starts_with("WebGPU"), "the page fell back to “{device}”");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_adapter_in_software_is_passed_over_for_the_processor() -> Result<()> {
+    let server = Server::start(&models::tiny()?, &[]).await?;
+    let page = Page::open_with(&server.url("/"), &SOFTWARE_WEBGPU).await?;
+    let device = page.until_decoder_ready().await?;
+    ensure!(device.starts_with("CPU"), "the page decodes on “{device}”");
+    Ok(())
+}
