@@ -55,7 +55,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
             Ok(Ok(())) => {}
             failed => {
                 tracing::error!(?failed, "signals cannot be had; stop the server by ending its process");
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     };

@@ -1,5 +1,7 @@
 //! `dalle-server` as a process, with a real (small, random) model from a folder.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};

@@ -1,5 +1,7 @@
 //! The server over real HTTP, with a sampler that is quick, slow or broken as the test needs.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod cancelling;
 mod images;
 mod interface;
