@@ -17,7 +17,7 @@ const FOCUSED: &str = "const focused = document.activeElement; const style = get
 
 #[tokio::test]
 async fn a_picture_is_drawn_and_stopped_by_keyboard_alone() -> Result<()> {
-    let server = Server::start(&models::slow()?, &[]).await?;
+    let server = Server::start(&models::slow()?, &["--grace", "3600"]).await?;
     let page = Page::open(&server.url("/")).await?;
     let stops = walk(&page, "caption").await?;
     ensure!(stops.len() < 8, "the caption is {} stops away: {stops:?}", stops.len());

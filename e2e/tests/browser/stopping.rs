@@ -8,8 +8,9 @@ use crate::fixture::server::Server;
 
 #[tokio::test]
 async fn stop_frees_the_engine_for_the_next_generation() -> Result<()> {
-    // Nine samples fill the engine: the next generation can only start when they are gone.
-    let server = Server::start(&models::slow()?, &["--max-rows", "9"]).await?;
+    // Nine samples fill the engine: the next generation can only start when they are gone. The server itself would cancel
+    // nothing for an hour.
+    let server = Server::start(&models::slow()?, &["--max-rows", "9", "--grace", "3600"]).await?;
     let page = Page::open(&server.url("/")).await?;
     page.generate("nine of them", 9, 1).await?;
     page.until_cells(3).await?;
