@@ -9,6 +9,7 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use dalle_shared::ErrorCode;
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
+use serde_json::error::Category;
 
 use crate::refusal::Refusal;
 
@@ -80,23 +81,24 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
-        let message = error.into_inner().to_string();
-        // Of a field that is missing or unknown, serde tells the name in backticks only.
-        let quoted = ["missing field `", "duplicate field `", "unknown field `"]
-            .iter()
-            .find_map(|start| message.strip_prefix(start)?.split('`').next());
-        match quoted {
-            Some(field) => Refusal::invalid(field, message.clone()),
-            None if path == "." => {
-                Refusal::new(ErrorCode::InvalidRequest, format!("not the JSON expected: {message}"))
-            }
-            None => Refusal::invalid(path, message),
+        let cause = error.into_inner();
+        let message = cause.to_string();
+        if cause.classify() != Category::Data || path == "." && quoted(&message).is_none() {
+            return Refusal::new(ErrorCode::InvalidRequest, format!("not the JSON expected: {message}"));
         }
+        let field = quoted(&message).map_or(path, str::to_owned);
+        Refusal::invalid(field, message)
     })?;
     json.end().map_err(|error| {
         Refusal::new(ErrorCode::InvalidRequest, format!("more than one JSON value: {error}"))
     })?;
     Ok(value)
+}
+
+/// The field that serde names in its message, because the path ends before it: one that is missing, unknown or double.
+fn quoted(message: &str) -> Option<&str> {
+    let starts = ["missing field `", "duplicate field `", "unknown field `"];
+    starts.iter().find_map(|start| message.strip_prefix(start)?.split('`').next())
 }
 
 #[cfg(test)]
