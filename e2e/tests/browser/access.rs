@@ -41,7 +41,7 @@ const CONTRASTS: &str = r"
         .filter((e) => !e.closest(':disabled, .unseen, script, noscript'))
         .map((e) => {
             const [a, b] = [luminance(rgba(getComputedStyle(e).color)), luminance(ground(e))].sort((x, y) => y - x);
-            return [`${e.className || e.tagName}: ${e.innerText.slice(0, 30)}`, (a + 0.05) / (b + 0.05)];
+            return [`${e.getAttribute('class') || e.tagName}: ${e.innerText.slice(0, 30)}`, (a + 0.05) / (b + 0.05)];
         });";
 
 #[derive(Debug, Deserialize)]

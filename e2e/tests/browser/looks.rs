@@ -34,7 +34,7 @@ const SETTLE: &str = "
 const LOOK: &str = "
     const root = document.documentElement, style = getComputedStyle(root);
     const visible = (element) => element.checkVisibility({ visibilityProperty: true });
-    const name = (element) => element.dataset.testid || element.className || element.tagName;
+    const name = (element) => element.dataset.testid || element.getAttribute('class') || element.tagName;
     const all = [...document.querySelectorAll('main *, header *, section *')].filter(visible);
     const clipped = (element) => element.closest('.unseen, .chips, .skip, .bar');
     return {
