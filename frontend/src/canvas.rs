@@ -7,13 +7,14 @@ use web_sys::{CanvasRenderingContext2d, HtmlCanvasElement, ImageData};
 use crate::palette::colour;
 use crate::state::Shown;
 
-/// Side of a token's cell on the canvas, and the gap to the next, in canvas pixels.
-const CELL: usize = 16;
-const GAP: usize = 2;
+/// Side of a token's cell on the canvas: fine enough to be sharp at any size of the page.
+fn cell(grid: usize) -> usize {
+    (512 / grid).max(16)
+}
 
 /// Side of the canvas of a grid.
 pub fn grid_side(grid: usize) -> usize {
-    grid * CELL
+    grid * cell(grid)
 }
 
 /// Draws tokens `from..` of a grid; with `from` 0, on an empty canvas.
@@ -22,10 +23,12 @@ pub fn draw_tokens(canvas: &HtmlCanvasElement, tokens: &[ImageToken], from: usiz
     if from == 0 {
         context.clear_rect(0.0, 0.0, f64::from(canvas.width()), f64::from(canvas.height()));
     }
-    let side = (CELL - GAP) as f64;
+    let cell = cell(grid);
+    let gap = cell / 8;
+    let side = (cell - gap) as f64;
     for (index, token) in tokens.iter().enumerate().skip(from) {
         let [r, g, b] = colour(token.0);
-        let at = |cell: usize| (cell * CELL + GAP / 2) as f64;
+        let at = |index: usize| (index * cell + gap / 2) as f64;
         context.set_fill_style_str(&format!("rgb({r} {g} {b})"));
         context.fill_rect(at(index % grid), at(index / grid), side, side);
     }

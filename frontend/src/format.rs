@@ -45,7 +45,7 @@ pub fn seconds(duration: f64) -> String {
 
 /// A rate without false precision: `7.4`, `183`.
 pub fn rate(per_second: f64) -> String {
-    if per_second < 9.95 { format!("{per_second:.1}") } else { format!("{per_second:.0}") }
+    if per_second < 9.95 { format!("{per_second:.1}") } else { count(per_second.round() as u64) }
 }
 
 /// One thing or several: `1 picture`, `4 pictures`.

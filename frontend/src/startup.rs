@@ -53,10 +53,26 @@ fn opened(app: App, model: Arc<Model>, link: Option<Link>) {
         Some(session) if session.request.model == hash => generation::resume(app, session),
         _ => Session::forget(),
     }
-    if link.is_some_and(|link| !link.model.is_empty() && link.model != hash) {
-        app.notice.set(Some(
-            "This link was made with another model than the one served now: its pictures will differ."
-                .to_owned(),
-        ));
+    if let Some(link) = link {
+        compare(app, &link);
+    }
+}
+
+/// Fills the inputs from a link that came into the address later: pasted there, it loads nothing.
+pub fn follow_link(app: App) {
+    if let Some(link) = Link::from_fragment(&browser::fragment()) {
+        app.form.restore(&link);
+        compare(app, &link);
+    }
+}
+
+/// Says so if a link was made with another model than the one served.
+fn compare(app: App, link: &Link) {
+    let other = app.model.with_untracked(|model| {
+        model.as_ref().is_some_and(|model| !link.model.is_empty() && link.model != model.manifest.hash)
+    });
+    if other {
+        let text = "This link was made with another model than the one served now: its pictures will differ.";
+        app.notice.set(Some(text.to_owned()));
     }
 }

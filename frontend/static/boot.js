@@ -24,6 +24,13 @@ if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD) || typeof Dec
     "Please use a version from 2023 or later of Chrome, Edge, Firefox or Safari (16.4).",
   );
 } else {
+  // A trap ends the page's WebAssembly for good: what is on display no longer answers.
+  addEventListener("error", ({ error }) => {
+    if (error instanceof WebAssembly.RuntimeError) {
+      document.body.prepend(boot);
+      refuse("The page stopped because of a fault of its own.", "Reload it: a running generation is continued.");
+    }
+  });
   try {
     const page = await import("./page.js");
     await page.default({ module_or_path: new URL("page_bg.wasm", import.meta.url) });

@@ -44,10 +44,8 @@ pub fn router(app: Arc<App>, site: Option<&Path>, origins: Vec<HeaderValue>) -> 
         Some(folder) => v1.fallback_service(site::router(folder)),
         None => v1.fallback(error::not_found),
     };
-    router
-        .layer(cors(origins))
-        .layer(CatchPanicLayer::custom(error::panicked))
-        .layer(from_fn(telemetry::observe))
+    let router = if origins.is_empty() { router } else { router.layer(cors(origins)) };
+    router.layer(CatchPanicLayer::custom(error::panicked)).layer(from_fn(telemetry::observe))
 }
 
 /// Pages hosted at the configured origins may use the interface; others are told nothing.

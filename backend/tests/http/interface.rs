@@ -177,6 +177,11 @@ async fn only_configured_origins_may_use_it() {
     let exposed = answer.headers()["access-control-expose-headers"].to_str().unwrap().to_ascii_lowercase();
     assert!(exposed.contains("retry-after"), "{exposed}");
     error(answer, 400).await;
+
+    let closed = TestServer::start(Behaviour::default()).await;
+    let asked =
+        closed.client.get(closed.url("/v1/model")).header("Origin", "https://page.example").send().await;
+    assert!(asked.unwrap().headers().keys().all(|name| !name.as_str().starts_with("access-control")));
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use crate::browser;
 pub fn Gallery() -> impl IntoView {
     let app = app();
     let pictures = move || app.pictures.get().into_iter().enumerate().collect::<Vec<_>>();
+    let license = move || app.model.with(|model| model.as_ref().map(|model| model.manifest.license.clone()));
     view! {
         <figure class="sheet" data-count=move || app.pictures.with(Vec::len)>
             <div class="pictures">
@@ -23,6 +24,7 @@ pub fn Gallery() -> impl IntoView {
                     <span class="by">"seed " {current.request.seed.0}</span>
                     <CopyLink/>
                 })}
+                <span class="license">{license}</span>
             </figcaption>
         </figure>
     }

@@ -11,9 +11,8 @@ use super::messages::Messages;
 use super::pipeline::Pipeline;
 use super::progress::Progress;
 use super::settings::Settings;
-use crate::link::Link;
 use crate::state::{App, blank_pictures};
-use crate::{browser, generation, startup};
+use crate::{generation, startup};
 
 /// The page, on a state of its own.
 #[component]
@@ -38,9 +37,7 @@ pub fn Page() -> impl IntoView {
     });
     // A link pasted into the address bar changes only the fragment, and loads nothing.
     window_event_listener(hashchange, move |_| {
-        if let Some(link) = Link::from_fragment(&browser::fragment()) {
-            app.form.restore(&link);
-        }
+        startup::follow_link(app);
     });
     startup::connect(app);
 

@@ -4,14 +4,16 @@ use leptos::prelude::*;
 
 use super::{app, status};
 use crate::format;
-use crate::state::Phase;
+use crate::state::{DecoderState, Phase};
 
 #[component]
 pub fn Progress() -> impl IntoView {
     let app = app();
-    let line = move || status::line(app.phase.get(), app.reconnecting.get(), &app.tally.get());
-    let said =
-        Memo::new(move |_| status::announcement(app.phase.get(), app.reconnecting.get(), &app.tally.get()));
+    let ready = move || app.decoder.with(|state| matches!(state, DecoderState::Ready { .. }));
+    let line = move || status::line(app.phase.get(), app.reconnecting.get(), ready(), &app.tally.get());
+    let said = Memo::new(move |_| {
+        status::announcement(app.phase.get(), app.reconnecting.get(), ready(), &app.tally.get())
+    });
     let share = move || app.tally.with(|tally| tally.tokens as f64 / tally.total.max(1) as f64);
     view! {
         <div class="progress-box">
