@@ -38,8 +38,9 @@ build() {
             ;;
         *) die "DEVICE: expected cuda:N, wgpu, libtorch or cpu, got $DEVICE" ;;
     esac
+    install_missing
     [ "$DEVICE" = cpu ] || export CARGO_TARGET_DIR=$CACHE/target-${DEVICE%%:*}
-    cargo build --release --package dalle-train "${features[@]}"
+    cargo build --locked --release --package dalle-train "${features[@]}"
     PATH=$CARGO_TARGET_DIR/release:$PATH
 }
 
@@ -48,6 +49,7 @@ fetch() {
     local name=$1 version=$2 sha256=$3 folder=$WORK/packages/${1##*/}-$2 work=$WORK/fetch.tmp
     [ ! -d "$folder" ] || return 0
     need npm=npm
+    install_missing
     say "  $name $version"
     rm -rf "$work"
     mkdir -p "$work" "$WORK/packages"
@@ -82,12 +84,13 @@ dalle tokenizer train --data "$WORK/things" --vocab 1024 --out "$WORK/tokenizer.
 
 say "[4/6] Stage 1: the dVAE (loss curve: $WORK/dvae/curve.png)"
 dalle dvae train --config "$config" --data "$WORK/drawings" --run "$WORK/dvae" --out "$model" --device "$DEVICE" \
-    --steps 1800 --batch 8 --step-size 7e-4 --final-step-size 1e-4 --step-size-updates 1800 \
-    --beta 6.6 --beta-updates 60 --tau-updates 1400 --ewma 0.995 --log-every 25
+    --steps 5000 --batch 4 --step-size 2e-3 --final-step-size 1e-4 --step-size-updates 4000 \
+    --beta 15 --beta-updates 1 --tau-updates 3000 --ewma 0.99
 
 say "[5/6] Stage 2: the prior (loss curve: $WORK/prior/curve.png)"
 dalle prior train --model "$model" --data "$WORK/things" --tokenizer "$WORK/tokenizer.json" --run "$WORK/prior" \
-    --device "$DEVICE" --steps 4500 --batch 8 --step-size 2e-3 --warmup 100 --weight-decay 0.01 --ewma 0.995
+    --device "$DEVICE" --steps 9300 --batch 8 --step-size 2e-3 --warmup 100 \
+    --weight-decay 0.01 --image-noise 0.7 --ewma 0.995
 
 say "[6/6] Judging: is a sample's nearest drawing the right one?"
 dalle eval retrieval --model "$model" --data "$WORK/things" --sheet "$WORK/retrieval.png" --json "$WORK/retrieval.json" \

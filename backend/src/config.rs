@@ -40,7 +40,7 @@ pub struct Config {
     /// Origin of a page hosted elsewhere that may use this server, such as https://example.org (repeatable;
     /// comma-separated in the variable).
     #[arg(long = "allow-origin", env = "DALLE_ALLOW_ORIGIN", value_name = "URL", value_delimiter = ',', value_parser = origin)]
-    pub allow_origin: Vec<HeaderValue>,
+    pub allow_origin: Vec<Option<HeaderValue>>,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -52,15 +52,20 @@ fn at_least(least: u64) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(least..)
 }
 
-/// An origin as browsers send it: scheme, host and perhaps port, and nothing behind.
-fn origin(text: &str) -> Result<HeaderValue, String> {
+/// An origin as browsers send it: scheme, host and perhaps port, and nothing behind. None where nothing stands, as in a
+/// variable that is set to nothing.
+fn origin(text: &str) -> Result<Option<HeaderValue>, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
     let wrong =
         || format!("expected an origin such as https://example.org or http://localhost:3000, got `{text}`");
     let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).ok_or_else(wrong)?;
     if host.is_empty() || host.contains(['/', '?', '#', '@', '*', ' ']) {
         return Err(wrong());
     }
-    HeaderValue::from_str(&text.to_ascii_lowercase()).map_err(|_| wrong())
+    HeaderValue::from_str(&text.to_ascii_lowercase()).map(Some).map_err(|_| wrong())
 }
 
 #[cfg(test)]
@@ -75,7 +80,7 @@ mod tests {
             parse(&["--grace", "0.5", "--allow-origin", "https://Example.org", "--device", "cuda:1"])
                 .unwrap();
         assert_eq!(config.grace, Duration::from_millis(500));
-        assert_eq!(config.allow_origin, ["https://example.org"]);
+        assert_eq!(config.allow_origin, [Some(HeaderValue::from_static("https://example.org"))]);
         assert_eq!(config.device, DeviceName::Cuda(1));
         for bad in [
             ["--max-rows", "8"],
@@ -87,5 +92,9 @@ mod tests {
         ] {
             assert!(parse(&bad).is_err(), "{bad:?}");
         }
+        let several = parse(&["--allow-origin", "https://a.example, http://localhost:3000,"]).unwrap();
+        let several: Vec<HeaderValue> = several.allow_origin.into_iter().flatten().collect();
+        assert_eq!(several, ["https://a.example", "http://localhost:3000"]);
+        assert_eq!(parse(&["--allow-origin", ""]).unwrap().allow_origin, [None]);
     }
 }

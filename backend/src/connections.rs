@@ -16,8 +16,9 @@ use tokio::sync::Semaphore;
 
 /// Connections served at a time; more wait in the system's backlog.
 const MAX_CONNECTIONS: usize = 1024;
-/// Longest wait for the head of a request, the next one of an idle connection included.
-const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+/// Longest wait for the head of a request, the next one of an idle connection included. Short, because who asks nothing
+/// takes one of the places all that time; a client whose idle connection was closed opens another.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// Pause after the system refused a connection, mostly because too many files are open.
 const AFTER_REFUSAL: Duration = Duration::from_millis(100);
 /// After the stop, answers in progress get this long.

@@ -11,11 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let config = Config::parse();
-    let filter = EnvFilter::try_from_env("DALLE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
-    match run(config).await {
+    match run(Config::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("dalle-server: {error:#}");
@@ -24,7 +20,22 @@ async fn main() -> ExitCode {
     }
 }
 
+/// Logs to the standard error what `DALLE_LOG` lets through.
+fn start_log() -> anyhow::Result<()> {
+    let chosen = std::env::var_os("DALLE_LOG").filter(|chosen| !chosen.is_empty());
+    let chosen = chosen.map_or("info".into(), |chosen| chosen.to_string_lossy().into_owned());
+    let filter = EnvFilter::try_new(&chosen).map_err(|_| {
+        anyhow::anyhow!(
+            "DALLE_LOG: expected a filter such as `debug` or `warn,dalle_backend=debug`, got `{chosen}`"
+        )
+    })?;
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
+    Ok(())
+}
+
 async fn run(config: Config) -> anyhow::Result<()> {
+    start_log()?;
     let folder = ModelFolder::open(&config.model)?;
     if let Some(site) = &config.site {
         let index = site.join("index.html");
@@ -49,7 +60,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         queue: config.queue,
         max_rows: config.max_rows,
         grace: config.grace,
-        origins: config.allow_origin,
+        origins: config.allow_origin.into_iter().flatten().collect(),
     };
     let stop = async {
         match stop.await {

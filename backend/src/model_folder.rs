@@ -11,15 +11,10 @@ use dalle_model::dvae::Decoder;
 use dalle_model::prior::Prior;
 use dalle_model::sample::Batch;
 use dalle_model::weights::{WeightsError, from_safetensors};
+use dalle_shared::files::{CONFIG, DECODER, ENCODER, PRIOR, TOKENIZER};
 use dalle_shared::{ModelFile, ModelManifest, Tokenizer, TokenizerError, sha256_hex};
 
 use crate::engine::{Loaded, ModelSampler};
-
-const CONFIG: &str = "config.json";
-const TOKENIZER: &str = "tokenizer.json";
-const PRIOR: &str = "model.safetensors";
-const ENCODER: &str = "encoder.safetensors";
-const DECODER: &str = "decoder.safetensors";
 
 /// A model as clients see it.
 pub struct ServedModel {

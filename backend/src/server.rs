@@ -44,7 +44,7 @@ pub enum ServerError {
     #[error("{0}")]
     Engine(String),
     /// The system refused something.
-    #[error("{0}")]
+    #[error(transparent)]
     System(#[from] std::io::Error),
 }
 

@@ -213,7 +213,12 @@ async fn ends_well_when_told_to() {
 
 /// Runs it to its end, which must be a failure, and returns what it said.
 fn failure(model: &Path, extra: &[&str]) -> String {
-    let mut process = Server::command(model).args(extra).spawn().unwrap();
+    failure_of(Server::command(model).args(extra))
+}
+
+/// The same for any command.
+fn failure_of(command: &mut Command) -> String {
+    let mut process = command.spawn().unwrap();
     assert_eq!(exit(&mut process).code(), Some(1));
     let output = process.wait_with_output().unwrap();
     String::from_utf8(output.stderr).unwrap()
@@ -250,4 +255,12 @@ fn says_what_is_wrong_with_a_model_folder() {
     std::fs::write(folder.join("config.json"), include_bytes!("../../configs/tiny.json")).unwrap();
     let missing = failure(folder, &[]);
     assert!(missing.contains("tokenizer.json"), "{missing}");
+}
+
+#[test]
+fn a_log_filter_that_is_none_is_refused() {
+    let said = failure_of(Server::command(Path::new("nowhere")).env("DALLE_LOG", "[[["));
+    assert!(said.contains("DALLE_LOG: expected") && said.contains("got `[[[`"), "{said}");
+    let fine = failure_of(Server::command(Path::new("nowhere")).env("DALLE_LOG", ""));
+    assert!(fine.contains("nowhere/config.json"), "{fine}");
 }

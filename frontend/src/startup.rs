@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dalle_shared::Tokenizer;
+use dalle_shared::{Tokenizer, files};
 use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 
@@ -33,7 +33,7 @@ async fn describe(app: App) -> Result<Model, Problem> {
     let backend = api::backend().await?;
     app.backend.set(backend.clone());
     let manifest = api::model(&backend).await?;
-    let listed = manifest.file("tokenizer.json");
+    let listed = manifest.file(files::TOKENIZER);
     let file =
         listed.ok_or_else(|| Problem::Misunderstood("the manifest lists no tokenizer.json".to_owned()))?;
     let bytes = api::file(&backend, file).await?;

@@ -1,21 +1,19 @@
 # shellcheck shell=bash
 # A browser and its driver for the end-to-end tests. Sourced after common.sh.
 
+# find_chromium: the caller's $CHROMIUM, or the first that exists under one of its names.
+find_chromium() { echo "${CHROMIUM:-$(command -v chromium chromium-browser google-chrome | head -n 1)}"; }
+
+need_browser() {
+    [ -n "$(find_chromium)" ] || need chromium=chromium
+    [ -n "${CHROMEDRIVER:-}" ] || need chromedriver=chromium-driver
+}
+
 # use_browser: sets CHROMIUM and CHROMEDRIVER, unless the caller has, to the commands that exist.
 use_browser() {
-    local name
-    if [ -z "${CHROMIUM:-}" ]; then
-        for name in chromium chromium-browser google-chrome; do
-            CHROMIUM=$(command -v "$name") && break
-        done
-        if [ -z "$CHROMIUM" ]; then
-            need chromium=chromium
-            CHROMIUM=$(command -v chromium)
-        fi
-    fi
-    if [ -z "${CHROMEDRIVER:-}" ]; then
-        need chromedriver=chromium-driver
-        CHROMEDRIVER=$(command -v chromedriver)
-    fi
+    need_browser
+    install_missing
+    CHROMIUM=$(find_chromium)
+    CHROMEDRIVER=${CHROMEDRIVER:-$(command -v chromedriver)}
     export CHROMIUM CHROMEDRIVER
 }

@@ -5,7 +5,16 @@
 
 set -euo pipefail
 
+CALLER=$PWD
+# from_caller PATH: absolute. What the caller gives is meant from where the caller stands; scripts work in $ROOT.
+from_caller() { (cd "$CALLER" && realpath --canonicalize-missing --no-symlinks -- "$1"); }
+
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+SELF=$(from_caller "$0")
+# Changed in the environment itself: scripts that this one calls find them absolute.
+for name in MODEL WORK DALLE_CACHE; do
+    [ -z "${!name:-}" ] || printf -v "$name" %s "$(from_caller "${!name}")"
+done
 CACHE=${DALLE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/dalle}
 mkdir -p "$CACHE"
 cd "$ROOT"
@@ -38,22 +47,28 @@ lock_version() {
     awk -v line="name = \"$1\"" '$0 == line { getline; gsub(/version = |"/, ""); print; exit }' "$ROOT/Cargo.lock"
 }
 
-# need COMMAND=PACKAGE…: every command must exist; where one does not, Debian's package is installed.
+# Debian's packages that are missing. They are collected, so that who may not install them is told of all at once.
+MISSING=()
+
+# need COMMAND=PACKAGE…: every command must exist; where one does not, install_missing is to install Debian's package.
 need() {
-    local pair missing=()
+    local pair
     for pair; do
-        command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+        command -v "${pair%%=*}" >/dev/null || MISSING+=("${pair#*=}")
     done
-    [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
 }
 
 # need_packages PACKAGE…: the same for packages that are more than one command.
 need_packages() {
-    local package missing=()
+    local package
     for package; do
-        dpkg-query --show --showformat '${db:Status-Abbrev}' "$package" 2>/dev/null | grep -q '^ii' || missing+=("$package")
+        dpkg-query --show --showformat '${db:Status-Abbrev}' "$package" 2>/dev/null | grep -q '^ii' || MISSING+=("$package")
     done
-    [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
+}
+
+install_missing() {
+    [ ${#MISSING[@]} -eq 0 ] || install_packages "${MISSING[@]}"
+    MISSING=()
 }
 
 install_packages() {
@@ -75,6 +90,7 @@ apt_install() {
     fi
 }
 
+# need_cargo: what every build needs.
 need_cargo() {
     command -v cargo >/dev/null || die "cargo was not found. Install Rust's stable toolchain with rustup and start again."
     need cc=gcc flock=util-linux

@@ -5,9 +5,12 @@
 # The crate tracel-llvm-bundler downloads its LLVM by itself while it is built. Where it cannot, the same libraries come
 # from two Python packages, laid out as the crate would.
 
+need_cuda() { need c++=g++ curl=curl; }
+
 use_cuda() {
     local folder
-    need c++=g++
+    need_cuda
+    install_missing
     folder=${XDG_DATA_HOME:-$HOME/.local/share}/tracel/tracel-llvm-$(lock_version tracel-llvm-bundler)
     [ -e "$folder/.tracel-llvm-installed" ] || locked setup install_llvm "$folder"
 }
@@ -15,7 +18,6 @@ use_cuda() {
 install_llvm() {
     local folder=$1 work=$1.tmp archive
     [ ! -e "$folder/.tracel-llvm-installed" ] || return 0
-    need curl=curl
     archive=https://github.com/tracel-ai/tracel-llvm/releases/download/v${folder##*-llvm-}/linux-x64.checksums.json
     if curl --silent --fail --location --max-time 20 --output /dev/null "$archive"; then
         say "  LLVM for CUDA: cargo will download it while it compiles"

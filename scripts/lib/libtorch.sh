@@ -7,6 +7,7 @@ LIBTORCH_VERSION=2.9.0
 # Exports what building with `--features tch`, and running the result, need.
 use_libtorch() {
     need c++=g++ python3=python3
+    install_missing
     locked libtorch install_libtorch
     export LIBTORCH=$CACHE/libtorch
     export LD_LIBRARY_PATH=$LIBTORCH/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}

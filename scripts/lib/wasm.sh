@@ -8,33 +8,41 @@ WASM=wasm32-unknown-unknown
 WASM_TARGET_DIR=$CACHE/target-wasm
 # Environment of every cargo call for wasm, filled by use_wasm: empty with rustup.
 WASM_ENV=()
+# The way to take, rustup or debian. DALLE_WASM=debian takes the second even where the first would do: for testing it.
+WASM_WAY=${DALLE_WASM:-}
+
+# need_wasm: chooses the way.
+need_wasm() {
+    if [ -z "$WASM_WAY" ]; then
+        if rustup_wasm; then WASM_WAY=rustup; else WASM_WAY=debian; fi
+    fi
+    [ "$WASM_WAY" = rustup ] || need_packages rustc-web rust-web-src rust-web-clippy
+}
 
 # use_wasm: makes wasm_cargo and wasm_clippy work.
 use_wasm() {
-    local ours sysroot
-    ours=$(rustc --print sysroot)
-    # DALLE_WASM=debian takes the second way even where the first would do: for testing it.
-    if [ "${DALLE_WASM:-}" != debian ] && rustup_wasm "$ours"; then
-        return
-    fi
-    need_packages rustc-web rust-web-src
+    local sysroot
+    need_wasm
+    install_missing
+    [ "$WASM_WAY" != rustup ] || return 0
     sysroot=$CACHE/wasm-sysroot-$(/usr/bin/rustc --version | cut -d' ' -f2)
     [ -d "$sysroot" ] || locked setup build_wasm_sysroot "$sysroot"
     WASM_ENV=(
         RUSTC="$sysroot/bin/rustc"
         SYSROOT="$sysroot"
-        CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER="$(echo "$ours"/lib/rustlib/*/bin/rust-lld)"
+        CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER="$(echo "$(rustc --print sysroot)"/lib/rustlib/*/bin/rust-lld)"
     )
 }
 
-# rustup_wasm SYSROOT: true when rustup's compiler has the target, now or after fetching it.
+# rustup_wasm: true when rustup's compiler has the target, now or after fetching it.
 rustup_wasm() {
-    compgen -G "$1/lib/rustlib/$WASM/lib/libstd-*.rlib" >/dev/null && return
+    compgen -G "$(rustc --print sysroot)/lib/rustlib/$WASM/lib/libstd-*.rlib" >/dev/null && return
     # Someone who needed the second way before does not wait for the first again.
     compgen -G "$CACHE/wasm-sysroot-*" >/dev/null && return 1
     command -v rustup >/dev/null || return 1
     say "  fetching Rust's $WASM target"
-    locked setup timeout 120 rustup target add "$WASM" >&2 && return
+    # The limit is for a connection that hangs; a slow one has time.
+    locked setup timeout 600 rustup target add "$WASM" >&2 && return
     say "  rustup could not fetch it: using Debian's rustc-web instead"
     return 1
 }
@@ -74,7 +82,6 @@ wasm_clippy() {
     if [ ${#WASM_ENV[@]} -eq 0 ]; then
         wasm_cargo clippy "$@" -- --deny warnings
     else
-        need_packages rust-web-clippy
         env CARGO_TARGET_DIR="$WASM_TARGET_DIR" "${WASM_ENV[@]}" /usr/bin/cargo-clippy clippy "$@" -- --deny warnings
     fi
 }

@@ -10,6 +10,7 @@ mod address;
 mod decoder;
 mod error;
 mod event;
+pub mod files;
 mod geometry;
 mod hex;
 mod manifest;

@@ -9,6 +9,7 @@ pub mod curve;
 pub mod data;
 pub mod dvae_training;
 pub mod evaluation;
+pub mod import;
 pub mod model_folder;
 pub mod optimizer;
 pub mod prior_training;

@@ -25,6 +25,8 @@ enum Command {
     Prior(commands::prior::Args),
     /// Draw a caption.
     Sample(commands::sample::Args),
+    /// Take over a model that others released.
+    Import(commands::import::Args),
     /// Measure a model.
     Eval(commands::eval::Args),
 }
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Command::Dvae(args) => commands::dvae::run(args),
         Command::Prior(args) => commands::prior::run(args),
         Command::Sample(args) => commands::sample::run(&args),
+        Command::Import(args) => commands::import::run(args),
         Command::Eval(args) => commands::eval::run(args),
     };
     match result {

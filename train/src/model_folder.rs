@@ -14,22 +14,10 @@ use dalle_model::config::ModelConfig;
 use dalle_model::dvae::{Decoder, Encoder};
 use dalle_model::prior::Prior;
 use dalle_model::weights;
+use dalle_shared::files::{CARD, CONFIG, DECODER, ENCODER, PRIOR, TOKENIZER};
 use dalle_shared::{ModelManifest, Tokenizer, sha256_hex};
 
 use crate::data::NewFolder;
-
-/// Name of the configuration, which makes a folder a model folder.
-pub const CONFIG: &str = "config.json";
-/// Name of the tokenizer.
-pub const TOKENIZER: &str = "tokenizer.json";
-/// Name of the prior's weights.
-pub const PRIOR: &str = "model.safetensors";
-/// Name of the encoder's weights.
-pub const ENCODER: &str = "encoder.safetensors";
-/// Name of the decoder's weights.
-pub const DECODER: &str = "decoder.safetensors";
-/// Name of the model card.
-pub const CARD: &str = "README.md";
 
 /// A model folder, opened.
 #[derive(Clone, Debug)]

@@ -3,6 +3,7 @@
 use std::any::Any;
 
 use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::header::RETRY_AFTER;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -19,6 +20,22 @@ impl IntoResponse for Refusal {
             response.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
         response
+    }
+}
+
+impl From<PathRejection> for Refusal {
+    /// All parts of addresses are text, so that bytes that are none are all that can be wrong.
+    fn from(_: PathRejection) -> Self {
+        let message = "the address is not text: expected UTF-8 behind its percent signs";
+        Self::new(ErrorCode::InvalidRequest, message)
+    }
+}
+
+impl From<QueryRejection> for Refusal {
+    /// All parameters are optional text, so that a repeated one is all that can be wrong.
+    fn from(_: QueryRejection) -> Self {
+        let message = "the query has a parameter more than once; give each once";
+        Self::new(ErrorCode::InvalidRequest, message)
     }
 }
 

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -38,17 +39,12 @@ pub struct Resume {
 /// See the module. 204, which tells a browser not to come back, when the log has ended and all of it was seen.
 pub async fn stream_events(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    Query(resume): Query<Resume>,
+    id: Result<Path<String>, PathRejection>,
+    resume: Result<Query<Resume>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let job = find(&app, &id)?;
-    let from = first_unseen(&headers, resume)?;
-    let length = job.log.len();
-    if from > length {
-        let message = format!("event {} was not sent yet: there are {length}, numbered from 0", from - 1);
-        return Err(Refusal::invalid("after", message));
-    }
+    let job = find(&app, &id?)?;
+    let from = first_unseen(&headers, resume?.0, job.log.len())?;
     if let (unseen, true) = job.log.read(from)
         && unseen.is_empty()
     {
@@ -65,8 +61,9 @@ pub async fn stream_events(
     Ok((unbuffered, sse).into_response())
 }
 
-/// The number after the last one seen; the header wins, because a browser that reconnects repeats the old query.
-fn first_unseen(headers: &HeaderMap, resume: Resume) -> Result<usize, Refusal> {
+/// The number after the last one seen, of a log of `length`. The header wins, because a browser that reconnects repeats
+/// the old query.
+fn first_unseen(headers: &HeaderMap, resume: Resume, length: usize) -> Result<usize, Refusal> {
     let header =
         headers.get(&LAST_EVENT_ID).map(|value| value.to_str().unwrap_or("something unreadable").to_owned());
     let (field, seen) = match (header, resume.after) {
@@ -74,8 +71,14 @@ fn first_unseen(headers: &HeaderMap, resume: Resume) -> Result<usize, Refusal> {
         (None, Some(after)) => ("after", after),
         (None, None) => return Ok(0),
     };
-    match seen.parse::<u32>() {
-        Ok(seen) => Ok(seen as usize + 1),
+    match seen.parse::<usize>() {
+        Ok(seen) if seen < length => Ok(seen + 1),
+        Ok(seen) => {
+            let message = format!(
+                "expected the number of an event that was sent, got {seen}: there are {length}, numbered from 0"
+            );
+            Err(Refusal::invalid(field, message))
+        }
         Err(_) => Err(Refusal::invalid(field, format!("expected the number of an event, got `{seen}`"))),
     }
 }

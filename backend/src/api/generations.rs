@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
@@ -47,16 +48,20 @@ pub async fn create(
 /// `GET /v1/generations/{id}`: where it stands.
 pub async fn show(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<GenerationStatus>, Refusal> {
+    let Path(id) = id?;
     let job = find(&app, &id)?;
     let status = GenerationStatus { id, state: job.log.state(), events: events_address(&job) };
     Ok(Json(status))
 }
 
 /// `DELETE /v1/generations/{id}`: 204, also when it had ended already. The engine drops it before its next step.
-pub async fn cancel(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<StatusCode, Refusal> {
-    find(&app, &id)?.cancel();
+pub async fn cancel(
+    State(app): State<Arc<App>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<StatusCode, Refusal> {
+    find(&app, &id?)?.cancel();
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -77,17 +77,29 @@ async fn read(mut body: Body) -> Result<Vec<u8>, Refusal> {
     if discarded > 0 { Err(too_large()) } else { Ok(bytes) }
 }
 
+/// What serde_json says of `1e400`. It counts as broken JSON there, but is the matter of one field.
+const OUT_OF_RANGE: &str = "number out of range";
+
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+    // serde would also take a list of the fields' values.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        let message = "expected a JSON object, `{…}`, as the body, got something else";
+        return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let cause = error.into_inner();
-        let message = cause.to_string();
-        if cause.classify() != Category::Data || path == "." && quoted(&message).is_none() {
-            return Refusal::new(ErrorCode::InvalidRequest, format!("not the JSON expected: {message}"));
+        let whole = cause.to_string();
+        let place = format!(" at line {} column {}", cause.line(), cause.column());
+        let message = whole.strip_suffix(&place).unwrap_or(&whole);
+        match quoted(message) {
+            Some(field) => Refusal::invalid(field, message),
+            None if cause.classify() == Category::Data || message == OUT_OF_RANGE => {
+                Refusal::invalid(path, plain(message))
+            }
+            None => Refusal::new(ErrorCode::InvalidRequest, format!("the body is not JSON: {whole}")),
         }
-        let field = quoted(&message).map_or(path, str::to_owned);
-        Refusal::invalid(field, message)
     })?;
     json.end().map_err(|error| {
         Refusal::new(ErrorCode::InvalidRequest, format!("more than one JSON value: {error}"))
@@ -99,6 +111,27 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
 fn quoted(message: &str) -> Option<&str> {
     let starts = ["missing field `", "duplicate field `", "unknown field `"];
     starts.iter().find_map(|start| message.strip_prefix(start)?.split('`').next())
+}
+
+/// serde's message about a value in our words, without Rust's names of types.
+fn plain(message: &str) -> String {
+    let values = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    let Some((got, expected)) = values.and_then(|values| values.rsplit_once(", expected ")) else {
+        return message.to_owned();
+    };
+    let expected = match expected {
+        "u32" => "a whole number from 0 to 4294967295",
+        "usize" => "a whole number from 0 on",
+        "f32" => "a number",
+        "a sequence" => "a list",
+        other => other,
+    };
+    let got = match got {
+        "map" => "an object",
+        "sequence" => "a list",
+        other => other,
+    };
+    format!("expected {expected}, got {got}")
 }
 
 #[cfg(test)]
@@ -118,9 +151,12 @@ mod tests {
             (r#"{"model": "m", "text": [1], "seed": 18446744073709551616}"#, Some("seed")),
             (r#"{"model": "m", "text": [1], "samples": 1.5}"#, Some("samples")),
             (r#"{"model": "m", "text": [1], "text": [2]}"#, Some("text")),
+            (r#"{"model": "m", "text": [1], "temperature": 1e400}"#, Some("temperature")),
             (r#"{"model": "m", "text": [1]} x"#, None),
+            (r#"{"model": "m" "text": [1]}"#, None),
+            (r#"{"model": m, "text": [1]}"#, None),
             ("", None),
-            ("[]", None),
+            (r#" ["m", [1]]"#, None),
             (r#"{"model": "m", "#, None),
         ] {
             let refusal = parse::<GenerationRequest>(body.as_bytes()).err().unwrap();
@@ -128,5 +164,24 @@ mod tests {
             assert_eq!(refusal.error.code, ErrorCode::InvalidRequest);
         }
         assert!(parse::<GenerationRequest>(br#"{"model": "m", "text": [1]}"#).is_ok());
+    }
+
+    #[test]
+    fn messages_know_no_rust() {
+        for (field, message) in [
+            (r#""text": 1"#, "expected a list, got integer `1`"),
+            (r#""text": [-1]"#, "expected a whole number from 0 to 4294967295, got integer `-1`"),
+            (r#""text": [], "samples": 1.5"#, "expected a whole number from 0 on, got floating point `1.5`"),
+            (r#""text": [], "top_p": {}"#, "expected a number, got an object"),
+            (
+                r#""text": [], "temperature": "a, expected b""#,
+                "expected a number, got string \"a, expected b\"",
+            ),
+            (r#""text": [], "temperature": 1e400"#, "number out of range"),
+        ] {
+            let body = format!(r#"{{"model": "m", {field}}}"#);
+            let refusal = parse::<GenerationRequest>(body.as_bytes()).err().unwrap();
+            assert_eq!(refusal.error.message, message, "{body}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, StatusCode};
@@ -29,10 +30,11 @@ pub struct Version {
 /// without that, it must be asked for again each time.
 pub async fn file(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
-    Query(version): Query<Version>,
+    name: Result<Path<String>, PathRejection>,
+    version: Result<Query<Version>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
+    let (Path(name), Query(version)) = (name?, version?);
     let model = app.model()?;
     let files = model.manifest.files.iter().zip(&model.contents);
     let Some((file, content)) = files.clone().find(|(file, _)| file.name == name) else {

@@ -28,12 +28,12 @@ pub struct Running {
 impl Running {
     /// Takes a job up, now.
     pub fn start(job: Arc<Job>, length: usize) -> Self {
-        let (samples, start) = (job.request.samples, job.request.prefix.len());
+        let samples = job.request.samples;
         job.log.append(EventKind::Started);
         Self {
             job,
             started: Instant::now(),
-            start,
+            start: 0,
             pending: vec![Vec::new(); samples],
             appended: None,
             length,

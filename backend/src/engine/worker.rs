@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
 
 use dalle_model::sample::{JobKey, SampleError};
-use dalle_shared::EventKind;
+use dalle_shared::{ErrorCode, EventKind};
 
 use super::{Command, Decode, Running, Sampler, Speed};
 use crate::jobs::Job;
@@ -141,7 +141,8 @@ impl Worker {
 /// Ends a job with what went wrong. A failure of the device is handed on: it is everybody's.
 fn fail(job: &Job, error: &SampleError) -> Result<(), SampleError> {
     let refusal = match error {
-        SampleError::Request(message) => Refusal::invalid("text", message.clone()),
+        // No field: each interface has its own names for them.
+        SampleError::Request(message) => Refusal::new(ErrorCode::InvalidRequest, message.clone()),
         SampleError::NotFinite { .. } | SampleError::Device(_) => Refusal::internal(error),
     };
     job.log.append(EventKind::Failed { error: refusal.error });

@@ -79,3 +79,10 @@ async fn a_client_that_goes_away_takes_its_job_with_it() {
     server.until("rows freed", async || server.probe.rows.load(SeqCst) == 0).await;
     assert!(server.probe.steps.load(SeqCst) < 60, "it was cancelled, not finished");
 }
+
+#[tokio::test]
+async fn what_only_the_sampler_refuses_names_no_field_of_the_other_interface() {
+    let server = TestServer::start(Behaviour { refuses_samples: Some(2), ..Behaviour::default() }).await;
+    let refused = error(ask(&server, &json!({"prompt": "a cat", "n": 2})).await, 400).await;
+    assert_eq!(refused, ("invalid_request".to_owned(), "told to refuse".to_owned(), None));
+}

@@ -4,9 +4,10 @@ use dalle_backend::Options;
 use dalle_shared::{MAX_SAMPLES, ModelManifest, sha256_hex};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 
 use crate::sampler::Behaviour;
-use crate::server::{TestServer, error, model_hash, options, request};
+use crate::server::{PATIENCE, TestServer, error, model_hash, options, request};
 use crate::sse::Events;
 
 #[tokio::test]
@@ -119,6 +120,10 @@ async fn bodies_have_a_limit_and_a_type() {
         let (code, ..) = error(post("application/json", rubbish.into()).send().await.unwrap(), 400).await;
         assert_eq!(code, "invalid_request");
     }
+    // A list of the fields' values, in their order, is not taken for the object.
+    let positional = json!([model_hash(), [1]]).to_string();
+    let (_, message, _) = error(post("application/json", positional.into()).send().await.unwrap(), 400).await;
+    assert!(message.contains("object"), "{message}");
 }
 
 #[tokio::test]
@@ -148,6 +153,30 @@ async fn unknown_addresses_and_methods_are_told_in_json() {
     }
     let posted = server.post("/v1/nothing", &json!({})).send().await.unwrap();
     assert_eq!(error(posted, 404).await.0, "not_found");
+}
+
+#[tokio::test]
+async fn addresses_that_cannot_be_read_are_told_in_json() {
+    let server = TestServer::start(Behaviour::default()).await;
+    let created = server.create(&request(1, 1)).await;
+    for path in [
+        "/v1/generations/%ff",
+        "/v1/generations/%ff/events",
+        "/v1/model/files/%ff",
+        "/v1/model/files/config.json?sha256=1&sha256=2",
+        &format!("{}?after=0&after=1", created.events),
+    ] {
+        assert_eq!(error(server.get(path).await, 400).await.0, "invalid_request", "{path}");
+    }
+    assert_eq!(error(server.delete("%ff").await, 400).await.0, "invalid_request");
+}
+
+#[tokio::test]
+async fn who_asks_nothing_is_sent_away() {
+    let server = TestServer::start(Behaviour::default()).await;
+    let silent = TcpStream::connect(server.base.trim_start_matches("http://")).await.unwrap();
+    let read = tokio::time::timeout(PATIENCE, silent.peek(&mut [0])).await;
+    assert!(matches!(read, Ok(Ok(0))), "the end of the connection, not {read:?}");
 }
 
 #[tokio::test]
@@ -190,6 +219,8 @@ async fn metrics_count_what_happened() {
     let created = server.create(&request(1, 3)).await;
     Events::of(server.get(&created.events).await).rest().await;
     error(server.get("/v1/nothing").await, 404).await;
+    let invented = Method::from_bytes(b"FOO123").unwrap();
+    error(server.client.request(invented, server.url("/v1/model")).send().await.unwrap(), 405).await;
     let text = server.get("/metrics").await.text().await.unwrap();
     // Other tests of this process count too.
     let value = |line: &str| -> f64 {
@@ -203,5 +234,6 @@ async fn metrics_count_what_happened() {
     for name in ["dalle_queue_depth", "dalle_rows_running", "dalle_cancelled_total", "dalle_busy_total"] {
         assert!(value(&format!("{name} ")) >= 0.0);
     }
-    assert!(!text.contains(&created.id), "ids are no labels");
+    assert!(value(r#"dalle_requests_total{route="/v1/model",method="other",status="405"}"#) >= 1.0);
+    assert!(!text.contains(&created.id) && !text.contains("FOO123"), "what clients choose is no label");
 }

@@ -43,6 +43,8 @@ pub struct Behaviour {
     /// Steps are counted from 1; the first is the warm-up.
     pub panics_at_step: Option<usize>,
     pub fails_at_step: Option<usize>,
+    /// A request for this many samples is refused.
+    pub refuses_samples: Option<usize>,
 }
 
 pub struct TestSampler {
@@ -64,6 +66,9 @@ impl TestSampler {
 
 impl Sampler for TestSampler {
     fn admit(&mut self, job: JobKey, request: SampleRequest) -> Result<(), SampleError> {
+        if self.behaviour.refuses_samples == Some(request.samples) {
+            return Err(SampleError::Request("told to refuse".to_owned()));
+        }
         self.jobs.push((job, request, 0));
         self.count();
         Ok(())

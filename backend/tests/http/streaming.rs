@@ -72,9 +72,11 @@ async fn who_has_seen_all_is_told_not_to_come_back() {
             error(server.get(&format!("{}?after={after}", created.events)).await, status).await;
         assert_eq!(field.as_deref(), Some("after"));
     }
-    let bad =
-        server.client.get(server.url(&created.events)).header("Last-Event-ID", "x").send().await.unwrap();
-    assert_eq!(error(bad, 400).await.2.as_deref(), Some("Last-Event-ID"));
+    for bad in ["x", "99999"] {
+        let call = server.client.get(server.url(&created.events)).header("Last-Event-ID", bad);
+        let (_, _, field) = error(call.send().await.unwrap(), 400).await;
+        assert_eq!(field.as_deref(), Some("Last-Event-ID"), "{bad}");
+    }
 }
 
 #[tokio::test]
@@ -92,9 +94,9 @@ async fn requests_batched_give_the_tokens_they_give_alone() {
     let server = TestServer::start(brisk()).await;
     let generate = async |seed: u64| {
         let samples = 1 + seed as usize % 4;
-        let created = server.create(&request(seed, samples)).await;
         // Not all at once: they join the batch at different steps.
         tokio::time::sleep(std::time::Duration::from_millis(seed * 7)).await;
+        let created = server.create(&request(seed, samples)).await;
         tokens(&Events::of(server.get(&created.events).await).rest().await)
     };
     let together = futures_util::future::join_all((0..10).map(&generate)).await;

@@ -6,7 +6,7 @@ use dalle_model::config::ModelConfig;
 use dalle_model::dvae::Decoder;
 use dalle_model::{Device, weights};
 use dalle_shared::{
-    DecoderDevice, DecoderFailure, DecoderReport, DeviceChoice, Geometry, ImageToken, ModelFile,
+    DecoderDevice, DecoderFailure, DecoderReport, DeviceChoice, Geometry, ImageToken, ModelFile, files,
 };
 
 use crate::port::{Failure, scope, send};
@@ -38,11 +38,11 @@ pub async fn load(
             Failure::new(DecoderFailure::WrongFile, format!("the server's manifest lists no {name}"))
         })
     };
-    let config = download::file(backend, find("config.json")?).await?;
+    let config = download::file(backend, find(files::CONFIG)?).await?;
     let config: ModelConfig = serde_json::from_slice(&config)
         .map_err(|error| Failure::new(DecoderFailure::WrongFile, format!("config.json: {error}")))?;
     config.validate().map_err(|error| Failure::new(DecoderFailure::WrongFile, error.to_string()))?;
-    let bytes = download::file(backend, find("decoder.safetensors")?).await?;
+    let bytes = download::file(backend, find(files::DECODER)?).await?;
 
     send(&DecoderReport::Starting { device: device.clone() });
     let burn_device = open(&device).await?;

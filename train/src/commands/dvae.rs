@@ -9,11 +9,12 @@ use dalle_model::config::DOWNSAMPLING;
 use dalle_model::device::DeviceName;
 use dalle_model::dvae::Dvae;
 use dalle_model::weights::to_safetensors;
+use dalle_shared::files::{CONFIG, DECODER, ENCODER};
 use serde::Serialize;
 
 use crate::data::{Dataset, Split};
 use crate::dvae_training::{DvaeSchedule, DvaeStage};
-use crate::model_folder::{CONFIG, DECODER, ENCODER, ModelFolder, read_config};
+use crate::model_folder::{ModelFolder, read_config};
 use crate::optimizer::AdamWConfig;
 use crate::schedule::Cosine;
 use crate::tokens::{TokenGrid, decode_picture, encode_pictures};

@@ -3,6 +3,7 @@
 pub mod data;
 pub mod dvae;
 pub mod eval;
+pub mod import;
 pub mod prior;
 pub mod sample;
 pub mod tokenizer;

@@ -9,10 +9,11 @@ use dalle_model::device::DeviceName;
 use dalle_model::prior::Prior;
 use dalle_model::weights::to_safetensors;
 use dalle_shared::Tokenizer;
+use dalle_shared::files::{PRIOR, TOKENIZER};
 use serde::Serialize;
 
 use crate::data::{Dataset, Example, Split};
-use crate::model_folder::{ModelFolder, PRIOR, TOKENIZER};
+use crate::model_folder::ModelFolder;
 use crate::optimizer::AdamWConfig;
 use crate::prior_training::{PriorSchedule, PriorStage};
 use crate::schedule::Warmup;

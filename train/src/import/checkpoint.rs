@@ -1,0 +1,348 @@
+//! Named tensors from a checkpoint: PyTorch's zip files (a whole module or a state dict) and safetensors.
+
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read};
+
+use safetensors::{Dtype, SafeTensors};
+use zip::ZipArchive;
+
+use super::pickle::{Id, Object, Pickle, PickleError, Value};
+
+/// The classes that PyTorch's own files of weights name. A module's own classes come on top.
+const TORCH_CLASSES: [&str; 10] = [
+    "collections.OrderedDict",
+    "torch._utils._rebuild_tensor_v2",
+    "torch._utils._rebuild_parameter",
+    "torch.FloatStorage",
+    "torch.DoubleStorage",
+    "torch.HalfStorage",
+    "torch.BFloat16Storage",
+    "torch.device",
+    "__builtin__.set",
+    "builtins.set",
+];
+/// Most bytes of the pickle within a file, which holds names and shapes only.
+const MAX_PICKLE: u64 = 64 << 20;
+/// Deepest nesting of modules.
+const MAX_DEPTH: usize = 32;
+/// Most tensors of a checkpoint.
+const MAX_TENSORS: usize = 1 << 16;
+
+/// A checkpoint that is not read.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// Neither of the formats.
+    #[error("expected a PyTorch file (torch.save, since PyTorch 1.6) or safetensors; it is neither")]
+    Format,
+    /// The zip archive is damaged.
+    #[error("the PyTorch file is damaged: {0}")]
+    Zip(#[from] zip::result::ZipError),
+    /// The file ends too early.
+    #[error("the PyTorch file is damaged: {0}")]
+    Read(#[from] std::io::Error),
+    /// The safetensors file is damaged.
+    #[error("the safetensors file is damaged: {0}")]
+    Safetensors(#[from] safetensors::SafeTensorError),
+    /// The pickle in it is refused.
+    #[error("the pickle in it is refused: {0}")]
+    Pickle(#[from] PickleError),
+    /// A part of it is not what it should be.
+    #[error("{place}: expected {expected}")]
+    Content {
+        /// Which part.
+        place: String,
+        /// What should be there.
+        expected: &'static str,
+    },
+    /// A part of it is too large.
+    #[error("{what} is larger than {limit}, which no checkpoint of a dVAE reaches")]
+    TooLarge {
+        /// Which part.
+        what: String,
+        /// The bound.
+        limit: u64,
+    },
+}
+
+/// A tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Array {
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its values, the last dimension contiguous.
+    pub values: Vec<f32>,
+}
+
+/// The named tensors of a file's content. `classes` are the modules that may stand in it.
+///
+/// # Errors
+/// See [`CheckpointError`]; nothing in the file is executed.
+pub fn read(bytes: &[u8], classes: &[&str]) -> Result<BTreeMap<String, Array>, CheckpointError> {
+    if bytes.starts_with(b"PK\x03\x04") {
+        Torch::open(bytes, classes)?.tensors()
+    } else if bytes.get(8) == Some(&b'{') {
+        read_safetensors(bytes)
+    } else {
+        Err(CheckpointError::Format)
+    }
+}
+
+fn read_safetensors(bytes: &[u8]) -> Result<BTreeMap<String, Array>, CheckpointError> {
+    let file = SafeTensors::deserialize(bytes)?;
+    let arrays = file.iter().map(|(name, view)| {
+        let float = match view.dtype() {
+            Dtype::F64 => Float::F64,
+            Dtype::F32 => Float::F32,
+            Dtype::F16 => Float::F16,
+            Dtype::BF16 => Float::Bf16,
+            _ => return Err(content(name, "floating-point values")),
+        };
+        Ok((name.to_owned(), Array { shape: view.shape().to_vec(), values: float.read(view.data()) }))
+    });
+    arrays.collect()
+}
+
+/// A type of stored values.
+#[derive(Clone, Copy)]
+enum Float {
+    F64,
+    F32,
+    F16,
+    Bf16,
+}
+
+impl Float {
+    fn bytes(self) -> usize {
+        match self {
+            Self::F64 => 8,
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+
+    /// Little-endian values as f32.
+    fn read(self, bytes: &[u8]) -> Vec<f32> {
+        fn values<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+            bytes.as_chunks::<N>().0.iter().map(|&bytes| read(bytes)).collect()
+        }
+        match self {
+            Self::F64 => values(bytes, |bytes| f64::from_le_bytes(bytes) as f32),
+            Self::F32 => values(bytes, f32::from_le_bytes),
+            Self::F16 => values(bytes, |bytes| half::f16::from_le_bytes(bytes).to_f32()),
+            Self::Bf16 => values(bytes, |bytes| half::bf16::from_le_bytes(bytes).to_f32()),
+        }
+    }
+}
+
+/// A file of `torch.save`: a zip archive with one pickle and the storages of its tensors.
+struct Torch<'a> {
+    archive: ZipArchive<Cursor<&'a [u8]>>,
+    /// The folder that everything in the archive is in, with its slash.
+    folder: String,
+    pickle: Pickle,
+    storages: BTreeMap<String, Vec<f32>>,
+}
+
+impl<'a> Torch<'a> {
+    fn open(bytes: &'a [u8], classes: &[&str]) -> Result<Self, CheckpointError> {
+        let mut archive = ZipArchive::new(Cursor::new(bytes))?;
+        let name = archive.file_names().find(|name| name.ends_with("data.pkl")).map(str::to_owned);
+        let name = name.ok_or_else(|| content("the archive", "a file data.pkl, as torch.save writes it"))?;
+        let pickle = read_entry(&mut archive, &name, MAX_PICKLE)?;
+        let classes: Vec<&str> = TORCH_CLASSES.iter().chain(classes).copied().collect();
+        let (pickle, _) = Pickle::read(&pickle, &classes)?;
+        let folder = name.trim_end_matches("data.pkl").to_owned();
+        Ok(Self { archive, folder, pickle, storages: BTreeMap::new() })
+    }
+
+    fn tensors(mut self) -> Result<BTreeMap<String, Array>, CheckpointError> {
+        let mut found = Vec::new();
+        let root = self.pickle.root();
+        let nested = self.pickle.entry(root, "state_dict").unwrap_or(root);
+        if let Some(entries) = self.pickle.entries(nested) {
+            for &(key, value) in entries {
+                let name = self.pickle.text(key).ok_or_else(|| content("the state dict", "names as keys"))?;
+                found.push((name.to_owned(), value));
+            }
+        } else {
+            self.module(root, "", 0, &mut found)?;
+        }
+        if found.len() > MAX_TENSORS {
+            return Err(CheckpointError::TooLarge {
+                what: "the number of tensors".into(),
+                limit: MAX_TENSORS as u64,
+            });
+        }
+        let mut arrays = BTreeMap::new();
+        for (name, id) in found {
+            let array = self.tensor(&name, id)?;
+            arrays.insert(name, array);
+        }
+        Ok(arrays)
+    }
+
+    /// The parameters of a pickled `torch.nn.Module` and of those in it.
+    fn module(
+        &self,
+        value: &Value,
+        path: &str,
+        depth: usize,
+        found: &mut Vec<(String, Id)>,
+    ) -> Result<(), CheckpointError> {
+        let pickle = &self.pickle;
+        let refusal = |expected| content(if path.is_empty() { "the pickle" } else { path }, expected);
+        if depth > MAX_DEPTH || found.len() > MAX_TENSORS {
+            return Err(refusal("fewer modules"));
+        }
+        let Value::Object(Object { state: Some(state), .. }) = value else {
+            return Err(refusal("a state dict or a module"));
+        };
+        let parts = |name| {
+            pickle
+                .entry(pickle.get(*state), name)
+                .and_then(|part| pickle.entries(part))
+                .ok_or(refusal("a module"))
+        };
+        let join = |key: Id| {
+            pickle
+                .text(key)
+                .map(|name| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") })
+        };
+        for &(key, value) in parts("_parameters")? {
+            if *pickle.get(value) != Value::None {
+                found.push((join(key).ok_or(refusal("names of parameters"))?, value));
+            }
+        }
+        for &(key, value) in parts("_modules")? {
+            self.module(pickle.get(value), &join(key).ok_or(refusal("names of modules"))?, depth + 1, found)?;
+        }
+        Ok(())
+    }
+
+    /// `_rebuild_parameter(tensor, …)` or `_rebuild_tensor_v2(storage, offset, size, stride, …)`.
+    fn tensor(&mut self, name: &str, id: Id) -> Result<Array, CheckpointError> {
+        let refusal = || content(name, "a tensor of floating-point values within its storage");
+        let mut call = self.call(id).ok_or_else(refusal)?;
+        if call.0 == "torch._utils._rebuild_parameter" {
+            call = call.1.first().and_then(|&tensor| self.call(tensor)).ok_or_else(refusal)?;
+        }
+        let ("torch._utils._rebuild_tensor_v2", &[storage, offset, shape, stride, ..]) = (call.0, call.1)
+        else {
+            return Err(refusal());
+        };
+        let (offset, shape, stride) =
+            (self.pickle.size(offset), self.pickle.sizes(shape), self.pickle.sizes(stride));
+        let (Some(offset), Some(shape), Some(stride)) = (offset, shape, stride) else {
+            return Err(refusal());
+        };
+        let storage = self.storage(name, storage)?;
+        let values = gather(storage, offset, &shape, &stride).ok_or_else(refusal)?;
+        Ok(Array { shape, values })
+    }
+
+    fn call(&self, id: Id) -> Option<(&str, &[Id])> {
+        match self.pickle.get(id) {
+            Value::Object(Object { class, arguments, .. }) => Some((class, arguments)),
+            _ => None,
+        }
+    }
+
+    /// The storage `("storage", class, key, place, length)`.
+    fn storage(&mut self, tensor: &str, id: Id) -> Result<&[f32], CheckpointError> {
+        let refusal = || content(tensor, "a storage of floating-point values");
+        let Value::Persistent(id) = self.pickle.get(id) else { return Err(refusal()) };
+        let Value::Tuple(parts) = self.pickle.get(*id) else { return Err(refusal()) };
+        let &[_, class, key, _, length] = parts.as_slice() else { return Err(refusal()) };
+        let float = match self.pickle.get(class) {
+            Value::Class(class) => match class.as_str() {
+                "torch.FloatStorage" => Float::F32,
+                "torch.DoubleStorage" => Float::F64,
+                "torch.HalfStorage" => Float::F16,
+                "torch.BFloat16Storage" => Float::Bf16,
+                _ => return Err(refusal()),
+            },
+            _ => return Err(refusal()),
+        };
+        let (Some(key), Some(length)) = (self.pickle.text(key), self.pickle.size(length)) else {
+            return Err(refusal());
+        };
+        if !self.storages.contains_key(key) {
+            let limit = self.archive.get_ref().get_ref().len() as u64;
+            let bytes = read_entry(&mut self.archive, &format!("{}data/{key}", self.folder), limit)?;
+            if length.checked_mul(float.bytes()) != Some(bytes.len()) {
+                return Err(content(tensor, "a storage as long as it says"));
+            }
+            self.storages.insert(key.to_owned(), float.read(&bytes));
+        }
+        Ok(&self.storages[key])
+    }
+}
+
+/// A file of the archive. PyTorch compresses nothing, so none is larger than the archive.
+fn read_entry(
+    archive: &mut ZipArchive<Cursor<&[u8]>>,
+    name: &str,
+    limit: u64,
+) -> Result<Vec<u8>, CheckpointError> {
+    let mut bytes = Vec::new();
+    archive.by_name(name)?.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(CheckpointError::TooLarge { what: name.to_owned(), limit });
+    }
+    Ok(bytes)
+}
+
+/// The values of a strided view, in the order of its indices; none where it leaves its storage or is larger than it.
+fn gather(storage: &[f32], offset: usize, shape: &[usize], stride: &[usize]) -> Option<Vec<f32>> {
+    let count = shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size))?;
+    if shape.len() != stride.len() || count > storage.len() {
+        return None;
+    }
+    if count == 0 {
+        return Some(Vec::new());
+    }
+    let mut places = vec![offset];
+    for (&size, &stride) in shape.iter().zip(stride) {
+        let reach = stride.checked_mul(size - 1)?;
+        places.iter().max()?.checked_add(reach)?;
+        places = places.iter().flat_map(|place| (0..size).map(move |index| place + index * stride)).collect();
+    }
+    places.into_iter().map(|place| storage.get(place).copied()).collect()
+}
+
+fn content(place: &str, expected: &'static str) -> CheckpointError {
+    CheckpointError::Content { place: place.to_owned(), expected }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_is_read_by_its_strides() {
+        let storage: Vec<f32> = (0..12u8).map(f32::from).collect();
+        assert_eq!(gather(&storage, 1, &[2, 3], &[6, 1]), Some(vec![1.0, 2.0, 3.0, 7.0, 8.0, 9.0]));
+        assert_eq!(gather(&storage, 0, &[3, 2], &[1, 3]), Some(vec![0.0, 3.0, 1.0, 4.0, 2.0, 5.0]));
+        assert_eq!(gather(&storage, 5, &[], &[]), Some(vec![5.0]));
+        assert_eq!(gather(&storage, 3, &[0], &[1]), Some(vec![]));
+    }
+
+    #[test]
+    fn a_view_that_leaves_its_storage_or_outgrows_it_is_refused() {
+        let storage = [0.0; 4];
+        assert_eq!(gather(&storage, 2, &[3], &[1]), None);
+        assert_eq!(gather(&storage, 0, &[5], &[0]), None);
+        assert_eq!(gather(&storage, usize::MAX, &[2], &[1]), None);
+        assert_eq!(gather(&storage, 0, &[2], &[usize::MAX]), None);
+        assert_eq!(gather(&storage, 0, &[usize::MAX, usize::MAX], &[1, 1]), None);
+        assert_eq!(gather(&storage, 0, &[2], &[]), None);
+    }
+
+    #[test]
+    fn what_is_no_checkpoint_is_said_so() {
+        for bytes in [&b""[..], b"<html>not found</html>", b"\x80\x02}."] {
+            assert!(matches!(read(bytes, &[]), Err(CheckpointError::Format)), "{bytes:?}");
+        }
+        assert!(matches!(read(b"PK\x03\x04cut off", &[]), Err(CheckpointError::Zip(_))));
+    }
+}

@@ -1,0 +1,488 @@
+//! A pickle read as data: the machine of Python's `pickle` (protocols 2 to 5) that executes nothing.
+//!
+//! Where Python would import a class and call it, this notes the class's name and its arguments. Only names on the caller's
+//! list are accepted, sizes are bounded, and opcodes that no PyTorch file contains are refused.
+
+use std::collections::HashMap;
+
+/// Most values of one pickle. The released dVAE's have under 10,000.
+const MAX_VALUES: usize = 1 << 20;
+
+/// A pickle that is not read.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PickleError {
+    /// It names a class or function that is not on the list.
+    #[error(
+        "it names `{0}`, which is not one of the classes a dVAE checkpoint is made of; nothing was executed"
+    )]
+    UnknownClass(String),
+    /// An instruction that PyTorch does not write.
+    #[error("it has the instruction {opcode:#04x} at byte {at}, which no PyTorch file contains")]
+    UnknownOpcode {
+        /// The instruction.
+        opcode: u8,
+        /// Where.
+        at: usize,
+    },
+    /// It ends too early or contradicts itself.
+    #[error("it is damaged at byte {at}: expected {expected}")]
+    Malformed {
+        /// Where.
+        at: usize,
+        /// What should be there.
+        expected: &'static str,
+    },
+    /// It is larger than any checkpoint.
+    #[error("it holds more than {MAX_VALUES} values, far more than any dVAE checkpoint")]
+    TooLarge,
+}
+
+/// Place of a value in its [`Pickle`]: Python's objects are shared and change after they were shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Id(usize);
+
+/// A value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// None.
+    None,
+    /// True or False.
+    Bool(bool),
+    /// An integer of at most 64 bits.
+    Int(i64),
+    /// A float.
+    Float(f64),
+    /// A string.
+    Text(String),
+    /// A list.
+    List(Vec<Id>),
+    /// A tuple.
+    Tuple(Vec<Id>),
+    /// A dictionary, in order.
+    Dict(Vec<(Id, Id)>),
+    /// A class or function, `module.name`.
+    Class(String),
+    /// What calling a class or function would give.
+    Object(Object),
+    /// Something kept outside the pickle, under this name: PyTorch's storages.
+    Persistent(Id),
+}
+
+/// What calling `class(*arguments)` would give, with what was put into it afterwards.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    /// `module.name`.
+    pub class: String,
+    /// Its arguments.
+    pub arguments: Vec<Id>,
+    /// Entries assigned by key.
+    pub items: Vec<(Id, Id)>,
+    /// The state it was given.
+    pub state: Option<Id>,
+}
+
+/// The values of a pickle.
+#[derive(Debug)]
+pub struct Pickle {
+    values: Vec<Value>,
+    root: Id,
+}
+
+impl Pickle {
+    /// Reads one pickle from the beginning of `bytes`; also gives its length in bytes.
+    ///
+    /// # Errors
+    /// It names a class that is not in `classes`, is damaged, too large, or not PyTorch's.
+    pub fn read(bytes: &[u8], classes: &[&str]) -> Result<(Self, usize), PickleError> {
+        let mut machine = Machine {
+            bytes,
+            at: 0,
+            classes,
+            values: Vec::new(),
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+        };
+        let root = machine.run()?;
+        Ok((Self { values: machine.values, root }, machine.at))
+    }
+
+    /// The outermost value.
+    pub fn root(&self) -> &Value {
+        self.get(self.root)
+    }
+
+    /// The value at `id`.
+    pub fn get(&self, id: Id) -> &Value {
+        &self.values[id.0]
+    }
+
+    /// The value under a text key of a dictionary or of an ordered one.
+    pub fn entry(&self, value: &Value, key: &str) -> Option<&Value> {
+        self.entries(value)?.iter().rev().find_map(|&(k, v)| match self.get(k) {
+            Value::Text(text) if text == key => Some(self.get(v)),
+            _ => None,
+        })
+    }
+
+    /// The entries of a dictionary or of an ordered one.
+    pub fn entries<'a>(&self, value: &'a Value) -> Option<&'a [(Id, Id)]> {
+        match value {
+            Value::Dict(entries) => Some(entries),
+            Value::Object(Object { class, items, .. }) if class == "collections.OrderedDict" => Some(items),
+            _ => None,
+        }
+    }
+
+    /// The text at `id`.
+    pub fn text(&self, id: Id) -> Option<&str> {
+        match self.get(id) {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The integers of a tuple or list, none negative.
+    pub fn sizes(&self, id: Id) -> Option<Vec<usize>> {
+        let (Value::Tuple(ids) | Value::List(ids)) = self.get(id) else { return None };
+        ids.iter().map(|&id| self.size(id)).collect()
+    }
+
+    /// The integer at `id`, not negative.
+    pub fn size(&self, id: Id) -> Option<usize> {
+        match self.get(id) {
+            Value::Int(int) => usize::try_from(*int).ok(),
+            _ => None,
+        }
+    }
+}
+
+struct Machine<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    classes: &'a [&'a str],
+    values: Vec<Value>,
+    stack: Vec<Id>,
+    /// Heights of the stack at its open marks.
+    marks: Vec<usize>,
+    memo: HashMap<usize, Id>,
+}
+
+impl Machine<'_> {
+    fn run(&mut self) -> Result<Id, PickleError> {
+        loop {
+            let at = self.at;
+            let [opcode] = self.array()?;
+            match opcode {
+                // PROTO, FRAME: what they announce follows anyway.
+                0x80 => drop(self.array::<1>()?),
+                0x95 => drop(self.array::<8>()?),
+                b'.' => return self.pop(),
+                b'(' => self.marks.push(self.stack.len()),
+                b'0' => drop(self.pop()?),
+                b'N' => self.push(Value::None)?,
+                0x88 => self.push(Value::Bool(true))?,
+                0x89 => self.push(Value::Bool(false))?,
+                b'J' => {
+                    let int = i32::from_le_bytes(self.array()?);
+                    self.push(Value::Int(int.into()))?;
+                }
+                b'K' | b'M' => {
+                    let int = self.length(if opcode == b'K' { 1 } else { 2 })?;
+                    self.push(Value::Int(int as i64))?;
+                }
+                0x8a => {
+                    let length = self.length(1)?;
+                    let int = self.long(length)?;
+                    self.push(Value::Int(int))?;
+                }
+                b'G' => {
+                    let float = f64::from_be_bytes(self.array()?);
+                    self.push(Value::Float(float))?;
+                }
+                b'X' | 0x8c => {
+                    let length = self.length(if opcode == b'X' { 4 } else { 1 })?;
+                    let text = self.utf8(length)?;
+                    self.push(Value::Text(text))?;
+                }
+                b']' => self.push(Value::List(Vec::new()))?,
+                b'}' => self.push(Value::Dict(Vec::new()))?,
+                b')' => self.push(Value::Tuple(Vec::new()))?,
+                b't' => {
+                    let ids = self.pop_to_mark()?;
+                    self.push(Value::Tuple(ids))?;
+                }
+                0x85..=0x87 => {
+                    let ids = self.pop_many(usize::from(opcode - 0x84))?;
+                    self.push(Value::Tuple(ids))?;
+                }
+                b'a' => {
+                    let id = self.pop()?;
+                    self.append(&[id])?;
+                }
+                b'e' => {
+                    let ids = self.pop_to_mark()?;
+                    self.append(&ids)?;
+                }
+                b's' => {
+                    let ids = self.pop_many(2)?;
+                    self.assign(&ids)?;
+                }
+                b'u' => {
+                    let ids = self.pop_to_mark()?;
+                    self.assign(&ids)?;
+                }
+                b'q' | b'r' => {
+                    let place = self.length(if opcode == b'q' { 1 } else { 4 })?;
+                    self.memoize(place)?;
+                }
+                0x94 => self.memoize(self.memo.len())?,
+                b'h' | b'j' => {
+                    let place = self.length(if opcode == b'h' { 1 } else { 4 })?;
+                    let id =
+                        self.memo.get(&place).copied().ok_or(self.malformed("a value remembered before"))?;
+                    self.stack.push(id);
+                }
+                b'c' => {
+                    let class = format!("{}.{}", self.line()?, self.line()?);
+                    self.class(class)?;
+                }
+                0x93 => {
+                    let [module, name] = self.pop_array()?;
+                    let class = match (&self.values[module.0], &self.values[name.0]) {
+                        (Value::Text(module), Value::Text(name)) => format!("{module}.{name}"),
+                        _ => return Err(self.malformed("the names of a module and a class")),
+                    };
+                    self.class(class)?;
+                }
+                // REDUCE calls a function, NEWOBJ makes an object: both are noted, neither is done.
+                b'R' | 0x81 => {
+                    let [callee, arguments] = self.pop_array()?;
+                    self.note_call(callee, arguments)?;
+                }
+                b'b' => {
+                    let state = self.pop()?;
+                    match self.top()? {
+                        Value::Object(object) => object.state = Some(state),
+                        _ => return Err(self.malformed("an object to give a state to")),
+                    }
+                }
+                b'Q' => {
+                    let id = self.pop()?;
+                    self.push(Value::Persistent(id))?;
+                }
+                _ => return Err(PickleError::UnknownOpcode { opcode, at }),
+            }
+        }
+    }
+
+    fn malformed(&self, expected: &'static str) -> PickleError {
+        PickleError::Malformed { at: self.at, expected }
+    }
+
+    fn slice(&mut self, length: usize) -> Result<&[u8], PickleError> {
+        let end = self.at.checked_add(length).filter(|&end| end <= self.bytes.len());
+        let slice = &self.bytes[self.at..end.ok_or(self.malformed("more bytes: it is cut off"))?];
+        self.at += length;
+        Ok(slice)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], PickleError> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.slice(N)?);
+        Ok(array)
+    }
+
+    /// An unsigned number of 1, 2 or 4 bytes.
+    fn length(&mut self, bytes: usize) -> Result<usize, PickleError> {
+        Ok(self.slice(bytes)?.iter().rev().fold(0, |number, &byte| number << 8 | usize::from(byte)))
+    }
+
+    /// A signed number of up to 8 bytes.
+    fn long(&mut self, length: usize) -> Result<i64, PickleError> {
+        if length > 8 {
+            return Err(self.malformed("an integer of at most 64 bits"));
+        }
+        let bytes = self.slice(length)?;
+        let fill = if bytes.last().is_some_and(|last| last & 0x80 != 0) { 0xff } else { 0 };
+        let mut wide = [fill; 8];
+        wide[..length].copy_from_slice(bytes);
+        Ok(i64::from_le_bytes(wide))
+    }
+
+    fn utf8(&mut self, length: usize) -> Result<String, PickleError> {
+        let text = str::from_utf8(self.slice(length)?).map(str::to_owned);
+        text.map_err(|_| self.malformed("text in UTF-8"))
+    }
+
+    /// Text up to a line break.
+    fn line(&mut self) -> Result<String, PickleError> {
+        let length = self.bytes[self.at..].iter().position(|&byte| byte == b'\n');
+        let line = self.utf8(length.ok_or(self.malformed("a line break"))?)?;
+        self.at += 1;
+        Ok(line)
+    }
+
+    fn push(&mut self, value: Value) -> Result<(), PickleError> {
+        if self.values.len() == MAX_VALUES {
+            return Err(PickleError::TooLarge);
+        }
+        self.stack.push(Id(self.values.len()));
+        self.values.push(value);
+        Ok(())
+    }
+
+    /// Height below which the stack belongs to an open mark.
+    fn floor(&self) -> usize {
+        self.marks.last().copied().unwrap_or(0)
+    }
+
+    fn pop(&mut self) -> Result<Id, PickleError> {
+        let [id] = self.pop_array()?;
+        Ok(id)
+    }
+
+    fn pop_array<const N: usize>(&mut self) -> Result<[Id; N], PickleError> {
+        let mut array = [Id(0); N];
+        array.copy_from_slice(&self.pop_many(N)?);
+        Ok(array)
+    }
+
+    fn pop_many(&mut self, count: usize) -> Result<Vec<Id>, PickleError> {
+        let height = self.stack.len().checked_sub(count).filter(|&height| height >= self.floor());
+        Ok(self.stack.split_off(height.ok_or(self.malformed("more values on the stack"))?))
+    }
+
+    fn pop_to_mark(&mut self) -> Result<Vec<Id>, PickleError> {
+        let height = self.marks.pop().ok_or(self.malformed("a mark on the stack"))?;
+        Ok(self.stack.split_off(height))
+    }
+
+    fn top(&mut self) -> Result<&mut Value, PickleError> {
+        match self.stack.get(self.floor()..).and_then(<[Id]>::last) {
+            Some(id) => Ok(&mut self.values[id.0]),
+            None => Err(self.malformed("a value on the stack")),
+        }
+    }
+
+    fn append(&mut self, ids: &[Id]) -> Result<(), PickleError> {
+        match self.top()? {
+            Value::List(list) => list.extend(ids),
+            _ => return Err(self.malformed("a list to append to")),
+        }
+        Ok(())
+    }
+
+    fn assign(&mut self, ids: &[Id]) -> Result<(), PickleError> {
+        let (pairs, rest) = ids.as_chunks::<2>();
+        if !rest.is_empty() {
+            return Err(self.malformed("a value for each key"));
+        }
+        match self.top()? {
+            Value::Dict(items) | Value::Object(Object { items, .. }) => {
+                items.extend(pairs.iter().map(|&[key, value]| (key, value)))
+            }
+            _ => return Err(self.malformed("a dictionary to assign to")),
+        }
+        Ok(())
+    }
+
+    fn memoize(&mut self, place: usize) -> Result<(), PickleError> {
+        let id = self.stack.last().copied().ok_or(self.malformed("a value to remember"))?;
+        self.memo.insert(place, id);
+        Ok(())
+    }
+
+    fn class(&mut self, class: String) -> Result<(), PickleError> {
+        if self.classes.contains(&class.as_str()) {
+            self.push(Value::Class(class))
+        } else {
+            Err(PickleError::UnknownClass(class))
+        }
+    }
+
+    fn note_call(&mut self, callee: Id, arguments: Id) -> Result<(), PickleError> {
+        match (&self.values[callee.0], &self.values[arguments.0]) {
+            (Value::Class(class), Value::Tuple(arguments)) => {
+                let object = Object {
+                    class: class.clone(),
+                    arguments: arguments.clone(),
+                    items: Vec::new(),
+                    state: None,
+                };
+                self.push(Value::Object(object))
+            }
+            _ => Err(self.malformed("a class and a tuple of arguments")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_texts_and_shared_containers_are_what_python_pickled() {
+        // pickle.dumps({"a": [1, -2, 300, 2**40, 1.5, None, True], "b": x}, 2) where x is the list under "a".
+        let bytes = b"\x80\x02}q\x00(X\x01\x00\x00\x00aq\x01]q\x02(K\x01J\xfe\xff\xff\xffM,\x01\x8a\x06\x00\x00\x00\x00\x00\x01G?\xf8\x00\x00\x00\x00\x00\x00N\x88eX\x01\x00\x00\x00bq\x03h\x02u.rest";
+        let (pickle, length) = Pickle::read(bytes, &[]).unwrap();
+        assert_eq!(&bytes[length..], b"rest");
+        let list = pickle.entry(pickle.root(), "a").unwrap();
+        assert_eq!(pickle.entry(pickle.root(), "b"), Some(list));
+        let Value::List(ids) = list else { panic!("{list:?}") };
+        let values: Vec<Value> = ids.iter().map(|&id| pickle.get(id).clone()).collect();
+        let expected = [
+            Value::Int(1),
+            Value::Int(-2),
+            Value::Int(300),
+            Value::Int(1 << 40),
+            Value::Float(1.5),
+            Value::None,
+            Value::Bool(true),
+        ];
+        assert_eq!(values, expected);
+    }
+
+    #[test]
+    fn a_class_that_is_not_listed_is_refused_by_name() {
+        // What a hostile pickle does: os.system("true").
+        let bytes = b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.";
+        assert_eq!(
+            Pickle::read(bytes, &["collections.OrderedDict"]).unwrap_err(),
+            PickleError::UnknownClass("os.system".into())
+        );
+        let modern = b"\x80\x04\x8c\x02os\x94\x8c\x06system\x94\x93\x8c\x04true\x85R.";
+        assert_eq!(Pickle::read(modern, &[]).unwrap_err(), PickleError::UnknownClass("os.system".into()));
+    }
+
+    #[test]
+    fn damage_of_any_kind_is_an_error() {
+        let whole = b"\x80\x02ccollections\nOrderedDict\nq\x00)Rq\x01(X\x01\x00\x00\x00aK\x01X\x01\x00\x00\x00b\x8a\x01\x05u.";
+        let classes = ["collections.OrderedDict"];
+        assert!(Pickle::read(whole, &classes).is_ok());
+        for end in 0..whole.len() {
+            assert!(Pickle::read(&whole[..end], &classes).is_err(), "cut at {end}");
+        }
+        for damaged in [
+            &b"0."[..],
+            b"(.",
+            b"K\x01a.",
+            b"h\x00.",
+            b"t.",
+            b"}(K\x01u.",
+            b"K\x01K\x01R.",
+            b"i.",
+            b"\x8a\xff.",
+            b"X\xff\xff\xff\xffa.",
+        ] {
+            assert!(Pickle::read(damaged, &classes).is_err(), "{damaged:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>) {
+            let _ = Pickle::read(&bytes, &["a.b"]);
+        }
+    }
+}
