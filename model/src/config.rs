@@ -116,16 +116,22 @@ impl ModelConfig {
             self.dvae.n_hid,
         )?;
         check(self.prior.conv_kernel % 2 == 1, "prior.conv_kernel", "must be odd", self.prior.conv_kernel)?;
-        for (field, got) in [
-            ("text_length", self.text_length),
-            ("text_vocab", self.text_vocab),
-            ("dvae.n_init", self.dvae.n_init),
-            ("dvae.blocks_per_group", self.dvae.blocks_per_group),
-            ("prior.layers", self.prior.layers),
-            ("prior.heads", self.prior.heads),
-            ("prior.head_dim", self.prior.head_dim),
-        ] {
-            check(got > 0, field, "must be positive", got)?;
+        // One position is the start of the text, so that a caption needs two. The upper bounds only keep nonsense from
+        // being allocated; the paper's sizes are far below.
+        let ranges = [
+            ("text_length", self.text_length, 2, 1 << 16, "must be from 2 to 65536"),
+            ("text_vocab", self.text_vocab, 1, 1 << 24, "must be from 1 to 16777216"),
+            ("image_size", self.image_size, 8, 1 << 13, "must be from 8 to 8192"),
+            ("dvae.n_hid", self.dvae.n_hid, 4, 1 << 12, "must be from 4 to 4096"),
+            ("dvae.n_init", self.dvae.n_init, 1, 1 << 14, "must be from 1 to 16384"),
+            ("dvae.blocks_per_group", self.dvae.blocks_per_group, 1, 64, "must be from 1 to 64"),
+            ("prior.layers", self.prior.layers, 1, 1024, "must be from 1 to 1024"),
+            ("prior.heads", self.prior.heads, 1, 1024, "must be from 1 to 1024"),
+            ("prior.head_dim", self.prior.head_dim, 1, 1024, "must be from 1 to 1024"),
+            ("prior.conv_kernel", self.prior.conv_kernel, 1, 255, "must be from 1 to 255"),
+        ];
+        for (field, got, low, high, expected) in ranges {
+            check((low..=high).contains(&got), field, expected, got)?;
         }
         Ok(())
     }

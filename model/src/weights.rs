@@ -35,6 +35,11 @@ pub enum WeightsError {
         /// The file's shape.
         got: Vec<usize>,
     },
+    /// A tensor holds values that are infinite or not a number, in the type that it is to be written in.
+    #[error(
+        "tensor `{0}` holds values that are infinite or not a number: the training diverged; nothing is written"
+    )]
+    NotFinite(String),
     /// A tensor is of a type that holds no weights.
     #[error("tensor `{name}` is of type {got:?}; expected F32, F16 or BF16")]
     Type {
@@ -48,10 +53,13 @@ pub enum WeightsError {
 /// The module's weights as the bytes of a safetensors file, in `dtype` (F32, F16 or BF16).
 ///
 /// # Errors
-/// The format's own refusal, which no module made here provokes.
+/// A weight is not finite in `dtype`.
 pub fn to_safetensors<M: Module>(module: &M, dtype: FloatDType) -> Result<Vec<u8>, WeightsError> {
-    let mut collector = Collector { path: Vec::new(), dtype, tensors: Vec::new() };
+    let mut collector = Collector { path: Vec::new(), dtype, tensors: Vec::new(), not_finite: None };
     module.visit(&mut collector);
+    if let Some(name) = collector.not_finite {
+        return Err(WeightsError::NotFinite(name));
+    }
     let views = collector
         .tensors
         .iter()
@@ -119,6 +127,7 @@ struct Collector {
     path: Vec<String>,
     dtype: FloatDType,
     tensors: Vec<(String, TensorData)>,
+    not_finite: Option<String>,
 }
 
 impl ModuleVisitor for Collector {
@@ -132,6 +141,9 @@ impl ModuleVisitor for Collector {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let data = param.val().into_data_dtype(self.dtype.into());
+        if self.not_finite.is_none() && data.iter::<f32>().any(|value| !value.is_finite()) {
+            self.not_finite = Some(self.path.join("."));
+        }
         self.tensors.push((self.path.join("."), data));
     }
 }

@@ -3,19 +3,18 @@
 //!
 //! Training adds the parts one after another; the folder is always replaced as a whole.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use dalle_model::Device;
 use dalle_model::burn::module::Module;
 use dalle_model::config::ModelConfig;
 use dalle_model::dvae::{Decoder, Encoder};
 use dalle_model::prior::Prior;
 use dalle_model::weights;
-use dalle_shared::files::{CARD, CONFIG, DECODER, ENCODER, PRIOR, TOKENIZER};
-use dalle_shared::{ModelManifest, Tokenizer, sha256_hex};
+use dalle_shared::files::{CONFIG, DECODER, ENCODER, PRIOR, TOKENIZER};
+use dalle_shared::{Tokenizer, sha256_hex};
 
 use crate::data::NewFolder;
 
@@ -37,27 +36,50 @@ impl ModelFolder {
         Ok(Self { path: path.to_owned(), config })
     }
 
-    /// Writes `parts` (file name and content) into the folder at `path`, replacing files of the same names and keeping the
-    /// others; creates it where there is none.
+    /// Checks that `parts` can be written to `path` one day: before hours of training, not after.
     ///
     /// # Errors
-    /// It cannot be written, or exists and is no model folder; it is then as it was.
+    /// It exists and is no model folder, or its parent cannot be written.
+    pub fn check_target(path: &Path) -> Result<()> {
+        NewFolder::begin(path, CONFIG, true)?;
+        Ok(())
+    }
+
+    /// Writes `parts` (file name and content) into the folder at `path`, replacing files of the same names and keeping
+    /// everything else; creates it where there is none.
+    ///
+    /// # Errors
+    /// It cannot be written, exists and is no model folder, or holds a prior that was trained on the codebook of another
+    /// encoder; it is then as it was.
     pub fn write(path: &Path, parts: &[(&str, Vec<u8>)]) -> Result<()> {
-        let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-        if path.join(CONFIG).exists() {
-            for name in [CONFIG, TOKENIZER, PRIOR, ENCODER, DECODER, CARD] {
-                if let Ok(content) = fs::read(path.join(name)) {
-                    files.insert(name.to_owned(), content);
-                }
-            }
-        }
-        files.extend(parts.iter().map(|(name, content)| ((*name).to_owned(), content.clone())));
         let folder = NewFolder::begin(path, CONFIG, true)?;
-        for (name, content) in &files {
+        if path.exists() {
+            for (name, content) in parts {
+                let same = || fs::read(path.join(name)).is_ok_and(|old| old == *content);
+                ensure!(
+                    *name != ENCODER || !path.join(PRIOR).exists() || same(),
+                    "{} holds a prior that was trained on the codebook of another encoder; name another folder",
+                    path.display()
+                );
+            }
+            let names: Vec<&str> = parts.iter().map(|(name, _)| *name).collect();
+            folder.take_over(path, &names)?;
+        }
+        for (name, content) in parts {
             folder.write(name, content)?;
         }
         folder.publish()?;
         Ok(())
+    }
+
+    /// SHA-256 of one of its files.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn sha256(&self, name: &str) -> Result<String> {
+        let path = self.path.join(name);
+        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(sha256_hex(&bytes))
     }
 
     fn read(&self, name: &str, made_by: &str) -> Result<Vec<u8>> {
@@ -101,20 +123,6 @@ impl ModelFolder {
         let bytes = self.read(name, made_by)?;
         weights::from_safetensors(fresh, &bytes)
             .with_context(|| format!("{}", self.path.join(name).display()))
-    }
-
-    /// The model's hash: see [`ModelManifest::hash_files`].
-    ///
-    /// # Errors
-    /// A file cannot be read.
-    pub fn hash(&self) -> Result<String> {
-        let mut hashes = Vec::new();
-        for name in [CONFIG, TOKENIZER, PRIOR, ENCODER, DECODER] {
-            if self.path.join(name).exists() {
-                hashes.push((name, sha256_hex(&fs::read(self.path.join(name))?)));
-            }
-        }
-        Ok(ModelManifest::hash_files(hashes.iter().map(|(name, hash)| (*name, hash.as_str()))))
     }
 }
 

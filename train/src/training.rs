@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use dalle_model::burn::module::Module;
 use dalle_model::burn::tensor::Tensor;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,6 +17,9 @@ use rand_chacha::ChaCha8Rng;
 use crate::checkpoint::{RunFolder, RunState};
 use crate::curve;
 use crate::optimizer::{AdamW, AdamWConfig};
+
+/// Updates in a row whose gradients may be infinite or not a number: more are no accident.
+const MAX_SKIPPED: u64 = 20;
 
 /// One of the two stages, as the loop sees it.
 pub trait Stage {
@@ -61,6 +64,8 @@ pub struct Plan {
 /// # Errors
 /// The run folder cannot be read or written, or was made with other settings; or the run was interrupted (and saved).
 pub fn train<S: Stage>(stage: &mut S, fresh: S::Network, plan: &Plan) -> Result<(S::Network, RunState)> {
+    // Before the folder is there: whoever sees it may press Ctrl-C.
+    let interrupted = interruption()?;
     let folder = RunFolder::open(&plan.run)?;
     let mut network = fresh;
     let mut optimizer = AdamW::new(plan.optimizer);
@@ -75,16 +80,23 @@ pub fn train<S: Stage>(stage: &mut S, fresh: S::Network, plan: &Plan) -> Result<
         (state, network, optimizer) = resumed;
         eprintln!("resuming {} at update {} of {}", plan.run.display(), state.step, plan.steps);
     }
-    let interrupted = interruption()?;
     let bar = progress_bar(plan.steps, state.step);
     let mut saved = Instant::now();
     let mut means = Means::default();
+    let mut skipped = 0;
     while state.step < plan.steps {
         let begun = Instant::now();
         let (loss, values) = stage.loss(&network, state.step)?;
         let gradients = loss.backward();
         let norm;
         (network, norm) = optimizer.step(network, &gradients, stage.step_size(state.step));
+        skipped = if norm.is_finite() { 0 } else { skipped + 1 };
+        ensure!(
+            skipped < MAX_SKIPPED && (skipped == 0 || state.step + 1 < plan.steps),
+            "diverged: the gradients of the last {skipped} updates, to {}, were not finite; start a new --run with a smaller \
+             --step-size (the last checkpoint is kept)",
+            state.step + 1
+        );
         means.add("gradient norm", norm);
         for (name, value) in values {
             means.add(name, f64::from(value.into_scalar::<f32>()));

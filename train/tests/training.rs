@@ -209,9 +209,8 @@ fn ctrl_c_saves_and_the_same_command_continues() {
     let workshop = Workshop::new();
     let arguments = workshop.dvae("model", 300, "--save-seconds 1000 --log-every 1");
     let child = start(workshop.command(&arguments));
-    // Interrupted as soon as it has begun to train: the handler is in place before the first update.
+    // The handler is in place before the run folder.
     wait_until("the run folder is there", || workshop.path("model-run").join("checkpoints").is_dir());
-    std::thread::sleep(Duration::from_millis(300));
     let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(interrupt.success());
     let output = child.wait_with_output().unwrap();
@@ -248,4 +247,66 @@ fn a_damaged_checkpoint_is_not_read_and_other_settings_are_refused() {
     assert!(nowhere.contains("cannot read the configuration"), "{nowhere}");
     let device = workshop.fail(&workshop.dvae("model", 6, "--device cuda:0"));
     assert!(device.contains("--features cuda"), "{device}");
+}
+
+#[test]
+fn a_run_that_diverges_says_so_and_writes_no_model() {
+    let workshop = Workshop::new();
+    let complaint = workshop.fail(&workshop.dvae("model", 40, "").replace("0.004", "1e30"));
+    assert!(complaint.contains("diverged") || complaint.contains("not a number"), "{complaint}");
+    assert!(!workshop.path("model").exists());
+    for wrong in ["--batch 0", "--steps 0", "--step-size nan", "--tau 0", "--ewma 5", "--log-every 0"] {
+        let complaint = workshop.fail(&format!("dvae train --config x --data x --run x --out x {wrong}"));
+        let option = wrong.split(' ').next().unwrap();
+        assert!(complaint.contains(option), "{wrong}: {complaint}");
+    }
+}
+
+#[test]
+fn what_else_is_in_a_model_folder_stays_and_a_foreign_folder_is_refused_before_training() {
+    let workshop = Workshop::new();
+    workshop.run(&workshop.dvae("model", 2, ""));
+    fs::create_dir(workshop.path("model/notes")).unwrap();
+    fs::write(workshop.path("model/notes/mine.txt"), "mine").unwrap();
+    workshop.run(&workshop.dvae("model", 2, ""));
+    assert_eq!(fs::read(workshop.path("model/notes/mine.txt")).unwrap(), b"mine");
+
+    fs::create_dir(workshop.path("foreign")).unwrap();
+    fs::write(workshop.path("foreign/mine.txt"), "mine").unwrap();
+    let complaint = workshop.fail(&workshop.dvae("foreign", 2, ""));
+    assert!(complaint.contains("config.json"), "{complaint}");
+    assert!(!workshop.path("foreign-run").exists(), "nothing was trained for it");
+}
+
+#[test]
+fn another_codebook_does_not_get_into_the_folder_of_a_prior() {
+    let workshop = Workshop::new();
+    workshop.run(&workshop.dvae("model", 2, ""));
+    fs::write(workshop.path("model/model.safetensors"), "a prior").unwrap();
+    let before = weights(&workshop.path("model"));
+    let other = workshop.dvae("model", 2, "--seed 1").replace("model-run", "other-run");
+    let complaint = workshop.fail(&other);
+    assert!(complaint.contains("codebook of another encoder"), "{complaint}");
+    assert_eq!(weights(&workshop.path("model")), before);
+}
+
+#[test]
+fn many_pictures_are_encoded_line_by_line_and_transparency_is_white() {
+    let workshop = Workshop::new();
+    workshop.run(&workshop.dvae("model", 2, ""));
+    image::RgbaImage::new(32, 32).save(workshop.path("clear.png")).unwrap();
+    RgbImage::from_pixel(32, 32, Rgb([255; 3])).save(workshop.path("white.png")).unwrap();
+    let path = |name: &str| workshop.path(name).display().to_string();
+    let model = path("model");
+    let (clear, white, lines) = (path("clear.png"), path("white.png"), path("tokens.jsonl"));
+    workshop.run(&format!("dvae encode {clear} {white} --model {model} --out {lines}"));
+    let text = fs::read_to_string(&lines).unwrap();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines.len(), &lines[0]["tokens"]), (2, &lines[1]["tokens"]));
+    assert_eq!(lines[1]["name"], white);
+
+    let (dataset, all) = (path("data"), path("all.jsonl"));
+    workshop.run(&format!("dvae encode {dataset} --model {model} --out {all}"));
+    assert_eq!(fs::read_to_string(&all).unwrap().lines().count(), 12);
 }

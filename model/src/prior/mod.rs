@@ -58,12 +58,6 @@ impl Masks {
             conv: hidden(Pattern::Conv),
         }
     }
-
-    /// The sizes that the masks follow from.
-    pub fn layout(&self) -> Layout {
-        self.layout
-    }
-
     /// For each pattern, a part of its mask.
     fn map<const D: usize>(&self, part: impl Fn(Tensor<2, Bool>) -> Tensor<D, Bool>) -> [Tensor<D, Bool>; 3] {
         [&self.row, &self.column, &self.conv].map(|mask| part(mask.clone()))

@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -184,9 +183,7 @@ fn sheet(args: &SheetArgs) -> anyhow::Result<()> {
         .iter()
         .map(|(example, caption)| data::Cell { images: vec![&example.image], caption })
         .collect();
-    data::contact_sheet(&cells, args.columns)
-        .save_with_format(&args.out, image::ImageFormat::Png)
-        .with_context(|| format!("writing {}", args.out.display()))?;
+    data::write_png(&args.out, &data::contact_sheet(&cells, args.columns))?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "wrote {} pictures to {}", cells.len(), args.out.display())?;
     Ok(())

@@ -1,6 +1,7 @@
 //! `dalle dvae`: train the dVAE, and use it on single pictures.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Subcommand;
@@ -9,16 +10,20 @@ use dalle_model::config::DOWNSAMPLING;
 use dalle_model::device::DeviceName;
 use dalle_model::dvae::Dvae;
 use dalle_model::weights::to_safetensors;
+use dalle_shared::ImageToken;
 use dalle_shared::files::{CONFIG, DECODER, ENCODER};
+use image::{DynamicImage, RgbImage, Rgba, RgbaImage};
+use indicatif::ProgressIterator;
 use serde::Serialize;
 
-use crate::data::{Dataset, Split};
+use super::values;
+use crate::data::{Dataset, MANIFEST, Split, write_file, write_png};
 use crate::dvae_training::{DvaeSchedule, DvaeStage};
 use crate::model_folder::{ModelFolder, read_config};
 use crate::optimizer::AdamWConfig;
 use crate::schedule::Cosine;
 use crate::tokens::{TokenGrid, decode_picture, encode_pictures};
-use crate::training::{Plan, train};
+use crate::training::{Plan, bar, train};
 
 /// Arguments of `dalle dvae`.
 #[derive(clap::Args)]
@@ -31,7 +36,7 @@ pub struct Args {
 enum DvaeCommand {
     /// Fit the dVAE to the pictures of a dataset (stage 1).
     Train(TrainArgs),
-    /// Turn a picture into a tokens.json.
+    /// Turn a picture into a tokens.json, or many into lines of JSON.
     Encode(EncodeArgs),
     /// Turn a tokens.json into a picture.
     Decode(DecodeArgs),
@@ -42,9 +47,11 @@ enum DvaeCommand {
 struct TrainArgs {
     /// Configuration of the model.
     #[arg(long)]
+    #[serde(skip)]
     config: PathBuf,
     /// Dataset folder.
     #[arg(long)]
+    #[serde(skip)]
     data: PathBuf,
     /// Folder for checkpoints and the loss curve; the same command continues an interrupted run.
     #[arg(long)]
@@ -55,34 +62,34 @@ struct TrainArgs {
     #[serde(skip)]
     out: PathBuf,
     /// Updates.
-    #[arg(long, default_value_t = 3_000_000)]
+    #[arg(long, default_value_t = 3_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
     /// Pictures per update.
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, default_value_t = 512, value_parser = values::batch())]
     batch: usize,
     /// First step size; falls as a cosine over two fifths of the updates.
-    #[arg(long, default_value_t = 1e-4)]
+    #[arg(long, default_value_t = 1e-4, value_parser = values::positive)]
     step_size: f64,
     /// Last step size.
-    #[arg(long, default_value_t = 1.25e-6)]
+    #[arg(long, default_value_t = 1.25e-6, value_parser = values::positive)]
     final_step_size: f64,
     /// Updates over which the step size falls [default: two fifths of all].
     #[arg(long)]
     step_size_updates: Option<u64>,
     /// Final weight of the KL term.
-    #[arg(long, default_value_t = 6.6)]
+    #[arg(long, default_value_t = 6.6, value_parser = values::not_negative)]
     beta: f64,
     /// Updates over which it rises [default: a 600th of all].
     #[arg(long)]
     beta_updates: Option<u64>,
     /// Final temperature of the relaxation, which starts at 1.
-    #[arg(long, default_value_t = 1.0 / 16.0)]
+    #[arg(long, default_value_t = 1.0 / 16.0, value_parser = values::positive)]
     tau: f64,
     /// Updates over which it falls [default: a twentieth of all].
     #[arg(long)]
     tau_updates: Option<u64>,
     /// Decay of the average of the weights.
-    #[arg(long, default_value_t = 0.999)]
+    #[arg(long, default_value_t = 0.999, value_parser = values::decay)]
     ewma: f64,
     /// Seed.
     #[arg(long, default_value_t = 0)]
@@ -92,7 +99,7 @@ struct TrainArgs {
     #[serde(skip)]
     device: DeviceName,
     /// Updates between logged values.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
     log_every: u64,
     /// Seconds between checkpoints.
     #[arg(long, default_value_t = 300)]
@@ -102,13 +109,14 @@ struct TrainArgs {
 
 #[derive(clap::Args)]
 struct EncodeArgs {
-    /// A picture.
-    picture: PathBuf,
+    /// A picture; or several; or a dataset folder.
+    #[arg(required = true)]
+    pictures: Vec<PathBuf>,
     /// Model folder.
     #[arg(long)]
     model: PathBuf,
-    /// The tokens.json to write.
-    #[arg(long)]
+    /// The file to write: a tokens.json for one picture, otherwise a line of JSON for each, which names it.
+    #[arg(long, value_parser = values::file)]
     out: PathBuf,
     /// cpu, cuda:N, wgpu or libtorch.
     #[arg(long, default_value = "cpu")]
@@ -123,7 +131,7 @@ struct DecodeArgs {
     #[arg(long)]
     model: PathBuf,
     /// The picture to write (.png).
-    #[arg(long)]
+    #[arg(long, value_parser = values::png)]
     out: PathBuf,
     /// cpu, cuda:N, wgpu or libtorch.
     #[arg(long, default_value = "cpu")]
@@ -145,6 +153,7 @@ pub fn run(args: Args) -> Result<()> {
 fn train_dvae(args: &TrainArgs) -> Result<()> {
     let config = read_config(&args.config)?;
     let device = args.device.open()?.autodiff();
+    ModelFolder::check_target(&args.out)?;
     let dataset = Dataset::open(&args.data)?;
     let images = dataset.split(Split::Train).map(|example| example.image.clone()).collect();
     let cosine = |from, to, updates: Option<u64>, share: u64| Cosine {
@@ -165,6 +174,7 @@ fn train_dvae(args: &TrainArgs) -> Result<()> {
     };
     let mut settings = serde_json::to_value(args)?;
     settings["model"] = serde_json::to_value(&config.dvae)?;
+    settings["data"] = dataset.hash().into();
     let plan = Plan {
         title: format!("dVAE {}", config.name),
         steps: args.steps,
@@ -193,30 +203,58 @@ fn train_dvae(args: &TrainArgs) -> Result<()> {
             (DECODER, to_safetensors(&dvae.decoder, FloatDType::F16)?),
         ],
     )?;
-    println!("wrote encoder and decoder to {}", args.out.display());
+    writeln!(std::io::stdout(), "wrote encoder and decoder to {}", args.out.display())?;
     Ok(())
+}
+
+/// A line of a file of many pictures' tokens.
+#[derive(Serialize)]
+struct NamedGrid<'a> {
+    name: &'a str,
+    grid: usize,
+    tokens: &'a [ImageToken],
 }
 
 fn encode(args: &EncodeArgs) -> Result<()> {
     let folder = ModelFolder::open(&args.model)?;
     let encoder = folder.encoder(&args.device.open()?)?;
-    let picture = image::open(&args.picture)
-        .with_context(|| format!("cannot read the picture {}", args.picture.display()))?
-        .to_rgb8();
-    ensure!(
-        [picture.width(), picture.height()]
+    let pictures = match args.pictures.as_slice() {
+        [path] if path.join(MANIFEST).is_file() => {
+            let examples = Dataset::open(path)?.examples;
+            examples.into_iter().map(|example| (example.key, example.image)).collect()
+        }
+        paths => paths
             .iter()
-            .all(|side| *side > 0 && (*side as usize).is_multiple_of(DOWNSAMPLING)),
-        "{} is {}×{} pixels; both must be multiples of {DOWNSAMPLING}, {size}×{size} for pictures that the prior knows",
-        args.picture.display(),
-        picture.width(),
-        picture.height(),
-        size = folder.config.image_size
+            .map(|path| Ok((path.display().to_string(), read_picture(path, folder.config.image_size)?)))
+            .collect::<Result<Vec<_>>>()?,
+    };
+    let mut lines = Vec::new();
+    for (name, picture) in pictures.iter().progress_with(bar(pictures.len() as u64, "tokenizing pictures")) {
+        let grid = picture.width() as usize / DOWNSAMPLING;
+        let tokens = encode_pictures(&encoder, std::slice::from_ref(picture))?.swap_remove(0);
+        if args.pictures.len() == 1 && args.pictures[0].is_file() {
+            return Ok(write_file(&args.out, &serde_json::to_vec(&TokenGrid { grid, tokens })?)?);
+        }
+        serde_json::to_writer(&mut lines, &NamedGrid { name, grid, tokens: &tokens })?;
+        lines.push(b'\n');
+    }
+    Ok(write_file(&args.out, &lines)?)
+}
+
+/// A picture whose sides are multiples of 8, on white where it is transparent.
+fn read_picture(path: &Path, image_size: usize) -> Result<RgbImage> {
+    let picture =
+        image::open(path).with_context(|| format!("cannot read the picture {}", path.display()))?.to_rgba8();
+    let (width, height) = picture.dimensions();
+    ensure!(
+        [width, height].iter().all(|side| *side > 0 && (*side as usize).is_multiple_of(DOWNSAMPLING)),
+        "{} is {width}×{height} pixels; both must be multiples of {DOWNSAMPLING}, {image_size}×{image_size} for pictures that \
+         the prior knows",
+        path.display(),
     );
-    let grid = picture.width() as usize / DOWNSAMPLING;
-    let tokens = encode_pictures(&encoder, &[picture])?.swap_remove(0);
-    let json = serde_json::to_string(&TokenGrid { grid, tokens })?;
-    std::fs::write(&args.out, json).with_context(|| format!("cannot write {}", args.out.display()))
+    let mut white = RgbaImage::from_pixel(width, height, Rgba([u8::MAX; 4]));
+    image::imageops::overlay(&mut white, &picture, 0, 0);
+    Ok(DynamicImage::from(white).into_rgb8())
 }
 
 fn decode(args: &DecodeArgs) -> Result<()> {
@@ -224,5 +262,5 @@ fn decode(args: &DecodeArgs) -> Result<()> {
     let TokenGrid { grid, tokens } = TokenGrid::read(&args.tokens, folder.config.dvae.vocab)?;
     let decoder = folder.decoder(&args.device.open()?)?;
     let picture = decode_picture(&decoder, &tokens, grid)?;
-    picture.save(&args.out).with_context(|| format!("cannot write {}", args.out.display()))
+    Ok(write_png(&args.out, &picture)?)
 }

@@ -1,13 +1,16 @@
 //! `dalle eval retrieval`: how often a sample is nearest to the drawing its caption belongs to.
 
+use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Subcommand;
+use clap::builder::RangedU64ValueParser;
 use dalle_model::device::DeviceName;
 use dalle_shared::SamplingSettings;
 
-use crate::data::{Cell, Dataset, contact_sheet};
+use super::values;
+use crate::data::{Cell, Dataset, contact_sheet, write_file, write_png};
 use crate::evaluation::retrieval;
 use crate::model_folder::ModelFolder;
 use crate::sampling::Model;
@@ -35,7 +38,7 @@ struct RetrievalArgs {
     #[arg(long)]
     data: PathBuf,
     /// Captions, chosen by hash.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     captions: usize,
     /// Divides the logits; 0 takes the most likely token.
     #[arg(long, default_value_t = 1.0)]
@@ -50,10 +53,10 @@ struct RetrievalArgs {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Contact sheet to write (.png): each drawing beside its sample.
-    #[arg(long)]
+    #[arg(long, value_parser = values::png)]
     sheet: PathBuf,
     /// Result to write (.json).
-    #[arg(long)]
+    #[arg(long, value_parser = values::file)]
     json: Option<PathBuf>,
     /// cpu, cuda:N, wgpu or libtorch.
     #[arg(long, default_value = "cpu")]
@@ -80,14 +83,12 @@ pub fn run(args: Args) -> Result<()> {
         .iter()
         .map(|pair| Cell { images: vec![&pair.drawing, &pair.sample], caption: &pair.caption })
         .collect();
-    contact_sheet(&cells, 5)
-        .save(&args.sheet)
-        .with_context(|| format!("cannot write {}", args.sheet.display()))?;
+    write_png(&args.sheet, &contact_sheet(&cells, 5))?;
     if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&result)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        write_file(path, &serde_json::to_vec_pretty(&result)?)?;
     }
-    println!(
+    writeln!(
+        std::io::stdout(),
         "retrieval among {} drawings: top-1 {:.0} %, top-5 {:.0} % (by chance {:.0} % and {:.0} %); see {}",
         result.captions,
         100.0 * result.top_1,
@@ -95,6 +96,6 @@ pub fn run(args: Args) -> Result<()> {
         100.0 / result.captions as f64,
         500.0 / result.captions as f64,
         args.sheet.display()
-    );
+    )?;
     Ok(())
 }

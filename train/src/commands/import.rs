@@ -1,6 +1,7 @@
 //! `dalle import`: a released model as a model folder.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -51,6 +52,7 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 fn openai_dvae(encoder: &Path, decoder: &Path, out: &Path) -> Result<()> {
+    ModelFolder::check_target(out)?;
     let device = DeviceName::Cpu.open()?;
     let (dvae, encoder, decoder) = import_openai_dvae(&read(encoder)?, &read(decoder)?, &device)?;
     // The paper's prior, which was never released, reads this dVAE's tokens.
@@ -70,7 +72,7 @@ fn openai_dvae(encoder: &Path, decoder: &Path, out: &Path) -> Result<()> {
         (DECODER, to_safetensors(&decoder, FloatDType::F32)?),
     ];
     ModelFolder::write(out, &parts)?;
-    println!("wrote encoder and decoder to {}", out.display());
+    writeln!(std::io::stdout(), "wrote encoder and decoder to {}", out.display())?;
     Ok(())
 }
 

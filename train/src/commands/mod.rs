@@ -7,3 +7,4 @@ pub mod import;
 pub mod prior;
 pub mod sample;
 pub mod tokenizer;
+mod values;

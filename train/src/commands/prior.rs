@@ -1,5 +1,6 @@
 //! `dalle prior train`: fit the prior to captions and pictures (stage 2).
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -8,10 +9,11 @@ use dalle_model::burn::tensor::FloatDType;
 use dalle_model::device::DeviceName;
 use dalle_model::prior::Prior;
 use dalle_model::weights::to_safetensors;
-use dalle_shared::Tokenizer;
-use dalle_shared::files::{PRIOR, TOKENIZER};
+use dalle_shared::files::{ENCODER, PRIOR, TOKENIZER};
+use dalle_shared::{Tokenizer, sha256_hex};
 use serde::Serialize;
 
+use super::values;
 use crate::data::{Dataset, Example, Split};
 use crate::model_folder::ModelFolder;
 use crate::optimizer::AdamWConfig;
@@ -40,6 +42,7 @@ struct TrainArgs {
     model: PathBuf,
     /// Dataset folder.
     #[arg(long)]
+    #[serde(skip)]
     data: PathBuf,
     /// The tokenizer.json to train with.
     #[arg(long)]
@@ -50,25 +53,29 @@ struct TrainArgs {
     #[serde(skip)]
     run: PathBuf,
     /// Updates.
-    #[arg(long, default_value_t = 430_000)]
+    #[arg(long, default_value_t = 430_000, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
     /// Pairs per update.
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, default_value_t = 1024, value_parser = values::batch())]
     batch: usize,
     /// Greatest step size, reached after the warm-up.
-    #[arg(long, default_value_t = 4.5e-4)]
+    #[arg(long, default_value_t = 4.5e-4, value_parser = values::positive)]
     step_size: f64,
     /// Updates of warm-up.
     #[arg(long, default_value_t = 5_000)]
     warmup: u64,
     /// Decoupled weight decay.
-    #[arg(long, default_value_t = 4.5e-2)]
+    #[arg(long, default_value_t = 4.5e-2, value_parser = values::not_negative)]
     weight_decay: f64,
     /// Probability that BPE drops a merge.
-    #[arg(long, default_value_t = 0.1)]
+    #[arg(long, default_value_t = 0.1, value_parser = values::probability)]
     bpe_dropout: f32,
+    /// Share of the pairs that are read with some image tokens replaced by random ones, so that few pictures are not learned
+    /// by heart without their captions.
+    #[arg(long, default_value_t = 0.0, value_parser = values::share)]
+    image_noise: f64,
     /// Decay of the average of the weights, per update.
-    #[arg(long, default_value_t = 0.9996)]
+    #[arg(long, default_value_t = 0.9996, value_parser = values::decay)]
     ewma: f64,
     /// Seed.
     #[arg(long, default_value_t = 0)]
@@ -78,7 +85,7 @@ struct TrainArgs {
     #[serde(skip)]
     device: DeviceName,
     /// Updates between logged values.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
     log_every: u64,
     /// Seconds between checkpoints.
     #[arg(long, default_value_t = 300)]
@@ -107,10 +114,14 @@ pub fn run(args: Args) -> Result<()> {
         batch: args.batch,
         step_size: Warmup { peak: args.step_size, warmup: args.warmup, updates: args.steps },
         bpe_dropout: args.bpe_dropout,
+        image_noise: args.image_noise,
         seed: args.seed,
     };
     let mut settings = serde_json::to_value(&args)?;
     settings["model"] = serde_json::to_value(&config.prior)?;
+    settings["encoder"] = folder.sha256(ENCODER)?.into();
+    settings["tokenizer"] = sha256_hex(&bytes).into();
+    settings["data"] = dataset.hash().into();
     let plan = Plan {
         title: format!("prior {}", config.name),
         steps: args.steps,
@@ -135,6 +146,6 @@ pub fn run(args: Args) -> Result<()> {
         &args.model,
         &[(TOKENIZER, bytes), (PRIOR, to_safetensors(&prior, FloatDType::F16)?)],
     )?;
-    println!("wrote the prior to {}", args.model.display());
+    writeln!(std::io::stdout(), "wrote the prior to {}", args.model.display())?;
     Ok(())
 }

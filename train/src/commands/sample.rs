@@ -1,13 +1,16 @@
 //! `dalle sample "a caption" --out picture.png`
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use dalle_model::device::DeviceName;
 use dalle_shared::{MAX_SAMPLES, SamplingSettings};
 use image::RgbImage;
 
+use super::values;
+use crate::data::{write_file, write_png};
 use crate::model_folder::ModelFolder;
 use crate::sampling::{Model, Order};
 use crate::tokens::TokenGrid;
@@ -19,7 +22,7 @@ pub struct Args {
     /// What to draw.
     caption: String,
     /// The picture to write (.png); several samples stand side by side.
-    #[arg(long)]
+    #[arg(long, value_parser = values::png)]
     out: PathBuf,
     /// Model folder.
     #[arg(long)]
@@ -40,7 +43,7 @@ pub struct Args {
     #[arg(long)]
     top_p: Option<f32>,
     /// Also write the tokens of the first picture.
-    #[arg(long)]
+    #[arg(long, value_parser = values::file)]
     tokens: Option<PathBuf>,
     /// cpu, cuda:N, wgpu or libtorch.
     #[arg(long, default_value = "cpu")]
@@ -73,12 +76,12 @@ pub fn run(args: &Args) -> Result<()> {
     for (place, tokens) in pictures.iter().enumerate() {
         image::imageops::replace(&mut sheet, &model.decode(tokens)?, (place as u32 * size).into(), 0);
     }
-    sheet.save(&args.out).with_context(|| format!("cannot write {}", args.out.display()))?;
+    write_png(&args.out, &sheet)?;
     if let Some(path) = &args.tokens {
         let grid = TokenGrid { grid: model.config.geometry().grid, tokens: pictures[0].clone() };
-        std::fs::write(path, serde_json::to_string(&grid)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        write_file(path, &serde_json::to_vec(&grid)?)?;
     }
-    println!("{count} tokens in {seconds:.2} s, {:.0} tokens per second", count as f64 / seconds);
+    let rate = count as f64 / seconds;
+    writeln!(std::io::stdout(), "{count} tokens in {seconds:.2} s, {rate:.0} tokens per second")?;
     Ok(())
 }

@@ -62,6 +62,12 @@ impl Dataset {
         Ok(Self { manifest, examples })
     }
 
+    /// Identity of the content: SHA-256 over those of the shards.
+    pub fn hash(&self) -> String {
+        let hashes: String = self.manifest.shards.iter().map(|shard| shard.sha256.as_str()).collect();
+        sha256_hex(hashes.as_bytes())
+    }
+
     /// The examples of one split.
     pub fn split(&self, split: Split) -> impl Iterator<Item = &Example> {
         self.examples.iter().filter(move |example| example.split == split)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// The file system refused.
-    #[error("{action} {}: {source}", path.display())]
+    #[error("{action} {}", path.display())]
     Io {
         /// What was being done, such as `reading`.
         action: &'static str,
@@ -16,7 +16,7 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// A JSON file does not hold what it should.
-    #[error("{} is not {expected}: {source}", path.display())]
+    #[error("{} is not {expected}", path.display())]
     Json {
         /// The file.
         path: PathBuf,

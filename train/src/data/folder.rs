@@ -34,7 +34,7 @@ struct Line {
 /// # Errors
 /// The folder or its `captions.jsonl` cannot be read.
 pub fn read(root: &Path, license: &str, val_share: f64) -> Result<Source, DataError> {
-    let listed = read_list(&root.join(LIST))?;
+    let mut listed = read_list(&root.join(LIST))?;
     let mut files = Vec::new();
     walk(root, &mut files)?;
     files.sort();
@@ -50,8 +50,8 @@ pub fn read(root: &Path, license: &str, val_share: f64) -> Result<Source, DataEr
             }
             Kind::Picture => {}
         }
-        let captions = match (listed.get(&name), beside(&path)) {
-            (Some(line), _) => captions(std::slice::from_ref(&line.caption), line.tags.clone()),
+        let captions = match (listed.remove(&name), beside(&path)) {
+            (Some(line), _) => captions(&[line.caption], line.tags),
             (None, Ok(Some(lines))) => captions(&lines, Vec::new()),
             (None, Ok(None)) => None,
             (None, Err(message)) => {
@@ -76,6 +76,11 @@ pub fn read(root: &Path, license: &str, val_share: f64) -> Result<Source, DataEr
             source: name,
             art: Art::File(path),
         });
+    }
+    for name in listed.into_keys() {
+        let message =
+            format!("{LIST} has a caption for it; expected a picture of this name, such as cats/tabby.jpg");
+        source.fail(Reason::NotAPicture, name, message);
     }
     Ok(source)
 }

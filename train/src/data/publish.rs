@@ -5,9 +5,10 @@
 //! behind, the second only if the crash came between the two renames that replace a folder: it is the old folder, whole.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
+use image::{ImageFormat, RgbImage};
 use tempfile::TempDir;
 
 use super::error::DataError;
@@ -65,6 +66,14 @@ impl NewFolder {
         write().map_err(DataError::io("writing", &path))
     }
 
+    /// Takes over what is in `folder`, at any depth, but for the files called as in `except`.
+    ///
+    /// # Errors
+    /// Something cannot be read or written.
+    pub fn take_over(&self, folder: &Path, except: &[&str]) -> Result<(), DataError> {
+        take_over(folder, self.path(), except)
+    }
+
     /// Makes the folder appear under its name.
     ///
     /// # Errors
@@ -109,6 +118,35 @@ pub fn write_file(path: &Path, content: &[u8]) -> Result<(), DataError> {
     make_readable(file.path(), 0o644)?;
     file.persist(&path).map_err(|error| DataError::io("writing", &path)(error.error))?;
     sync(parent)
+}
+
+fn take_over(from: &Path, to: &Path, except: &[&str]) -> Result<(), DataError> {
+    for entry in fs::read_dir(from).map_err(DataError::io("listing", from))? {
+        let entry = entry.map_err(DataError::io("listing", from))?;
+        let (old, new) = (entry.path(), to.join(entry.file_name()));
+        if except.iter().any(|name| entry.file_name() == *name) {
+            continue;
+        }
+        if old.is_dir() {
+            fs::create_dir(&new).map_err(DataError::io("creating", &new))?;
+            take_over(&old, &new, &[])?;
+        } else if fs::hard_link(&old, &new).is_err() {
+            // Not every file system knows links, and weights are large: a copy only where it must be.
+            fs::copy(&old, &new).map_err(DataError::io("copying", &old))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a PNG that appears whole or not at all, replacing an older one.
+///
+/// # Errors
+/// It cannot be written; an older file is then as it was.
+pub fn write_png(path: &Path, picture: &RgbImage) -> Result<(), DataError> {
+    let mut bytes = Vec::new();
+    let encoded = picture.write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png);
+    encoded.map_err(|error| DataError::io("encoding", path)(std::io::Error::other(error)))?;
+    write_file(path, &bytes)
 }
 
 /// Flushes a folder's entries to disk.

@@ -137,6 +137,8 @@ impl Float {
 /// A file of `torch.save`: a zip archive with one pickle and the storages of its tensors.
 struct Torch<'a> {
     archive: ZipArchive<Cursor<&'a [u8]>>,
+    /// Bytes of the archive. PyTorch compresses nothing, so no file in it is larger.
+    size: u64,
     /// The folder that everything in the archive is in, with its slash.
     folder: String,
     pickle: Pickle,
@@ -146,13 +148,14 @@ struct Torch<'a> {
 impl<'a> Torch<'a> {
     fn open(bytes: &'a [u8], classes: &[&str]) -> Result<Self, CheckpointError> {
         let mut archive = ZipArchive::new(Cursor::new(bytes))?;
-        let name = archive.file_names().find(|name| name.ends_with("data.pkl")).map(str::to_owned);
+        let names = archive.file_names().filter_map(Result::ok);
+        let name = names.map(String::from).find(|name| name.ends_with("data.pkl"));
         let name = name.ok_or_else(|| content("the archive", "a file data.pkl, as torch.save writes it"))?;
         let pickle = read_entry(&mut archive, &name, MAX_PICKLE)?;
         let classes: Vec<&str> = TORCH_CLASSES.iter().chain(classes).copied().collect();
         let (pickle, _) = Pickle::read(&pickle, &classes)?;
         let folder = name.trim_end_matches("data.pkl").to_owned();
-        Ok(Self { archive, folder, pickle, storages: BTreeMap::new() })
+        Ok(Self { archive, size: bytes.len() as u64, folder, pickle, storages: BTreeMap::new() })
     }
 
     fn tensors(mut self) -> Result<BTreeMap<String, Array>, CheckpointError> {
@@ -267,8 +270,7 @@ impl<'a> Torch<'a> {
             return Err(refusal());
         };
         if !self.storages.contains_key(key) {
-            let limit = self.archive.get_ref().get_ref().len() as u64;
-            let bytes = read_entry(&mut self.archive, &format!("{}data/{key}", self.folder), limit)?;
+            let bytes = read_entry(&mut self.archive, &format!("{}data/{key}", self.folder), self.size)?;
             if length.checked_mul(float.bytes()) != Some(bytes.len()) {
                 return Err(content(tensor, "a storage as long as it says"));
             }
@@ -278,7 +280,7 @@ impl<'a> Torch<'a> {
     }
 }
 
-/// A file of the archive. PyTorch compresses nothing, so none is larger than the archive.
+/// A file of the archive.
 fn read_entry(
     archive: &mut ZipArchive<Cursor<&[u8]>>,
     name: &str,

@@ -380,7 +380,7 @@ impl Machine<'_> {
         }
         match self.top()? {
             Value::Dict(items) | Value::Object(Object { items, .. }) => {
-                items.extend(pairs.iter().map(|&[key, value]| (key, value)))
+                items.extend(pairs.iter().map(|&[key, value]| (key, value)));
             }
             _ => return Err(self.malformed("a dictionary to assign to")),
         }
