@@ -9,7 +9,8 @@ use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::utils::Lowercase;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{
-    DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerBuilder,
+    DecoderWrapper, NormalizedString, Normalizer, NormalizerWrapper, OffsetReferential, OffsetType,
+    PostProcessorWrapper, PreTokenizedString, PreTokenizer, PreTokenizerWrapper, TokenizerBuilder,
     TokenizerImpl,
 };
 
@@ -89,14 +90,27 @@ impl Tokenizer {
         self.bpe.to_string(true).map_err(|error| TokenizerError::Malformed(error.to_string()))
     }
 
-    /// Drops each merge with this probability, so that a caption has many spellings in training (BPE dropout; the paper
-    /// trains with 0.1). Sampling uses none.
-    #[must_use]
-    pub fn with_dropout(mut self, probability: f32) -> Self {
-        let mut bpe = self.bpe.get_model().clone();
-        bpe.dropout = (probability > 0.0).then_some(probability);
-        self.bpe.with_model(bpe);
-        self
+    /// A caption as the words that merging starts from: lower-cased, split, in the byte-level alphabet.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Encode`] if the library refuses the text.
+    pub fn words(&self, caption: &str) -> Result<Vec<String>, TokenizerError> {
+        let refusal = |error: tokenizers::Error| TokenizerError::Encode(error.to_string());
+        let mut text = NormalizedString::from(caption.trim());
+        if let Some(normalizer) = self.bpe.get_normalizer() {
+            normalizer.normalize(&mut text).map_err(refusal)?;
+        }
+        let mut text = PreTokenizedString::from(text);
+        if let Some(splitter) = self.bpe.get_pre_tokenizer() {
+            splitter.pre_tokenize(&mut text).map_err(refusal)?;
+        }
+        let splits = text.get_splits(OffsetReferential::Normalized, OffsetType::Byte);
+        Ok(splits.into_iter().map(|(word, ..)| word.to_owned()).collect())
+    }
+
+    /// The id of a token in the byte-level alphabet.
+    pub fn id(&self, token: &str) -> Option<TextToken> {
+        self.bpe.token_to_id(token).map(TextToken)
     }
 
     /// Number of ids.
@@ -200,12 +214,9 @@ mod tests {
     }
 
     #[test]
-    fn dropout_changes_spelling_not_text() {
-        let tokenizer = tokenizer().with_dropout(0.5);
-        let spellings: std::collections::HashSet<_> =
-            (0..64).map(|_| tokenizer.encode("cat", 9).unwrap().ids).collect();
-        assert!(spellings.len() > 1);
-        assert!(spellings.iter().all(|ids| tokenizer.decode(ids).unwrap() == "cat"));
+    fn words_are_lower_case_and_bring_their_space() {
+        assert_eq!(tokenizer().words(" A Cat ").unwrap(), ["Ġa", "Ġcat"]);
+        assert!(tokenizer().words("").unwrap().is_empty());
     }
 
     proptest! {

@@ -13,6 +13,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::augment;
+use crate::bpe_dropout::BpeDropout;
 use crate::data::{Captions, Example};
 use crate::schedule::Warmup;
 use crate::tokens::encode_pictures;
@@ -36,7 +37,7 @@ pub struct PriorSchedule {
 /// The stage's data and schedule.
 pub struct PriorStage {
     pairs: Vec<(Captions, Vec<ImageToken>)>,
-    tokenizer: Tokenizer,
+    tokenizer: BpeDropout,
     text_length: usize,
     /// The codebook's last entry.
     last_token: u16,
@@ -80,7 +81,7 @@ impl PriorStage {
         Ok(Self {
             order: Order::new(schedule.seed, pairs.len()),
             pairs,
-            tokenizer: tokenizer.clone().with_dropout(schedule.bpe_dropout),
+            tokenizer: BpeDropout::new(tokenizer.clone(), schedule.bpe_dropout)?,
             text_length: config.text_length,
             last_token: u16::try_from(config.dvae.vocab - 1).unwrap_or(u16::MAX),
             masks: Masks::new(config, device),
@@ -98,7 +99,8 @@ impl Stage for PriorStage {
         let (mut captions, mut images, mut read) = (Vec::new(), Vec::new(), Vec::new());
         for index in self.order.batch(step, self.schedule.batch) {
             let (caption, tokens) = &self.pairs[index];
-            captions.push(self.tokenizer.encode(&caption.sample(&mut rng), self.text_length - 1)?.ids);
+            let caption = caption.sample(&mut rng);
+            captions.push(self.tokenizer.encode(&caption, self.text_length - 1, &mut rng)?);
             images.push(tokens.as_slice());
             let noisy = rng.random_bool(self.schedule.image_noise);
             read.push(if noisy { blur(tokens, self.last_token, &mut rng) } else { tokens.clone() });

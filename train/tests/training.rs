@@ -184,14 +184,11 @@ fn from_pictures_to_pictures() {
     assert!(image::open(sheet).unwrap().width() > 128);
 }
 
-#[test]
-fn a_killed_run_ends_where_an_undisturbed_one_does() {
-    let workshop = Workshop::new();
-    workshop.run(&workshop.dvae("whole", 40, ""));
-    let arguments = workshop.dvae("killed", 40, "--save-seconds 0");
+/// Runs a training that is killed three times, each time after a checkpoint, and then once to its end.
+fn run_with_kills(workshop: &Workshop, arguments: &str, run: &str) {
     for _ in 0..3 {
-        let mut child = start(workshop.command(&arguments));
-        let latest = workshop.path("killed-run").join("checkpoints/LATEST");
+        let mut child = start(workshop.command(arguments));
+        let latest = workshop.path(run).join("checkpoints/LATEST");
         let before = fs::read(&latest).ok();
         wait_until("the next checkpoint is there", || {
             fs::read(&latest).ok() != before || child.try_wait().unwrap().is_some()
@@ -199,8 +196,21 @@ fn a_killed_run_ends_where_an_undisturbed_one_does() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    workshop.run(&arguments);
+    workshop.run(arguments);
+}
+
+#[test]
+fn a_killed_run_ends_where_an_undisturbed_one_does() {
+    let workshop = Workshop::new();
+    workshop.run(&workshop.dvae("whole", 40, ""));
+    run_with_kills(&workshop, &workshop.dvae("killed", 40, "--save-seconds 0"), "killed-run");
     assert_eq!(weights(&workshop.path("whole")), weights(&workshop.path("killed")));
+
+    let prior = |model: &str, more: &str| format!("{} --image-noise 0.5 {more}", workshop.prior(model, 40));
+    workshop.run(&prior("whole", ""));
+    run_with_kills(&workshop, &prior("killed", "--save-seconds 0"), "killed-prior");
+    let weights = |model: &str| fs::read(workshop.path(model).join("model.safetensors")).unwrap();
+    assert_eq!(weights("whole"), weights("killed"));
 }
 
 #[cfg(unix)]
