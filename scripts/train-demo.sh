@@ -89,8 +89,8 @@ dalle dvae train --config "$config" --data "$WORK/drawings" --run "$WORK/dvae" -
 
 say "[5/6] Stage 2: the prior (loss curve: $WORK/prior/curve.png)"
 dalle prior train --model "$model" --data "$WORK/things" --tokenizer "$WORK/tokenizer.json" --run "$WORK/prior" \
-    --device "$DEVICE" --steps 8600 --batch 8 --step-size 2e-3 --warmup 100 \
-    --weight-decay 0.01 --image-noise 0.7 --ewma 0.995
+    --device "$DEVICE" --steps 7350 --batch 8 --step-size 2e-3 --warmup 100 \
+    --weight-decay 0.01 --bpe-dropout 0 --ewma 0.99
 
 say "[6/6] Judging: is a sample's nearest drawing the right one?"
 dalle eval retrieval --model "$model" --data "$WORK/things" --sheet "$WORK/retrieval.png" --json "$WORK/retrieval.json" \

@@ -41,7 +41,8 @@ fn one() -> usize {
 /// How the next token is drawn from the logits.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SamplingSettings {
-    /// Divides the logits; 0 takes the most likely token. The paper samples at 1.
+    /// Divides the logits; 0 takes the most likely token. The paper's 12 billion parameters sample at 1; a small prior at 1
+    /// strays into another picture at one of its hundreds of tokens, see `docs/experiments.md`.
     #[serde(default = "SamplingSettings::default_temperature")]
     pub temperature: f32,
     /// Keep only this many most likely tokens.
@@ -54,8 +55,11 @@ pub struct SamplingSettings {
 
 impl SamplingSettings {
     fn default_temperature() -> f32 {
-        1.0
+        Self::DEFAULT_TEMPERATURE
     }
+
+    /// The temperature where none is given.
+    pub const DEFAULT_TEMPERATURE: f32 = 0.5;
 
     /// Greatest temperature accepted.
     pub const MAX_TEMPERATURE: f32 = 5.0;
@@ -87,7 +91,7 @@ impl SamplingSettings {
 
 impl Default for SamplingSettings {
     fn default() -> Self {
-        Self { temperature: 1.0, top_k: None, top_p: None }
+        Self { temperature: Self::DEFAULT_TEMPERATURE, top_k: None, top_p: None }
     }
 }
 

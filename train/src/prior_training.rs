@@ -9,7 +9,7 @@ use dalle_model::prior::loss::PriorLoss;
 use dalle_model::prior::{Masks, Prior};
 use dalle_shared::{ImageToken, TextToken, Tokenizer};
 use indicatif::ProgressIterator;
-use rand::{Rng, RngExt, SeedableRng};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::augment;
@@ -28,8 +28,6 @@ pub struct PriorSchedule {
     pub step_size: Warmup,
     /// Probability that BPE drops a merge (0.1 in the paper).
     pub bpe_dropout: f32,
-    /// Share of the pairs whose image tokens are read with noise: see [`blur`].
-    pub image_noise: f64,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -39,8 +37,6 @@ pub struct PriorStage {
     pairs: Vec<(Captions, Vec<ImageToken>)>,
     tokenizer: BpeDropout,
     text_length: usize,
-    /// The codebook's last entry.
-    last_token: u16,
     masks: Masks,
     schedule: PriorSchedule,
     order: Order,
@@ -83,7 +79,6 @@ impl PriorStage {
             pairs,
             tokenizer: BpeDropout::new(tokenizer.clone(), schedule.bpe_dropout)?,
             text_length: config.text_length,
-            last_token: u16::try_from(config.dvae.vocab - 1).unwrap_or(u16::MAX),
             masks: Masks::new(config, device),
             schedule,
         })
@@ -96,58 +91,20 @@ impl Stage for PriorStage {
     fn loss(&mut self, prior: &Prior, step: u64) -> Result<(Tensor<1>, Vec<(&'static str, Tensor<1>)>)> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.schedule.seed);
         rng.set_stream(step + 1);
-        let (mut captions, mut images, mut read) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut captions, mut images) = (Vec::new(), Vec::new());
         for index in self.order.batch(step, self.schedule.batch) {
             let (caption, tokens) = &self.pairs[index];
             let caption = caption.sample(&mut rng);
             captions.push(self.tokenizer.encode(&caption, self.text_length - 1, &mut rng)?);
             images.push(tokens.as_slice());
-            let noisy = rng.random_bool(self.schedule.image_noise);
-            read.push(if noisy { blur(tokens, self.last_token, &mut rng) } else { tokens.clone() });
         }
         let captions: Vec<&[TextToken]> = captions.iter().map(Vec::as_slice).collect();
-        let read: Vec<&[ImageToken]> = read.iter().map(Vec::as_slice).collect();
-        let loss = PriorLoss::new(prior.forward(&self.masks, &captions, &read), &captions, &images);
+        let loss = PriorLoss::new(prior.forward(&self.masks, &captions, &images), &captions, &images);
         let total = loss.total();
         Ok((total.clone(), vec![("loss", total), ("text loss", loss.text), ("image loss", loss.image)]))
     }
 
     fn step_size(&self, step: u64) -> f64 {
         self.schedule.step_size.at(step)
-    }
-}
-
-/// The tokens with a share of them, uniform from none to all, replaced by random ones.
-///
-/// On few pictures the prior soon recognizes each by its first tokens and continues from memory, without a look at the caption
-/// that is to choose among them when it samples. What it cannot rely on, it does not learn by heart (as the word dropout of
-/// arXiv 1511.06349). The paper, with 250 million pairs, needs none.
-fn blur(tokens: &[ImageToken], last: u16, rng: &mut impl Rng) -> Vec<ImageToken> {
-    let share = rng.random::<f64>();
-    let mut replace = |token: &ImageToken| {
-        if rng.random_bool(share) { ImageToken(rng.random_range(0..=last)) } else { *token }
-    };
-    tokens.iter().map(&mut replace).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn noise_replaces_a_share_of_the_tokens_by_entries_of_the_codebook() {
-        let mut rng = ChaCha8Rng::seed_from_u64(0);
-        let tokens = vec![ImageToken(3); 256];
-        let shares: Vec<f64> = (0..400)
-            .map(|_| {
-                let read = blur(&tokens, 7, &mut rng);
-                assert!(read.iter().all(|token| token.0 <= 7));
-                read.iter().filter(|token| token.0 != 3).count() as f64 / 256.0
-            })
-            .collect();
-        // Half of the tokens on average, an eighth of which stay by chance.
-        let mean = shares.iter().sum::<f64>() / 400.0;
-        assert!((mean - 7.0 / 16.0).abs() < 0.04, "{mean}");
-        assert!(shares.iter().any(|&share| share < 0.1) && shares.iter().any(|&share| share > 0.8));
     }
 }

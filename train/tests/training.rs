@@ -206,7 +206,7 @@ fn a_killed_run_ends_where_an_undisturbed_one_does() {
     run_with_kills(&workshop, &workshop.dvae("killed", 40, "--save-seconds 0"), "killed-run");
     assert_eq!(weights(&workshop.path("whole")), weights(&workshop.path("killed")));
 
-    let prior = |model: &str, more: &str| format!("{} --image-noise 0.5 {more}", workshop.prior(model, 40));
+    let prior = |model: &str, more: &str| format!("{} {more}", workshop.prior(model, 40));
     workshop.run(&prior("whole", ""));
     run_with_kills(&workshop, &prior("killed", "--save-seconds 0"), "killed-prior");
     let weights = |model: &str| fs::read(workshop.path(model).join("model.safetensors")).unwrap();
@@ -319,4 +319,20 @@ fn many_pictures_are_encoded_line_by_line_and_transparency_is_white() {
     let (dataset, all) = (path("data"), path("all.jsonl"));
     workshop.run(&format!("dvae encode {dataset} --model {model} --out {all}"));
     assert_eq!(fs::read_to_string(&all).unwrap().lines().count(), 12);
+}
+
+#[test]
+fn a_prior_goes_on_from_another_ones_weights() {
+    let workshop = Workshop::new();
+    workshop.run(&workshop.dvae("model", 2, ""));
+    workshop.run(&workshop.prior("model", 3));
+    let prior = workshop.path("model").join("model.safetensors");
+    let before = fs::read(&prior).unwrap();
+    // A step too small for 16-bit weights to show it.
+    let tiny =
+        workshop.prior("model", 1).replace("model-prior", "second-prior").replace("0.003", "0.000000001");
+    workshop.run(&format!("{tiny} --init {}", workshop.path("model").display()));
+    assert!(fs::read(&prior).unwrap() == before);
+    workshop.run(&tiny.replace("second-prior", "third-prior"));
+    assert!(fs::read(&prior).unwrap() != before, "random weights are others");
 }

@@ -48,8 +48,8 @@ pub fn Settings() -> impl IntoView {
                     name="temperature"
                     label="Temperature"
                     value=form.temperature
-                    placeholder="1"
-                    hint="Below 1 plays safe, above 1 dares more. 0 always takes the most likely token."
+                    placeholder=SamplingSettings::DEFAULT_TEMPERATURE.to_string()
+                    hint="Lower plays safe, higher dares more. 0 always takes the most likely token."
                     step="0.05"
                     max=SamplingSettings::MAX_TEMPERATURE.to_string()
                 />
@@ -138,7 +138,7 @@ fn Number(
     name: &'static str,
     label: &'static str,
     value: RwSignal<String>,
-    placeholder: &'static str,
+    #[prop(into)] placeholder: String,
     hint: &'static str,
     step: &'static str,
     #[prop(into)] max: String,

@@ -41,7 +41,7 @@ struct RetrievalArgs {
     #[arg(long, default_value_t = 100, value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     captions: usize,
     /// Divides the logits; 0 takes the most likely token.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = SamplingSettings::DEFAULT_TEMPERATURE)]
     temperature: f32,
     /// Keep only this many most likely tokens.
     #[arg(long)]

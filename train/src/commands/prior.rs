@@ -48,6 +48,10 @@ struct TrainArgs {
     #[arg(long)]
     #[serde(skip)]
     tokenizer: PathBuf,
+    /// Model folder whose prior to go on from, instead of random weights; it may be the same.
+    #[arg(long)]
+    #[serde(skip)]
+    init: Option<PathBuf>,
     /// Folder for checkpoints and the loss curve; the same command continues an interrupted run.
     #[arg(long)]
     #[serde(skip)]
@@ -70,10 +74,6 @@ struct TrainArgs {
     /// Probability that BPE drops a merge.
     #[arg(long, default_value_t = 0.1, value_parser = values::probability)]
     bpe_dropout: f32,
-    /// Share of the pairs that are read with some image tokens replaced by random ones, so that few pictures are not learned
-    /// by heart without their captions.
-    #[arg(long, default_value_t = 0.0, value_parser = values::share)]
-    image_noise: f64,
     /// Decay of the average of the weights, per update.
     #[arg(long, default_value_t = 0.9996, value_parser = values::decay)]
     ewma: f64,
@@ -114,7 +114,6 @@ pub fn run(args: Args) -> Result<()> {
         batch: args.batch,
         step_size: Warmup { peak: args.step_size, warmup: args.warmup, updates: args.steps },
         bpe_dropout: args.bpe_dropout,
-        image_noise: args.image_noise,
         seed: args.seed,
     };
     let mut settings = serde_json::to_value(&args)?;
@@ -122,6 +121,15 @@ pub fn run(args: Args) -> Result<()> {
     settings["encoder"] = folder.sha256(ENCODER)?.into();
     settings["tokenizer"] = sha256_hex(&bytes).into();
     settings["data"] = dataset.hash().into();
+    device.seed(args.seed);
+    let fresh = match &args.init {
+        Some(init) => {
+            let init = ModelFolder::open(init)?;
+            settings["init"] = init.sha256(PRIOR)?.into();
+            init.prior(&device)?
+        }
+        None => Prior::new(&config, &device),
+    };
     let plan = Plan {
         title: format!("prior {}", config.name),
         steps: args.steps,
@@ -138,8 +146,6 @@ pub fn run(args: Args) -> Result<()> {
             ewma: args.ewma,
         },
     };
-    device.seed(args.seed);
-    let fresh = Prior::new(&config, &device);
     let mut stage = PriorStage::new(&examples, &encoder, &tokenizer, &config, schedule, &device)?;
     let (prior, _) = train(&mut stage, fresh, &plan)?;
     ModelFolder::write(

@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Divides the logits; 0 takes the most likely token.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = SamplingSettings::DEFAULT_TEMPERATURE)]
     temperature: f32,
     /// Keep only this many most likely tokens.
     #[arg(long)]

@@ -33,11 +33,6 @@ pub fn probability(text: &str) -> Result<f32, String> {
     number(text, "a number from 0 to 1", |x: f32| (0.0..=1.0).contains(&x))
 }
 
-/// A share of a whole.
-pub fn share(text: &str) -> Result<f64, String> {
-    number(text, "a number from 0 to 1", |x: f64| (0.0..=1.0).contains(&x))
-}
-
 /// The path of a picture to write.
 pub fn png(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
