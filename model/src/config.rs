@@ -97,25 +97,6 @@ impl ModelConfig {
         let check = |ok: bool, field, expected, got| {
             if ok { Ok(()) } else { Err(ConfigError { field, expected, got }) }
         };
-        check(
-            self.image_size > 0 && self.image_size.is_multiple_of(DOWNSAMPLING),
-            "image_size",
-            "must be a positive multiple of 8",
-            self.image_size,
-        )?;
-        check(
-            (1..=1 << 16).contains(&self.dvae.vocab),
-            "dvae.vocab",
-            "must be from 1 to 65536",
-            self.dvae.vocab,
-        )?;
-        check(
-            self.dvae.n_hid >= 4 && self.dvae.n_hid.is_multiple_of(4),
-            "dvae.n_hid",
-            "must be a positive multiple of 4",
-            self.dvae.n_hid,
-        )?;
-        check(self.prior.conv_kernel % 2 == 1, "prior.conv_kernel", "must be odd", self.prior.conv_kernel)?;
         // One position is the start of the text, so that a caption needs two. The upper bounds only keep nonsense from
         // being allocated; the paper's sizes are far below.
         let ranges = [
@@ -123,6 +104,7 @@ impl ModelConfig {
             ("text_vocab", self.text_vocab, 1, 1 << 24, "must be from 1 to 16777216"),
             ("image_size", self.image_size, 8, 1 << 13, "must be from 8 to 8192"),
             ("dvae.n_hid", self.dvae.n_hid, 4, 1 << 12, "must be from 4 to 4096"),
+            ("dvae.vocab", self.dvae.vocab, 1, 1 << 16, "must be from 1 to 65536"),
             ("dvae.n_init", self.dvae.n_init, 1, 1 << 14, "must be from 1 to 16384"),
             ("dvae.blocks_per_group", self.dvae.blocks_per_group, 1, 64, "must be from 1 to 64"),
             ("prior.layers", self.prior.layers, 1, 1024, "must be from 1 to 1024"),
@@ -133,6 +115,9 @@ impl ModelConfig {
         for (field, got, low, high, expected) in ranges {
             check((low..=high).contains(&got), field, expected, got)?;
         }
-        Ok(())
+        let by_8 = self.image_size.is_multiple_of(DOWNSAMPLING);
+        check(by_8, "image_size", "must be a multiple of 8", self.image_size)?;
+        check(self.dvae.n_hid.is_multiple_of(4), "dvae.n_hid", "must be a multiple of 4", self.dvae.n_hid)?;
+        check(self.prior.conv_kernel % 2 == 1, "prior.conv_kernel", "must be odd", self.prior.conv_kernel)
     }
 }

@@ -10,5 +10,3 @@ pub const PRIOR: &str = "model.safetensors";
 pub const ENCODER: &str = "encoder.safetensors";
 /// The dVAE decoder's weights.
 pub const DECODER: &str = "decoder.safetensors";
-/// The model card.
-pub const CARD: &str = "README.md";

@@ -36,7 +36,7 @@ impl ModelFolder {
         Ok(Self { path: path.to_owned(), config })
     }
 
-    /// Checks that `parts` can be written to `path` one day: before hours of training, not after.
+    /// Checks that a model can be written to `path`: before hours of training, not after.
     ///
     /// # Errors
     /// It exists and is no model folder, or its parent cannot be written.

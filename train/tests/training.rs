@@ -279,8 +279,12 @@ fn what_else_is_in_a_model_folder_stays_and_a_foreign_folder_is_refused_before_t
     workshop.run(&workshop.dvae("model", 2, ""));
     fs::create_dir(workshop.path("model/notes")).unwrap();
     fs::write(workshop.path("model/notes/mine.txt"), "mine").unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("..", workshop.path("model/notes/up")).unwrap();
     workshop.run(&workshop.dvae("model", 2, ""));
     assert_eq!(fs::read(workshop.path("model/notes/mine.txt")).unwrap(), b"mine");
+    #[cfg(unix)]
+    assert_eq!(fs::read_link(workshop.path("model/notes/up")).unwrap(), std::path::Path::new(".."));
 
     fs::create_dir(workshop.path("foreign")).unwrap();
     fs::write(workshop.path("foreign/mine.txt"), "mine").unwrap();

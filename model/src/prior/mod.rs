@@ -58,6 +58,7 @@ impl Masks {
             conv: hidden(Pattern::Conv),
         }
     }
+
     /// For each pattern, a part of its mask.
     fn map<const D: usize>(&self, part: impl Fn(Tensor<2, Bool>) -> Tensor<D, Bool>) -> [Tensor<D, Bool>; 3] {
         [&self.row, &self.column, &self.conv].map(|mask| part(mask.clone()))

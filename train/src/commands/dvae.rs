@@ -10,7 +10,6 @@ use dalle_model::config::DOWNSAMPLING;
 use dalle_model::device::DeviceName;
 use dalle_model::dvae::Dvae;
 use dalle_model::weights::to_safetensors;
-use dalle_shared::ImageToken;
 use dalle_shared::files::{CONFIG, DECODER, ENCODER};
 use image::{DynamicImage, RgbImage, Rgba, RgbaImage};
 use indicatif::ProgressIterator;
@@ -211,31 +210,32 @@ fn train_dvae(args: &TrainArgs) -> Result<()> {
 #[derive(Serialize)]
 struct NamedGrid<'a> {
     name: &'a str,
-    grid: usize,
-    tokens: &'a [ImageToken],
+    #[serde(flatten)]
+    grid: TokenGrid,
 }
 
 fn encode(args: &EncodeArgs) -> Result<()> {
     let folder = ModelFolder::open(&args.model)?;
     let encoder = folder.encoder(&args.device.open()?)?;
-    let pictures = match args.pictures.as_slice() {
+    let tokens = |picture: &RgbImage| -> Result<TokenGrid> {
+        let tokens = encode_pictures(&encoder, std::slice::from_ref(picture))?.swap_remove(0);
+        Ok(TokenGrid { grid: picture.width() as usize / DOWNSAMPLING, tokens })
+    };
+    let read = |path: &PathBuf| read_picture(path, folder.config.image_size);
+    let pictures: Vec<(String, RgbImage)> = match args.pictures.as_slice() {
         [path] if path.join(MANIFEST).is_file() => {
             let examples = Dataset::open(path)?.examples;
             examples.into_iter().map(|example| (example.key, example.image)).collect()
         }
-        paths => paths
-            .iter()
-            .map(|path| Ok((path.display().to_string(), read_picture(path, folder.config.image_size)?)))
-            .collect::<Result<Vec<_>>>()?,
+        [path] => return Ok(write_file(&args.out, &serde_json::to_vec(&tokens(&read(path)?)?)?)?),
+        paths => {
+            let named = paths.iter().map(|path| Ok((path.display().to_string(), read(path)?)));
+            named.collect::<Result<_>>()?
+        }
     };
     let mut lines = Vec::new();
     for (name, picture) in pictures.iter().progress_with(bar(pictures.len() as u64, "tokenizing pictures")) {
-        let grid = picture.width() as usize / DOWNSAMPLING;
-        let tokens = encode_pictures(&encoder, std::slice::from_ref(picture))?.swap_remove(0);
-        if args.pictures.len() == 1 && args.pictures[0].is_file() {
-            return Ok(write_file(&args.out, &serde_json::to_vec(&TokenGrid { grid, tokens })?)?);
-        }
-        serde_json::to_writer(&mut lines, &NamedGrid { name, grid, tokens: &tokens })?;
+        serde_json::to_writer(&mut lines, &NamedGrid { name, grid: tokens(picture)? })?;
         lines.push(b'\n');
     }
     Ok(write_file(&args.out, &lines)?)

@@ -1,7 +1,7 @@
 //! `dalle import`: a released model as a model folder.
 
-use std::fs;
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -77,7 +77,13 @@ fn openai_dvae(encoder: &Path, decoder: &Path, out: &Path) -> Result<()> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    let size = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len();
-    ensure!(size <= MAX_FILE, "{}: {size} bytes, more than the {MAX_FILE} of any dVAE", path.display());
-    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
+    read.with_context(|| format!("cannot read {}", path.display()))?;
+    ensure!(
+        bytes.len() as u64 <= MAX_FILE,
+        "{} has more than the {MAX_FILE} bytes of any dVAE",
+        path.display()
+    );
+    Ok(bytes)
 }

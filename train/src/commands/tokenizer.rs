@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Subcommand;
+use clap::builder::RangedU64ValueParser;
 
 use crate::data::{Dataset, write_file};
 use crate::tokenizer_train;
@@ -27,8 +28,8 @@ struct TrainArgs {
     /// Dataset folder.
     #[arg(long)]
     data: PathBuf,
-    /// Most ids to make, at least 256.
-    #[arg(long)]
+    /// Most ids to make, at least 256: the bytes.
+    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(tokenizer_train::BYTES as u64..=1 << 24))]
     vocab: usize,
     /// File to write: tokenizer.json.
     #[arg(long)]

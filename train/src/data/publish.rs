@@ -127,7 +127,8 @@ fn take_over(from: &Path, to: &Path, except: &[&str]) -> Result<(), DataError> {
         if except.iter().any(|name| entry.file_name() == *name) {
             continue;
         }
-        if old.is_dir() {
+        // A link is taken over as a link: what it leads to may be this folder itself.
+        if entry.file_type().map_err(DataError::io("reading", &old))?.is_dir() {
             fs::create_dir(&new).map_err(DataError::io("creating", &new))?;
             take_over(&old, &new, &[])?;
         } else if fs::hard_link(&old, &new).is_err() {

@@ -23,9 +23,9 @@ const TORCH_CLASSES: [&str; 10] = [
 ];
 /// Most bytes of the pickle within a file, which holds names and shapes only.
 const MAX_PICKLE: u64 = 64 << 20;
-/// Deepest nesting of modules.
-const MAX_DEPTH: usize = 32;
-/// Most tensors of a checkpoint.
+/// Longest name of a tensor, bytes.
+const MAX_NAME: usize = 512;
+/// Most tensors and modules of a checkpoint.
 const MAX_TENSORS: usize = 1 << 16;
 
 /// A checkpoint that is not read.
@@ -159,67 +159,74 @@ impl<'a> Torch<'a> {
     }
 
     fn tensors(mut self) -> Result<BTreeMap<String, Array>, CheckpointError> {
-        let mut found = Vec::new();
         let root = self.pickle.root();
         let nested = self.pickle.entry(root, "state_dict").unwrap_or(root);
-        if let Some(entries) = self.pickle.entries(nested) {
-            for &(key, value) in entries {
-                let name = self.pickle.text(key).ok_or_else(|| content("the state dict", "names as keys"))?;
-                found.push((name.to_owned(), value));
+        let found = match self.pickle.entries(nested) {
+            Some(entries) => {
+                let named =
+                    entries.iter().take(MAX_TENSORS + 1).map(|&(key, id)| Ok((self.join("", key)?, id)));
+                named.collect::<Result<_, CheckpointError>>()?
             }
-        } else {
-            self.module(root, "", 0, &mut found)?;
-        }
+            None => self.module(root)?,
+        };
         if found.len() > MAX_TENSORS {
-            return Err(CheckpointError::TooLarge {
-                what: "the number of tensors".into(),
-                limit: MAX_TENSORS as u64,
-            });
+            return Err(too_many());
         }
         let mut arrays = BTreeMap::new();
+        let mut values = 0;
         for (name, id) in found {
             let array = self.tensor(&name, id)?;
+            // A storage may be shared, but weights are not: a small file must not become a large memory.
+            values += array.values.len() as u64;
+            if values > self.size {
+                return Err(CheckpointError::TooLarge {
+                    what: "the sum of the tensors".into(),
+                    limit: self.size,
+                });
+            }
             arrays.insert(name, array);
         }
         Ok(arrays)
     }
 
-    /// The parameters of a pickled `torch.nn.Module` and of those in it.
-    fn module(
-        &self,
-        value: &Value,
-        path: &str,
-        depth: usize,
-        found: &mut Vec<(String, Id)>,
-    ) -> Result<(), CheckpointError> {
-        let pickle = &self.pickle;
-        let refusal = |expected| content(if path.is_empty() { "the pickle" } else { path }, expected);
-        if depth > MAX_DEPTH || found.len() > MAX_TENSORS {
-            return Err(refusal("fewer modules"));
-        }
-        let Value::Object(Object { state: Some(state), .. }) = value else {
-            return Err(refusal("a state dict or a module"));
-        };
-        let parts = |name| {
-            pickle
-                .entry(pickle.get(*state), name)
-                .and_then(|part| pickle.entries(part))
-                .ok_or(refusal("a module"))
-        };
-        let join = |key: Id| {
-            pickle
-                .text(key)
-                .map(|name| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") })
-        };
-        for &(key, value) in parts("_parameters")? {
-            if *pickle.get(value) != Value::None {
-                found.push((join(key).ok_or(refusal("names of parameters"))?, value));
+    /// The parameters of a pickled `torch.nn.Module` and of those in it. Modules may be shared, and a file may share one so
+    /// often that no walk ends: it is the visits that are bounded.
+    fn module(&self, root: &Value) -> Result<Vec<(String, Id)>, CheckpointError> {
+        let mut found = Vec::new();
+        let mut waiting = vec![(String::new(), root)];
+        let mut visits = 0;
+        while let Some((path, value)) = waiting.pop() {
+            let place = if path.is_empty() { "the pickle" } else { &path };
+            let Value::Object(Object { state: Some(state), .. }) = value else {
+                return Err(content(place, "a state dict or a module"));
+            };
+            let state = self.pickle.get(*state);
+            let parts = |name| {
+                let part = self.pickle.entry(state, name).and_then(|part| self.pickle.entries(part));
+                part.ok_or_else(|| content(place, "a module"))
+            };
+            let (parameters, modules) = (parts("_parameters")?, parts("_modules")?);
+            visits += 1 + parameters.len() + modules.len();
+            if visits > MAX_TENSORS {
+                return Err(too_many());
+            }
+            for &(key, id) in parameters {
+                if *self.pickle.get(id) != Value::None {
+                    found.push((self.join(&path, key)?, id));
+                }
+            }
+            for &(key, id) in modules {
+                waiting.push((self.join(&path, key)?, self.pickle.get(id)));
             }
         }
-        for &(key, value) in parts("_modules")? {
-            self.module(pickle.get(value), &join(key).ok_or(refusal("names of modules"))?, depth + 1, found)?;
-        }
-        Ok(())
+        Ok(found)
+    }
+
+    /// The name `path.key`.
+    fn join(&self, path: &str, key: Id) -> Result<String, CheckpointError> {
+        let name = self.pickle.text(key).filter(|name| path.len() + name.len() < MAX_NAME);
+        let name = name.ok_or_else(|| content("a key of the pickle", "a name of a tensor or a module"))?;
+        Ok(if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") })
     }
 
     /// `_rebuild_parameter(tensor, …)` or `_rebuild_tensor_v2(storage, offset, size, stride, …)`.
@@ -244,10 +251,9 @@ impl<'a> Torch<'a> {
     }
 
     fn call(&self, id: Id) -> Option<(&str, &[Id])> {
-        match self.pickle.get(id) {
-            Value::Object(Object { class, arguments, .. }) => Some((class, arguments)),
-            _ => None,
-        }
+        let Value::Object(Object { class, arguments, .. }) = self.pickle.get(id) else { return None };
+        let Value::Tuple(arguments) = self.pickle.get(*arguments) else { return None };
+        Some((class, arguments))
     }
 
     /// The storage `("storage", class, key, place, length)`.
@@ -312,13 +318,80 @@ fn gather(storage: &[f32], offset: usize, shape: &[usize], stride: &[usize]) -> 
     places.into_iter().map(|place| storage.get(place).copied()).collect()
 }
 
+fn too_many() -> CheckpointError {
+    CheckpointError::TooLarge { what: "the number of tensors and modules".into(), limit: MAX_TENSORS as u64 }
+}
+
 fn content(place: &str, expected: &'static str) -> CheckpointError {
     CheckpointError::Content { place: place.to_owned(), expected }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
+    use zip::ZipWriter;
+    use zip::write::SimpleFileOptions;
+
     use super::*;
+
+    /// A file as `torch.save` writes it.
+    fn torch_file(pickle: &[u8], storage: &[f32]) -> Vec<u8> {
+        let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+        let stored = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+        archive.start_file("m/data.pkl", stored).unwrap();
+        archive.write_all(&[b"\x80\x02", pickle, b"."].concat()).unwrap();
+        archive.start_file("m/data/0", stored).unwrap();
+        archive.write_all(&storage.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>()).unwrap();
+        archive.finish().unwrap().into_inner()
+    }
+
+    fn text(text: &str) -> Vec<u8> {
+        [b"X", &u32::try_from(text.len()).unwrap().to_le_bytes()[..], text.as_bytes()].concat()
+    }
+
+    /// Opcodes of a module with these `_modules` (keys and values) and no parameters.
+    fn module(modules: &[u8]) -> Vec<u8> {
+        let (parameters, name) = (text("_parameters"), text("_modules"));
+        [b"cx\nM\n)R}(", &parameters[..], b"}", &name, b"}(", modules, b"uub"].concat()
+    }
+
+    #[test]
+    fn modules_shared_so_often_that_no_walk_ends_are_refused() {
+        let mut shared = module(b"");
+        for _ in 0..64 {
+            shared = module(&[&text("a"), &shared[..], b"q\x00", &text("b"), b"h\x00"].concat());
+        }
+        let error = read(&torch_file(&shared, &[]), &["x.M"]).unwrap_err();
+        assert!(matches!(error, CheckpointError::TooLarge { .. }), "{error}");
+        let own = module(&[text("a"), module(b"")].concat());
+        assert!(read(&torch_file(&own, &[]), &["x.M"]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_module_within_itself_is_refused() {
+        let (parameters, name) = (text("_parameters"), text("_modules"));
+        let endless =
+            [b"cx\nM\n)Rq\x00}(", &parameters[..], b"}", &name, b"}(", &text("a"), b"h\x00uub"].concat();
+        assert!(read(&torch_file(&endless, &[]), &["x.M"]).is_err());
+    }
+
+    #[test]
+    fn many_views_of_one_storage_are_refused() {
+        let state = |views: usize| {
+            // ("storage", FloatStorage, "0", "cpu", 1024), then _rebuild_tensor_v2(it, 0, (1024,), (1,)).
+            let storage = [b"(", &text("storage")[..], b"ctorch\nFloatStorage\n", &text("0"), &text("cpu")];
+            let storage = [&storage.concat()[..], b"M\x00\x04tQ"].concat();
+            let tensor =
+                [b"ctorch._utils\n_rebuild_tensor_v2\n(", &storage[..], b"K\x00M\x00\x04\x85K\x01\x85tR"];
+            let first = [&text("t")[..], &tensor.concat(), b"q\x00"].concat();
+            let others = (1..views).flat_map(|index| [&text(&index.to_string())[..], b"h\x00"].concat());
+            torch_file(&[b"}(", &first[..], &others.collect::<Vec<_>>(), b"u"].concat(), &[0.5; 1024])
+        };
+        assert_eq!(read(&state(1), &[]).unwrap()["t"], Array { shape: vec![1024], values: vec![0.5; 1024] });
+        let error = read(&state(50), &[]).unwrap_err();
+        assert!(matches!(error, CheckpointError::TooLarge { .. }), "{error}");
+    }
 
     #[test]
     fn a_view_is_read_by_its_strides() {

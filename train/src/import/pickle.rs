@@ -73,8 +73,8 @@ pub enum Value {
 pub struct Object {
     /// `module.name`.
     pub class: String,
-    /// Its arguments.
-    pub arguments: Vec<Id>,
+    /// The tuple of its arguments. Shared, as all values are: a pickle may name one tuple in many calls.
+    pub arguments: Id,
     /// Entries assigned by key.
     pub items: Vec<(Id, Id)>,
     /// The state it was given.
@@ -403,14 +403,9 @@ impl Machine<'_> {
 
     fn note_call(&mut self, callee: Id, arguments: Id) -> Result<(), PickleError> {
         match (&self.values[callee.0], &self.values[arguments.0]) {
-            (Value::Class(class), Value::Tuple(arguments)) => {
-                let object = Object {
-                    class: class.clone(),
-                    arguments: arguments.clone(),
-                    items: Vec::new(),
-                    state: None,
-                };
-                self.push(Value::Object(object))
+            (Value::Class(class), Value::Tuple(_)) => {
+                let class = class.clone();
+                self.push(Value::Object(Object { class, arguments, items: Vec::new(), state: None }))
             }
             _ => Err(self.malformed("a class and a tuple of arguments")),
         }
