@@ -23,13 +23,21 @@ pub struct App {
     pub queue: Arc<Queue>,
     /// The device's thread.
     pub engine: EngineHandle,
+    /// Rows that the engine advances together.
+    max_rows: usize,
     next_key: AtomicU64,
 }
 
 impl App {
     /// Nothing admitted yet.
-    pub fn new(lifecycle: Arc<Lifecycle>, jobs: Registry, queue: Arc<Queue>, engine: EngineHandle) -> Self {
-        Self { lifecycle, jobs, queue, engine, next_key: AtomicU64::new(0) }
+    pub fn new(
+        lifecycle: Arc<Lifecycle>,
+        jobs: Registry,
+        queue: Arc<Queue>,
+        engine: EngineHandle,
+        max_rows: usize,
+    ) -> Self {
+        Self { lifecycle, jobs, queue, engine, max_rows, next_key: AtomicU64::new(0) }
     }
 
     /// The model, if requests for it are welcome.
@@ -50,8 +58,15 @@ impl App {
     /// Puts a checked request into the queue.
     ///
     /// # Errors
-    /// 429 when the queue is full, with the seconds after which it should have a place.
+    /// 429 when the queue is full, with the seconds after which it should have a place; 400 when it needs more rows than there
+    /// will ever be.
     pub fn admit(&self, request: SampleRequest) -> Result<Arc<Job>, Refusal> {
+        if request.rows() > self.max_rows {
+            let most = self.max_rows * request.samples / request.rows();
+            let message =
+                format!("expected at most {most} with guidance, on this server, got {}", request.samples);
+            return Err(Refusal::invalid("samples", message));
+        }
         let key = JobKey(self.next_key.fetch_add(1, Ordering::Relaxed));
         let job = Job::new(key, request);
         self.queue.push(Arc::clone(&job)).map_err(|Full { capacity }| {

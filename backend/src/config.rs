@@ -8,6 +8,7 @@ use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 
 use dalle_model::device::DeviceName;
+use dalle_model::precision::Precision;
 
 /// Serves a text-to-image model: image tokens as a stream of events, OpenAI's Images API, and the page.
 #[derive(Clone, Debug, Parser)]
@@ -28,10 +29,13 @@ pub struct Config {
     /// Where the prior runs: cpu, cuda:N or wgpu.
     #[arg(long, env = "DALLE_DEVICE", default_value = "cpu")]
     pub device: DeviceName,
+    /// Type of the prior's matrices and cache: f32, bf16 or f16. 16 bits halve the memory, on a GPU also the time.
+    #[arg(long, env = "DALLE_DTYPE", default_value = "f32")]
+    pub dtype: Precision,
     /// Requests that may wait for the engine before others are answered 429.
     #[arg(long, env = "DALLE_QUEUE", default_value_t = 16, value_name = "N", value_parser = at_least(1))]
     pub queue: usize,
-    /// Samples that are advanced together, of all requests (at least 9, one full request).
+    /// Samples that are advanced together, of all requests; with guidance each counts twice (at least 9, one full request).
     #[arg(long, env = "DALLE_MAX_ROWS", default_value_t = 32, value_name = "N", value_parser = at_least(dalle_shared::MAX_SAMPLES as u64))]
     pub max_rows: usize,
     /// Seconds after which a generation that nobody watches is cancelled.

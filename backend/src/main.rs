@@ -71,7 +71,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
             }
         }
     };
-    let device = config.device;
-    serve(listener, options, move || folder.load(device), stop).await?;
+    let Config { device, dtype, max_rows, .. } = config;
+    serve(listener, options, move || folder.load(device, dtype, max_rows), stop).await?;
     Ok(())
 }

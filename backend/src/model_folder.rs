@@ -8,6 +8,9 @@ use dalle_model::burn::module::Module;
 use dalle_model::config::ModelConfig;
 use dalle_model::device::DeviceName;
 use dalle_model::dvae::Decoder;
+use dalle_model::memory;
+use dalle_model::plan::Plan;
+use dalle_model::precision::Precision;
 use dalle_model::prior::Prior;
 use dalle_model::sample::Batch;
 use dalle_model::weights::{WeightsError, from_safetensors};
@@ -102,8 +105,11 @@ impl ModelFolder {
     /// Reads and hashes everything and puts the networks on a device. Takes seconds, for large models minutes.
     ///
     /// # Errors
-    /// What does not fit, or a device that this build does not have.
-    pub fn load(self, device: DeviceName) -> anyhow::Result<Loaded> {
+    /// What does not fit, a device that this build does not have, or one with too little memory for the model and the
+    /// caches of `max_rows` samples.
+    pub fn load(self, device: DeviceName, dtype: Precision, max_rows: usize) -> anyhow::Result<Loaded> {
+        let needed = Plan::new(&self.config).sampling(dtype, max_rows as u64, max_rows as u64);
+        memory::check(&format!("the model {} with {max_rows} rows", self.config.name), needed, device)?;
         let device = device.open()?;
         let at = |name: &str| self.path.join(name);
         let weights = |name: &str| {
@@ -120,8 +126,8 @@ impl ModelFolder {
         if at(ENCODER).exists() {
             take(ENCODER)?;
         }
-        let prior: Prior =
-            from_safetensors(Prior::new(&self.config, &device), &take(PRIOR)?).map_err(weights(PRIOR))?;
+        let fresh = Prior::new(&self.config, &device).with_precision(dtype);
+        let prior = from_safetensors(fresh, &take(PRIOR)?).map_err(weights(PRIOR))?;
 
         let [config, tokenizer, decoder] = browser;
         let contents = vec![config?, tokenizer?, decoder?];

@@ -61,11 +61,13 @@ pub async fn serve(
     telemetry::recorder();
     let engine = Engine::new();
     let retention = Retention { grace: options.grace, age: KEPT.0, count: KEPT.1 };
+    let max_rows = options.max_rows.max(dalle_shared::MAX_SAMPLES);
     let app = Arc::new(App::new(
         Arc::new(Lifecycle::new()),
         Registry::new(retention),
         Arc::new(Queue::new(options.queue)),
         engine.handle(),
+        max_rows,
     ));
     let router = api::router(Arc::clone(&app), options.site.as_deref(), options.origins);
     let (close, closed) = oneshot::channel();
@@ -73,7 +75,6 @@ pub async fn serve(
         // A sender dropped means the same.
         let _ = closed.await;
     }));
-    let max_rows = options.max_rows.max(dalle_shared::MAX_SAMPLES);
     let thread = engine.start(load, Arc::clone(&app.queue), max_rows, Arc::clone(&app.lifecycle))?;
 
     let outcome = tokio::select! {

@@ -52,6 +52,7 @@ pub fn generate(app: App) -> Result<(), String> {
         temperature: settings.temperature,
         top_k: settings.top_k,
         top_p: settings.top_p,
+        guidance: settings.guidance,
     };
     begin(app, &model, Current { caption, request });
     Ok(())

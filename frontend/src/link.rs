@@ -54,6 +54,7 @@ impl Link {
                     .map_or(default.temperature, |t| t.clamp(0.0, SamplingSettings::MAX_TEMPERATURE)),
                 top_k: find("top_k").and_then(|k| k.parse().ok()).filter(|&k| k > 0),
                 top_p: find("top_p").and_then(|p| p.parse().ok()).filter(|&p: &f32| p > 0.0 && p <= 1.0),
+                ..default
             },
             model: find("model").unwrap_or_default(),
         })
@@ -69,7 +70,12 @@ mod tests {
             caption: "a fox & a #hen: 100% süß 🦊".into(),
             samples: 4,
             seed: u64::MAX,
-            settings: SamplingSettings { temperature: 0.85, top_k: Some(128), top_p: Some(0.9) },
+            settings: SamplingSettings {
+                temperature: 0.85,
+                top_k: Some(128),
+                top_p: Some(0.9),
+                ..SamplingSettings::default()
+            },
             model: "ab12".into(),
         }
     }
@@ -90,7 +96,7 @@ mod tests {
         let link = Link::from_fragment("caption=x&seed=1&n=99&temperature=-3&top_k=0&top_p=7")
             .expect("caption and seed");
         assert_eq!(link.samples, MAX_SAMPLES);
-        assert_eq!(link.settings, SamplingSettings { temperature: 0.0, top_k: None, top_p: None });
+        assert_eq!(link.settings, SamplingSettings { temperature: 0.0, ..SamplingSettings::default() });
         let link = Link::from_fragment("caption=x&seed=1&temperature=NaN").expect("caption and seed");
         assert_eq!(link.settings, SamplingSettings::default());
     }

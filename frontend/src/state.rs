@@ -302,6 +302,7 @@ impl Form {
             temperature: number(&self.temperature.get(), "Temperature")?.unwrap_or(default),
             top_k: number(&self.top_k.get(), "Top-k")?,
             top_p: number(&self.top_p.get(), "Top-p")?,
+            ..SamplingSettings::default()
         };
         settings.validate(image_vocab).map_err(|error| error.to_string())?;
         Ok(settings)

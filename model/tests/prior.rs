@@ -8,8 +8,10 @@ use common::{caption, config, image};
 use dalle_model::Device;
 use dalle_model::burn::module::{Module, ModuleMapper, Param};
 use dalle_model::burn::tensor::{Distribution, Tensor};
+use dalle_model::plan::Plan;
+use dalle_model::precision::Precision;
 use dalle_model::prior::loss::{PriorLoss, TEXT_WEIGHT};
-use dalle_model::prior::{Masks, Prior};
+use dalle_model::prior::{Masks, Prior, TextCache};
 use dalle_model::weights::count_parameters;
 use dalle_shared::ImageToken;
 
@@ -55,59 +57,128 @@ fn paper_12b_has_12_09_billion_block_parameters() {
 }
 
 #[test]
-fn a_cached_step_equals_the_uncached_forward() {
+fn a_caption_continued_step_by_step_has_the_logits_of_the_whole() {
     let (config, device) = (config("tiny"), Device::flex());
     let (prior, masks) = (prior(&config, &device), Masks::new(&config, &device));
-    let captions = [caption(&config, 1, 5), caption(&config, 2, 0), caption(&config, 3, 15)];
-    let images = [image(&config, 4), image(&config, 5), image(&config, 6)];
-    let captions: Vec<_> = captions.iter().map(Vec::as_slice).collect();
-    let rows: Vec<_> = images.iter().map(Vec::as_slice).collect();
-    let vocab = config.dvae.vocab;
-    let whole = values(prior.forward(&masks, &captions, &rows).image);
-    let length = config.geometry().image_length();
-    let expected = |sample: usize, position: usize| {
-        let start = (sample * length + position) * vocab;
-        &whole[start..start + vocab]
-    };
-    let (mut cache, logits) = prior.prefill(&masks, &captions);
-    let mut logits = values(logits);
-    for position in 0..length {
-        for sample in 0..3 {
-            let got = &logits[sample * vocab..(sample + 1) * vocab];
-            assert_close(
-                got,
-                expected(sample, position),
-                1e-4,
-                &format!("sample {sample}, position {position}"),
-            );
-        }
-        if position + 1 < length {
-            let tokens: Vec<ImageToken> = images.iter().map(|image| image[position]).collect();
-            logits = values(prior.step(&masks, &mut cache, &tokens, &[position; 3]));
+    let caption = caption(&config, 1, config.text_length - 1);
+    let whole = values(prior.forward(&masks, &[&caption], &[&image(&config, 2)]).text);
+    let classes = config.text_vocab + 1;
+    let mut cache = TextCache::default();
+    // The first three at once, then one by one: logit row r predicts id r.
+    for length in 3..caption.len() {
+        let got = values(prior.continue_text(&masks, &mut cache, &caption[..length]));
+        let expected = &whole[length * classes..(length + 1) * classes];
+        assert_close(&got, expected, 1e-4, &format!("{length} ids"));
+    }
+}
+
+/// A size at which every ring of the cache goes round several times.
+fn long_config() -> dalle_model::config::ModelConfig {
+    let mut config = config("tiny");
+    config.image_size = 64;
+    config.prior.layers = 6;
+    config.prior.conv_kernel = 3;
+    config.validate().unwrap();
+    config
+}
+
+#[test]
+fn a_cached_step_equals_the_uncached_forward() {
+    for config in [config("tiny"), long_config()] {
+        let device = Device::flex();
+        let (prior, masks) = (prior(&config, &device), Masks::new(&config, &device));
+        let captions = [caption(&config, 1, 5), caption(&config, 2, 0), caption(&config, 3, 15)];
+        let images = [image(&config, 4), image(&config, 5), image(&config, 6)];
+        let (vocab, length) = (config.dvae.vocab, config.geometry().image_length());
+        for (caption, given) in captions.iter().zip([0, 1, length / 2 + 1]) {
+            // Two samples of one caption, whose first tokens are given.
+            let images = images.each_ref().map(|image| [&images[0][..given], &image[given..]].concat());
+            let rows = [images[1].as_slice(), &images[2]];
+            let whole = values(prior.forward(&masks, &[caption, caption], &rows).image);
+            let expected = |position: usize| {
+                [0, 1].map(|sample| {
+                    let start = (sample * length + position) * vocab;
+                    whole[start..start + vocab].to_vec()
+                })
+            };
+            let (cache, logits) = prior.prefill(&masks, caption, &rows[0][..given]);
+            let mut cache = cache.repeat(2);
+            assert_close(&values(logits), &expected(given)[0], 1e-4, &format!("{given} given"));
+            for position in given..length - 1 {
+                let logits = prior.step(&mut [&mut cache], &rows.map(|row| row[position]));
+                let expected = expected(position + 1).concat();
+                assert_close(
+                    &values(logits),
+                    &expected,
+                    1e-4,
+                    &format!("{given} given, position {position}"),
+                );
+            }
         }
     }
 }
 
 #[test]
-fn rows_at_different_positions_share_a_step() {
-    let (config, device) = (config("tiny"), Device::flex());
+fn sixteen_bits_change_the_logits_little_and_halve_the_cache() {
+    let (config, device) = (long_config(), Device::flex());
+    let masks = Masks::new(&config, &device);
+    let (caption, image) = (caption(&config, 1, 5), image(&config, 2));
+    let exact = prior(&config, &device);
+    let run = |prior: &Prior| {
+        let (mut cache, logits) = prior.prefill(&masks, &caption, &image[..3]);
+        let mut all = values(logits);
+        for token in &image[3..40] {
+            all.extend(values(prior.step(&mut [&mut cache], &[*token])));
+        }
+        (all, cache.bytes())
+    };
+    let (expected, bytes) = run(&exact);
+    let scale = expected.iter().fold(0.0, |max: f32, value| max.max(value.abs()));
+    for (precision, tolerance) in [(Precision::Bf16, 0.05), (Precision::F16, 0.01)] {
+        let (got, half) = run(&exact.clone().with_precision(precision));
+        assert_close(&got, &expected, tolerance * scale, &precision.to_string());
+        assert_ne!(got, expected, "{precision} is another type");
+        assert_eq!(2 * half, bytes);
+    }
+}
+
+#[test]
+fn captions_at_different_positions_share_a_step() {
+    let (config, device) = (long_config(), Device::flex());
     let (prior, masks) = (prior(&config, &device), Masks::new(&config, &device));
     let (a, b) = (caption(&config, 1, 5), caption(&config, 2, 7));
     let (x, y) = (image(&config, 3), image(&config, 4));
     let alone = |caption: &[_], image: &[ImageToken], steps: usize| {
-        let (mut cache, _) = prior.prefill(&masks, &[caption]);
+        let (mut cache, _) = prior.prefill(&masks, caption, &[]);
         let mut last = Vec::new();
-        for position in 0..steps {
-            last = values(prior.step(&masks, &mut cache, &image[position..=position], &[position]));
+        for token in &image[..steps] {
+            last = values(prior.step(&mut [&mut cache], &[*token]));
         }
         (cache, last)
     };
-    let (cache_a, _) = alone(&a, &x, 6);
-    let (cache_b, _) = alone(&b, &y, 2);
-    let mut cache = cache_a.join(cache_b);
-    let got = values(prior.step(&masks, &mut cache, &[x[6], y[2]], &[6, 2]));
-    let expected = [alone(&a, &x, 7).1, alone(&b, &y, 3).1].concat();
-    assert_close(&got, &expected, 1e-4, "two rows at positions 6 and 2");
+    let (mut cache_a, _) = alone(&a, &x, 36);
+    let (mut cache_b, _) = alone(&b, &y, 2);
+    let got = values(prior.step(&mut [&mut cache_a, &mut cache_b], &[x[36], y[2]]));
+    let expected = [alone(&a, &x, 37).1, alone(&b, &y, 3).1].concat();
+    assert_close(&got, &expected, 1e-4, "two captions at positions 36 and 2");
+}
+
+/// The caption once, and for each sample what its patterns can see: `grid + 1` places along rows, all along columns, the reach of
+/// the convolution.
+#[test]
+fn the_cache_is_as_large_as_its_formula() {
+    let (config, device) = (long_config(), Device::flex());
+    let (prior, masks) = (prior(&config, &device), Masks::new(&config, &device));
+    let (fresh, _) = prior.prefill(&masks, &caption(&config, 1, 5), &[]);
+    let grid = 8;
+    // Six layers: row, column, row, row, row, convolution (3 × 3).
+    let places = 4 * (grid + 1) + grid * grid + (grid + 2);
+    let entry = 2 * config.prior.d_model() * size_of::<f32>();
+    for samples in [1, 5] {
+        let expected = (6 * config.text_length + samples * places) * entry;
+        assert_eq!(fresh.clone().repeat(samples).bytes(), expected);
+        assert_eq!(Plan::new(&config).cache_bytes(Precision::F32, 1, samples as u64), expected as u64);
+    }
 }
 
 /// Changing the token at one place may change only the logits of later places.
@@ -153,7 +224,7 @@ fn the_loss_weighs_text_an_eighth_and_starts_near_that_of_chance() {
     let (prior, masks) = (Prior::new(&config, &device), Masks::new(&config, &device));
     let (caption, image) = (caption(&config, 1, 5), image(&config, 2));
     let (captions, images) = ([caption.as_slice()], [image.as_slice()]);
-    let loss = PriorLoss::new(prior.forward(&masks, &captions, &images), &captions, &images);
+    let loss = PriorLoss::new(prior.forward(&masks, &captions, &images), &captions.map(Some), &images);
     let total = loss.total().into_scalar::<f32>();
     let (text, image) = (loss.text.into_scalar::<f32>(), loss.image.into_scalar::<f32>());
     assert!((text - ((config.text_vocab + 1) as f32).ln()).abs() < 0.2, "{text}");
@@ -204,8 +275,9 @@ fn gradients_agree_with_finite_differences() {
     let (network, masks) = (prior(&config, &device), Masks::new(&config, &device));
     let (caption, image) = (caption(&config, 1, 5), image(&config, 2));
     let (captions, images) = ([caption.as_slice()], [image.as_slice()]);
-    let loss =
-        |prior: &Prior| PriorLoss::new(prior.forward(&masks, &captions, &images), &captions, &images).total();
+    let loss = |prior: &Prior| {
+        PriorLoss::new(prior.forward(&masks, &captions, &images), &captions.map(Some), &images).total()
+    };
     let gradients = loss(&network).backward();
     let mut along = Along { gradients: &gradients, seed: 0, sum: 0.0 };
     network.visit(&mut along);

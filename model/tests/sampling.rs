@@ -11,8 +11,8 @@ use common::{caption, config};
 use dalle_model::Device;
 use dalle_model::burn::tensor::FloatDType;
 use dalle_model::config::ModelConfig;
-use dalle_model::prior::Prior;
-use dalle_model::sample::{Batch, JobKey, SampleError, SampleRequest};
+use dalle_model::prior::{Masks, Prior};
+use dalle_model::sample::{Batch, JobKey, SampleError, SampleRequest, continue_caption};
 use dalle_model::weights::{from_safetensors, to_safetensors};
 use dalle_shared::{ImageToken, SamplingSettings, TextToken};
 
@@ -30,7 +30,7 @@ fn request(config: &ModelConfig, seed: u64, samples: usize) -> SampleRequest {
         text: caption(config, seed, 4),
         samples,
         seed,
-        sampling: SamplingSettings { temperature: 1.0, top_k: Some(40), top_p: Some(0.95) },
+        sampling: SamplingSettings { temperature: 1.0, top_k: Some(40), top_p: Some(0.95), guidance: 1.0 },
         prefix: Vec::new(),
     }
 }
@@ -107,6 +107,56 @@ fn a_given_beginning_comes_back_untouched() {
 }
 
 #[test]
+fn a_beginning_given_is_a_beginning_drawn() {
+    let config = config("tiny");
+    let mut whole = batch(&config);
+    whole.admit(JobKey(0), request(&config, 3, 1)).unwrap();
+    let expected = run(&mut whole).remove(&JobKey(0)).unwrap().remove(0);
+    for given in [1, 4, 7, expected.len() - 1, expected.len()] {
+        let mut batch = batch(&config);
+        let prefix = expected[..given].to_vec();
+        batch.admit(JobKey(0), SampleRequest { prefix, ..request(&config, 3, 1) }).unwrap();
+        assert_eq!(run(&mut batch)[&JobKey(0)][0], expected, "{given} given");
+    }
+}
+
+#[test]
+fn guidance_goes_from_the_logits_without_the_caption_through_those_with_it() {
+    let config = config("tiny");
+    let draw = |request: &SampleRequest, guidance: f32| {
+        let mut batch = batch(&config);
+        let sampling = SamplingSettings { guidance, ..request.sampling };
+        batch.admit(JobKey(0), SampleRequest { sampling, ..request.clone() }).unwrap();
+        assert_eq!(batch.rows(), if guidance == 1.0 { 2 } else { 4 });
+        run(&mut batch).remove(&JobKey(0)).unwrap()
+    };
+    let captioned = request(&config, 2, 2);
+    let without = SampleRequest { text: Vec::new(), ..captioned.clone() };
+    assert_eq!(draw(&captioned, 0.0), draw(&without, 1.0), "at 0 the caption does not count");
+    assert_eq!(draw(&without, 7.0), draw(&without, 1.0), "without a caption there is nothing to follow");
+    assert_ne!(draw(&captioned, 7.0), draw(&captioned, 1.0));
+}
+
+#[test]
+fn captions_are_continued_and_end() {
+    let config = config("tiny");
+    let device = Device::flex();
+    let prior = Prior::new(&config, &device);
+    let masks = Masks::new(&config, &device);
+    let settings = SamplingSettings { temperature: 1.0, ..SamplingSettings::default() };
+    let beginning = caption(&config, 1, 3);
+    let draw = |seed, sample| continue_caption(&prior, &masks, &beginning, &settings, seed, sample).unwrap();
+    let caption = draw(1, 0);
+    assert_eq!(caption[..3], beginning);
+    assert!(caption.len() < config.text_length);
+    assert_eq!(draw(1, 0), caption);
+    assert_ne!(draw(1, 1), caption);
+    let long = vec![TextToken(0); config.text_length];
+    let error = continue_caption(&prior, &masks, &long, &settings, 1, 0).unwrap_err();
+    assert_eq!(error.to_string(), "expected a beginning of at most 15 ids, got 16");
+}
+
+#[test]
 fn requests_out_of_range_are_refused_and_change_nothing() {
     let config = config("tiny");
     let mut batch = batch(&config);
@@ -118,7 +168,7 @@ fn requests_out_of_range_are_refused_and_change_nothing() {
         SampleRequest { prefix: vec![ImageToken(0); config.geometry().image_length() + 1], ..good.clone() },
         SampleRequest { samples: 0, ..good.clone() },
         SampleRequest {
-            sampling: SamplingSettings { temperature: f32::NAN, top_k: None, top_p: None },
+            sampling: SamplingSettings { temperature: f32::NAN, ..good.sampling },
             ..good.clone()
         },
     ];

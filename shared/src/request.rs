@@ -32,6 +32,12 @@ pub struct GenerationRequest {
     /// See [`SamplingSettings::top_p`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_p: Option<f32>,
+    /// See [`SamplingSettings::guidance`].
+    #[serde(
+        default = "SamplingSettings::no_guidance",
+        skip_serializing_if = "SamplingSettings::is_no_guidance"
+    )]
+    pub guidance: f32,
 }
 
 fn one() -> usize {
@@ -51,12 +57,36 @@ pub struct SamplingSettings {
     /// Keep the smallest set of most likely tokens whose probability reaches this share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_p: Option<f32>,
+    /// Classifier-free guidance: how far the logits go from those without a caption, through those with it. 1 is no guidance
+    /// and costs nothing; any other value computes every sample twice. For priors trained with captions left out.
+    #[serde(
+        default = "SamplingSettings::no_guidance",
+        skip_serializing_if = "SamplingSettings::is_no_guidance"
+    )]
+    pub guidance: f32,
 }
 
 impl SamplingSettings {
     fn default_temperature() -> f32 {
         Self::DEFAULT_TEMPERATURE
     }
+
+    fn no_guidance() -> f32 {
+        1.0
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks for it")]
+    fn is_no_guidance(guidance: &f32) -> bool {
+        *guidance == 1.0
+    }
+
+    /// Whether the logits without a caption are needed.
+    pub fn is_guided(&self) -> bool {
+        !Self::is_no_guidance(&self.guidance)
+    }
+
+    /// Greatest guidance accepted.
+    pub const MAX_GUIDANCE: f32 = 20.0;
 
     /// The temperature where none is given.
     pub const DEFAULT_TEMPERATURE: f32 = 0.5;
@@ -85,13 +115,19 @@ impl SamplingSettings {
         {
             return Err(RequestError::new("top_p", format!("expected a number above 0, at most 1, got {p}")));
         }
+        if !(0.0..=Self::MAX_GUIDANCE).contains(&self.guidance) {
+            return Err(RequestError::new(
+                "guidance",
+                format!("expected a number from 0 to {}, got {}", Self::MAX_GUIDANCE, self.guidance),
+            ));
+        }
         Ok(())
     }
 }
 
 impl Default for SamplingSettings {
     fn default() -> Self {
-        Self { temperature: Self::DEFAULT_TEMPERATURE, top_k: None, top_p: None }
+        Self { temperature: Self::DEFAULT_TEMPERATURE, top_k: None, top_p: None, guidance: 1.0 }
     }
 }
 
@@ -99,7 +135,12 @@ impl GenerationRequest {
     /// How the next token is drawn. (The fields stand in the request itself: serde cannot both flatten and refuse unknown
     /// fields.)
     pub fn sampling(&self) -> SamplingSettings {
-        SamplingSettings { temperature: self.temperature, top_k: self.top_k, top_p: self.top_p }
+        SamplingSettings {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            guidance: self.guidance,
+        }
     }
 
     /// Checks every field against the model that is to serve it, except the hash, which is the server's to compare.

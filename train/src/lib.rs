@@ -3,6 +3,7 @@
 //! The binary only parses arguments; each subcommand is one file of [`commands`] and calls one part of this library.
 
 pub mod augment;
+pub mod bench;
 pub mod bpe_dropout;
 pub mod checkpoint;
 pub mod commands;

@@ -25,10 +25,16 @@ enum Command {
     Prior(commands::prior::Args),
     /// Draw a caption.
     Sample(commands::sample::Args),
+    /// Write captions, from nothing or from a beginning.
+    Caption(commands::caption::Args),
     /// Take over a model that others released.
     Import(commands::import::Args),
     /// Measure a model.
     Eval(commands::eval::Args),
+    /// Say what a model costs in memory and arithmetic, and what fits on a device.
+    Plan(commands::plan::Args),
+    /// Time sampling, decoding and training with random weights.
+    Bench(commands::bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -38,8 +44,11 @@ fn main() -> ExitCode {
         Command::Dvae(args) => commands::dvae::run(args),
         Command::Prior(args) => commands::prior::run(args),
         Command::Sample(args) => commands::sample::run(&args),
+        Command::Caption(args) => commands::caption::run(&args),
         Command::Import(args) => commands::import::run(args),
         Command::Eval(args) => commands::eval::run(args),
+        Command::Plan(args) => commands::plan::run(&args),
+        Command::Bench(args) => commands::bench::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,7 +9,7 @@ use dalle_model::prior::loss::PriorLoss;
 use dalle_model::prior::{Masks, Prior};
 use dalle_shared::{ImageToken, TextToken, Tokenizer};
 use indicatif::ProgressIterator;
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::augment;
@@ -28,6 +28,8 @@ pub struct PriorSchedule {
     pub step_size: Warmup,
     /// Probability that BPE drops a merge (0.1 in the paper).
     pub bpe_dropout: f32,
+    /// Share of pairs trained without their caption, for classifier-free guidance.
+    pub caption_dropout: f32,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -95,11 +97,13 @@ impl Stage for PriorStage {
         for index in self.order.batch(step, self.schedule.batch) {
             let (caption, tokens) = &self.pairs[index];
             let caption = caption.sample(&mut rng);
-            captions.push(self.tokenizer.encode(&caption, self.text_length - 1, &mut rng)?);
+            let ids = self.tokenizer.encode(&caption, self.text_length - 1, &mut rng)?;
+            captions.push((rng.random::<f32>() >= self.schedule.caption_dropout).then_some(ids));
             images.push(tokens.as_slice());
         }
-        let captions: Vec<&[TextToken]> = captions.iter().map(Vec::as_slice).collect();
-        let loss = PriorLoss::new(prior.forward(&self.masks, &captions, &images), &captions, &images);
+        let captions: Vec<Option<&[TextToken]>> = captions.iter().map(Option::as_deref).collect();
+        let inputs: Vec<&[TextToken]> = captions.iter().map(|caption| caption.unwrap_or_default()).collect();
+        let loss = PriorLoss::new(prior.forward(&self.masks, &inputs, &images), &captions, &images);
         let total = loss.total();
         Ok((total.clone(), vec![("loss", total), ("text loss", loss.text), ("image loss", loss.image)]))
     }

@@ -43,12 +43,12 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes the first job if its samples fit into `rows`. A large job at the front holds the smaller ones behind it
+    /// Takes the first job if its rows fit into `rows`. A large job at the front holds the smaller ones behind it
     /// back, so that it is not overtaken for ever.
     pub fn take(&self, rows: usize) -> Option<Arc<Job>> {
         let mut waiting = self.waiting.lock();
         waiting.retain(|job| job.log.ended().is_none());
-        if waiting.front()?.request.samples > rows {
+        if waiting.front()?.request.rows() > rows {
             return None;
         }
         waiting.pop_front()

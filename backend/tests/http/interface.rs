@@ -57,6 +57,8 @@ async fn each_field_at_fault_is_named() {
         (with("top_k", json!(0)), "top_k"),
         (with("top_k", json!(4097)), "top_k"),
         (with("top_p", json!(1.5)), "top_p"),
+        (with("guidance", json!(-1)), "guidance"),
+        (with("guidance", json!(20.5)), "guidance"),
         (json!({ "model": model_hash() }), "text"),
         (json!({ "text": [1] }), "model"),
     ] {
@@ -72,9 +74,24 @@ async fn each_field_at_fault_is_named() {
         ("temperature", json!(0)),
         ("top_k", json!(4096)),
         ("top_p", json!(1.0)),
+        ("guidance", json!(20)),
     ] {
         server.create(&with(field, value)).await;
     }
+}
+
+#[tokio::test]
+async fn guidance_that_needs_more_rows_than_there_are_is_refused() {
+    let server = TestServer::start_with(Behaviour::default(), Options { max_rows: 9, ..options() }).await;
+    let guided = |samples: usize| {
+        let mut body = request(1, samples);
+        body["guidance"] = json!(3);
+        body
+    };
+    let (_, message, field) = error(server.ask(&guided(5)).await, 400).await;
+    assert_eq!(field.as_deref(), Some("samples"));
+    assert!(message.contains("at most 4 with guidance"), "{message}");
+    server.create(&guided(4)).await;
 }
 
 #[tokio::test]

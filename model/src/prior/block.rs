@@ -1,12 +1,15 @@
 //! One resblock pair of the prior: attention, then an MLP of four times the width (section 2.2).
 //!
+//! The residual stream (the identity path) is f32. What a resblock computes beside it has the type of its matrices: f32, or 16
+//! bits (section 2.4).
+//!
 //! Shapes: B batch, T slots, H heads, K width of a head, D = H·K.
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig};
 use burn::tensor::activation::{gelu, softmax};
 use burn::tensor::module::linear;
-use burn::tensor::{Bool, Device, Tensor};
+use burn::tensor::{Bool, DType, Device, Tensor};
 
 use crate::config::PriorConfig;
 
@@ -26,9 +29,11 @@ impl Linear {
         }
     }
 
-    /// `[.., in] → [.., out]`.
+    /// `[.., in] → [.., out]`, in the type of the weights.
     pub fn forward<const N: usize>(&self, x: Tensor<N>) -> Tensor<N> {
-        linear(x, self.weight.val(), Some(self.bias.val()))
+        let weight = self.weight.val();
+        let dtype = weight.dtype();
+        linear(x.cast(dtype), weight, Some(self.bias.val().cast(dtype)))
     }
 }
 
@@ -48,8 +53,9 @@ pub struct Block {
 }
 
 /// Queries, keys and values of some slots, `[B, H, T, K]` each.
+#[derive(Clone, Debug)]
 pub struct Qkv {
-    /// Queries.
+    /// Queries, already divided by √K.
     pub q: Tensor<4>,
     /// Keys.
     pub k: Tensor<4>,
@@ -82,34 +88,38 @@ impl Block {
         let mut parts =
             qkv.chunk(3, 2).into_iter().map(|part| part.reshape([b, t, heads, d / heads]).swap_dims(1, 2));
         let mut next = || parts.next().expect("three chunks of three");
-        Qkv { q: next(), k: next(), v: next() }
+        let scale = 1.0 / ((d / heads) as f64).sqrt();
+        Qkv { q: next().mul_scalar(scale), k: next(), v: next() }
     }
 
-    /// The rest of the block: attention of `q` over `k` and `v`, projected and added, then the MLP, added.
-    ///
-    /// `x` `[B, T, D]` is the block's input, `q` `[B, H, T, K]`, `k` and `v` `[B, H, S, K]`; `hidden` is true where a query
-    /// must not see a key and broadcasts to `[B, H, T, S]`. Returns `[B, T, D]`.
-    pub fn finish(
-        &self,
-        x: Tensor<3>,
-        q: Tensor<4>,
-        k: Tensor<4>,
-        v: Tensor<4>,
-        hidden: Tensor<4, Bool>,
-    ) -> Tensor<3> {
-        let [b, t, d] = x.dims();
-        let scale = 1.0 / ((d / self.heads) as f64).sqrt();
-        let scores = q.mul_scalar(scale).matmul(k.swap_dims(2, 3));
-        let hidden = hidden.expand(scores.dims());
-        let attention = softmax(scores.mask_fill(hidden, f32::NEG_INFINITY), 3).matmul(v);
-        let x = x + self.projection.forward(attention.swap_dims(1, 2).reshape([b, t, d]));
+    /// The rest of the block: its attention `[B, H, T, K]`, projected and added to its input `x` `[B, T, D]`, then the MLP,
+    /// added.
+    pub fn finish(&self, x: Tensor<3>, attention: Tensor<4>) -> Tensor<3> {
+        let x_dims = x.dims();
+        let attention = self.projection.forward(attention.swap_dims(1, 2).reshape(x_dims));
+        let x = x + attention.cast(DType::F32);
         let mlp = self.fc2.forward(gelu(self.fc1.forward(self.norm_mlp.forward(x.clone()))));
-        x + mlp
+        x + mlp.cast(DType::F32)
     }
 
     /// The whole block over a stream that sees only itself, `[B, T, D] → [B, T, D]`.
     pub fn forward(&self, x: Tensor<3>, hidden: Tensor<4, Bool>) -> Tensor<3> {
-        let Qkv { q, k, v } = self.qkv(x.clone());
-        self.finish(x, q, k, v, hidden)
+        let attention = self.qkv(x.clone()).attend(hidden);
+        self.finish(x, attention)
     }
+}
+
+impl Qkv {
+    /// Attention of every query to every key that is not `hidden` from it; `hidden` broadcasts to `[B, H, T, T]`.
+    pub fn attend(self, hidden: Tensor<4, Bool>) -> Tensor<4> {
+        let scores = self.q.matmul(self.k.swap_dims(2, 3));
+        let hidden = hidden.expand(scores.dims());
+        softmax_f32(scores.mask_fill(hidden, f32::NEG_INFINITY)).matmul(self.v)
+    }
+}
+
+/// Softmax over the keys, computed in f32 whatever the type of the scores.
+pub fn softmax_f32(scores: Tensor<4>) -> Tensor<4> {
+    let dtype = scores.dtype();
+    softmax(scores.cast(DType::F32), 3).cast(dtype)
 }

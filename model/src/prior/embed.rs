@@ -50,6 +50,11 @@ impl Embed {
         }
     }
 
+    /// Most ids of a caption, and how many different ones there are.
+    pub fn text_sizes(&self) -> (usize, usize) {
+        (self.padding.lazy_shape()[0] - 1, self.text.lazy_shape()[0])
+    }
+
     /// Captions, without padding, to all text slots: `[B, text_length, D]`.
     ///
     /// # Panics

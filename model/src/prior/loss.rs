@@ -20,20 +20,17 @@ pub struct PriorLoss {
 
 impl PriorLoss {
     /// Compares logits with what they should have predicted: each caption and, where there is room for it, its end; padding
-    /// behind the end is not scored.
+    /// behind the end is not scored, nor is the text of a pair that was trained without its caption (`None`).
     ///
     /// # Panics
-    /// If the batch holds no caption tokens and no ends, or sizes disagree.
-    pub fn new(logits: Logits, captions: &[&[TextToken]], images: &[&[ImageToken]]) -> Self {
+    /// If sizes disagree.
+    pub fn new(logits: Logits, captions: &[Option<&[TextToken]>], images: &[&[ImageToken]]) -> Self {
         let [b, places, classes] = logits.text.dims();
         let end = (classes - 1) as i64;
         let mut targets = Vec::with_capacity(b * places);
         for caption in captions {
-            targets.extend((0..places).map(|place| match place.cmp(&caption.len()) {
-                std::cmp::Ordering::Less => Some(i64::from(caption[place].0)),
-                std::cmp::Ordering::Equal => Some(end),
-                std::cmp::Ordering::Greater => None,
-            }));
+            let ids = caption.iter().flat_map(|ids| ids.iter().map(|id| i64::from(id.0)).chain([end]));
+            targets.extend(ids.map(Some).chain(std::iter::repeat(None)).take(places));
         }
         let image_targets: Vec<Option<i64>> =
             images.iter().flat_map(|image| image.iter().map(|token| Some(i64::from(token.0)))).collect();
@@ -49,16 +46,16 @@ impl PriorLoss {
     }
 }
 
-/// Mean of −ln softmax(logits)[target] over the places that have a target; logits `[B, T, classes]`.
+/// Mean of −ln softmax(logits)[target] over the places that have a target, 0 if none has; logits `[B, T, classes]`.
 fn cross_entropy(logits: Tensor<3>, targets: &[Option<i64>]) -> Tensor<1> {
     let [b, t, classes] = logits.dims();
     let device = logits.device();
     let count = targets.iter().flatten().count();
-    assert!(count > 0 && targets.len() == b * t, "{count} targets for {b}×{t} places");
+    assert_eq!(targets.len(), b * t, "one target or none for each place");
     let index: Vec<i64> = targets.iter().map(|target| target.unwrap_or(0)).collect();
     let index: Tensor<2, Int> = Tensor::from_data(TensorData::new(index, [b * t, 1]), &device);
     let unscored: Vec<bool> = targets.iter().map(Option::is_none).collect();
     let unscored: Tensor<2, Bool> = Tensor::from_data(TensorData::new(unscored, [b * t, 1]), &device);
     let ln_p = log_softmax(logits.reshape([b * t, classes]), 1).gather(1, index);
-    ln_p.mask_fill(unscored, 0.0).sum().div_scalar(-(count as f64))
+    ln_p.mask_fill(unscored, 0.0).sum().div_scalar(-(count.max(1) as f64))
 }

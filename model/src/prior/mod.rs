@@ -1,7 +1,7 @@
 //! Stage 2: the transformer prior over `[text | image]` tokens (section 2.2, appendix B).
 //!
 //! [`Prior::forward`] is the whole stream at once, for training. [`Prior::prefill`] and [`Prior::step`] are the same network
-//! with a [`Cache`], one slot at a time, for sampling. A slot predicts the token of the next one: text slots the caption,
+//! with a [`Cache`], one token at a time, for sampling. A slot predicts the token of the next one: text slots the caption,
 //! the last text slot the first image token, image slots the rest.
 
 mod block;
@@ -10,20 +10,19 @@ mod embed;
 pub mod loss;
 pub mod mask;
 
-use std::ops::Range;
-
-use burn::module::Module;
+use burn::module::{Module, ModuleMapper, Param};
 use burn::nn::{LayerNorm, LayerNormConfig};
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, FloatDType, Tensor};
 use dalle_shared::{ImageToken, TextToken};
 
 use block::{Block, INIT_STD, Linear, Qkv};
-pub use cache::Cache;
 use cache::LayerCache;
+pub use cache::{Cache, TextCache};
 use embed::Embed;
 use mask::{Layout, Pattern};
 
 use crate::config::ModelConfig;
+use crate::precision::Precision;
 
 /// The prior.
 #[derive(Module, Debug)]
@@ -59,15 +58,10 @@ impl Masks {
         }
     }
 
-    /// For each pattern, a part of its mask.
+    /// A part of the mask of each pattern, in the order of [`Pattern::ALL`].
     fn map<const D: usize>(&self, part: impl Fn(Tensor<2, Bool>) -> Tensor<D, Bool>) -> [Tensor<D, Bool>; 3] {
         [&self.row, &self.column, &self.conv].map(|mask| part(mask.clone()))
     }
-}
-
-/// Of three masks in the order of [`Pattern::ALL`], that of layer `index` of `layers`.
-fn of_layer<const D: usize>(masks: &[Tensor<D, Bool>; 3], index: usize, layers: usize) -> Tensor<D, Bool> {
-    masks[Pattern::of_layer(index, layers) as usize].clone()
 }
 
 /// Logits of the whole stream.
@@ -96,6 +90,23 @@ impl Prior {
         }
     }
 
+    /// The same prior with the matrices of its blocks, and with them what the blocks compute and cache, in another type.
+    /// The identity path, gains, biases, embeddings and logits stay in f32 (section 2.4). Weights that are not there yet are
+    /// made, or loaded, one by one in that type.
+    #[must_use]
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        struct Matrices(FloatDType);
+        impl ModuleMapper for Matrices {
+            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+                let dtype = self.0;
+                let cast = move |tensor: Tensor<D>| tensor.cast(dtype);
+                if D == 2 { param.load_mapper(cast).init_mapper(cast) } else { param }
+            }
+        }
+        self.blocks = self.blocks.map(&mut Matrices(precision.into()));
+        self
+    }
+
     /// Logits of every token of some captions (ids without padding) with their images (`grid²` tokens each).
     ///
     /// # Panics
@@ -106,7 +117,8 @@ impl Prior {
         let mut x = Tensor::cat(vec![self.embed.text(captions), image], 1);
         let hidden = masks.map(|mask| mask.unsqueeze::<4>());
         for (index, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x, of_layer(&hidden, index, self.blocks.len()));
+            let pattern = Pattern::of_layer(index, self.blocks.len());
+            x = block.forward(x, hidden[pattern as usize].clone());
         }
         let x = self.norm.forward(x);
         let images = x.dims()[1] - text;
@@ -116,76 +128,88 @@ impl Prior {
         }
     }
 
-    /// Runs the text slots: a fresh cache holding them, and the logits of the first image token, `[B, image_vocab]`.
+    /// Runs a caption and the first tokens of an image that are given, if any: a fresh cache of one sample holding them, and
+    /// the logits of the next image token, `[1, image_vocab]`.
     ///
     /// # Panics
-    /// As [`Prior::forward`].
-    pub fn prefill(&self, masks: &Masks, captions: &[&[TextToken]]) -> (Cache, Tensor<2>) {
-        let Layout { text, .. } = masks.layout;
-        let mut x = self.embed.text(captions);
-        let b = x.dims()[0];
-        let hidden = masks.map(|mask| mask.slice([0..text, 0..text]).unsqueeze::<4>());
+    /// As [`Prior::forward`], or if all of the image is given.
+    pub fn prefill(&self, masks: &Masks, caption: &[TextToken], given: &[ImageToken]) -> (Cache, Tensor<2>) {
+        let layout = masks.layout;
+        let mut x = self.embed.text(&[caption]);
+        if !given.is_empty() {
+            x = Tensor::cat(vec![x, self.embed.image(&[given], &[0])], 1);
+        }
+        let slots = layout.text + given.len();
+        assert!(slots < layout.slots(), "nothing is left to predict");
+        let hidden = masks.map(|mask| mask.slice([0..slots, 0..slots]).unsqueeze::<4>());
         let mut layers = Vec::with_capacity(self.blocks.len());
         for (index, block) in self.blocks.iter().enumerate() {
-            let Qkv { q, k, v } = block.qkv(x.clone());
-            let [_, heads, _, width] = k.dims();
-            // The last image token is never an input: one slot less than the stream.
-            let empty = Tensor::zeros([b, heads, masks.layout.slots() - 1, width], &x.device());
-            let mut layer = LayerCache { k: empty.clone(), v: empty };
-            layer.write(0..b, 0, k.clone(), v.clone());
-            layers.push(layer);
-            x = block.finish(x, q, k, v, of_layer(&hidden, index, self.blocks.len()));
+            let pattern = Pattern::of_layer(index, self.blocks.len());
+            let qkv = block.qkv(x.clone());
+            layers.push(LayerCache::new(layout, pattern, qkv.k.clone(), qkv.v.clone()));
+            x = block.finish(x, qkv.attend(hidden[pattern as usize].clone()));
         }
-        (Cache { layers }, self.next_image_logits(x.narrow(1, text - 1, 1)))
+        let cache = Cache { layers, samples: 1, position: given.len() };
+        (cache, self.next_image_logits(x.narrow(1, slots - 1, 1)))
     }
 
-    /// One image token for each row of the cache: takes token `tokens[row]` at raster position `positions[row]` into the
-    /// cache and returns the logits of the token behind it, `[rows, image_vocab]`.
+    /// One image token for each sample of each cache, cache by cache: takes it into the cache and returns the logits of the
+    /// token behind it, `[samples of all caches, image_vocab]`.
+    ///
+    /// What belongs to all is computed for all at once; the attention of each cache's samples, which share a caption and a
+    /// position, by itself, so that captions come and go without moving one another's keys.
     ///
     /// # Panics
-    /// If a token or position is out of range, or the cache has another number of rows.
-    pub fn step(
-        &self,
-        masks: &Masks,
-        cache: &mut Cache,
-        tokens: &[ImageToken],
-        positions: &[usize],
-    ) -> Tensor<2> {
-        let Layout { text, .. } = masks.layout;
+    /// If a token is out of range, their number is not that of the samples, or an image is complete.
+    pub fn step(&self, caches: &mut [&mut Cache], tokens: &[ImageToken]) -> Tensor<2> {
+        let positions: Vec<usize> =
+            caches.iter().flat_map(|cache| vec![cache.position; cache.samples]).collect();
+        assert_eq!(positions.len(), tokens.len(), "one token for each sample");
         let rows: Vec<&[ImageToken]> = tokens.iter().map(std::slice::from_ref).collect();
-        let mut x = self.embed.image(&rows, positions);
-        let slots: Vec<i64> = positions.iter().map(|position| (text + position) as i64).collect();
-        let seen = text + positions.iter().max().map_or(0, |position| position + 1);
-        let slots: Tensor<1, Int> = Tensor::from_data(TensorData::new(slots, [positions.len()]), &x.device());
-        let hidden = masks.map(|mask| {
-            let rows = mask.select(0, slots.clone()).narrow(1, 0, seen);
-            rows.reshape([positions.len(), 1, 1, seen])
-        });
-        for (index, (block, layer)) in self.blocks.iter().zip(&mut cache.layers).enumerate() {
+        let mut x = self.embed.image(&rows, &positions);
+        for (index, block) in self.blocks.iter().enumerate() {
             let Qkv { q, k, v } = block.qkv(x.clone());
-            for run in runs(positions) {
-                let part = |tensor: &Tensor<4>| tensor.clone().slice_dim(0, run.clone());
-                layer.write(run.clone(), text + positions[run.start], part(&k), part(&v));
-            }
-            let (k, v) = (layer.k.clone().narrow(2, 0, seen), layer.v.clone().narrow(2, 0, seen));
-            x = block.finish(x, q, k, v, of_layer(&hidden, index, self.blocks.len()));
+            let mut row = 0;
+            let attention = caches.iter_mut().map(|cache| {
+                let part = |tensor: &Tensor<4>| tensor.clone().narrow(0, row, cache.samples);
+                let own = Qkv { q: part(&q), k: part(&k), v: part(&v) };
+                row += cache.samples;
+                cache.layers[index].attend(cache.position, own)
+            });
+            x = block.finish(x, Tensor::cat(attention.collect(), 0));
+        }
+        for cache in caches {
+            cache.position += 1;
         }
         self.next_image_logits(x)
+    }
+
+    /// Logits of the id behind a caption's beginning, `[1, text_vocab + 1]`; the last class is the caption's end. The cache
+    /// holds what was computed for shorter beginnings of the same caption.
+    ///
+    /// # Panics
+    /// If the caption is already as long as can be, or an id is out of range.
+    pub fn continue_text(&self, masks: &Masks, cache: &mut TextCache, caption: &[TextToken]) -> Tensor<2> {
+        let (from, slots) = (cache.slots(), caption.len() + 1);
+        assert!(from < slots && slots < masks.layout.text, "no slot is left for the next id");
+        let hidden = masks.row.clone().slice([from..slots, 0..slots]).unsqueeze::<4>();
+        let mut x = self.embed.text(&[caption]).narrow(1, from, slots - from);
+        for (index, block) in self.blocks.iter().enumerate() {
+            let Qkv { q, k, v } = block.qkv(x.clone());
+            let (k, v) = cache.extend(index, k, v);
+            x = block.finish(x, Qkv { q, k, v }.attend(hidden.clone()));
+        }
+        let last = x.narrow(1, slots - from - 1, 1);
+        self.text_logits.forward(self.norm.forward(last)).squeeze_dim(1)
+    }
+
+    /// Most ids of a caption, and how many different ones there are.
+    pub fn text_sizes(&self) -> (usize, usize) {
+        self.embed.text_sizes()
     }
 
     /// `[B, 1, D] → [B, image_vocab]`.
     fn next_image_logits(&self, x: Tensor<3>) -> Tensor<2> {
         self.image_logits.forward(self.norm.forward(x)).squeeze_dim(1)
     }
-}
-
-/// Maximal runs of neighbouring rows at the same position: the samples of one request move together, so their new keys are
-/// written at once.
-fn runs(positions: &[usize]) -> impl Iterator<Item = Range<usize>> {
-    let mut end = 0;
-    positions.chunk_by(|a, b| a == b).map(move |run| {
-        let start = end;
-        end += run.len();
-        start..end
-    })
 }

@@ -1,16 +1,15 @@
 //! From logits to one token: temperature, top-k, top-p, then the inverse of the cumulative distribution.
 
-use dalle_shared::{ImageToken, SamplingSettings};
+use dalle_shared::SamplingSettings;
 
 /// The token that `uniform` (on `[0, 1)`) picks. Ties go to the smaller id. `None` if a logit is NaN or +∞, or all are −∞.
-pub fn choose(logits: &[f32], settings: &SamplingSettings, uniform: f64) -> Option<ImageToken> {
+pub fn choose(logits: &[f32], settings: &SamplingSettings, uniform: f64) -> Option<usize> {
     let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     if !best.is_finite() || logits.iter().any(|logit| logit.is_nan()) {
         return None;
     }
-    let token = |index: usize| u16::try_from(index).ok().map(ImageToken);
     if settings.temperature == 0.0 {
-        return token(logits.iter().position(|&logit| logit == best)?);
+        return logits.iter().position(|&logit| logit == best);
     }
     let weight = |logit: f32| ((f64::from(logit) - f64::from(best)) / f64::from(settings.temperature)).exp();
     let mut kept: Vec<(usize, f64)> = logits.iter().map(|&logit| weight(logit)).enumerate().collect();
@@ -29,7 +28,7 @@ pub fn choose(logits: &[f32], settings: &SamplingSettings, uniform: f64) -> Opti
         left < 0.0
     });
     // Rounding can leave a crumb behind the last weight.
-    token(picked.or_else(|| kept.iter().rfind(|(_, weight)| *weight > 0.0))?.0)
+    picked.or_else(|| kept.iter().rfind(|(_, weight)| *weight > 0.0)).map(|(index, _)| *index)
 }
 
 /// Length of the shortest head of `sorted` (weights, descending) that holds at least the share `p` of their sum.
@@ -52,7 +51,7 @@ mod tests {
     use super::*;
 
     fn settings(temperature: f32, top_k: Option<usize>, top_p: Option<f32>) -> SamplingSettings {
-        SamplingSettings { temperature, top_k, top_p }
+        SamplingSettings { temperature, top_k, top_p, guidance: 1.0 }
     }
 
     /// How often each of `n` tokens is picked by 10,000 evenly spread uniforms.
@@ -60,7 +59,7 @@ mod tests {
         let mut counts = vec![0.0; logits.len()];
         for i in 0..10_000 {
             let token = choose(logits, settings, (f64::from(i) + 0.5) / 10_000.0).unwrap();
-            counts[usize::from(token.0)] += 1e-4;
+            counts[token] += 1e-4;
         }
         counts
     }
@@ -95,7 +94,7 @@ mod tests {
 
     #[test]
     fn temperature_zero_is_the_most_likely() {
-        assert_eq!(choose(&[0.0, 3.0, 3.0], &settings(0.0, None, None), 0.99), Some(ImageToken(1)));
+        assert_eq!(choose(&[0.0, 3.0, 3.0], &settings(0.0, None, None), 0.99), Some(1));
     }
 
     #[test]
@@ -113,7 +112,7 @@ mod tests {
             p in proptest::option::of(1e-6f32..=1.0), uniform in 0f64..1.0,
         ) {
             let token = choose(&logits, &settings(temperature, k, p), uniform).unwrap();
-            prop_assert!(usize::from(token.0) < logits.len());
+            prop_assert!(token < logits.len());
         }
     }
 }

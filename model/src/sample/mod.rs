@@ -1,7 +1,7 @@
 //! The one sampling loop, for the command line, the server and evaluation alike.
 //!
 //! A [`Batch`] advances any number of jobs together by one token a [`step`](Batch::step). Jobs join and leave between steps
-//! (continuous batching); what a job draws does not depend on its neighbours.
+//! (continuous batching), without moving one another's caches; what a job draws does not depend on its neighbours.
 //!
 //! ```text
 //! let mut batch = Batch::new(prior, &config);
@@ -11,12 +11,16 @@
 
 mod choose;
 mod philox;
+mod text;
 
-use burn::tensor::{Int, Tensor, TensorData};
+use std::borrow::Cow;
+
+use burn::tensor::Tensor;
 use dalle_shared::{Geometry, ImageToken, SamplingSettings, TextToken};
 
 pub use choose::choose;
 pub use philox::uniform;
+pub use text::continue_caption;
 
 use crate::config::ModelConfig;
 use crate::prior::{Cache, Masks, Prior};
@@ -38,6 +42,13 @@ pub struct SampleRequest {
     pub sampling: SamplingSettings,
     /// Tokens that every picture begins with, given instead of drawn (section 3.3).
     pub prefix: Vec<ImageToken>,
+}
+
+impl SampleRequest {
+    /// Rows that the prior computes for it: guidance needs each sample a second time, without its caption.
+    pub fn rows(&self) -> usize {
+        if self.sampling.is_guided() { 2 * self.samples } else { self.samples }
+    }
 }
 
 /// One position of one job.
@@ -70,13 +81,11 @@ pub enum SampleError {
     },
 }
 
-/// A running batch: the prior, its cache, and the jobs that share them.
+/// A running batch: the prior and its jobs.
 pub struct Batch {
     prior: Prior,
     masks: Masks,
     geometry: Geometry,
-    /// Rows of all jobs in the order of `jobs`; `None` while there are none.
-    cache: Option<Cache>,
     jobs: Vec<Job>,
 }
 
@@ -85,6 +94,12 @@ struct Job {
     request: SampleRequest,
     /// Raster position of the next token.
     position: usize,
+    /// The stream with the caption and, for guidance, the one without.
+    streams: Vec<Stream>,
+}
+
+struct Stream {
+    cache: Cache,
     /// Logits of the next token: one row for each sample, or a single row shared by all of them.
     logits: Vec<f32>,
 }
@@ -93,12 +108,12 @@ impl Batch {
     /// An empty batch.
     pub fn new(prior: Prior, config: &ModelConfig) -> Self {
         let masks = Masks::new(config, &prior.device());
-        Self { prior, masks, geometry: config.geometry(), cache: None, jobs: Vec::new() }
+        Self { prior, masks, geometry: config.geometry(), jobs: Vec::new() }
     }
 
-    /// Rows running: the samples of all jobs.
+    /// Rows running, see [`SampleRequest::rows`].
     pub fn rows(&self) -> usize {
-        self.jobs.iter().map(|job| job.request.samples).sum()
+        self.jobs.iter().map(|job| job.request.rows()).sum()
     }
 
     /// Whether no job runs.
@@ -106,21 +121,26 @@ impl Batch {
         self.jobs.is_empty()
     }
 
-    /// Takes a job in: runs its caption once, whatever the number of samples.
+    /// Takes a job in: runs its caption, and the tokens that are given, once, whatever the number of samples.
     ///
     /// # Errors
     /// [`SampleError::Request`] for a request out of range; then nothing has changed.
     pub fn admit(&mut self, key: JobKey, request: SampleRequest) -> Result<(), SampleError> {
         self.check(&request)?;
-        let (cache, logits) = self.prior.prefill(&self.masks, &[&request.text]);
-        let logits = read(logits)?;
-        let cache = cache.repeat(request.samples);
-        self.cache = Some(match self.cache.take() {
-            Some(running) => running.join(cache),
-            None => cache,
-        });
-        self.jobs.push(Job { key, request, position: 0, logits });
+        let mut streams = Vec::new();
+        if request.prefix.len() < self.geometry.image_length() {
+            streams.push(self.stream(&request, &request.text)?);
+            if request.sampling.is_guided() {
+                streams.push(self.stream(&request, &[])?);
+            }
+        }
+        self.jobs.push(Job { key, request, position: 0, streams });
         Ok(())
+    }
+
+    fn stream(&self, request: &SampleRequest, text: &[TextToken]) -> Result<Stream, SampleError> {
+        let (cache, logits) = self.prior.prefill(&self.masks, text, &request.prefix);
+        Ok(Stream { cache: cache.repeat(request.samples), logits: read(logits)? })
     }
 
     fn check(&self, request: &SampleRequest) -> Result<(), SampleError> {
@@ -154,91 +174,102 @@ impl Batch {
 
     /// Drops a job, if it still runs. The others are not disturbed.
     pub fn remove(&mut self, key: JobKey) {
-        self.retain(|job| job.key != key);
+        self.jobs.retain(|job| job.key != key);
     }
 
-    /// Draws the next token of every sample of every job. Jobs whose images are complete leave the batch.
+    /// Draws the next token of every sample of every job; the first time, the tokens that are given come before it. Jobs whose
+    /// images are complete leave the batch.
     ///
     /// # Errors
     /// [`SampleError::Device`] or [`SampleError::NotFinite`]; the batch is then empty.
     pub fn step(&mut self) -> Result<Vec<StepOutput>, SampleError> {
         let outputs = self.draw().and_then(|outputs| {
             let last = self.geometry.image_length();
-            self.retain(|job| job.position < last);
+            self.jobs.retain(|job| job.position < last);
             self.advance(&outputs)?;
             Ok(outputs)
         });
         if outputs.is_err() {
-            self.retain(|_| false);
+            self.jobs.clear();
         }
         outputs
     }
 
     fn draw(&mut self) -> Result<Vec<StepOutput>, SampleError> {
-        let vocab = self.geometry.image_vocab;
-        self.jobs.iter_mut().map(|job| job.draw(vocab)).collect()
+        let (length, vocab) = (self.geometry.image_length(), self.geometry.image_vocab);
+        let mut outputs = Vec::with_capacity(self.jobs.len());
+        for job in &mut self.jobs {
+            while job.position < job.request.prefix.len() {
+                let token = job.request.prefix[job.position];
+                outputs.push(job.output(vec![token; job.request.samples]));
+            }
+            if job.position < length {
+                let tokens = job.draw(vocab)?;
+                outputs.push(job.output(tokens));
+            }
+        }
+        Ok(outputs)
     }
 
     /// Runs the tokens just drawn through the prior, for the logits of the next ones.
     fn advance(&mut self, outputs: &[StepOutput]) -> Result<(), SampleError> {
-        let Some(cache) = &mut self.cache else { return Ok(()) };
-        let (mut tokens, mut positions) = (Vec::new(), Vec::new());
+        let mut tokens = Vec::new();
         for job in &self.jobs {
-            let output = outputs.iter().find(|output| output.job == job.key);
+            let output = outputs.iter().rfind(|output| output.job == job.key);
             let output = output.expect("every job that stays has just drawn");
-            tokens.extend(&output.tokens);
-            positions.extend(vec![output.position; output.tokens.len()]);
+            for _ in &job.streams {
+                tokens.extend(&output.tokens);
+            }
         }
-        let logits = read(self.prior.step(&self.masks, cache, &tokens, &positions))?;
+        let mut streams: Vec<&mut Stream> = self.jobs.iter_mut().flat_map(|job| &mut job.streams).collect();
+        if streams.is_empty() {
+            return Ok(());
+        }
+        let mut caches: Vec<&mut Cache> = streams.iter_mut().map(|stream| &mut stream.cache).collect();
+        let logits = read(self.prior.step(&mut caches, &tokens))?;
         let mut rest = logits.as_slice();
-        for job in &mut self.jobs {
-            let (own, others) = rest.split_at(job.request.samples * self.geometry.image_vocab);
-            job.logits = own.to_vec();
+        for stream in streams {
+            let (own, others) = rest.split_at(stream.cache.samples() * self.geometry.image_vocab);
+            stream.logits = own.to_vec();
             rest = others;
         }
         Ok(())
     }
-
-    fn retain(&mut self, keep: impl Fn(&Job) -> bool) {
-        if self.jobs.iter().all(&keep) {
-            return;
-        }
-        let (mut row, mut kept) = (0, Vec::new());
-        for job in &self.jobs {
-            let rows = row..row + job.request.samples as i64;
-            row = rows.end;
-            if keep(job) {
-                kept.extend(rows);
-            }
-        }
-        self.jobs.retain(keep);
-        self.cache = self.cache.take().filter(|_| !kept.is_empty()).map(|cache| {
-            let count = kept.len();
-            let rows: Tensor<1, Int> =
-                Tensor::from_data(TensorData::new(kept, [count]), &self.prior.device());
-            cache.select(&rows)
-        });
-    }
 }
 
 impl Job {
-    fn draw(&mut self, vocab: usize) -> Result<StepOutput, SampleError> {
-        let SampleRequest { samples, seed, ref sampling, ref prefix, .. } = self.request;
+    /// The next token of each sample.
+    fn draw(&self, vocab: usize) -> Result<Vec<ImageToken>, SampleError> {
+        let SampleRequest { samples, seed, ref sampling, .. } = self.request;
         let position = self.position;
-        let shared = self.logits.len() == vocab;
-        let tokens = (0..samples)
-            .map(|sample| {
-                if let Some(&given) = prefix.get(position) {
-                    return Ok(given);
-                }
-                let row = if shared { 0 } else { sample };
-                let logits = &self.logits[row * vocab..(row + 1) * vocab];
-                choose(logits, sampling, uniform(seed, sample as u64, position as u64))
-                    .ok_or(SampleError::NotFinite { position })
-            })
-            .collect::<Result<_, _>>()?;
+        let draw = |sample| {
+            let logits = self.logits(sample, vocab);
+            choose(&logits, sampling, uniform(seed, sample as u64, position as u64))
+                .and_then(|index| u16::try_from(index).ok().map(ImageToken))
+                .ok_or(SampleError::NotFinite { position })
+        };
+        (0..samples).map(draw).collect()
+    }
+
+    /// The logits of a sample's next token: c, or with guidance u + scale·(c − u), where c knows the caption and u does not
+    /// (Ho & Salimans, "Classifier-Free Diffusion Guidance", on logits instead of scores).
+    fn logits(&self, sample: usize, vocab: usize) -> Cow<'_, [f32]> {
+        let row = |stream: &'_ Stream| {
+            let row = if stream.logits.len() == vocab { 0 } else { sample };
+            row * vocab..(row + 1) * vocab
+        };
+        let captioned = &self.streams[0].logits[row(&self.streams[0])];
+        let Some(stream) = self.streams.get(1) else { return Cow::Borrowed(captioned) };
+        let scale = self.request.sampling.guidance;
+        let without = &stream.logits[row(stream)];
+        Cow::Owned(captioned.iter().zip(without).map(|(c, u)| u + scale * (c - u)).collect())
+    }
+
+    /// Takes note of the tokens of the next position.
+    fn output(&mut self, tokens: Vec<ImageToken>) -> StepOutput {
+        let position = self.position;
         self.position += 1;
-        Ok(StepOutput { job: self.key, position, tokens })
+        StepOutput { job: self.key, position, tokens }
     }
 }
 

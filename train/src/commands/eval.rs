@@ -7,8 +7,8 @@ use anyhow::Result;
 use clap::Subcommand;
 use clap::builder::RangedU64ValueParser;
 use dalle_model::device::DeviceName;
-use dalle_shared::SamplingSettings;
 
+use super::sampling::SamplingArgs;
 use super::values;
 use crate::data::{Cell, Dataset, contact_sheet, write_file, write_png};
 use crate::evaluation::retrieval;
@@ -40,15 +40,8 @@ struct RetrievalArgs {
     /// Captions, chosen by hash.
     #[arg(long, default_value_t = 100, value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     captions: usize,
-    /// Divides the logits; 0 takes the most likely token.
-    #[arg(long, default_value_t = SamplingSettings::DEFAULT_TEMPERATURE)]
-    temperature: f32,
-    /// Keep only this many most likely tokens.
-    #[arg(long)]
-    top_k: Option<usize>,
-    /// Keep the most likely tokens that together reach this probability.
-    #[arg(long)]
-    top_p: Option<f32>,
+    #[command(flatten)]
+    sampling: SamplingArgs,
     /// Seed of the samples.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -73,11 +66,11 @@ pub fn run(args: Args) -> Result<()> {
     let examples = retrieval::choose(&dataset, args.captions)?;
     let folder = ModelFolder::open(&args.model)?;
     let mut model = Model::load(&folder, &args.device.open()?)?;
-    let sampling = SamplingSettings { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p };
     let progress = bar(examples.len() as u64, "sampling pictures");
-    let (result, pairs) = retrieval::measure(&mut model, &examples, sampling, args.seed, |done| {
-        progress.set_position(done as u64);
-    })?;
+    let (result, pairs) =
+        retrieval::measure(&mut model, &examples, args.sampling.into(), args.seed, |done| {
+            progress.set_position(done as u64);
+        })?;
     progress.finish_and_clear();
     let cells: Vec<Cell> = pairs
         .iter()

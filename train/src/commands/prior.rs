@@ -74,6 +74,9 @@ struct TrainArgs {
     /// Probability that BPE drops a merge.
     #[arg(long, default_value_t = 0.1, value_parser = values::probability)]
     bpe_dropout: f32,
+    /// Share of pairs that are trained without their caption: what `--guidance` at sampling needs.
+    #[arg(long, default_value_t = 0.0, value_parser = values::probability)]
+    caption_dropout: f32,
     /// Decay of the average of the weights, per update.
     #[arg(long, default_value_t = 0.9996, value_parser = values::decay)]
     ewma: f64,
@@ -114,6 +117,7 @@ pub fn run(args: Args) -> Result<()> {
         batch: args.batch,
         step_size: Warmup { peak: args.step_size, warmup: args.warmup, updates: args.steps },
         bpe_dropout: args.bpe_dropout,
+        caption_dropout: args.caption_dropout,
         seed: args.seed,
     };
     let mut settings = serde_json::to_value(&args)?;

@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use dalle_model::device::DeviceName;
-use dalle_shared::{MAX_SAMPLES, SamplingSettings};
+use dalle_shared::MAX_SAMPLES;
 use image::RgbImage;
 
+use super::sampling::SamplingArgs;
 use super::values;
 use crate::data::{write_file, write_png};
 use crate::model_folder::ModelFolder;
@@ -33,15 +34,8 @@ pub struct Args {
     /// The same seed gives the same pictures, here and on the server.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Divides the logits; 0 takes the most likely token.
-    #[arg(long, default_value_t = SamplingSettings::DEFAULT_TEMPERATURE)]
-    temperature: f32,
-    /// Keep only this many most likely tokens.
-    #[arg(long)]
-    top_k: Option<usize>,
-    /// Keep the most likely tokens that together reach this probability.
-    #[arg(long)]
-    top_p: Option<f32>,
+    #[command(flatten)]
+    sampling: SamplingArgs,
     /// Also write the tokens of the first picture.
     #[arg(long, value_parser = values::file)]
     tokens: Option<PathBuf>,
@@ -62,12 +56,12 @@ pub fn run(args: &Args) -> Result<()> {
     );
     let folder = ModelFolder::open(&args.model)?;
     let mut model = Model::load(&folder, &args.device.open()?)?;
-    let sampling = SamplingSettings { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p };
     let progress = bar(model.config.geometry().image_length() as u64, "sampling tokens");
     let begun = Instant::now();
     let order = Order { caption: &args.caption, samples: args.samples, seed: args.seed };
-    let pictures =
-        model.sample(&[order], sampling, |done| progress.set_position(done as u64))?.swap_remove(0);
+    let pictures = model
+        .sample(&[order], args.sampling.into(), |done| progress.set_position(done as u64))?
+        .swap_remove(0);
     progress.finish_and_clear();
     let count = pictures.iter().map(Vec::len).sum::<usize>();
     let seconds = begun.elapsed().as_secs_f64();

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Our sampler beside DALLE-pytorch's at the same sizes, on this processor with two threads, in one run.
+#
+#   benches/dalle_pytorch.sh [CONFIG…]      default: configs/emoji-128.json configs/bench.json
+#
+# Prints a table and writes benches/results/dalle_pytorch.json. Needs Python 3.10 or newer with venv; PyTorch and DALLE-pytorch
+# are fetched into the cache, a virtual environment of their own.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cache=${DALLE_CACHE:-$HOME/.cache/dalle}
+venv=$cache/venv-dalle-pytorch
+
+if [ ! -f "$venv/complete" ]; then
+    python3 -m venv --clear "$venv"
+    "$venv/bin/pip" install --quiet torch==2.9.0 numpy==2.4.6 einops==0.8.2 axial-positional-embedding==0.3.12 \
+        rotary-embedding-torch==0.8.9 packaging tqdm
+    # Without what it needs for training, tokenizing and its pictures' models.
+    "$venv/bin/pip" install --quiet --no-deps dalle-pytorch==1.6.6
+    touch "$venv/complete"
+fi
+CARGO_TARGET_DIR=$cache/target cargo build --quiet --release --locked -p dalle-train
+configs=("$@")
+[ $# -gt 0 ] || configs=(configs/emoji-128.json configs/bench.json)
+"$venv/bin/python" benches/dalle_pytorch.py "$cache/target/release/dalle" "${configs[@]}"

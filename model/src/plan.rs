@@ -1,0 +1,137 @@
+//! What a model costs, from its configuration alone: parameters, bytes, arithmetic. Nothing is allocated.
+//!
+//! ```text
+//! let plan = Plan::new(&config);
+//! plan.sampling(Precision::Bf16, captions, samples)   // bytes
+//! ```
+
+use burn::tensor::Device;
+
+use crate::config::{DOWNSAMPLING, DvaeConfig, ModelConfig};
+use crate::dvae::{Decoder, Encoder};
+use crate::precision::Precision;
+use crate::prior::Prior;
+use crate::prior::mask::{Layout, Pattern};
+use crate::weights::count_parameters;
+
+/// A model's sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Parameters of the prior …
+    pub prior: u64,
+    /// … and of these those of the matrices of its blocks, which may be kept in 16 bits.
+    pub matrices: u64,
+    /// Parameters of the dVAE's encoder.
+    pub encoder: u64,
+    /// Parameters of the dVAE's decoder.
+    pub decoder: u64,
+    /// Keys and values of a caption, all layers together: shared by its samples.
+    pub caption_values: u64,
+    /// Keys and values of a sample, all layers together.
+    pub sample_values: u64,
+    /// Keys and values of a sample that a step reads, all layers together, on average over the picture.
+    pub seen_values: u64,
+    /// Slots of the stream.
+    pub slots: u64,
+    /// Values that a training step keeps for the backward pass, for each pair of caption and picture.
+    pub activations: u64,
+    /// Multiplications and additions of decoding one picture.
+    pub decode_flops: u64,
+}
+
+/// Copies of each parameter that training holds, all f32: weight, gradient, running mean and variance, average.
+pub const TRAINING_COPIES: u64 = 5;
+
+impl Plan {
+    /// The sizes of a valid configuration.
+    pub fn new(config: &ModelConfig) -> Self {
+        // Parameters are made when they are first used: counting them makes none.
+        let device = Device::flex();
+        let (d, layers) = (config.prior.d_model() as u64, config.prior.layers as u64);
+        let (text, image) = config.cache_entries();
+        let grid = config.geometry().grid as u64;
+        let seen =
+            (0..config.prior.layers).map(|index| match Pattern::of_layer(index, config.prior.layers) {
+                Pattern::Row => grid + 1,
+                Pattern::Column => grid.div_ceil(2),
+                Pattern::Conv => (config.prior.conv_kernel.pow(2) as u64).div_ceil(2),
+            });
+        let slots = config.geometry().stream_length() as u64;
+        // Of each block: its input, normed input, q, k, v, attention, its projection, the sum, normed, twice the MLP's
+        // hidden layer and its output; and of each head the scores, masked and after the softmax.
+        let activations = layers * slots * (20 * d + 3 * config.prior.heads as u64 * slots);
+        Self {
+            prior: count_parameters(&Prior::new(config, &device), ""),
+            matrices: layers * 12 * d * d,
+            encoder: count_parameters(&Encoder::new(&config.dvae, &device), ""),
+            decoder: count_parameters(&Decoder::new(&config.dvae, &device), ""),
+            caption_values: 2 * d * text as u64,
+            sample_values: 2 * d * image as u64,
+            seen_values: 2 * d * seen.sum::<u64>(),
+            slots,
+            activations,
+            decode_flops: decode_flops(&config.dvae, grid),
+        }
+    }
+
+    /// Bytes of the prior's weights.
+    pub fn prior_bytes(&self, precision: Precision) -> u64 {
+        self.matrices * precision.bytes() + (self.prior - self.matrices) * Precision::F32.bytes()
+    }
+
+    /// Bytes of the caches of `captions` captions with `samples` samples in all.
+    pub fn cache_bytes(&self, precision: Precision, captions: u64, samples: u64) -> u64 {
+        (captions * self.caption_values + samples * self.sample_values) * precision.bytes()
+    }
+
+    /// Bytes that sampling needs: weights of prior and decoder, and caches.
+    pub fn sampling(&self, precision: Precision, captions: u64, samples: u64) -> u64 {
+        self.prior_bytes(precision)
+            + self.decoder * Precision::F32.bytes()
+            + self.cache_bytes(precision, captions, samples)
+    }
+
+    /// Bytes that training the prior needs with `batch` pairs an update.
+    pub fn training(&self, batch: u64) -> u64 {
+        (self.prior * TRAINING_COPIES + self.encoder + batch * self.activations) * Precision::F32.bytes()
+    }
+
+    /// Bytes read for a step of `captions` captions with `samples` samples in all, on average over the picture: the weights
+    /// once, each caption's text once, and what each sample sees of its image.
+    pub fn step_bytes(&self, precision: Precision, captions: u64, samples: u64) -> u64 {
+        let values = captions * self.caption_values + samples * self.seen_values;
+        self.prior_bytes(precision) + values * precision.bytes()
+    }
+}
+
+impl ModelConfig {
+    /// Places of the prior's cache in all layers together: of a caption's text, and of a sample's image. Each holds a key and a
+    /// value of `d_model` numbers.
+    pub fn cache_entries(&self) -> (usize, usize) {
+        let geometry = self.geometry();
+        let layout =
+            Layout { text: geometry.text_length, grid: geometry.grid, kernel: self.prior.conv_kernel };
+        let layers = self.prior.layers;
+        let image = (0..layers).map(|index| Pattern::of_layer(index, layers).places(layout)).sum();
+        (layers * layout.text, image)
+    }
+}
+
+/// Multiplications and additions of the decoder's convolutions for a grid of `grid²` tokens (appendix A.1).
+fn decode_flops(config: &DvaeConfig, grid: u64) -> u64 {
+    let (n_hid, blocks) = (config.n_hid as u64, config.blocks_per_group as u64);
+    let mut width = config.n_init as u64;
+    let mut macs = grid * grid * config.vocab as u64 * width;
+    for (group, factor) in [8, 4, 2, 1].into_iter().enumerate() {
+        let (out, places) = (n_hid * factor, (grid << group).pow(2));
+        for _ in 0..blocks {
+            let hidden = out / 4;
+            let identity = if width == out { 0 } else { width * out };
+            // Kernels of 1, 3, 3 and 3.
+            macs += places * (identity + width * hidden + 9 * (2 * hidden * hidden + hidden * out));
+            width = out;
+        }
+    }
+    macs += (grid * DOWNSAMPLING as u64).pow(2) * width * 6;
+    2 * macs
+}

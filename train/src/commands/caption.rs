@@ -1,0 +1,67 @@
+//! `dalle caption "a red"`: captions as the prior would write them.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use dalle_model::device::DeviceName;
+use dalle_model::prior::Masks;
+use dalle_model::sample::continue_caption;
+use dalle_shared::SamplingSettings;
+
+use super::values;
+use crate::model_folder::ModelFolder;
+
+/// Arguments of `dalle caption`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The beginning; without one, captions from nothing.
+    #[arg(default_value = "")]
+    beginning: String,
+    /// Model folder.
+    #[arg(long)]
+    model: PathBuf,
+    /// Captions.
+    #[arg(long, default_value_t = 5, value_parser = values::batch())]
+    count: usize,
+    /// Divides the logits; 0 takes the most likely token.
+    #[arg(long, default_value_t = 1.0)]
+    temperature: f32,
+    /// Keep only this many most likely tokens.
+    #[arg(long)]
+    top_k: Option<usize>,
+    /// Keep the most likely tokens that together reach this probability.
+    #[arg(long)]
+    top_p: Option<f32>,
+    /// The same seed gives the same captions.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// cpu, cuda:N, wgpu or libtorch.
+    #[arg(long, default_value = "cpu")]
+    device: DeviceName,
+}
+
+/// Runs `dalle caption`.
+///
+/// # Errors
+/// Whatever stops it, in a sentence for the person at the terminal.
+pub fn run(args: &Args) -> Result<()> {
+    let folder = ModelFolder::open(&args.model)?;
+    let device = args.device.open()?;
+    let tokenizer = folder.tokenizer()?;
+    let prior = folder.prior(&device)?;
+    let masks = Masks::new(&folder.config, &device);
+    let settings = SamplingSettings {
+        temperature: args.temperature,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        ..SamplingSettings::default()
+    };
+    let beginning = tokenizer.encode(&args.beginning, folder.config.text_length - 1)?.ids;
+    let mut out = std::io::stdout().lock();
+    for sample in 0..args.count as u64 {
+        let caption = continue_caption(&prior, &masks, &beginning, &settings, args.seed, sample)?;
+        writeln!(out, "{}", tokenizer.decode(&caption)?)?;
+    }
+    Ok(())
+}

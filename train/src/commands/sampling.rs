@@ -1,0 +1,27 @@
+//! How tokens are drawn, as options: the same for every command that samples.
+
+use dalle_shared::SamplingSettings;
+
+/// The options.
+#[derive(Clone, Copy, clap::Args)]
+pub struct SamplingArgs {
+    /// Divides the logits; 0 takes the most likely token.
+    #[arg(long, default_value_t = SamplingSettings::DEFAULT_TEMPERATURE)]
+    temperature: f32,
+    /// Keep only this many most likely tokens.
+    #[arg(long)]
+    top_k: Option<usize>,
+    /// Keep the most likely tokens that together reach this probability.
+    #[arg(long)]
+    top_p: Option<f32>,
+    /// Classifier-free guidance: 1 is none, more follows the caption closer, at twice the cost. For priors trained with
+    /// `--caption-dropout`.
+    #[arg(long, default_value_t = 1.0)]
+    guidance: f32,
+}
+
+impl From<SamplingArgs> for SamplingSettings {
+    fn from(args: SamplingArgs) -> Self {
+        Self { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p, guidance: args.guidance }
+    }
+}
