@@ -10,13 +10,14 @@ use dalle_model::burn::tensor::Tensor;
 use dalle_model::config::ModelConfig;
 use dalle_model::device::DeviceName;
 use dalle_model::dvae::Decoder;
+use dalle_model::memory;
 use dalle_model::plan::Plan;
 use dalle_model::precision::Precision;
 use dalle_model::prior::loss::PriorLoss;
 use dalle_model::prior::{Masks, Prior};
 use dalle_model::sample::{Batch, JobKey, SampleRequest};
-use dalle_model::{Device, memory};
 use dalle_shared::{ImageToken, SamplingSettings, TextToken};
+use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::optimizer::{AdamW, AdamWConfig};
@@ -205,24 +206,39 @@ impl Setting<'_> {
             tokens_per_second: tokens as f64 / seconds,
             teraflops: flops / seconds / 1e12,
             gigabytes_per_second,
-            copy_gigabytes_per_second: copy_bandwidth(&self.device.open()?)? / 1e9,
+            copy_gigabytes_per_second: copy_bandwidth(self.device)? / 1e9,
             memory,
         })
     }
 }
 
-/// Bytes that a device reads and writes in a second when it adds 1 to a large tensor.
-fn copy_bandwidth(device: &Device) -> Result<f64> {
+/// Bytes that a device reads and writes in a second when it copies: on a processor a plain copy by all threads between two
+/// places that are there already, on others adding 1 to a large tensor.
+fn copy_bandwidth(name: DeviceName) -> Result<f64> {
     const VALUES: usize = 1 << 26;
-    let from: Tensor<1> = Tensor::zeros([VALUES], device);
+    const CHUNK: usize = 1 << 16;
     let mut times = Vec::new();
-    for _ in 0..7 {
-        device.sync()?;
-        let begun = Instant::now();
-        let to = black_box(from.clone().add_scalar(1.0));
-        device.sync()?;
-        times.push(begun.elapsed().as_secs_f64());
-        drop(to);
+    if matches!(name, DeviceName::Cpu | DeviceName::LibTorch) {
+        let (from, mut to) = (vec![1.0_f32; VALUES], vec![0.0_f32; VALUES]);
+        for _ in 0..7 {
+            let begun = Instant::now();
+            to.par_chunks_mut(CHUNK)
+                .zip(from.par_chunks(CHUNK))
+                .for_each(|(to, from)| to.copy_from_slice(from));
+            times.push(begun.elapsed().as_secs_f64());
+            black_box(&to);
+        }
+    } else {
+        let device = name.open()?;
+        let from: Tensor<1> = Tensor::zeros([VALUES], &device);
+        for _ in 0..7 {
+            device.sync()?;
+            let begun = Instant::now();
+            let to = black_box(from.clone().add_scalar(1.0));
+            device.sync()?;
+            times.push(begun.elapsed().as_secs_f64());
+            drop(to);
+        }
     }
     Ok((2 * VALUES * size_of::<f32>()) as f64 / median(times))
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Our sampler beside DALLE-pytorch's at the same sizes, on this processor with two threads, in one run.
 #
-#   benches/dalle_pytorch.sh [CONFIG…]      default: configs/emoji-128.json configs/bench.json
+#   benches/sampling.sh [CONFIG…]      default: configs/emoji-128.json configs/bench.json
 #
 # Prints a table and writes benches/results/dalle_pytorch.json. Needs Python 3.10 or newer with venv; PyTorch and DALLE-pytorch
 # are fetched into the cache, a virtual environment of their own.
@@ -13,7 +13,7 @@ venv=$cache/venv-dalle-pytorch
 if [ ! -f "$venv/complete" ]; then
     python3 -m venv --clear "$venv"
     "$venv/bin/pip" install --quiet torch==2.9.0 numpy==2.4.6 einops==0.8.2 axial-positional-embedding==0.3.12 \
-        rotary-embedding-torch==0.8.9 packaging tqdm
+        rotary-embedding-torch==0.9.1 packaging==26.3 tqdm==4.70.1 pyyaml==6.0.3 requests==2.34.2 "setuptools<81"
     # Without what it needs for training, tokenizing and its pictures' models.
     "$venv/bin/pip" install --quiet --no-deps dalle-pytorch==1.6.6
     touch "$venv/complete"
@@ -21,4 +21,4 @@ fi
 CARGO_TARGET_DIR=$cache/target cargo build --quiet --release --locked -p dalle-train
 configs=("$@")
 [ $# -gt 0 ] || configs=(configs/emoji-128.json configs/bench.json)
-"$venv/bin/python" benches/dalle_pytorch.py "$cache/target/release/dalle" "${configs[@]}"
+"$venv/bin/python" benches/sampling.py "$cache/target/release/dalle" "${configs[@]}"
