@@ -7,9 +7,11 @@
 //! - [`device`]: `cpu`, `cuda:N`, `wgpu` as a person writes them
 //! - [`dvae`]: stage 1, pictures to tokens and back
 //! - [`prior`]: stage 2, the transformer over `[text | image]`
+//! - [`clip`]: the contrastive model that chooses among samples
 //! - [`sample`]: the sampling loop
 //! - [`weights`]: safetensors bytes to modules and back
 
+pub mod clip;
 pub mod config;
 pub mod device;
 pub mod dvae;
