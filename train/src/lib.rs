@@ -5,6 +5,7 @@
 pub mod augment;
 pub mod bpe_dropout;
 pub mod checkpoint;
+pub mod clip_training;
 pub mod commands;
 pub mod curve;
 pub mod data;
@@ -14,6 +15,7 @@ pub mod import;
 pub mod model_folder;
 pub mod optimizer;
 pub mod prior_training;
+pub mod reranking;
 pub mod sampling;
 pub mod schedule;
 pub mod tokenizer_train;

@@ -23,6 +23,8 @@ enum Command {
     Dvae(commands::dvae::Args),
     /// Train the prior (stage 2).
     Prior(commands::prior::Args),
+    /// Train the contrastive model, which chooses among samples.
+    Clip(commands::clip::Args),
     /// Draw a caption.
     Sample(commands::sample::Args),
     /// Take over a model that others released.
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Command::Tokenizer(args) => commands::tokenizer::run(args),
         Command::Dvae(args) => commands::dvae::run(args),
         Command::Prior(args) => commands::prior::run(args),
+        Command::Clip(args) => commands::clip::run(args),
         Command::Sample(args) => commands::sample::run(&args),
         Command::Import(args) => commands::import::run(args),
         Command::Eval(args) => commands::eval::run(args),

@@ -1,5 +1,6 @@
 //! The subcommands of `dalle`: each file holds the arguments of one (`Args`) and what it does (`run`).
 
+pub mod clip;
 pub mod data;
 pub mod dvae;
 pub mod eval;
