@@ -1,6 +1,7 @@
 //! One typed configuration for a model of any size: the content of a model folder's `config.json`.
 
 use dalle_shared::Geometry;
+use dalle_shared::files::CONFIG;
 use serde::{Deserialize, Serialize};
 
 /// A whole model. `configs/paper-12b.json` is the paper's; `configs/tiny.json` trains in seconds.
@@ -67,8 +68,10 @@ impl PriorConfig {
 
 /// A configuration that describes no model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("config.json: `{field}` {expected}, got {got}")]
+#[error("{file}: `{field}` {expected}, got {got}")]
 pub struct ConfigError {
+    /// The file that holds it.
+    pub file: &'static str,
     /// The field at fault.
     pub field: &'static str,
     /// What was expected.
@@ -95,7 +98,7 @@ impl ModelConfig {
     /// The first field that does not fit.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let check = |ok: bool, field, expected, got| {
-            if ok { Ok(()) } else { Err(ConfigError { field, expected, got }) }
+            if ok { Ok(()) } else { Err(ConfigError { file: CONFIG, field, expected, got }) }
         };
         // One position is the start of the text, so that a caption needs two. The upper bounds only keep nonsense from
         // being allocated; the paper's sizes are far below.

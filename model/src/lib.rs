@@ -10,9 +10,11 @@
 //! - [`plan`]: what a model costs in memory and arithmetic
 //! - [`precision`]: `f32`, `bf16`, `f16` as a person writes them
 //! - [`prior`]: stage 2, the transformer over `[text | image]`
+//! - [`clip`]: the contrastive model that chooses among samples
 //! - [`sample`]: the sampling loop
 //! - [`weights`]: safetensors bytes to modules and back
 
+pub mod clip;
 pub mod config;
 pub mod device;
 pub mod dvae;

@@ -10,3 +10,8 @@ pub const PRIOR: &str = "model.safetensors";
 pub const ENCODER: &str = "encoder.safetensors";
 /// The dVAE decoder's weights.
 pub const DECODER: &str = "decoder.safetensors";
+/// The contrastive model's configuration. It and its weights are optional: they judge pictures and draw none, so they are no part
+/// of the folder's identity.
+pub const CLIP_CONFIG: &str = "clip.json";
+/// The contrastive model's weights.
+pub const CLIP: &str = "clip.safetensors";

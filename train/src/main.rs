@@ -23,6 +23,8 @@ enum Command {
     Dvae(commands::dvae::Args),
     /// Train the prior (stage 2).
     Prior(commands::prior::Args),
+    /// Train the contrastive model, which chooses among samples.
+    Clip(commands::clip::Args),
     /// Draw a caption.
     Sample(commands::sample::Args),
     /// Write captions, from nothing or from a beginning.
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::Tokenizer(args) => commands::tokenizer::run(args),
         Command::Dvae(args) => commands::dvae::run(args),
         Command::Prior(args) => commands::prior::run(args),
+        Command::Clip(args) => commands::clip::run(args),
         Command::Sample(args) => commands::sample::run(&args),
         Command::Caption(args) => commands::caption::run(&args),
         Command::Import(args) => commands::import::run(args),

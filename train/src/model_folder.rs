@@ -1,5 +1,6 @@
 //! A model on disk, in the Hugging Face layout: `config.json`, `tokenizer.json`, `model.safetensors` (the prior),
-//! `encoder.safetensors` and `decoder.safetensors` (the dVAE), `README.md` (the model card).
+//! `encoder.safetensors` and `decoder.safetensors` (the dVAE), `README.md` (the model card); and, where there is one,
+//! `clip.json` and `clip.safetensors` (the contrastive model).
 //!
 //! Training adds the parts one after another; the folder is always replaced as a whole.
 
@@ -9,11 +10,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use dalle_model::Device;
 use dalle_model::burn::module::Module;
+use dalle_model::clip::{Clip, ClipConfig};
 use dalle_model::config::ModelConfig;
 use dalle_model::dvae::{Decoder, Encoder};
 use dalle_model::prior::Prior;
 use dalle_model::weights;
-use dalle_shared::files::{CONFIG, DECODER, ENCODER, PRIOR, TOKENIZER};
+use dalle_shared::files::{CLIP, CLIP_CONFIG, CONFIG, DECODER, ENCODER, PRIOR, TOKENIZER};
 use dalle_shared::{Tokenizer, sha256_hex};
 
 use crate::data::NewFolder;
@@ -119,6 +121,22 @@ impl ModelFolder {
         self.load(PRIOR, "dalle prior train", Prior::new(&self.config, device))
     }
 
+    /// The contrastive model.
+    ///
+    /// # Errors
+    /// A file is missing or does not fit the configuration, or the folder's tokenizer is not the one that it was trained with.
+    pub fn clip(&self, device: &Device) -> Result<Clip> {
+        const MADE_BY: &str = "dalle clip train";
+        let path = self.path.join(CLIP_CONFIG);
+        let config = parse_clip_config(&self.read(CLIP_CONFIG, MADE_BY)?, &path, &self.config)?;
+        ensure!(
+            config.tokenizer.as_deref() == Some(&self.sha256(TOKENIZER)?),
+            "{} belongs to another {TOKENIZER} than the one beside it; train the contrastive model again with `{MADE_BY}`",
+            path.display()
+        );
+        self.load(CLIP, MADE_BY, Clip::new(&config, &self.config, device))
+    }
+
     fn load<M: Module>(&self, name: &str, made_by: &str, fresh: M) -> Result<M> {
         let bytes = self.read(name, made_by)?;
         weights::from_safetensors(fresh, &bytes)
@@ -136,5 +154,22 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
     let config: ModelConfig = serde_json::from_str(&text)
         .with_context(|| format!("{} is no model configuration", path.display()))?;
     config.validate()?;
+    Ok(config)
+}
+
+/// Reads and checks the configuration of a contrastive model for `model`.
+///
+/// # Errors
+/// The file is missing, not of this form, or describes no contrastive model for it.
+pub fn read_clip_config(path: &Path, model: &ModelConfig) -> Result<ClipConfig> {
+    let bytes =
+        fs::read(path).with_context(|| format!("cannot read the configuration {}", path.display()))?;
+    parse_clip_config(&bytes, path, model)
+}
+
+fn parse_clip_config(bytes: &[u8], path: &Path, model: &ModelConfig) -> Result<ClipConfig> {
+    let config: ClipConfig = serde_json::from_slice(bytes)
+        .with_context(|| format!("{} is no configuration of a contrastive model", path.display()))?;
+    config.validate(model).with_context(|| format!("{}", path.display()))?;
     Ok(config)
 }

@@ -1,5 +1,7 @@
 //! From captions to pictures with a model folder, on the one sampling loop of the model crate.
 
+use std::collections::HashSet;
+
 use anyhow::{Result, ensure};
 use dalle_model::Device;
 use dalle_model::config::ModelConfig;
@@ -18,6 +20,8 @@ pub struct Model {
     tokenizer: Tokenizer,
     decoder: Decoder,
     batch: Batch,
+    /// Captions of which it was said that they are too long: once is enough.
+    cut: HashSet<String>,
 }
 
 /// One caption's order.
@@ -42,6 +46,7 @@ impl Model {
             tokenizer: folder.tokenizer()?,
             decoder: folder.decoder(device)?,
             batch: Batch::new(folder.prior(device)?, &folder.config),
+            cut: HashSet::new(),
         })
     }
 
@@ -58,7 +63,7 @@ impl Model {
     ) -> Result<Vec<Vec<Vec<ImageToken>>>> {
         for (order, key) in orders.iter().zip(0..) {
             let encoding = self.tokenizer.encode(order.caption, self.config.text_length - 1)?;
-            if encoding.cut > 0 {
+            if encoding.cut > 0 && self.cut.insert(order.caption.to_owned()) {
                 eprintln!("dalle: the last {} tokens of “{}” are not read", encoding.cut, order.caption);
             }
             let (samples, seed) = (order.samples, order.seed);

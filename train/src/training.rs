@@ -1,4 +1,4 @@
-//! The loop that both stages share: resume, update, log, draw the curve, save, stop when asked.
+//! The loop that all stages share: resume, update, log, draw the curve, save, stop when asked.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use crate::optimizer::{AdamW, AdamWConfig};
 /// Updates in a row whose gradients may be infinite or not a number: more are no accident.
 const MAX_SKIPPED: u64 = 20;
 
-/// One of the two stages, as the loop sees it.
+/// What is trained, as the loop sees it: the dVAE, the prior, or the contrastive model.
 pub trait Stage {
     /// What is trained.
     type Network: Module;
@@ -36,6 +36,11 @@ pub trait Stage {
 
     /// Step size of update `step`.
     fn step_size(&self, step: u64) -> f64;
+
+    /// The network behind an update, with the parameters that have bounds within them.
+    fn within_bounds(&self, network: Self::Network) -> Self::Network {
+        network
+    }
 }
 
 /// How long, how often, where.
@@ -90,6 +95,7 @@ pub fn train<S: Stage>(stage: &mut S, fresh: S::Network, plan: &Plan) -> Result<
         let gradients = loss.backward();
         let norm;
         (network, norm) = optimizer.step(network, &gradients, stage.step_size(state.step));
+        network = stage.within_bounds(network);
         skipped = if norm.is_finite() { 0 } else { skipped + 1 };
         ensure!(
             skipped < MAX_SKIPPED && (skipped == 0 || state.step + 1 < plan.steps),

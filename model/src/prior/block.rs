@@ -40,6 +40,17 @@ impl Linear {
 /// Standard deviation of the prior's weights (as GPT-2's; the paper leaves it open).
 pub const INIT_STD: f64 = 0.02;
 
+/// Standard deviations that a block's weights start with.
+#[derive(Clone, Copy, Debug)]
+pub struct Spread {
+    /// Of queries, keys and values.
+    pub qkv: f64,
+    /// Of the MLP's first layer.
+    pub fc1: f64,
+    /// Of the two layers that write to the residual stream.
+    pub residual: f64,
+}
+
 /// Attention resblock and MLP resblock, each behind its own LayerNorm.
 #[derive(Module, Debug)]
 pub struct Block {
@@ -67,16 +78,25 @@ impl Block {
     /// A block with random weights. The layers that write to the residual stream start smaller by √(2·layers), so that the
     /// stream's variance does not grow with depth.
     pub fn new(config: &PriorConfig, device: &Device) -> Self {
-        let d = config.d_model();
-        let residual_std = INIT_STD / ((2 * config.layers) as f64).sqrt();
+        let residual = INIT_STD / ((2 * config.layers) as f64).sqrt();
+        let spread = Spread { qkv: INIT_STD, fc1: INIT_STD, residual };
+        Self::with_spread(config.d_model(), config.heads, spread, device)
+    }
+
+    /// A block of width `d` whose random weights have given deviations.
+    ///
+    /// # Panics
+    /// If `heads` does not divide `d`.
+    pub fn with_spread(d: usize, heads: usize, spread: Spread, device: &Device) -> Self {
+        assert!(d.is_multiple_of(heads), "{heads} heads do not divide a width of {d}");
         Self {
             norm_attention: LayerNormConfig::new(d).init(device),
-            qkv: Linear::new(d, 3 * d, INIT_STD, device),
-            projection: Linear::new(d, d, residual_std, device),
+            qkv: Linear::new(d, 3 * d, spread.qkv, device),
+            projection: Linear::new(d, d, spread.residual, device),
             norm_mlp: LayerNormConfig::new(d).init(device),
-            fc1: Linear::new(d, 4 * d, INIT_STD, device),
-            fc2: Linear::new(4 * d, d, residual_std, device),
-            heads: config.heads,
+            fc1: Linear::new(d, 4 * d, spread.fc1, device),
+            fc2: Linear::new(4 * d, d, spread.residual, device),
+            heads,
         }
     }
 

@@ -4,7 +4,7 @@
 //! with a [`Cache`], one token at a time, for sampling. A slot predicts the token of the next one: text slots the caption,
 //! the last text slot the first image token, image slots the rest.
 
-mod block;
+pub(crate) mod block;
 mod cache;
 mod embed;
 pub mod loss;

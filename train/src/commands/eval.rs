@@ -1,20 +1,18 @@
-//! `dalle eval retrieval`: how often a sample is nearest to the drawing its caption belongs to.
+//! `dalle eval`: measures of a model's samples, each a subcommand.
 
-use std::io::Write;
+mod best_of_n;
+mod clip_score;
+mod retrieval;
+
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Subcommand;
 use clap::builder::RangedU64ValueParser;
 use dalle_model::device::DeviceName;
+use dalle_shared::SamplingSettings;
 
 use super::sampling::SamplingArgs;
-use super::values;
-use crate::data::{Cell, Dataset, contact_sheet, write_file, write_png};
-use crate::evaluation::retrieval;
-use crate::model_folder::ModelFolder;
-use crate::sampling::Model;
-use crate::training::bar;
 
 /// Arguments of `dalle eval`.
 #[derive(clap::Args)]
@@ -26,11 +24,16 @@ pub struct Args {
 #[derive(Subcommand)]
 enum Measure {
     /// One sample for each of some seen captions: is the nearest true drawing the right one?
-    Retrieval(RetrievalArgs),
+    Retrieval(retrieval::Args),
+    /// The best of N samples by the contrastive model, for several N: figure 6 of the paper.
+    BestOfN(best_of_n::Args),
+    /// The contrastive model's scores of samples and of true drawings, beside those of wrong ones.
+    ClipScore(clip_score::Args),
 }
 
+/// What every measure needs to know.
 #[derive(clap::Args)]
-struct RetrievalArgs {
+struct Common {
     /// Model folder.
     #[arg(long)]
     model: PathBuf,
@@ -45,15 +48,15 @@ struct RetrievalArgs {
     /// Seed of the samples.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Contact sheet to write (.png): each drawing beside its sample.
-    #[arg(long, value_parser = values::png)]
-    sheet: PathBuf,
-    /// Result to write (.json).
-    #[arg(long, value_parser = values::file)]
-    json: Option<PathBuf>,
     /// cpu, cuda:N, wgpu or libtorch.
     #[arg(long, default_value = "cpu")]
     device: DeviceName,
+}
+
+impl Common {
+    fn sampling(&self) -> SamplingSettings {
+        self.sampling.into()
+    }
 }
 
 /// Runs `dalle eval`.
@@ -61,34 +64,9 @@ struct RetrievalArgs {
 /// # Errors
 /// Whatever stops it, in a sentence for the person at the terminal.
 pub fn run(args: Args) -> Result<()> {
-    let Measure::Retrieval(args) = args.measure;
-    let dataset = Dataset::open(&args.data)?;
-    let examples = retrieval::choose(&dataset, args.captions)?;
-    let folder = ModelFolder::open(&args.model)?;
-    let mut model = Model::load(&folder, &args.device.open()?)?;
-    let progress = bar(examples.len() as u64, "sampling pictures");
-    let (result, pairs) =
-        retrieval::measure(&mut model, &examples, args.sampling.into(), args.seed, |done| {
-            progress.set_position(done as u64);
-        })?;
-    progress.finish_and_clear();
-    let cells: Vec<Cell> = pairs
-        .iter()
-        .map(|pair| Cell { images: vec![&pair.drawing, &pair.sample], caption: &pair.caption })
-        .collect();
-    write_png(&args.sheet, &contact_sheet(&cells, 5))?;
-    if let Some(path) = &args.json {
-        write_file(path, &serde_json::to_vec_pretty(&result)?)?;
+    match args.measure {
+        Measure::Retrieval(args) => retrieval::run(&args),
+        Measure::BestOfN(args) => best_of_n::run(args),
+        Measure::ClipScore(args) => clip_score::run(&args),
     }
-    writeln!(
-        std::io::stdout(),
-        "retrieval among {} drawings: top-1 {:.0} %, top-5 {:.0} % (by chance {:.0} % and {:.0} %); see {}",
-        result.captions,
-        100.0 * result.top_1,
-        100.0 * result.top_5,
-        100.0 / result.captions as f64,
-        500.0 / result.captions as f64,
-        args.sheet.display()
-    )?;
-    Ok(())
 }

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod caption;
+pub mod clip;
 pub mod data;
 pub mod dvae;
 pub mod eval;

@@ -5,17 +5,27 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use clap::builder::RangedU64ValueParser;
+use dalle_model::clip::best_first;
 use dalle_model::device::DeviceName;
-use dalle_shared::MAX_SAMPLES;
+use dalle_shared::{ImageToken, MAX_SAMPLES};
 use image::RgbImage;
 
 use super::sampling::SamplingArgs;
 use super::values;
-use crate::data::{write_file, write_png};
+use crate::data::{Cell, contact_sheet, write_file, write_png};
 use crate::model_folder::ModelFolder;
+use crate::reranking::{Judge, draw, scores};
 use crate::sampling::{Model, Order};
 use crate::tokens::TokenGrid;
 use crate::training::bar;
+
+/// Most pictures to choose among; the paper draws 512.
+pub const MAX_BEST_OF: u64 = 1 << 12;
+/// Pictures shown of those, unless --show says otherwise.
+const SHOWN: usize = 8;
+/// Pictures in a row of the sheet.
+const COLUMNS: usize = 4;
 
 /// Arguments of `dalle sample`.
 #[derive(clap::Args)]
@@ -31,12 +41,19 @@ pub struct Args {
     /// Pictures, 1 to 9.
     #[arg(long, default_value_t = 1)]
     samples: usize,
+    /// Draw this many, each with a seed of its own from --seed on, and let the contrastive model choose; --out becomes a sheet of
+    /// the best, with their scores.
+    #[arg(long, conflicts_with = "samples", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_BEST_OF))]
+    best_of: Option<usize>,
+    /// Of --best-of, show this many, the best first [default: 8, or all of fewer].
+    #[arg(long, requires = "best_of")]
+    show: Option<usize>,
     /// The same seed gives the same pictures, here and on the server.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
     sampling: SamplingArgs,
-    /// Also write the tokens of the first picture.
+    /// Also write the tokens of the first picture; of --best-of, of the best.
     #[arg(long, value_parser = values::file)]
     tokens: Option<PathBuf>,
     /// cpu, cuda:N, wgpu or libtorch.
@@ -49,6 +66,9 @@ pub struct Args {
 /// # Errors
 /// Whatever stops it, in a sentence for the person at the terminal.
 pub fn run(args: &Args) -> Result<()> {
+    if let Some(count) = args.best_of {
+        return choose(args, count);
+    }
     ensure!(
         (1..=MAX_SAMPLES).contains(&args.samples),
         "--samples: expected 1 to {MAX_SAMPLES}, got {}",
@@ -71,11 +91,47 @@ pub fn run(args: &Args) -> Result<()> {
         image::imageops::replace(&mut sheet, &model.decode(tokens)?, (place as u32 * size).into(), 0);
     }
     write_png(&args.out, &sheet)?;
-    if let Some(path) = &args.tokens {
-        let grid = TokenGrid { grid: model.config.geometry().grid, tokens: pictures[0].clone() };
-        write_file(path, &serde_json::to_vec(&grid)?)?;
-    }
+    write_tokens(args, &model, &pictures[0])?;
     let rate = count as f64 / seconds;
     writeln!(std::io::stdout(), "{count} tokens in {seconds:.2} s, {rate:.0} tokens per second")?;
     Ok(())
+}
+
+/// Draws `count` pictures and shows those that the contrastive model finds nearest to the caption.
+fn choose(args: &Args, count: usize) -> Result<()> {
+    let shown = args.show.unwrap_or(SHOWN.min(count));
+    ensure!((1..=count).contains(&shown), "--show: expected 1 to the {count} of --best-of, got {shown}");
+    let folder = ModelFolder::open(&args.model)?;
+    let device = args.device.open()?;
+    let judge = Judge::load(&folder, &device)?;
+    let mut model = Model::load(&folder, &device)?;
+    let progress = bar((count * model.config.geometry().image_length()) as u64, "sampling tokens");
+    let candidates =
+        draw(&mut model, &judge, &args.caption, count, args.seed, args.sampling.into(), |done| {
+            progress.set_position(done as u64);
+        })?;
+    progress.finish_and_clear();
+    let places = best_first(&scores(&candidates));
+    let best: Vec<_> = places.into_iter().take(shown).map(|place| &candidates[place]).collect();
+    let labels: Vec<String> = (1..)
+        .zip(&best)
+        .map(|(place, candidate)| format!("{place}. score {:.3}, seed {}", candidate.score, candidate.seed))
+        .collect();
+    let cells: Vec<Cell> = best
+        .iter()
+        .zip(&labels)
+        .map(|(candidate, label)| Cell { images: vec![&candidate.picture], caption: label })
+        .collect();
+    write_png(&args.out, &contact_sheet(&cells, COLUMNS))?;
+    write_tokens(args, &model, &best[0].tokens)?;
+    let mean = scores(&candidates).iter().sum::<f32>() / count as f32;
+    writeln!(std::io::stdout(), "{}\nmean of all {count}: {mean:.3}", labels.join("\n"))?;
+    Ok(())
+}
+
+/// Writes a picture's tokens where --tokens says.
+fn write_tokens(args: &Args, model: &Model, tokens: &[ImageToken]) -> Result<()> {
+    let Some(path) = &args.tokens else { return Ok(()) };
+    let grid = TokenGrid { grid: model.config.geometry().grid, tokens: tokens.to_vec() };
+    Ok(write_file(path, &serde_json::to_vec(&grid)?)?)
 }

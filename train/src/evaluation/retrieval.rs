@@ -90,16 +90,28 @@ pub fn measure(
         }
     }
     let (drawings, samples): (Vec<_>, Vec<_>) =
-        pairs.iter().map(|pair| (reduce(&pair.drawing), reduce(&pair.sample))).unzip();
-    let ranks = ranks(&drawings, &samples);
-    let share = |within| ranks.iter().filter(|rank| **rank <= within).count() as f64 / ranks.len() as f64;
+        pairs.iter().map(|pair| (&pair.drawing, &pair.sample)).unzip();
+    let ranks = ranks_of(&drawings, &samples);
     let retrieval = Retrieval {
         captions: pairs.len(),
-        top_1: share(1),
-        top_5: share(5),
-        ranks: pairs.iter().map(|pair| pair.caption.clone()).zip(ranks.iter().copied()).collect(),
+        top_1: share_within(&ranks, 1),
+        top_5: share_within(&ranks, 5),
+        ranks: pairs.iter().map(|pair| pair.caption.clone()).zip(ranks).collect(),
     };
     Ok((retrieval, pairs))
+}
+
+/// For each sample the rank, from 1, of its own drawing among all.
+pub fn ranks_of(drawings: &[&RgbImage], samples: &[&RgbImage]) -> Vec<usize> {
+    let reduced = |pictures: &[&RgbImage]| -> Vec<Vec<f32>> {
+        pictures.iter().map(|picture| reduce(picture)).collect()
+    };
+    ranks(&reduced(drawings), &reduced(samples))
+}
+
+/// Share of ranks that are at most `within`.
+pub fn share_within(ranks: &[usize], within: usize) -> f64 {
+    ranks.iter().filter(|rank| **rank <= within).count() as f64 / ranks.len() as f64
 }
 
 fn reduce(picture: &RgbImage) -> Vec<f32> {

@@ -1,0 +1,222 @@
+//! The contrastive model: equal to one made of PyTorch's own modules, and fit for choosing.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::collections::HashMap;
+
+use common::config;
+use dalle_model::Device;
+use dalle_model::burn::module::{Module, ModuleVisitor, Param};
+use dalle_model::burn::tensor::{FloatDType, Gradients, Tensor, TensorData};
+use dalle_model::clip::{Clip, ClipConfig, GREATEST_SCALE, ScoreError, TowerConfig, best_first};
+use dalle_model::config::ModelConfig;
+use dalle_model::weights::{from_safetensors, to_safetensors};
+use dalle_shared::TextToken;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+/// As in fixtures/clip/make.py.
+fn sizes() -> (ClipConfig, ModelConfig) {
+    let tower = |width, layers, heads| TowerConfig { width, layers, heads };
+    let clip = ClipConfig {
+        embedding: 10,
+        patch: 4,
+        text: tower(16, 2, 2),
+        image: tower(24, 1, 3),
+        tokenizer: None,
+    };
+    let model = ModelConfig { text_vocab: 40, text_length: 12, image_size: 16, ..config("tiny") };
+    clip.validate(&model).unwrap();
+    (clip, model)
+}
+
+fn fixture(name: &str) -> Vec<u8> {
+    std::fs::read(format!("{}/tests/fixtures/clip/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// The model of the fixture.
+fn clip(device: &Device) -> Clip {
+    let (clip, model) = sizes();
+    from_safetensors(Clip::new(&clip, &model, device), &fixture("clip.safetensors")).unwrap()
+}
+
+/// What PyTorch says, by name.
+struct Expected(HashMap<String, Vec<f32>>);
+
+impl Expected {
+    fn read() -> Self {
+        let bytes = fixture("expected.safetensors");
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let floats = |data: &[u8]| data.as_chunks::<4>().0.iter().map(|&x| f32::from_le_bytes(x)).collect();
+        Self(file.iter().map(|(name, view)| (name.to_owned(), floats(view.data()))).collect())
+    }
+
+    fn captions(&self) -> Vec<Vec<TextToken>> {
+        let caption =
+            |ids: &[f32]| ids.iter().filter(|&&id| id >= 0.0).map(|&id| TextToken(id as u32)).collect();
+        self.0["captions"].chunks(12).map(caption).collect()
+    }
+
+    /// Interleaved RGB8, as pictures come.
+    fn pictures(&self) -> Vec<Vec<u8>> {
+        let plane = 16 * 16;
+        let interleave = |x: &[f32]| (0..3 * plane).map(|i| x[(i % 3) * plane + i / 3] as u8).collect();
+        self.0["pictures"].chunks(3 * plane).map(interleave).collect()
+    }
+
+    fn batch(&self, device: &Device) -> Tensor<4> {
+        let values = self.0["pictures"].clone();
+        let data = TensorData::new(values, [self.captions().len(), 3, 16, 16]);
+        Tensor::from_data(data, device).div_scalar(255.0)
+    }
+}
+
+fn slices<T>(rows: &[Vec<T>]) -> Vec<&[T]> {
+    rows.iter().map(Vec::as_slice).collect()
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
+
+fn assert_close(got: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    let difference = got.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(difference <= tolerance, "{what}: differ by {difference}");
+}
+
+#[test]
+fn features_loss_and_gradients_are_those_of_pytorch() {
+    let device = Device::flex().autodiff();
+    let (clip, expected) = (clip(&device), Expected::read());
+    let captions = expected.captions();
+    let captions = slices(&captions);
+    assert_close(&values(clip.texts(&captions)), &expected.0["texts"], 1e-5, "texts");
+    assert_close(&values(clip.images(expected.batch(&device))), &expected.0["images"], 1e-5, "images");
+
+    let outcome = clip.loss(&captions, expected.batch(&device));
+    assert_close(&values(outcome.loss.clone()), &expected.0["loss"], 1e-5, "loss");
+    assert_close(&values(outcome.retrieval), &expected.0["retrieval"], 1e-6, "retrieval");
+
+    struct Compare<'a> {
+        gradients: &'a Gradients,
+        expected: &'a Expected,
+        path: Vec<String>,
+        compared: usize,
+    }
+    impl ModuleVisitor for Compare<'_> {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.to_owned());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let name = format!("gradient.{}", self.path.join("."));
+            let gradient = values(param.val().grad(self.gradients).unwrap());
+            let expected = &self.expected.0[&name];
+            let greatest = expected.iter().fold(0.0, |greatest: f32, x| greatest.max(x.abs()));
+            assert!(greatest > 0.0, "{name} proves nothing");
+            assert_close(&gradient, expected, 1e-5 + 1e-4 * greatest, &name);
+            self.compared += 1;
+        }
+    }
+    let gradients = outcome.loss.backward();
+    let mut compare = Compare { gradients: &gradients, expected: &expected, path: Vec::new(), compared: 0 };
+    clip.visit(&mut compare);
+    assert_eq!(compare.compared, expected.0.keys().filter(|name| name.starts_with("gradient.")).count());
+}
+
+#[test]
+fn a_feature_does_not_depend_on_its_neighbours() {
+    let device = Device::flex();
+    let (clip, expected) = (clip(&device), Expected::read());
+    let (captions, pictures) = (expected.captions(), expected.pictures());
+    let together = clip.cosines(&slices(&captions), &slices(&pictures)).unwrap();
+    for (caption, scores) in captions.iter().zip(&together) {
+        for (picture, score) in pictures.iter().zip(scores) {
+            let alone = clip.cosines(&[caption], &[picture]).unwrap();
+            assert_close(&alone[0], &[*score], 1e-6, "alone and together");
+            assert!(score.abs() <= 1.0 + 1e-6);
+        }
+    }
+    // More than go through at once.
+    let many: Vec<&[u8]> = slices(&pictures).into_iter().cycle().take(130).collect();
+    let scores = clip.cosines(&[&captions[0]], &many).unwrap().swap_remove(0);
+    assert_close(&scores, &together[0].iter().copied().cycle().take(130).collect::<Vec<_>>(), 1e-6, "many");
+    assert!(clip.cosines(&[&captions[0]], &[]).unwrap()[0].is_empty());
+}
+
+#[test]
+fn the_scale_begins_at_its_temperature_and_is_kept_within_bounds() {
+    let device = Device::flex().autodiff();
+    let (sizes, model) = sizes();
+    let scale = |clip: &Clip| clip.scale().into_scalar::<f32>();
+    let fresh = Clip::new(&sizes, &model, &device);
+    assert!((scale(&fresh) - 1.0 / 0.07).abs() < 1e-3);
+    assert!((scale(&fresh.clone().within_bounds()) - 1.0 / 0.07).abs() < 1e-3);
+
+    // The same weights, but for a scale of e⁶.
+    let bytes = to_safetensors(&fresh, FloatDType::F32).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let six = 6f32.to_le_bytes();
+    let views = file.iter().map(|(name, view)| {
+        (name, if name == "ln_scale" { TensorView::new(Dtype::F32, vec![1], &six).unwrap() } else { view })
+    });
+    let bytes = safetensors::serialize(views.collect::<Vec<_>>(), None).unwrap();
+    let loud = from_safetensors(fresh, &bytes).unwrap();
+    assert!((scale(&loud) - 6f32.exp()).abs() < 0.1);
+    let bounded = loud.within_bounds();
+    assert!((f64::from(scale(&bounded)) - GREATEST_SCALE).abs() < 1e-2);
+    // It can still be trained: the loss's gradient reaches it.
+    let expected = Expected::read();
+    let captions = expected.captions();
+    let gradients = bounded.loss(&slices(&captions), expected.batch(&device)).loss.backward();
+    struct Scale<'a>(&'a Gradients, bool);
+    impl ModuleVisitor for Scale<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let single = param.lazy_shape().num_elements() == 1;
+            self.1 |= single && values(param.val().grad(self.0).unwrap())[0] != 0.0;
+        }
+    }
+    let mut reached = Scale(&gradients, false);
+    bounded.visit(&mut reached);
+    assert!(reached.1);
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_its_sizes() {
+    let clip = clip(&Device::flex());
+    let picture = vec![0u8; 3 * 16 * 16];
+    let refusal = |caption: &[TextToken], picture: &[u8]| match clip.cosines(&[caption], &[picture]) {
+        Err(ScoreError::Request(message)) => message,
+        other => panic!("{other:?}"),
+    };
+    assert!(clip.cosines(&[&[TextToken(39); 11]], &[&picture]).is_ok());
+    assert!(refusal(&[TextToken(0); 12], &picture).contains("at most 11"));
+    assert!(refusal(&[TextToken(40)], &picture).contains("not below the vocabulary's 40"));
+    assert!(refusal(&[], &picture[1..]).contains("16×16"));
+}
+
+#[test]
+fn the_best_come_first_and_equals_in_their_order() {
+    assert_eq!(best_first(&[0.1, 0.9, -0.5, 0.9, 0.2]), [1, 3, 4, 0, 2]);
+    assert!(best_first(&[]).is_empty());
+}
+
+#[test]
+fn sizes_that_describe_no_model_are_named() {
+    let (sizes, model) = sizes();
+    let complaint = |change: fn(&mut ClipConfig)| {
+        let mut changed = sizes.clone();
+        change(&mut changed);
+        changed.validate(&model).unwrap_err().to_string()
+    };
+    assert!(complaint(|clip| clip.patch = 5).starts_with("clip.json: `patch` must divide"));
+    assert!(complaint(|clip| clip.patch = 0).contains("`patch`"));
+    assert!(complaint(|clip| clip.embedding = 0).contains("`embedding`"));
+    assert!(complaint(|clip| clip.text.heads = 3).contains("`text.heads` must divide"));
+    assert!(complaint(|clip| clip.image.layers = 0).contains("`image.layers`"));
+}

@@ -1,0 +1,139 @@
+//! Fitting the contrastive model to captions and their pictures (section 2.6; arXiv 2103.00020).
+
+use anyhow::{Context, Result, ensure};
+use dalle_model::Device;
+use dalle_model::burn::tensor::Tensor;
+use dalle_model::clip::Clip;
+use dalle_model::config::ModelConfig;
+use dalle_model::dvae::pixels::images_to_tensor;
+use dalle_model::dvae::{Decoder, Encoder};
+use dalle_shared::{TextToken, Tokenizer};
+use image::RgbImage;
+use indicatif::ProgressIterator;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::augment;
+use crate::bpe_dropout::BpeDropout;
+use crate::data::Example;
+use crate::schedule::Warmup;
+use crate::tokens::{decode_picture, encode_pictures};
+use crate::training::{Order, Stage, bar};
+
+/// Schedule and sizes of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct ClipSchedule {
+    /// Pairs per update: each is told apart from the others.
+    pub batch: usize,
+    /// Step size.
+    pub step_size: Warmup,
+    /// Probability that BPE drops a merge.
+    pub bpe_dropout: f32,
+    /// Probability that a picture is seen as the dVAE gives it back.
+    pub reconstructed: f32,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+/// The stage's data and schedule.
+pub struct ClipStage {
+    examples: Vec<Example>,
+    /// The examples' pictures as the dVAE gives them back; none where they are not wanted.
+    reconstructions: Vec<RgbImage>,
+    tokenizer: BpeDropout,
+    text_length: usize,
+    image_size: usize,
+    schedule: ClipSchedule,
+    order: Order,
+    device: Device,
+}
+
+impl ClipStage {
+    /// A stage over some examples, on an autodiff device. With a dVAE, their pictures are taken through it once, up front.
+    ///
+    /// # Errors
+    /// There are too few examples for a batch, the tokenizer cannot drop merges, or the device fails.
+    pub fn new(
+        examples: Vec<Example>,
+        dvae: Option<(Encoder, Decoder)>,
+        tokenizer: Tokenizer,
+        config: &ModelConfig,
+        schedule: ClipSchedule,
+        device: Device,
+    ) -> Result<Self> {
+        ensure!(
+            (2..=examples.len()).contains(&schedule.batch),
+            "--batch: expected 2 or more, so that there is something to tell apart, and no more than the {} pictures that the \
+             dataset has to train on; got {}",
+            examples.len(),
+            schedule.batch
+        );
+        let reconstructions = match dvae {
+            Some(dvae) => reconstruct(&examples, &dvae, config, schedule.seed)?,
+            None => Vec::new(),
+        };
+        Ok(Self {
+            order: Order::new(schedule.seed, examples.len()),
+            examples,
+            reconstructions,
+            tokenizer: BpeDropout::new(tokenizer, schedule.bpe_dropout)?,
+            text_length: config.text_length,
+            image_size: config.image_size,
+            schedule,
+            device,
+        })
+    }
+}
+
+/// The examples' pictures, through the dVAE.
+fn reconstruct(
+    examples: &[Example],
+    (encoder, decoder): &(Encoder, Decoder),
+    config: &ModelConfig,
+    seed: u64,
+) -> Result<Vec<RgbImage>> {
+    let (size, grid) = (config.image_size as u32, config.geometry().grid);
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let progress = bar(examples.len() as u64, "reconstructing pictures");
+    let reconstructed = examples.iter().progress_with(progress).map(|example| {
+        let tokens = encode_pictures(encoder, &[augment::for_prior(&example.image, size, &mut rng)])?;
+        decode_picture(decoder, tokens.first().context("one picture has one grid of tokens")?, grid)
+    });
+    reconstructed.collect()
+}
+
+impl Stage for ClipStage {
+    type Network = Clip;
+
+    fn loss(&mut self, clip: &Clip, step: u64) -> Result<(Tensor<1>, Vec<(&'static str, Tensor<1>)>)> {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.schedule.seed);
+        rng.set_stream(step + 1);
+        let (mut captions, mut pictures) = (Vec::new(), Vec::<RgbImage>::new());
+        for index in self.order.batch(step, self.schedule.batch) {
+            let example = &self.examples[index];
+            let caption = example.captions.sample(&mut rng);
+            captions.push(self.tokenizer.encode(&caption, self.text_length - 1, &mut rng)?);
+            let reconstructed = rng.random_bool(self.schedule.reconstructed.into());
+            pictures.push(match self.reconstructions.get(index) {
+                Some(picture) if reconstructed => picture.clone(),
+                _ => augment::for_prior(&example.image, self.image_size as u32, &mut rng),
+            });
+        }
+        let captions: Vec<&[TextToken]> = captions.iter().map(Vec::as_slice).collect();
+        let bytes: Vec<&[u8]> = pictures.iter().map(|picture| picture.as_raw().as_slice()).collect();
+        let pictures = images_to_tensor(&bytes, self.image_size, self.image_size, &self.device);
+        let outcome = clip.loss(&captions, pictures);
+        Ok((
+            outcome.loss.clone(),
+            vec![("loss", outcome.loss), ("retrieval", outcome.retrieval), ("scale", clip.scale())],
+        ))
+    }
+
+    fn step_size(&self, step: u64) -> f64 {
+        self.schedule.step_size.at(step)
+    }
+
+    fn within_bounds(&self, clip: Clip) -> Clip {
+        clip.within_bounds()
+    }
+}

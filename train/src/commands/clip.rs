@@ -1,0 +1,162 @@
+//! `dalle clip train`: fit the contrastive model that chooses among samples.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use clap::Subcommand;
+use dalle_model::burn::tensor::FloatDType;
+use dalle_model::clip::{Clip, ClipConfig};
+use dalle_model::device::DeviceName;
+use dalle_model::weights::to_safetensors;
+use dalle_shared::files::{CLIP, CLIP_CONFIG, DECODER, ENCODER, TOKENIZER};
+use serde::Serialize;
+
+use super::values;
+use crate::clip_training::{ClipSchedule, ClipStage};
+use crate::data::{Dataset, Split};
+use crate::model_folder::{ModelFolder, read_clip_config};
+use crate::optimizer::AdamWConfig;
+use crate::schedule::Warmup;
+use crate::training::{Plan, train};
+
+/// Arguments of `dalle clip`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: ClipCommand,
+}
+
+#[derive(Subcommand)]
+enum ClipCommand {
+    /// Fit the contrastive model to captions and pictures.
+    Train(TrainArgs),
+}
+
+/// The defaults are those of CLIP's own paper.
+#[derive(clap::Args, Serialize)]
+struct TrainArgs {
+    /// Model folder with a tokenizer; the contrastive model is added to it.
+    #[arg(long)]
+    #[serde(skip)]
+    model: PathBuf,
+    /// Configuration of the contrastive model, such as configs/emoji-128.clip.json.
+    #[arg(long)]
+    #[serde(skip)]
+    config: PathBuf,
+    /// Dataset folder.
+    #[arg(long)]
+    #[serde(skip)]
+    data: PathBuf,
+    /// Folder for checkpoints and the loss curve; the same command continues an interrupted run.
+    #[arg(long)]
+    #[serde(skip)]
+    run: PathBuf,
+    /// Updates.
+    #[arg(long, default_value_t = 390_000, value_parser = clap::value_parser!(u64).range(1..))]
+    steps: u64,
+    /// Pairs per update, at least 2: each is told apart from the others.
+    #[arg(long, default_value_t = 32_768, value_parser = values::batch())]
+    batch: usize,
+    /// Greatest step size, reached after the warm-up.
+    #[arg(long, default_value_t = 5e-4, value_parser = values::positive)]
+    step_size: f64,
+    /// Updates of warm-up.
+    #[arg(long, default_value_t = 2_000)]
+    warmup: u64,
+    /// Decoupled weight decay.
+    #[arg(long, default_value_t = 0.2, value_parser = values::not_negative)]
+    weight_decay: f64,
+    /// Probability that BPE drops a merge.
+    #[arg(long, default_value_t = 0.0, value_parser = values::probability)]
+    bpe_dropout: f32,
+    /// Probability that a picture is seen as the folder's dVAE gives it back, which is how samples look.
+    #[arg(long, default_value_t = 0.0, value_parser = values::probability)]
+    reconstructed: f32,
+    /// Decay of the average of the weights, per update; 0 keeps the last ones.
+    #[arg(long, default_value_t = 0.0, value_parser = values::decay)]
+    ewma: f64,
+    /// Seed.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// cpu, cuda:N, wgpu or libtorch.
+    #[arg(long, default_value = "cpu")]
+    #[serde(skip)]
+    device: DeviceName,
+    /// Updates between logged values.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
+    log_every: u64,
+    /// Seconds between checkpoints.
+    #[arg(long, default_value_t = 300)]
+    #[serde(skip)]
+    save_seconds: u64,
+}
+
+/// Runs `dalle clip`.
+///
+/// # Errors
+/// Whatever stops it, in a sentence for the person at the terminal.
+pub fn run(args: Args) -> Result<()> {
+    let ClipCommand::Train(args) = args.command;
+    let folder = ModelFolder::open(&args.model)?;
+    let model = folder.config.clone();
+    let device = args.device.open()?;
+    let tokenizer = folder.tokenizer()?;
+    let config =
+        ClipConfig { tokenizer: Some(folder.sha256(TOKENIZER)?), ..read_clip_config(&args.config, &model)? };
+    ensure!(
+        tokenizer.vocab_size() <= model.text_vocab,
+        "the folder's tokenizer has {} ids, its configuration room for {} (`text_vocab`): they belong to different models",
+        tokenizer.vocab_size(),
+        model.text_vocab
+    );
+    let dataset = Dataset::open(&args.data)?;
+    let examples = dataset.split(Split::Train).cloned().collect();
+    let schedule = ClipSchedule {
+        batch: args.batch,
+        step_size: Warmup { peak: args.step_size, warmup: args.warmup, updates: args.steps },
+        bpe_dropout: args.bpe_dropout,
+        reconstructed: args.reconstructed,
+        seed: args.seed,
+    };
+    let mut settings = serde_json::to_value(&args)?;
+    settings["model"] = serde_json::to_value(&config)?;
+    settings["geometry"] = serde_json::to_value(model.geometry())?;
+    settings["data"] = dataset.hash().into();
+    let dvae = if args.reconstructed > 0.0 {
+        settings["dvae"] = [folder.sha256(ENCODER)?, folder.sha256(DECODER)?].concat().into();
+        Some((folder.encoder(&device)?, folder.decoder(&device)?))
+    } else {
+        None
+    };
+    let device = device.autodiff();
+    let plan = Plan {
+        title: format!("contrastive model {}", model.name),
+        steps: args.steps,
+        log_every: args.log_every,
+        save_seconds: args.save_seconds,
+        run: args.run.clone(),
+        settings,
+        optimizer: AdamWConfig {
+            beta1: 0.9,
+            beta2: 0.98,
+            epsilon: 1e-6,
+            weight_decay: args.weight_decay,
+            clip: None,
+            ewma: args.ewma,
+        },
+    };
+    device.seed(args.seed);
+    let fresh = Clip::new(&config, &model, &device);
+    let mut stage = ClipStage::new(examples, dvae, tokenizer, &model, schedule, device)?;
+    let (clip, _) = train(&mut stage, fresh, &plan)?;
+    ModelFolder::write(
+        &args.model,
+        &[
+            (CLIP_CONFIG, serde_json::to_vec_pretty(&config)?),
+            (CLIP, to_safetensors(&clip, FloatDType::F16)?),
+        ],
+    )?;
+    writeln!(std::io::stdout(), "wrote the contrastive model to {}", args.model.display())?;
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! Choosing among samples: many pictures of one caption, scored by the contrastive model (section 2.6).
+//!
+//! ```text
+//! let judge = Judge::load(&folder, &device)?;
+//! let candidates = draw(&mut model, &judge, caption, 64, seed, sampling, |_| ())?;
+//! let best = &candidates[best_first(&scores(&candidates))[0]];
+//! ```
+
+use anyhow::Result;
+use dalle_model::Device;
+use dalle_model::clip::Clip;
+use dalle_shared::{ImageToken, SamplingSettings, TextToken, Tokenizer};
+use image::RgbImage;
+
+use crate::model_folder::ModelFolder;
+use crate::sampling::{Model, Order};
+
+/// Pictures drawn at once: a bound on memory, and more than a processor gains from.
+const BATCH: usize = 32;
+
+/// The contrastive model with what it needs to read captions.
+pub struct Judge {
+    clip: Clip,
+    tokenizer: Tokenizer,
+    text_length: usize,
+}
+
+impl Judge {
+    /// Loads the contrastive model of a folder.
+    ///
+    /// # Errors
+    /// The folder has none, or it is damaged or belongs to another tokenizer.
+    pub fn load(folder: &ModelFolder, device: &Device) -> Result<Self> {
+        let (clip, tokenizer) = (folder.clip(device)?, folder.tokenizer()?);
+        Ok(Self { clip, tokenizer, text_length: folder.config.text_length })
+    }
+
+    /// The cosine of each picture with each caption, `[caption][picture]`.
+    ///
+    /// # Errors
+    /// A picture has another size than the model's, or the device fails.
+    pub fn cosines(&self, captions: &[&str], pictures: &[&RgbImage]) -> Result<Vec<Vec<f32>>> {
+        let captions: Vec<Vec<TextToken>> = captions
+            .iter()
+            .map(|caption| Ok(self.tokenizer.encode(caption, self.text_length - 1)?.ids))
+            .collect::<Result<_>>()?;
+        let captions: Vec<&[TextToken]> = captions.iter().map(Vec::as_slice).collect();
+        let pictures: Vec<&[u8]> = pictures.iter().map(|picture| picture.as_raw().as_slice()).collect();
+        Ok(self.clip.cosines(&captions, &pictures)?)
+    }
+}
+
+/// A picture that may be chosen.
+pub struct Candidate {
+    /// The seed that draws it, as the only sample, here and on the server.
+    pub seed: u64,
+    /// Its tokens.
+    pub tokens: Vec<ImageToken>,
+    /// Its pixels.
+    pub picture: RgbImage,
+    /// Its cosine with the caption.
+    pub score: f32,
+}
+
+/// Draws `count` pictures of a caption, with the seeds `seed`, `seed + 1`, …, in that order. `progress` is called with the number
+/// of tokens sampled.
+///
+/// # Errors
+/// The caption or a setting is out of range, or the device fails.
+pub fn draw(
+    model: &mut Model,
+    judge: &Judge,
+    caption: &str,
+    count: usize,
+    seed: u64,
+    sampling: SamplingSettings,
+    mut progress: impl FnMut(usize),
+) -> Result<Vec<Candidate>> {
+    let mut candidates: Vec<Candidate> = Vec::with_capacity(count);
+    let seeds: Vec<u64> = (0..count as u64).map(|place| seed.wrapping_add(place)).collect();
+    let length = model.config.geometry().image_length();
+    for seeds in seeds.chunks(BATCH) {
+        let orders: Vec<Order> = seeds.iter().map(|&seed| Order { caption, samples: 1, seed }).collect();
+        let done = candidates.len() * length;
+        let drawn = model.sample(&orders, sampling, |position| progress(done + position * orders.len()))?;
+        let tokens: Vec<Vec<ImageToken>> = drawn.into_iter().flatten().collect();
+        let pictures: Vec<RgbImage> =
+            tokens.iter().map(|tokens| model.decode(tokens)).collect::<Result<_>>()?;
+        let scores = judge.cosines(&[caption], &pictures.iter().collect::<Vec<_>>())?.swap_remove(0);
+        let parts = seeds.iter().zip(tokens).zip(pictures).zip(scores);
+        candidates.extend(parts.map(|(((&seed, tokens), picture), score)| Candidate {
+            seed,
+            tokens,
+            picture,
+            score,
+        }));
+    }
+    Ok(candidates)
+}
+
+/// The scores of some candidates, in their order.
+pub fn scores(candidates: &[Candidate]) -> Vec<f32> {
+    candidates.iter().map(|candidate| candidate.score).collect()
+}
