@@ -72,6 +72,20 @@ fn eight_together_are_eight_alone() {
 }
 
 #[test]
+fn sample_s_of_a_seed_is_what_the_seed_plus_s_draws_alone() {
+    let config = config("tiny");
+    let mut together = batch(&config);
+    let three = request(&config, u64::MAX, 3);
+    together.admit(JobKey(0), three.clone()).unwrap();
+    let together = run(&mut together).remove(&JobKey(0)).unwrap();
+    for (seed, expected) in [u64::MAX, 0, 1].into_iter().zip(together) {
+        let mut alone = batch(&config);
+        alone.admit(JobKey(0), SampleRequest { seed, samples: 1, ..three.clone() }).unwrap();
+        assert_eq!(run(&mut alone)[&JobKey(0)], [expected], "seed {seed}");
+    }
+}
+
+#[test]
 fn jobs_that_come_and_go_do_not_disturb_each_other() {
     let config = config("tiny");
     let mut alone = batch(&config);
@@ -145,14 +159,14 @@ fn captions_are_continued_and_end() {
     let masks = Masks::new(&config, &device);
     let settings = SamplingSettings { temperature: 1.0, ..SamplingSettings::default() };
     let beginning = caption(&config, 1, 3);
-    let draw = |seed, sample| continue_caption(&prior, &masks, &beginning, &settings, seed, sample).unwrap();
-    let caption = draw(1, 0);
+    let draw = |seed| continue_caption(&prior, &masks, &beginning, &settings, seed).unwrap();
+    let caption = draw(1);
     assert_eq!(caption[..3], beginning);
     assert!(caption.len() < config.text_length);
-    assert_eq!(draw(1, 0), caption);
-    assert_ne!(draw(1, 1), caption);
+    assert_eq!(draw(1), caption);
+    assert_ne!(draw(2), caption);
     let long = vec![TextToken(0); config.text_length];
-    let error = continue_caption(&prior, &masks, &long, &settings, 1, 0).unwrap_err();
+    let error = continue_caption(&prior, &masks, &long, &settings, 1).unwrap_err();
     assert_eq!(error.to_string(), "expected a beginning of at most 15 ids, got 16");
 }
 

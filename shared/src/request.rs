@@ -20,7 +20,8 @@ pub struct GenerationRequest {
     /// Pictures to sample, 1–9.
     #[serde(default = "one")]
     pub samples: usize,
-    /// Randomness. The same seed, settings and model give the same tokens.
+    /// Randomness. The same seed, settings and model give the same tokens; the samples after the first have the seeds after
+    /// this one.
     #[serde(default)]
     pub seed: Seed,
     /// See [`SamplingSettings::temperature`].

@@ -52,7 +52,7 @@ impl Judge {
 
 /// A picture that may be chosen.
 pub struct Candidate {
-    /// The seed that draws it, as the only sample, here and on the server.
+    /// The seed that draws it alone, here and on the server.
     pub seed: u64,
     /// Its tokens.
     pub tokens: Vec<ImageToken>,
@@ -80,9 +80,10 @@ pub fn draw(
     let seeds: Vec<u64> = (0..count as u64).map(|place| seed.wrapping_add(place)).collect();
     let length = model.config.geometry().image_length();
     for seeds in seeds.chunks(BATCH) {
-        let orders: Vec<Order> = seeds.iter().map(|&seed| Order { caption, samples: 1, seed }).collect();
+        // Samples of one caption share its cache.
+        let order = Order { caption, samples: seeds.len(), seed: seeds[0] };
         let done = candidates.len() * length;
-        let drawn = model.sample(&orders, sampling, |position| progress(done + position * orders.len()))?;
+        let drawn = model.sample(&[order], sampling, |position| progress(done + position * seeds.len()))?;
         let tokens: Vec<Vec<ImageToken>> = drawn.into_iter().flatten().collect();
         let pictures: Vec<RgbImage> =
             tokens.iter().map(|tokens| model.decode(tokens)).collect::<Result<_>>()?;

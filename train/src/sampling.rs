@@ -31,7 +31,7 @@ pub struct Order<'a> {
     pub caption: &'a str,
     /// Pictures of it.
     pub samples: usize,
-    /// Their seed.
+    /// Seed of the first; the next has the next seed.
     pub seed: u64,
 }
 

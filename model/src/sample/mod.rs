@@ -36,7 +36,7 @@ pub struct SampleRequest {
     pub text: Vec<TextToken>,
     /// Pictures of that caption, drawn side by side.
     pub samples: usize,
-    /// Seed of all of them.
+    /// Seed of the first; the next has the next seed, so that each can be drawn again alone.
     pub seed: u64,
     /// Temperature, top-k and top-p.
     pub sampling: SamplingSettings,
@@ -244,7 +244,7 @@ impl Job {
         let position = self.position;
         let draw = |sample| {
             let logits = self.logits(sample, vocab);
-            choose(&logits, sampling, uniform(seed, sample as u64, position as u64))
+            choose(&logits, sampling, uniform(seed.wrapping_add(sample as u64), 0, position as u64))
                 .and_then(|index| u16::try_from(index).ok().map(ImageToken))
                 .ok_or(SampleError::NotFinite { position })
         };

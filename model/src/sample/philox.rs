@@ -1,6 +1,6 @@
 //! Counter-based random numbers: Philox 4×32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", 2011).
 //!
-//! Architecture invariant: the token at position p of sample s is a function of (weights, text ids, settings, seed, s, p)
+//! Architecture invariant: the token at position p of sample s is a function of (weights, text ids, settings, seed + s, p)
 //! alone. A counter has no state to lose: batch size, neighbours, restarts and workers change nothing.
 
 /// A number uniform on `[0, 1)` with 53 random bits, for position `position` of sample `sample` under `seed`.

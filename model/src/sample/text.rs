@@ -6,6 +6,9 @@ use dalle_shared::{SamplingSettings, TextToken};
 use super::{SampleError, choose, read, uniform};
 use crate::prior::{Masks, Prior, TextCache};
 
+/// Stream of random numbers for text; images have stream 0.
+const TEXT: u64 = 1;
+
 /// Continues a caption to its end, or to the last text slot; gives all of its ids, the beginning's included. `settings.guidance`
 /// has no meaning here.
 ///
@@ -17,7 +20,6 @@ pub fn continue_caption(
     beginning: &[TextToken],
     settings: &SamplingSettings,
     seed: u64,
-    sample: u64,
 ) -> Result<Vec<TextToken>, SampleError> {
     let (longest, vocab) = prior.text_sizes();
     let refuse = |message: String| Err(SampleError::Request(message));
@@ -33,7 +35,7 @@ pub fn continue_caption(
     while caption.len() < longest {
         let logits = read(prior.continue_text(masks, &mut cache, &caption))?;
         let position = caption.len();
-        let next = choose(&logits, settings, uniform(seed, sample, position as u64))
+        let next = choose(&logits, settings, uniform(seed, TEXT, position as u64))
             .ok_or(SampleError::NotFinite { position })?;
         // The class behind the vocabulary is the caption's end.
         if next == vocab {

@@ -33,7 +33,7 @@ pub struct Args {
     /// Keep the most likely tokens that together reach this probability.
     #[arg(long)]
     top_p: Option<f32>,
-    /// The same seed gives the same captions.
+    /// Seed of the first caption; the next has the next seed.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// cpu, cuda:N, wgpu or libtorch.
@@ -60,7 +60,7 @@ pub fn run(args: &Args) -> Result<()> {
     let beginning = tokenizer.encode(&args.beginning, folder.config.text_length - 1)?.ids;
     let mut out = std::io::stdout().lock();
     for sample in 0..args.count as u64 {
-        let caption = continue_caption(&prior, &masks, &beginning, &settings, args.seed, sample)?;
+        let caption = continue_caption(&prior, &masks, &beginning, &settings, args.seed.wrapping_add(sample))?;
         writeln!(out, "{}", tokenizer.decode(&caption)?)?;
     }
     Ok(())

@@ -48,7 +48,7 @@ pub struct Args {
     /// Of --best-of, show this many, the best first [default: 8, or all of fewer].
     #[arg(long, requires = "best_of")]
     show: Option<usize>,
-    /// The same seed gives the same pictures, here and on the server.
+    /// The same seed gives the same picture, here and on the server; of several, the next has the next seed.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
