@@ -4,6 +4,7 @@
 //! - [`startup`] finds the server and its model, [`generation`] follows a generation through [`api`], [`events`] and [`log`]
 //! - [`decoding`] feeds the decoder worker through [`worker_client`] as [`schedule`] says; [`canvas`] draws
 //! - [`link`] and [`session`] let a generation be shared and survive a reload
+//! - [`spelling`] lets scripts ask how captions become ids
 //! - [`problem`] puts what went wrong into sentences
 //!
 //! It holds no network: Burn is in the worker's WebAssembly, which loads beside this one.
@@ -22,6 +23,7 @@ mod palette;
 mod problem;
 mod schedule;
 mod session;
+mod spelling;
 mod startup;
 mod state;
 mod worker_client;

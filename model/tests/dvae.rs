@@ -8,7 +8,7 @@ use common::{config, image};
 use dalle_model::Device;
 use dalle_model::burn::tensor::{Distribution, Int, Tensor, TensorData};
 use dalle_model::config::DvaeConfig;
-use dalle_model::dvae::loss::{gumbel_softmax, kl_to_uniform, logit_laplace_nll};
+use dalle_model::dvae::loss::{gumbel_noise, gumbel_softmax, kl_to_uniform, logit_laplace_nll};
 use dalle_model::dvae::pixels::{images_to_tensor, map_pixels, unmap_pixels};
 use dalle_model::dvae::{Decoder, Dvae};
 use dalle_model::weights::count_parameters;
@@ -108,9 +108,10 @@ fn the_relaxation_is_a_distribution_that_hardens_and_draws_the_softmax() {
     device.seed(1);
     let logits =
         Tensor::<1>::from_floats([0.0f32, 1.0, 2.0], &device).reshape([1, 3, 1, 1]).expand([1, 3, 100, 100]);
-    let soft = gumbel_softmax(logits.clone(), 1.0);
+    let draw = |tau| gumbel_softmax(logits.clone(), gumbel_noise(&logits), tau);
+    let soft = draw(1.0);
     assert!(values(soft.clone().sum_dim(1)).iter().all(|sum| (sum - 1.0).abs() < 1e-5));
-    let hard = gumbel_softmax(logits, 1.0 / 16.0);
+    let hard = draw(1.0 / 16.0);
     let sharp = |tensor: Tensor<4>| values(tensor.max_dim(1)).iter().sum::<f32>() / 1e4;
     assert!(sharp(hard.clone()) > 0.95 && sharp(hard.clone()) > sharp(soft));
     // The most likely entry is drawn with the softmax's probability (Gumbel's theorem).

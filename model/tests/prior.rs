@@ -1,4 +1,4 @@
-//! The prior as a whole: its size, its cache, its causality, its gradients.
+//! The prior as a whole: its size, its agreement with PyTorch, its cache, its causality, its gradients.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -6,17 +6,19 @@ mod common;
 
 use common::{caption, config, image};
 use dalle_model::Device;
-use dalle_model::burn::module::{Module, ModuleMapper, Param};
-use dalle_model::burn::tensor::{Distribution, Tensor};
+use dalle_model::burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use dalle_model::burn::tensor::{Distribution, Gradients, Tensor};
+use dalle_model::config::{DvaeConfig, ModelConfig, PriorConfig};
 use dalle_model::plan::Plan;
 use dalle_model::precision::Precision;
 use dalle_model::prior::loss::{PriorLoss, TEXT_WEIGHT};
 use dalle_model::prior::{Masks, Prior, TextCache};
-use dalle_model::weights::count_parameters;
-use dalle_shared::ImageToken;
+use dalle_model::weights::{count_parameters, from_safetensors};
+use dalle_shared::{ImageToken, TextToken};
+use safetensors::SafeTensors;
 
 /// Random weights of a size at which every part matters: the initialisation's are so small that attention hardly does.
-fn prior(config: &dalle_model::config::ModelConfig, device: &Device) -> Prior {
+fn prior(config: &ModelConfig, device: &Device) -> Prior {
     struct Loud;
     impl ModuleMapper for Loud {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
@@ -56,6 +58,72 @@ fn paper_12b_has_12_09_billion_block_parameters() {
     assert_eq!((geometry.grid, geometry.stream_length()), (32, 1280));
 }
 
+/// Layers, embeddings of each kind, masks, heads, both losses and their gradients, against a network that
+/// `fixtures/prior/make.py` writes down from the paper, and PyTorch computes in double precision.
+#[test]
+fn the_network_its_losses_and_its_gradients_are_pytorchs() {
+    /// What the file has of the gradients of the parameters, compared.
+    struct Compare<'a> {
+        file: &'a SafeTensors<'a>,
+        gradients: &'a Gradients,
+        path: Vec<String>,
+        compared: usize,
+    }
+    impl ModuleVisitor for Compare<'_> {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.to_owned());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let name = format!("gradient of {}", self.path.join("."));
+            if self.file.tensor(&name).is_ok() {
+                let gradient = param.val().grad(self.gradients).unwrap();
+                let expected = read(self.file, &name);
+                let greatest = expected.iter().fold(0f32, |greatest, value| greatest.max(value.abs()));
+                assert_close(&values(gradient), &expected, 2e-5 * greatest, &name);
+                self.compared += 1;
+            }
+        }
+    }
+    fn read(file: &SafeTensors, name: &str) -> Vec<f32> {
+        let view = file.tensor(name).unwrap();
+        view.data().as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
+    }
+    let config = ModelConfig {
+        text_length: 6,
+        text_vocab: 11,
+        image_size: 32,
+        dvae: DvaeConfig { vocab: 7, ..config("tiny").dvae },
+        prior: PriorConfig { layers: 7, heads: 2, head_dim: 4, conv_kernel: 3 },
+        ..config("tiny")
+    };
+    let device = Device::flex().autodiff();
+    let fresh = Prior::new(&config, &device);
+    let network = from_safetensors(fresh, include_bytes!("fixtures/prior/model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(include_bytes!("fixtures/prior/expected.safetensors")).unwrap();
+    let captions = [vec![3, 10], vec![], vec![0, 7, 7, 2, 5]]
+        .map(|ids| ids.into_iter().map(TextToken).collect::<Vec<_>>());
+    let captions: Vec<&[TextToken]> = captions.iter().map(Vec::as_slice).collect();
+    let images: Vec<ImageToken> =
+        read(&file, "images").into_iter().map(|token| ImageToken(token as u16)).collect();
+    let images: Vec<&[ImageToken]> = images.chunks(16).collect();
+
+    let logits = network.forward(&Masks::new(&config, &device), &captions, &images);
+    assert_close(&values(logits.text.clone()), &read(&file, "text logits"), 1e-5, "text logits");
+    assert_close(&values(logits.image.clone()), &read(&file, "image logits"), 1e-5, "image logits");
+    let targets: Vec<Option<&[TextToken]>> = captions.iter().copied().map(Some).collect();
+    let loss = PriorLoss::new(logits, &targets, &images);
+    assert_close(&values(loss.text.clone()), &read(&file, "text loss"), 1e-6, "text loss");
+    assert_close(&values(loss.image.clone()), &read(&file, "image loss"), 1e-6, "image loss");
+    let total = loss.total();
+    assert_close(&values(total.clone()), &read(&file, "total"), 1e-6, "total");
+    let mut compare = Compare { file: &file, gradients: &total.backward(), path: Vec::new(), compared: 0 };
+    network.visit(&mut compare);
+    assert_eq!(compare.compared, 11);
+}
+
 #[test]
 fn a_caption_continued_step_by_step_has_the_logits_of_the_whole() {
     let (config, device) = (config("tiny"), Device::flex());
@@ -73,7 +141,7 @@ fn a_caption_continued_step_by_step_has_the_logits_of_the_whole() {
 }
 
 /// A size at which every ring of the cache goes round several times.
-fn long_config() -> dalle_model::config::ModelConfig {
+fn long_config() -> ModelConfig {
     let mut config = config("tiny");
     config.image_size = 64;
     config.prior.layers = 6;
@@ -252,11 +320,11 @@ fn gradients_agree_with_finite_differences() {
         }
     }
     struct Along<'a> {
-        gradients: &'a dalle_model::burn::tensor::Gradients,
+        gradients: &'a Gradients,
         seed: u64,
         sum: f64,
     }
-    impl dalle_model::burn::module::ModuleVisitor for Along<'_> {
+    impl ModuleVisitor for Along<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             self.seed += 1;
             let gradient = param.val().grad(self.gradients).expect("every parameter has a gradient");

@@ -71,14 +71,20 @@ impl Tokenizer {
         ByteLevel::new(true, true, true)
     }
 
-    /// Reads the bytes of a `tokenizer.json`.
+    /// Reads the bytes of a `tokenizer.json`. Dropout that it may ask for is for training alone, and is left out: a caption
+    /// has one spelling.
     ///
     /// # Errors
     /// [`TokenizerError::Malformed`] when they are something else.
     pub fn from_json(bytes: &[u8]) -> Result<Self, TokenizerError> {
         let text =
             std::str::from_utf8(bytes).map_err(|error| TokenizerError::Malformed(error.to_string()))?;
-        let bpe = Bpe::from_str(text).map_err(|error| TokenizerError::Malformed(error.to_string()))?;
+        let mut bpe = Bpe::from_str(text).map_err(|error| TokenizerError::Malformed(error.to_string()))?;
+        if bpe.get_model().dropout.is_some() {
+            let mut model = bpe.get_model().clone();
+            model.dropout = None;
+            bpe.with_model(model);
+        }
         Ok(Self { bpe })
     }
 

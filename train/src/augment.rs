@@ -1,17 +1,17 @@
 //! What pictures go through before training sees them (appendices A.2 and B.2).
 
-use image::imageops::{self, FilterType};
+use std::ops::RangeInclusive;
+
+use image::imageops;
 use image::{GenericImageView, RgbImage};
 use rand::{Rng, RngExt};
 
 /// Stage 1: random square crop of the short side s; resized to a side uniform in [min(s, 9/8·target), min(s, 12/8·target)];
 /// random crop of the target size; mirrored half of the time.
 pub fn for_dvae(image: &RgbImage, target: u32, rng: &mut impl Rng) -> RgbImage {
-    let short = image.width().min(image.height());
-    let [low, high] = [9, 12].map(|eighths| short.min(target * eighths / 8));
-    let square = crop(image, short, 0.0..=1.0, rng);
-    let resized = resize(&square, rng.random_range(low..=high));
-    let mut picture = crop(&resized, target, 0.0..=1.0, rng);
+    let square = crop(image, short_side(image), everywhere, rng);
+    let side = rng.random_range(dvae_sides(short_side(image), target));
+    let mut picture = crop(&resize_area(&square, side), target, everywhere, rng);
     if rng.random_bool(0.5) {
         imageops::flip_horizontal_in_place(&mut picture);
     }
@@ -21,59 +21,161 @@ pub fn for_dvae(image: &RgbImage, target: u32, rng: &mut impl Rng) -> RgbImage {
 /// Stage 2: square crop with an offset in [3/8, 5/8] of the slack; resized to a side uniform in
 /// [target, min(s, 9/8·target)]; random crop of the target size; never mirrored, because captions can hold text.
 pub fn for_prior(image: &RgbImage, target: u32, rng: &mut impl Rng) -> RgbImage {
-    let short = image.width().min(image.height());
-    let square = crop(image, short, 0.375..=0.625, rng);
-    let resized = resize(&square, rng.random_range(target..=short.min(target * 9 / 8).max(target)));
-    crop(&resized, target, 0.0..=1.0, rng)
+    let square = crop(image, short_side(image), near_the_middle, rng);
+    let side = rng.random_range(prior_sides(short_side(image), target));
+    crop(&resize_area(&square, side), target, everywhere, rng)
 }
 
-/// A square of side `side` at an offset uniform in `share` of the slack.
-fn crop(image: &RgbImage, side: u32, share: std::ops::RangeInclusive<f64>, rng: &mut impl Rng) -> RgbImage {
-    let mut offset = |length: u32| {
-        let slack = f64::from(length - side);
-        (rng.random_range(share.clone()) * slack).round() as u32
-    };
+fn short_side(image: &RgbImage) -> u32 {
+    image.width().min(image.height())
+}
+
+fn dvae_sides(short: u32, target: u32) -> RangeInclusive<u32> {
+    short.min(target * 9 / 8)..=short.min(target * 12 / 8)
+}
+
+/// A picture smaller than the target, which the paper's data do not have, is enlarged to it.
+fn prior_sides(short: u32, target: u32) -> RangeInclusive<u32> {
+    target..=short.min(target * 9 / 8).max(target)
+}
+
+/// Offsets of a crop that may lie anywhere in `slack`.
+fn everywhere(slack: u32) -> RangeInclusive<u32> {
+    0..=slack
+}
+
+/// Offsets of a crop in the middle quarter of `slack`, rounded down, so that there always is one.
+fn near_the_middle(slack: u32) -> RangeInclusive<u32> {
+    slack * 3 / 8..=slack * 5 / 8
+}
+
+/// A square of side `side` at offsets uniform among those that `offsets` allows for the slack.
+fn crop(
+    image: &RgbImage,
+    side: u32,
+    offsets: fn(u32) -> RangeInclusive<u32>,
+    rng: &mut impl Rng,
+) -> RgbImage {
+    let mut offset = |length: u32| rng.random_range(offsets(length - side));
     let (x, y) = (offset(image.width()), offset(image.height()));
     image.view(x, y, side, side).to_image()
 }
 
-/// Area resizing: a triangle filter whose support grows with the reduction averages all the pixels that a new one covers.
-fn resize(image: &RgbImage, side: u32) -> RgbImage {
-    if image.dimensions() == (side, side) {
-        image.clone()
-    } else {
-        imageops::resize(image, side, side, FilterType::Triangle)
+/// A square picture resized to `side` by area: each new pixel is the mean of what it covers, the pixels at its border counted
+/// by the share that it covers of them; rounded to the nearest byte, halves to the even one.
+///
+/// # Panics
+/// If the picture is not square.
+pub fn resize_area(image: &RgbImage, side: u32) -> RgbImage {
+    let old = image.width();
+    assert_eq!(old, image.height(), "a picture that is not square");
+    if old == side {
+        return image.clone();
+    }
+    let covers = covers(old, side);
+    let columns = covers.len();
+    // Along rows, then along columns, in units of 1/old² of a new pixel: no rounding before the end.
+    let mut rows = vec![[0u64; 3]; columns * old as usize];
+    for (y, row) in image.rows().enumerate() {
+        let row: Vec<[u8; 3]> = row.map(|pixel| pixel.0).collect();
+        for (x, cover) in covers.iter().enumerate() {
+            for &(from, share) in cover {
+                add(&mut rows[y * columns + x], row[from].map(u64::from), share);
+            }
+        }
+    }
+    let area = f64::from(old) * f64::from(old);
+    RgbImage::from_fn(side, side, |x, y| {
+        let mut sum = [0; 3];
+        for &(from, share) in &covers[y as usize] {
+            add(&mut sum, rows[from * columns + x as usize], share);
+        }
+        image::Rgb(sum.map(|value| (value as f64 / area).round_ties_even() as u8))
+    })
+}
+
+/// For each of `new` pixels in a row, the old ones under it and how much of each, in units of which a new one has `old` and an
+/// old one `new`.
+fn covers(old: u32, new: u32) -> Vec<Vec<(usize, u64)>> {
+    let (old, new) = (u64::from(old), u64::from(new));
+    let cover = |pixel: u64| {
+        let (start, end) = (pixel * old, (pixel + 1) * old);
+        let touched = start / new..end.div_ceil(new);
+        touched.map(|i| (i as usize, end.min((i + 1) * new) - start.max(i * new))).collect()
+    };
+    (0..new).map(cover).collect()
+}
+
+fn add(sum: &mut [u64; 3], value: [u64; 3], share: u64) {
+    for (sum, value) in sum.iter_mut().zip(value) {
+        *sum += value * share;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
 
+    /// A picture whose pixels tell where they are.
+    fn map(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, 0]))
+    }
+
     #[test]
-    fn results_have_the_target_size_and_only_the_dvae_mirrors() {
+    fn sides_and_offsets_are_the_papers() {
+        // A picture that is large enough, one that limits the upper end, one that limits both.
+        assert_eq!([1000, 300, 270].map(|s| dvae_sides(s, 256)), [288..=384, 288..=300, 270..=270]);
+        assert_eq!([1000, 270, 256].map(|s| prior_sides(s, 256)), [256..=288, 256..=270, 256..=256]);
+        assert_eq!(everywhere(7), 0..=7);
+        assert_eq!([0, 1, 8, 100].map(near_the_middle), [0..=0, 0..=0, 3..=5, 37..=62]);
+    }
+
+    #[test]
+    fn every_allowed_crop_comes_equally_often_and_no_other() {
         let mut rng = ChaCha8Rng::seed_from_u64(0);
-        let image = RgbImage::from_fn(40, 32, |x, _| image::Rgb([(x * 6) as u8, 0, 0]));
-        let falls = |picture: &RgbImage| picture.get_pixel(0, 0).0[0] > picture.get_pixel(23, 0).0[0];
-        let mut mirrored = 0;
-        for _ in 0..100 {
-            let picture = for_dvae(&image, 24, &mut rng);
-            assert_eq!(picture.dimensions(), (24, 24));
-            mirrored += usize::from(falls(&picture));
-            let picture = for_prior(&image, 24, &mut rng);
-            assert_eq!(picture.dimensions(), (24, 24));
-            assert!(!falls(&picture));
+        let draws = 9000;
+        // 24 wide and 16 high: the slack of 8 is all in the width, and the whole square is as large as the target.
+        for (allowed, mirrors) in [(0..=8, true), (3..=5, false)] {
+            let mut seen: BTreeMap<(u8, bool), u32> = BTreeMap::new();
+            for _ in 0..draws {
+                let image = map(24, 16);
+                let picture =
+                    if mirrors { for_dvae(&image, 16, &mut rng) } else { for_prior(&image, 16, &mut rng) };
+                let ends = [0, 15].map(|x| picture.get_pixel(x, 0).0[0]);
+                *seen.entry((ends[0].min(ends[1]), ends[0] > ends[1])).or_default() += 1;
+            }
+            let ways = if mirrors { 2 * 9 } else { 3 };
+            assert_eq!(seen.len(), ways, "{seen:?}");
+            // Five standard deviations around the same share for each.
+            let expected = f64::from(draws) / ways as f64;
+            for (&(offset, mirrored), &count) in &seen {
+                assert!(allowed.contains(&offset) && (mirrors || !mirrored), "{offset} {mirrored}");
+                assert!((f64::from(count) - expected).abs() < 5.0 * expected.sqrt(), "{seen:?}");
+            }
         }
-        assert!((25..75).contains(&mirrored), "{mirrored}");
+    }
+
+    #[test]
+    fn results_have_the_target_size() {
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        for (width, height) in [(40, 32), (24, 90), (200, 200)] {
+            for _ in 0..20 {
+                assert_eq!(for_dvae(&map(width, height), 24, &mut rng).dimensions(), (24, 24));
+                assert_eq!(for_prior(&map(width, height), 24, &mut rng).dimensions(), (24, 24));
+            }
+        }
+        assert_eq!(for_prior(&map(12, 12), 24, &mut rng).dimensions(), (24, 24));
     }
 
     #[test]
     fn a_picture_of_the_target_size_is_only_mirrored() {
         let mut rng = ChaCha8Rng::seed_from_u64(0);
-        let image = RgbImage::from_fn(16, 16, |x, y| image::Rgb([x as u8, y as u8, 0]));
+        let image = map(16, 16);
         assert_eq!(for_prior(&image, 16, &mut rng), image);
         let picture = for_dvae(&image, 16, &mut rng);
         assert!(picture == image || picture == imageops::flip_horizontal(&image));

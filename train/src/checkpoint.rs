@@ -25,6 +25,9 @@ use crate::optimizer::{AdamW, AdamWConfig};
 /// Checkpoints kept: the newest and the one before it.
 const KEPT: usize = 2;
 
+/// Logged values by name: (step, value).
+pub type History = BTreeMap<String, Vec<(u64, f64)>>;
+
 /// Everything but the tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunState {
@@ -36,8 +39,11 @@ pub struct RunState {
     pub updates: u64,
     /// Seconds of training so far.
     pub seconds: f64,
-    /// Logged values by name: (step, value).
-    pub history: BTreeMap<String, Vec<(u64, f64)>>,
+    /// Everything logged.
+    pub history: History,
+    /// What was warned of, by kind: once is enough.
+    #[serde(default)]
+    pub warnings: BTreeMap<String, String>,
 }
 
 /// A run's folder.

@@ -1,6 +1,5 @@
 //! Curves as a picture, of a training or of another measure: one panel for each value.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Once;
 
@@ -9,6 +8,7 @@ use image::RgbImage;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
+use crate::checkpoint::History;
 use crate::data::write_png;
 
 static FONT: Once = Once::new();
@@ -17,7 +17,7 @@ static FONT: Once = Once::new();
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn draw(title: &str, history: &BTreeMap<String, Vec<(u64, f64)>>, path: &Path) -> Result<()> {
+pub fn draw(title: &str, history: &History, path: &Path) -> Result<()> {
     plot(title, "update", history, path)
 }
 
@@ -26,12 +26,7 @@ pub fn draw(title: &str, history: &BTreeMap<String, Vec<(u64, f64)>>, path: &Pat
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn plot(
-    title: &str,
-    across: &str,
-    history: &BTreeMap<String, Vec<(u64, f64)>>,
-    path: &Path,
-) -> Result<()> {
+pub fn plot(title: &str, across: &str, history: &History, path: &Path) -> Result<()> {
     // No axis reaches a value that is not finite.
     let finite = |points: &[(u64, f64)]| -> Vec<(u64, f64)> {
         points.iter().copied().filter(|(_, value)| value.is_finite()).collect()

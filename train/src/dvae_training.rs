@@ -2,20 +2,24 @@
 
 use anyhow::{Result, ensure};
 use dalle_model::Device;
-use dalle_model::burn::tensor::Tensor;
+use dalle_model::burn::module::Module;
+use dalle_model::burn::tensor::{IndexingUpdateOp, Int, Tensor};
+use dalle_model::config::ModelConfig;
 use dalle_model::dvae::Dvae;
-use dalle_model::dvae::loss::{gumbel_softmax, kl_to_uniform, logit_laplace_nll};
+use dalle_model::dvae::loss::{DvaeLoss, gumbel_noise, gumbel_softmax};
 use dalle_model::dvae::pixels::{images_to_tensor, map_pixels};
 use image::RgbImage;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::augment;
+use crate::checkpoint::History;
+use crate::dvae_watch::{self, Watch};
 use crate::schedule::Cosine;
-use crate::training::{Order, Stage};
+use crate::training::{Order, Stage, Values, Warning};
 
 /// Schedules and sizes of a run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DvaeSchedule {
     /// Pictures per update.
     pub batch: usize,
@@ -33,7 +37,9 @@ pub struct DvaeSchedule {
 pub struct DvaeStage {
     images: Vec<RgbImage>,
     image_size: usize,
+    vocab: usize,
     schedule: DvaeSchedule,
+    watch: Watch,
     order: Order,
     device: Device,
 }
@@ -45,21 +51,27 @@ impl DvaeStage {
     /// There are no pictures, or one is smaller than the model's.
     pub fn new(
         images: Vec<RgbImage>,
-        image_size: usize,
+        config: &ModelConfig,
         schedule: DvaeSchedule,
         device: Device,
     ) -> Result<Self> {
         ensure!(!images.is_empty(), "the dataset holds no picture to train on");
+        let (image_size, vocab) = (config.image_size, config.dvae.vocab);
         let smallest = images.iter().map(|image| image.width().min(image.height())).min().unwrap_or(0);
         ensure!(
             smallest as usize >= image_size,
             "the model learns pictures of {image_size}×{image_size} pixels, but one is only {smallest} wide; build the dataset with --size {image_size} or more"
         );
         let order = Order::new(schedule.seed, images.len());
-        Ok(Self { images, image_size, schedule, order, device })
+        let watch = Watch {
+            beta_updates: schedule.beta.updates,
+            tau_updates: schedule.tau.updates,
+            entries: vocab.min(schedule.batch * config.geometry().image_length()),
+        };
+        Ok(Self { images, image_size, vocab, schedule, watch, order, device })
     }
 
-    /// The pictures of update `step`, augmented, `[B, 3, S, S]` in 0..1.
+    /// The pictures of update `step`, augmented, `[B, 3, S, S]`, as the loss wants them.
     fn batch(&mut self, step: u64) -> Tensor<4> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.schedule.seed);
         rng.set_stream(step);
@@ -71,32 +83,49 @@ impl DvaeStage {
             .collect();
         let bytes: Vec<&[u8]> = pictures.iter().map(|picture| picture.as_raw().as_slice()).collect();
         self.device.seed(rng.random());
-        images_to_tensor(&bytes, self.image_size, self.image_size, &self.device)
+        map_pixels(images_to_tensor(&bytes, self.image_size, self.image_size, &self.device))
+    }
+
+    /// The relaxed loss, and the logits that its codes were drawn from.
+    fn relaxed(&self, dvae: &Dvae, x: Tensor<4>, step: u64) -> (DvaeLoss, Tensor<4>) {
+        let logits = dvae.encoder.forward(x.clone());
+        let z = gumbel_softmax(logits.clone(), gumbel_noise(&logits), self.schedule.tau.at(step));
+        (DvaeLoss::new(dvae.decoder.forward(z), x, logits.clone()), logits)
     }
 }
 
 impl Stage for DvaeStage {
     type Network = Dvae;
 
-    fn loss(&mut self, dvae: &Dvae, step: u64) -> Result<(Tensor<1>, Vec<(&'static str, Tensor<1>)>)> {
-        let x = map_pixels(self.batch(step));
-        let values = x.shape().num_elements() as f64;
-        let logits = dvae.encoder.forward(x.clone());
-        let z = gumbel_softmax(logits.clone(), self.schedule.tau.at(step));
-        let reconstruction = logit_laplace_nll(dvae.decoder.forward(z), x).sum().div_scalar(values);
-        // Joint over all positions, and divided by the number of pixel values like the reconstruction.
-        let kl = kl_to_uniform(logits.clone()).sum().div_scalar(values);
-        let loss = reconstruction.clone() + kl.clone().mul_scalar(self.schedule.beta.at(step));
-        let perplexity = codebook_perplexity(logits.detach());
-        Ok((
-            loss.clone(),
-            vec![
-                ("loss", loss),
-                ("reconstruction", reconstruction),
-                ("kl", kl),
-                ("codebook perplexity", perplexity),
-            ],
-        ))
+    fn loss(&mut self, dvae: &Dvae, step: u64) -> Result<(Tensor<1>, Values)> {
+        let x = self.batch(step);
+        let (loss, logits) = self.relaxed(dvae, x, step);
+        let total = loss.total(self.schedule.beta.at(step));
+        let tokens = logits.inner().argmax(1).flatten(0, 3);
+        let (perplexity, usage) = codebook_use(tokens, self.vocab);
+        let values = vec![
+            ("loss", total.clone()),
+            ("reconstruction", loss.reconstruction),
+            ("kl", loss.kl),
+            (dvae_watch::PERPLEXITY, perplexity),
+            ("codebook usage", usage),
+        ];
+        Ok((total, values))
+    }
+
+    /// The bound with the tokens that stage 2 will see, and how much worse it is than the relaxed one: two passes through the
+    /// decoder and one through the encoder, about half the cost of an update.
+    fn inspect(&mut self, dvae: &Dvae, step: u64) -> Result<Values> {
+        let (dvae, x) = (dvae.valid(), self.batch(step).inner());
+        let (relaxed, logits) = self.relaxed(&dvae, x.clone(), step);
+        let maps = dvae.decoder.forward_tokens(logits.clone().argmax(1).squeeze_dim(1));
+        let hard = DvaeLoss::new(maps, x, logits);
+        let true_loss = hard.total(self.schedule.beta.at(step));
+        Ok(vec![("true loss", true_loss), (dvae_watch::GAP, hard.reconstruction - relaxed.reconstruction)])
+    }
+
+    fn warnings(&self, history: &History) -> Vec<Warning> {
+        self.watch.warnings(history)
     }
 
     fn step_size(&self, step: u64) -> f64 {
@@ -104,12 +133,35 @@ impl Stage for DvaeStage {
     }
 }
 
-/// e to the entropy of how often each codebook entry is the most likely one: how many entries a batch really uses.
-pub fn codebook_perplexity(logits: Tensor<4>) -> Tensor<1> {
-    let [b, vocab, h, w] = logits.dims();
-    let tokens = logits.argmax(1).reshape([b * h * w]);
-    let counts: Tensor<1> = tokens.one_hot::<2>(vocab).float().sum_dim(0).reshape([vocab]);
-    let p = counts.div_scalar((b * h * w) as f64);
+/// How much of the codebook some tokens use: e to the entropy of how often each entry occurs, which is how many entries are
+/// used in effect; and the share of all entries that occur.
+pub fn codebook_use(tokens: Tensor<1, Int>, vocab: usize) -> (Tensor<1>, Tensor<1>) {
+    let [count] = tokens.dims();
+    let device = tokens.device();
+    let one = Tensor::ones([count], &device);
+    let counts = Tensor::<1>::zeros([vocab], &device).scatter(0, tokens, one, IndexingUpdateOp::Add);
+    let usage = counts.clone().greater_elem(0.5).float().mean();
+    let p = counts.div_scalar(count as f64);
     // 0 · ln 0 = 0; the constant only keeps the logarithm finite.
-    (p.clone() * p.add_scalar(1e-12).log()).sum().neg().exp()
+    let perplexity = (p.clone() * p.add_scalar(1e-12).log()).sum().neg().exp();
+    (perplexity, usage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn use_of_the_codebook_has_known_values() {
+        let of = |tokens: &[i32]| {
+            let tokens = Tensor::from_data(tokens, &Device::flex());
+            let (perplexity, usage) = codebook_use(tokens, 8);
+            (perplexity.into_scalar::<f32>(), usage.into_scalar::<f32>())
+        };
+        let near = |(a, b): (f32, f32), (c, d): (f32, f32)| (a - c).abs() < 1e-4 && (b - d).abs() < 1e-6;
+        assert!(near(of(&[3; 16]), (1.0, 1.0 / 8.0)));
+        assert!(near(of(&[0, 1, 2, 3, 4, 5, 6, 7]), (8.0, 1.0)));
+        // Shares 1/2, 1/4, 1/4: entropy 1.5 ln 2.
+        assert!(near(of(&[7, 7, 0, 1]), (2f32.powf(1.5), 3.0 / 8.0)));
+    }
 }

@@ -11,6 +11,7 @@ pub mod commands;
 pub mod curve;
 pub mod data;
 pub mod dvae_training;
+pub mod dvae_watch;
 pub mod evaluation;
 pub mod import;
 pub mod model_folder;

@@ -9,6 +9,9 @@ use dalle_model::burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use dalle_model::burn::tensor::{Gradients, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
+/// The running variance never exceeds this, value by value (appendix B.2).
+const MAX_VARIANCE: f64 = 5.0;
+
 /// What AdamW is told besides the step size.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdamWConfig {
@@ -171,6 +174,7 @@ impl ModuleMapper for Update<'_> {
             });
             let mean = slot.mean.mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1);
             let variance = slot.variance.mul_scalar(beta2) + gradient.square().mul_scalar(1.0 - beta2);
+            let variance = variance.clamp_max(MAX_VARIANCE);
             let correction = |beta: f64| 1.0 - beta.powf(updates as f64);
             let root = variance.clone().div_scalar(correction(beta2)).sqrt().add_scalar(epsilon);
             let direction = mean.clone().div_scalar(correction(beta1)) / root;

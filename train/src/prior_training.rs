@@ -17,7 +17,7 @@ use crate::bpe_dropout::BpeDropout;
 use crate::data::{Captions, Example};
 use crate::schedule::Warmup;
 use crate::tokens::encode_pictures;
-use crate::training::{Order, Stage};
+use crate::training::{Order, Stage, Values};
 
 /// Schedule and sizes of a run.
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +90,7 @@ impl PriorStage {
 impl Stage for PriorStage {
     type Network = Prior;
 
-    fn loss(&mut self, prior: &Prior, step: u64) -> Result<(Tensor<1>, Vec<(&'static str, Tensor<1>)>)> {
+    fn loss(&mut self, prior: &Prior, step: u64) -> Result<(Tensor<1>, Values)> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.schedule.seed);
         rng.set_stream(step + 1);
         let (mut captions, mut images) = (Vec::new(), Vec::new());

@@ -19,8 +19,9 @@ impl Cosine {
         if step >= self.updates {
             return self.to;
         }
-        let progress = step as f64 / self.updates as f64;
-        self.to + (self.from - self.to) * 0.5 * (1.0 + (PI * progress).cos())
+        // In this form both ends come out exactly.
+        let cosine = (PI * step as f64 / self.updates as f64).cos();
+        self.from * (0.5 + 0.5 * cosine) + self.to * (0.5 - 0.5 * cosine)
     }
 }
 
@@ -53,12 +54,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cosine_has_exact_ends_and_middle() {
-        let tau = Cosine { from: 1.0, to: 1.0 / 16.0, updates: 150_000 };
-        assert_eq!(tau.at(0), 1.0);
-        assert!((tau.at(75_000) - 17.0 / 32.0).abs() < 1e-12);
-        assert_eq!(tau.at(150_000), 1.0 / 16.0);
-        assert_eq!(tau.at(u64::MAX), 1.0 / 16.0);
+    fn the_papers_cosines_have_exact_ends_and_pass_through_their_quarters() {
+        for (from, to, updates) in [(0.0, 6.6, 5_000), (1.0, 1.0 / 16.0, 150_000), (1e-4, 1.25e-6, 1_200_000)]
+        {
+            let cosine = Cosine { from, to, updates };
+            assert_eq!(cosine.at(0), from);
+            for end in [updates, updates + 1, 3_000_000, u64::MAX] {
+                assert_eq!(cosine.at(end), to);
+            }
+            // cos π/4 = 1/√2, cos π/2 = 0: shares of the way that are known without a cosine.
+            let share = |step| (cosine.at(step) - from) / (to - from);
+            let quarter = 0.5 - 0.5 * std::f64::consts::FRAC_1_SQRT_2;
+            for (step, expected) in
+                [(updates / 4, quarter), (updates / 2, 0.5), (updates / 4 * 3, 1.0 - quarter)]
+            {
+                assert!((share(step) - expected).abs() < 1e-12, "{from} to {to} at {step}");
+            }
+            assert!(share(1) > 0.0 && share(updates - 1) < 1.0);
+        }
         assert_eq!(Cosine { from: 1.0, to: 2.0, updates: 0 }.at(0), 2.0);
     }
 

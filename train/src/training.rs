@@ -14,25 +14,43 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::checkpoint::{RunFolder, RunState};
+use crate::checkpoint::{History, RunFolder, RunState};
 use crate::curve;
 use crate::optimizer::{AdamW, AdamWConfig};
 
 /// Updates in a row whose gradients may be infinite or not a number: more are no accident.
 const MAX_SKIPPED: u64 = 20;
 
+/// Values worth logging, by name, all of shape `[1]`.
+pub type Values = Vec<(&'static str, Tensor<1>)>;
+
+/// What is wrong with a run that goes on nevertheless.
+#[derive(Clone, Debug)]
+pub struct Warning {
+    /// Each kind is said once.
+    pub kind: &'static str,
+    /// What was expected, what came, what to do.
+    pub text: String,
+}
+
 /// What is trained, as the loop sees it: the dVAE, the prior, or the contrastive model.
 pub trait Stage {
     /// What is trained.
     type Network: Module;
 
-    /// The loss of update `step` (to be descended), and values worth logging, all of shape `[1]`. A function of the network,
-    /// the stage's data and `step` alone, so that a resumed run continues as if it had not stopped.
-    fn loss(
-        &mut self,
-        network: &Self::Network,
-        step: u64,
-    ) -> Result<(Tensor<1>, Vec<(&'static str, Tensor<1>)>)>;
+    /// The loss of update `step` (to be descended), and values worth logging, of which means are shown. A function of the
+    /// network, the stage's data and `step` alone, so that a resumed run continues as if it had not stopped.
+    fn loss(&mut self, network: &Self::Network, step: u64) -> Result<(Tensor<1>, Values)>;
+
+    /// Further values, too dear for every update: asked for after the last one before each log.
+    fn inspect(&mut self, _network: &Self::Network, _step: u64) -> Result<Values> {
+        Ok(Vec::new())
+    }
+
+    /// What everything logged so far says is wrong.
+    fn warnings(&self, _history: &History) -> Vec<Warning> {
+        Vec::new()
+    }
 
     /// Step size of update `step`.
     fn step_size(&self, step: u64) -> f64;
@@ -79,7 +97,8 @@ pub fn train<S: Stage>(stage: &mut S, fresh: S::Network, plan: &Plan) -> Result<
         step: 0,
         updates: 0,
         seconds: 0.0,
-        history: BTreeMap::new(),
+        history: History::new(),
+        warnings: BTreeMap::new(),
     };
     if let Some(resumed) = folder.resume(&plan.settings, plan.optimizer, network.clone())? {
         (state, network, optimizer) = resumed;
@@ -107,17 +126,24 @@ pub fn train<S: Stage>(stage: &mut S, fresh: S::Network, plan: &Plan) -> Result<
         for (name, value) in values {
             means.add(name, f64::from(value.into_scalar::<f32>()));
         }
+        let logged = (state.step + 1).is_multiple_of(plan.log_every) || state.step + 1 == plan.steps;
+        if logged {
+            for (name, value) in stage.inspect(&network, state.step)? {
+                means.add(name, f64::from(value.into_scalar::<f32>()));
+            }
+        }
         state.step += 1;
         state.updates = optimizer.updates();
         state.seconds += begun.elapsed().as_secs_f64();
-        if state.step.is_multiple_of(plan.log_every) || state.step == plan.steps {
+        if logged {
             bar.set_message(means.flush(state.step, &mut state.history));
+            warn(&stage.warnings(&state.history), &mut state, &bar);
         }
         bar.set_position(state.step);
         let stop = interrupted.load(Ordering::Relaxed);
         if stop || state.step == plan.steps || saved.elapsed() > Duration::from_secs(plan.save_seconds) {
             folder.save(&state, &network, &optimizer)?;
-            curve::draw(&plan.title, &state.history, &folder.path().join("curve.png"))?;
+            curve::draw(&heading(plan, &state), &state.history, &folder.path().join("curve.png"))?;
             saved = Instant::now();
         }
         if stop && state.step < plan.steps {
@@ -131,6 +157,23 @@ pub fn train<S: Stage>(stage: &mut S, fresh: S::Network, plan: &Plan) -> Result<
     }
     bar.finish();
     Ok((optimizer.averaged(network), state))
+}
+
+/// Says what was not said before, and keeps it with the run.
+fn warn(warnings: &[Warning], state: &mut RunState, bar: &ProgressBar) {
+    for Warning { kind, text } in warnings {
+        if !state.warnings.contains_key(*kind) {
+            let text = format!("after update {}, {text}", state.step);
+            bar.suspend(|| eprintln!("WARNING: {text}"));
+            state.warnings.insert((*kind).to_owned(), text);
+        }
+    }
+}
+
+/// The curve's heading: the plan's title and what was warned of.
+fn heading(plan: &Plan, state: &RunState) -> String {
+    let kinds = state.warnings.keys().map(String::as_str);
+    std::iter::once(plan.title.as_str()).chain(kinds).collect::<Vec<_>>().join("; ")
 }
 
 /// A flag that Ctrl-C raises; a second Ctrl-C ends the program at once.
@@ -175,7 +218,7 @@ impl Means {
     }
 
     /// Moves the means into `history` and shows them in a line.
-    fn flush(&mut self, step: u64, history: &mut BTreeMap<String, Vec<(u64, f64)>>) -> String {
+    fn flush(&mut self, step: u64, history: &mut History) -> String {
         let mut line = Vec::new();
         for (name, (sum, count)) in std::mem::take(&mut self.0) {
             let mean = sum / count as f64;

@@ -2,11 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../../shared/tests/captions/mod.rs"]
+mod captions;
 mod data_support;
 
+use dalle_shared::Tokenizer;
+use dalle_train::bpe_dropout::BpeDropout;
 use dalle_train::data::{DataError, Dataset, Split};
 use dalle_train::tokenizer_train::train;
 use data_support::{Packages, options, run};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 
 fn dataset() -> Dataset {
     let packages = Packages::with_three_drawings();
@@ -63,4 +69,14 @@ fn held_out_captions_are_not_looked_at() {
 fn a_vocabulary_without_room_for_all_bytes_is_refused() {
     let error = train(&dataset(), 255).unwrap_err();
     assert!(matches!(error, DataError::Option { option: "vocab", .. }), "{error}");
+}
+
+#[test]
+fn without_dropout_ten_thousand_captions_are_spelled_as_the_library_spells_them() {
+    let tokenizer = Tokenizer::from_json(captions::TOKENIZER.as_bytes()).unwrap();
+    let bpe = BpeDropout::new(tokenizer.clone(), 0.0).unwrap();
+    for caption in captions::captions() {
+        let ours = bpe.encode(&caption, usize::MAX, &mut ChaCha8Rng::seed_from_u64(0)).unwrap();
+        assert!(ours == tokenizer.encode(&caption, usize::MAX).unwrap().ids, "{caption:?}");
+    }
 }

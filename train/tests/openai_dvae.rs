@@ -1,7 +1,8 @@
-//! The released dVAE, imported: encoder, decoder and the way through files agree with the public package `dall-e` in PyTorch.
+//! The released dVAE, imported: encoder, decoder and the way through files agree with the public package `dall-e` in PyTorch,
+//! run in double precision.
 //!
 //! `fixtures/openai_dvae/make.py` made the files, at small sizes. It also makes them at the released sizes; with
-//! `OPENAI_DVAE=FOLDER` in the environment the same tests compare those.
+//! `OPENAI_DVAE=FOLDER` in the environment the same tests compare those, on a picture of 256×256 pixels.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -30,7 +31,7 @@ fn imported(encoder: &str, decoder: &str) -> (Encoder, Decoder) {
     (encoder, decoder)
 }
 
-/// What the package computed, `[1, …]`.
+/// What the package computed in double precision, rounded to f32 once, `[1, …]`.
 fn expected(name: &str) -> Tensor<4> {
     let bytes = read("expected.safetensors");
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -40,11 +41,11 @@ fn expected(name: &str) -> Tensor<4> {
     Tensor::from_data(TensorData::new(values, view.shape().to_vec()), &Device::flex())
 }
 
-/// ‖a − b‖ / ‖b‖.
+/// max |a − b| / max |b|.
 fn relative_error(a: Tensor<4>, b: Tensor<4>) -> f32 {
     assert_eq!(a.dims(), b.dims());
-    let norm = |x: Tensor<4>| x.powf_scalar(2.0).sum().sqrt().into_scalar::<f32>();
-    norm(a - b.clone()) / norm(b)
+    let greatest = |x: Tensor<4>| x.abs().max().into_scalar::<f32>();
+    greatest(a - b.clone()) / greatest(b)
 }
 
 fn logits(encoder: &Encoder) -> Tensor<4> {
@@ -61,10 +62,10 @@ fn maps(decoder: &Decoder) -> Tensor<4> {
 #[test]
 fn whole_modules_compute_what_the_package_computes() {
     let (encoder, decoder) = imported("encoder.pkl", "decoder.pkl");
-    let error = relative_error(logits(&encoder), expected("logits"));
-    assert!(error < 1e-5, "logits: {error:e}");
-    let error = relative_error(maps(&decoder), expected("maps"));
-    assert!(error < 1e-5, "maps: {error:e}");
+    let off = [("logits", logits(&encoder)), ("maps", maps(&decoder))]
+        .map(|(name, ours)| (name, relative_error(ours, expected(name))));
+    println!("relative errors: {off:?}");
+    assert!(off.iter().all(|(_, error)| *error <= 1e-5), "{off:?}");
 }
 
 #[test]

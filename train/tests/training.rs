@@ -158,6 +158,37 @@ fn a_run_that_diverges_says_so_and_writes_no_model() {
     }
 }
 
+/// Runs a training of the dVAE; returns what it warned of on stderr, and what its checkpoint keeps of that.
+fn warned(workshop: &Workshop, name: &str, more: &str) -> [Vec<String>; 2] {
+    let output = workshop.output(&workshop.dvae(name, 120, &format!("--log-every 10 {more}")));
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{log}");
+    let said = log.lines().filter_map(|line| line.strip_prefix("WARNING: ")).map(str::to_owned).collect();
+    let checkpoints = workshop.path(&format!("{name}-run")).join("checkpoints");
+    let latest = fs::read_to_string(checkpoints.join("LATEST")).unwrap();
+    let state: serde_json::Value =
+        serde_json::from_slice(&fs::read(checkpoints.join(latest).join("state.json")).unwrap()).unwrap();
+    let warnings = state["warnings"].as_object().unwrap();
+    [said, warnings.values().map(|text| text.as_str().unwrap().to_owned()).collect()]
+}
+
+#[test]
+fn a_codebook_that_collapses_and_bounds_that_part_are_said_once_and_what_is_well_is_not() {
+    let workshop = Workshop::new();
+    let [said, kept] = warned(&workshop, "well", "--beta 15 --beta-updates 1 --tau-updates 60");
+    assert!(said.is_empty() && kept.is_empty(), "{said:?}");
+
+    // Without the KL term all places agree on one entry.
+    let [said, kept] = warned(&workshop, "collapsed", "--beta 0");
+    assert!(said.len() == 1 && said[0].contains("collapsed") && said[0].contains("--beta"), "{said:?}");
+    assert_eq!(said, kept);
+
+    // At so high a temperature all codes are even mixtures, and what little differs is all that the decoder reads.
+    let [said, kept] = warned(&workshop, "apart", "--beta 0.1 --beta-updates 1 --tau 20");
+    assert!(said.len() == 1 && said[0].contains("drifted apart") && said[0].contains("--tau"), "{said:?}");
+    assert_eq!(said, kept);
+}
+
 #[test]
 fn what_else_is_in_a_model_folder_stays_and_a_foreign_folder_is_refused_before_training() {
     let workshop = Workshop::new();

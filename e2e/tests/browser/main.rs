@@ -6,11 +6,14 @@
 mod access;
 mod apart;
 mod busy;
+#[path = "../../../shared/tests/captions/mod.rs"]
+mod captions;
 mod drawing;
 mod fixture;
 mod keyboard;
 mod looks;
 mod reloading;
 mod restarting;
+mod spelling;
 mod stopping;
 mod webgpu;

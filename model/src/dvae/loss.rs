@@ -1,7 +1,38 @@
 //! The bound that stage 1 maximises: ln p(x|z) − β·KL(q(z|x) ‖ uniform) (section 2.1, appendices A.2 and A.3).
 
-use burn::tensor::activation::log_softmax;
+use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Distribution, Tensor};
+
+/// What training minimises: the bound, negated, in nats per pixel value.
+pub struct DvaeLoss {
+    /// −ln p(x|z), `[1]`.
+    pub reconstruction: Tensor<1>,
+    /// KL(q(z|x) ‖ uniform), not yet weighed by β, `[1]`.
+    pub kl: Tensor<1>,
+}
+
+impl DvaeLoss {
+    /// The loss of the decoder's maps `[B, 6, H, W]` for the target `[B, 3, H, W]`, whose codes were drawn from the encoder's
+    /// raw logits `[B, vocab, H/8, W/8]`.
+    ///
+    /// Both terms are joint over the whole picture, and both are divided by its H·W·3 values. At the paper's size a nat of KL
+    /// in each of the 32·32 places thus weighs β·32²/(256²·3) = β/192.
+    ///
+    /// # Panics
+    /// If the sizes of maps and target differ.
+    pub fn new(maps: Tensor<4>, x: Tensor<4>, logits: Tensor<4>) -> Self {
+        let values = x.shape().num_elements() as f64;
+        Self {
+            reconstruction: logit_laplace_nll(maps, x).sum().div_scalar(values),
+            kl: kl_to_uniform(logits).sum().div_scalar(values),
+        }
+    }
+
+    /// Both terms, the second weighed by β.
+    pub fn total(&self, beta: f64) -> Tensor<1> {
+        self.reconstruction.clone() + self.kl.clone().mul_scalar(beta)
+    }
+}
 
 /// −ln f(x | μ, b) of the logit-Laplace distribution, value by value.
 ///
@@ -31,13 +62,15 @@ pub fn kl_to_uniform(logits: Tensor<4>) -> Tensor<1> {
     kl.sum_dims_squeeze(&[1, 2, 3])
 }
 
-/// The Gumbel-softmax relaxation: softmax((logits + g)/τ) over the codebook, `[B, vocab, H, W]`.
-///
-/// g = −ln(−ln u) with u uniform on (0, 1), from the device's generator.
-pub fn gumbel_softmax(logits: Tensor<4>, tau: f64) -> Tensor<4> {
+/// Gumbel noise of the size of `logits`: −ln(−ln u) with u uniform on (0, 1), from the device's generator.
+pub fn gumbel_noise(logits: &Tensor<4>) -> Tensor<4> {
     // 2⁻²⁴ is half of f32's spacing just below 1: both logarithms stay finite.
     let tiny = 2f64.powi(-24);
     let uniform = Tensor::random(logits.shape(), Distribution::Uniform(tiny, 1.0 - tiny), &logits.device());
-    let gumbel = uniform.clamp(tiny, 1.0 - tiny).log().neg().log().neg();
-    burn::tensor::activation::softmax((logits + gumbel).div_scalar(tau), 1)
+    uniform.clamp(tiny, 1.0 - tiny).log().neg().log().neg()
+}
+
+/// The Gumbel-softmax relaxation: softmax((logits + noise)/τ) over the codebook, `[B, vocab, H, W]`.
+pub fn gumbel_softmax(logits: Tensor<4>, noise: Tensor<4>, tau: f64) -> Tensor<4> {
+    softmax((logits + noise).div_scalar(tau), 1)
 }

@@ -60,7 +60,8 @@ pub fn run(args: &Args) -> Result<()> {
     let beginning = tokenizer.encode(&args.beginning, folder.config.text_length - 1)?.ids;
     let mut out = std::io::stdout().lock();
     for sample in 0..args.count as u64 {
-        let caption = continue_caption(&prior, &masks, &beginning, &settings, args.seed.wrapping_add(sample))?;
+        let caption =
+            continue_caption(&prior, &masks, &beginning, &settings, args.seed.wrapping_add(sample))?;
         writeln!(out, "{}", tokenizer.decode(&caption)?)?;
     }
     Ok(())

@@ -106,6 +106,35 @@ struct TrainArgs {
     save_seconds: u64,
 }
 
+impl TrainArgs {
+    fn schedule(&self) -> DvaeSchedule {
+        let Self { batch, steps, seed, .. } = *self;
+        let cosine = |from, to, updates: Option<u64>, default| Cosine {
+            from,
+            to,
+            updates: updates.unwrap_or(default),
+        };
+        DvaeSchedule {
+            batch,
+            beta: cosine(0.0, self.beta, self.beta_updates, steps / 600),
+            tau: cosine(1.0, self.tau, self.tau_updates, steps / 20),
+            step_size: cosine(self.step_size, self.final_step_size, self.step_size_updates, steps * 2 / 5),
+            seed,
+        }
+    }
+
+    fn optimizer(&self) -> AdamWConfig {
+        AdamWConfig {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 1e-4,
+            clip: None,
+            ewma: self.ewma,
+        }
+    }
+}
+
 #[derive(clap::Args)]
 struct EncodeArgs {
     /// A picture; or several; or a dataset folder.
@@ -155,22 +184,6 @@ fn train_dvae(args: &TrainArgs) -> Result<()> {
     ModelFolder::check_target(&args.out)?;
     let dataset = Dataset::open(&args.data)?;
     let images = dataset.split(Split::Train).map(|example| example.image.clone()).collect();
-    let cosine = |from, to, updates: Option<u64>, share: u64| Cosine {
-        from,
-        to,
-        updates: updates.unwrap_or(args.steps / share),
-    };
-    let schedule = DvaeSchedule {
-        batch: args.batch,
-        beta: cosine(0.0, args.beta, args.beta_updates, 600),
-        tau: cosine(1.0, args.tau, args.tau_updates, 20),
-        step_size: Cosine {
-            from: args.step_size,
-            to: args.final_step_size,
-            updates: args.step_size_updates.unwrap_or(args.steps * 2 / 5),
-        },
-        seed: args.seed,
-    };
     let mut settings = serde_json::to_value(args)?;
     settings["model"] = serde_json::to_value(&config.dvae)?;
     settings["data"] = dataset.hash().into();
@@ -181,18 +194,11 @@ fn train_dvae(args: &TrainArgs) -> Result<()> {
         save_seconds: args.save_seconds,
         run: args.run.clone(),
         settings,
-        optimizer: AdamWConfig {
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            weight_decay: 1e-4,
-            clip: None,
-            ewma: args.ewma,
-        },
+        optimizer: args.optimizer(),
     };
     device.seed(args.seed);
     let fresh = Dvae::new(&config.dvae, &device);
-    let mut stage = DvaeStage::new(images, config.image_size, schedule, device)?;
+    let mut stage = DvaeStage::new(images, &config, args.schedule(), device)?;
     let (dvae, _) = train(&mut stage, fresh, &plan)?;
     ModelFolder::write(
         &args.out,
@@ -263,4 +269,35 @@ fn decode(args: &DecodeArgs) -> Result<()> {
     let decoder = folder.decoder(&args.device.open()?)?;
     let picture = decode_picture(&decoder, &tokens, grid)?;
     Ok(write_png(&args.out, &picture)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        train: TrainArgs,
+    }
+
+    #[test]
+    fn the_defaults_of_training_are_the_papers() {
+        let line = "dalle --config c --data d --run r --out o".split(' ');
+        let train = Cli::try_parse_from(line).unwrap().train;
+        let cosine = |from, to, updates| Cosine { from, to, updates };
+        let schedule = DvaeSchedule {
+            batch: 512,
+            beta: cosine(0.0, 6.6, 5_000),
+            tau: cosine(1.0, 1.0 / 16.0, 150_000),
+            step_size: cosine(1e-4, 1.25e-6, 1_200_000),
+            seed: 0,
+        };
+        assert_eq!((train.schedule(), train.steps), (schedule, 3_000_000));
+        let AdamWConfig { beta1, beta2, epsilon, weight_decay, clip, ewma } = train.optimizer();
+        assert_eq!((beta1, beta2, epsilon, weight_decay, ewma), (0.9, 0.999, 1e-8, 1e-4, 0.999));
+        assert_eq!(clip, None);
+    }
 }

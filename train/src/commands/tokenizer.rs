@@ -28,8 +28,8 @@ struct TrainArgs {
     /// Dataset folder.
     #[arg(long)]
     data: PathBuf,
-    /// Most ids to make, at least 256: the bytes.
-    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(tokenizer_train::BYTES as u64..=1 << 24))]
+    /// Most ids to make, at least 256: the bytes. The default is the paper's.
+    #[arg(long, default_value_t = 16_384, value_parser = RangedU64ValueParser::<usize>::new().range(tokenizer_train::BYTES as u64..=1 << 24))]
     vocab: usize,
     /// File to write: tokenizer.json.
     #[arg(long)]

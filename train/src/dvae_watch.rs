@@ -1,0 +1,127 @@
+//! Two ways in which the dVAE's training fails while its loss still falls, told from what a run has logged.
+//!
+//! *The codebook collapses*: nearly all places of all pictures become the same few tokens, so that the prior will have nothing
+//! to say. *The bounds drift apart*: the decoder has learned to read relaxed codes, mixtures of many entries, and makes little
+//! of the tokens proper (section 2.1: τ has to fall far enough for the two to meet).
+
+use crate::checkpoint::History;
+use crate::training::Warning;
+
+/// The logged value that tells how many codebook entries are used in effect.
+pub const PERPLEXITY: &str = "codebook perplexity";
+/// The logged value that tells how much worse true tokens are reconstructed than relaxed codes, in nats per pixel value.
+pub const GAP: &str = "relaxation gap";
+
+/// Logged values in a row that must look bad: one alone is an accident of its pictures.
+const IN_A_ROW: usize = 3;
+/// Perplexity below this is collapse in every codebook: not even two entries.
+const LEAST: f64 = 2.0;
+/// Once β has its final value, so is perplexity below this share of the best that the run has seen …
+const FALLEN: f64 = 0.05;
+/// … and, once τ has its final value too, below this share of the entries that a batch could use.
+const UNUSED: f64 = 0.02;
+/// Once τ has its final value, a gap above this share of all that reconstruction has gained since the first logged value.
+const APART: f64 = 0.1;
+
+/// What a run's history is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch {
+    /// Updates until β has its final value.
+    pub beta_updates: u64,
+    /// Updates until τ has its final value.
+    pub tau_updates: u64,
+    /// Codebook entries that a batch could use: all, or one for each of its places.
+    pub entries: usize,
+}
+
+impl Watch {
+    /// What the logged values show, if it is bad.
+    pub fn warnings(&self, history: &History) -> Vec<Warning> {
+        [self.collapse(history), self.drift(history)].into_iter().flatten().collect()
+    }
+
+    fn collapse(&self, history: &History) -> Option<Warning> {
+        let logged = history.get(PERPLEXITY)?;
+        let last = logged.last_chunk::<IN_A_ROW>()?;
+        let best = logged.iter().map(|&(_, value)| value).fold(0.0, f64::max);
+        let entries = self.entries as f64;
+        let limit = |step| {
+            let late = if step > self.tau_updates { UNUSED * entries } else { 0.0 };
+            // A batch of few places cannot use many.
+            LEAST.max(FALLEN * best).max(late).min(entries / 2.0)
+        };
+        let bad = |&(step, value): &(u64, f64)| step > self.beta_updates && value < limit(step);
+        let &(step, value) = logged.last()?;
+        last.iter().all(bad).then(|| Warning {
+            kind: "the codebook has collapsed",
+            text: format!(
+                "the codebook has collapsed: in effect {value:.1} of {entries} entries are used, where at least {:.1} were \
+                 expected (the best so far was {best:.1}). The prior will have little to say with these tokens. Start a new \
+                 --run with a larger --beta from early on (--beta-updates 1), a smaller --step-size, or a slower --tau-updates",
+                limit(step)
+            ),
+        })
+    }
+
+    fn drift(&self, history: &History) -> Option<Warning> {
+        let (gaps, relaxed) = (history.get(GAP)?, history.get("reconstruction")?);
+        let (&(_, first), &(_, now)) = (relaxed.first()?, relaxed.last()?);
+        let gained = first - now;
+        let bad = |&(step, gap): &(u64, f64)| step > self.tau_updates && gap > APART * gained.max(0.0);
+        let &(_, gap) = gaps.last()?;
+        gaps.last_chunk::<IN_A_ROW>()?.iter().all(bad).then(|| Warning {
+            kind: "the bounds have drifted apart",
+            text: format!(
+                "the relaxed and the true evidence lower bound have drifted apart: from tokens, pictures are reconstructed \
+                 {gap:.3} nats per pixel value worse than from the relaxed codes of training, which have gained {gained:.3} since \
+                 the start; at most a tenth of that was expected. Start a new --run with a lower final --tau (the paper's is \
+                 0.0625), or one that falls over more --tau-updates",
+            ),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WATCH: Watch = Watch { beta_updates: 200, tau_updates: 600, entries: 1024 };
+
+    fn kinds(name: &str, values: &[f64]) -> Vec<&'static str> {
+        let every_100 = |values: &[f64]| (1..).map(|i| 100 * i).zip(values.iter().copied()).collect();
+        let reconstruction = [1.0, 0.0, -1.0, -2.0, -3.0, -3.0, -3.0, -3.0, -3.0, -3.0];
+        let history = History::from([
+            ("reconstruction".to_owned(), every_100(&reconstruction[..values.len()])),
+            (name.to_owned(), every_100(values)),
+        ]);
+        WATCH.warnings(&history).into_iter().map(|warning| warning.kind).collect()
+    }
+
+    #[test]
+    fn collapse_is_three_low_values_in_a_row_after_the_ramp_of_beta() {
+        let collapsed = |values: &[f64]| !kinds(PERPLEXITY, values).is_empty();
+        assert!(collapsed(&[1.0, 1.0, 1.1, 1.0, 1.9]));
+        assert!(!collapsed(&[1.0, 1.0, 1.1, 1.0]), "β is still rising at the first two");
+        assert!(!collapsed(&[1.0, 1.0, 1.1, 2.1, 1.9]));
+        assert!(collapsed(&[300.0, 200.0, 14.0, 13.0, 12.0]), "a twentieth of what it was");
+        assert!(!collapsed(&[300.0, 200.0, 16.0, 16.0, 16.0]));
+        let slow = [6.0, 8.0, 10.0, 12.0, 13.0, 14.0, 15.0, 15.0, 15.0];
+        assert!(collapsed(&slow), "less than a fiftieth of the entries at the end");
+        assert!(!collapsed(&slow[..8]), "while τ falls there is hope");
+        assert!(!collapsed(&[6.0, 8.0, 10.0, 20.0, 25.0, 30.0, 40.0, 50.0, 50.0]));
+        assert!(!collapsed(&[f64::NAN; 9]));
+    }
+
+    #[test]
+    fn drift_is_a_gap_of_a_tenth_of_what_was_gained_once_tau_has_fallen() {
+        let apart = |values: &[f64]| !kinds(GAP, values).is_empty();
+        assert!(apart(&[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 0.6, 0.7]));
+        assert!(
+            !apart(&[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.3, 0.6, 0.7]),
+            "4 nats gained: up to 0.4 is no drift"
+        );
+        assert!(!apart(&[9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0]), "the first of three with τ still falling");
+        assert!(!apart(&[-1.0; 9]));
+        assert_eq!(kinds(GAP, &[2.0; 10]), ["the bounds have drifted apart"]);
+    }
+}
