@@ -1,20 +1,29 @@
-//! `dalle eval retrieval`: how often a sample is nearest to the drawing its caption belongs to.
+//! `dalle eval`: measures of a model's pictures, each as a page, a contact sheet and JSON.
 
-use std::io::Write;
-use std::path::PathBuf;
+mod fidelity;
+mod overlap;
+mod reconstruction;
+mod retrieval;
 
-use anyhow::Result;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
 use clap::Subcommand;
-use clap::builder::RangedU64ValueParser;
-use dalle_model::device::DeviceName;
-use dalle_shared::SamplingSettings;
+use dalle_shared::{SamplingSettings, sha256_hex};
+use image::RgbImage;
+use image::imageops::{self, FilterType};
+use serde::Serialize;
 
 use super::values;
-use crate::data::{Cell, Dataset, contact_sheet, write_file, write_png};
-use crate::evaluation::retrieval;
-use crate::model_folder::ModelFolder;
-use crate::sampling::Model;
-use crate::training::bar;
+use crate::data::{Cell, Dataset, Example, Split, contact_sheet, write_file, write_png};
+use crate::evaluation::report::Report;
+
+/// Cells of a page or a contact sheet, so that it stays small enough to open.
+const SHOWN: usize = 200;
+/// Cells in a row of a contact sheet.
+const COLUMNS: usize = 5;
 
 /// Arguments of `dalle eval`.
 #[derive(clap::Args)]
@@ -26,20 +35,31 @@ pub struct Args {
 #[derive(Subcommand)]
 enum Measure {
     /// One sample for each of some seen captions: is the nearest true drawing the right one?
-    Retrieval(RetrievalArgs),
+    Retrieval(retrieval::Args),
+    /// The dVAE's round trip: PSNR, SSIM, use of the codebook.
+    Reconstruction(reconstruction::Args),
+    /// Fréchet distance and Inception Score between true and sampled pictures, over the radius of a blur.
+    Fd(fidelity::Args),
+    /// The nearest training picture of each held-out one, to choose by eye from where on they are the same.
+    Overlap(overlap::Args),
 }
 
+/// Runs `dalle eval`.
+///
+/// # Errors
+/// Whatever stops it, in a sentence for the person at the terminal.
+pub fn run(args: Args) -> Result<()> {
+    match args.measure {
+        Measure::Retrieval(args) => retrieval::run(&args),
+        Measure::Reconstruction(args) => reconstruction::run(&args),
+        Measure::Fd(args) => fidelity::run(&args),
+        Measure::Overlap(args) => overlap::run(&args),
+    }
+}
+
+/// How samples are drawn.
 #[derive(clap::Args)]
-struct RetrievalArgs {
-    /// Model folder.
-    #[arg(long)]
-    model: PathBuf,
-    /// The dataset that the prior was trained on.
-    #[arg(long)]
-    data: PathBuf,
-    /// Captions, chosen by hash.
-    #[arg(long, default_value_t = 100, value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
-    captions: usize,
+struct Sampling {
     /// Divides the logits; 0 takes the most likely token.
     #[arg(long, default_value_t = SamplingSettings::DEFAULT_TEMPERATURE)]
     temperature: f32,
@@ -52,50 +72,120 @@ struct RetrievalArgs {
     /// Seed of the samples.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Contact sheet to write (.png): each drawing beside its sample.
+}
+
+impl Sampling {
+    fn settings(&self) -> SamplingSettings {
+        SamplingSettings { temperature: self.temperature, top_k: self.top_k, top_p: self.top_p }
+    }
+}
+
+/// Which pictures of a dataset are measured.
+#[derive(clap::Args)]
+struct Selection {
+    /// Dataset folder.
+    #[arg(long)]
+    data: PathBuf,
+    /// Pictures of it: train or val.
+    #[arg(long, default_value = "val", value_parser = values::split)]
+    split: Split,
+    /// How many, chosen by hash [default: all].
+    #[arg(long, value_parser = values::count())]
+    count: Option<usize>,
+    /// File with the keys of pictures to leave out, a line each, as `dalle eval overlap` writes it.
+    #[arg(long)]
+    without: Option<PathBuf>,
+}
+
+impl Selection {
+    /// The examples, in the order of the hashes of their keys.
+    fn choose<'a>(&self, dataset: &'a Dataset) -> Result<Vec<&'a Example>> {
+        let left_out = self.without.as_deref().map(read_keys).transpose()?.unwrap_or_default();
+        let mut examples: Vec<(String, &Example)> = dataset
+            .split(self.split)
+            .filter(|example| !left_out.contains(&example.key))
+            .map(|example| (sha256_hex(format!("choose {}", example.key).as_bytes()), example))
+            .collect();
+        let there = examples.len();
+        let count = self.count.unwrap_or(there);
+        ensure!(
+            there > 0 && there >= count,
+            "{} has {there} pictures to choose from, expected at least {}; name another --split, or build it with more --val",
+            self.data.display(),
+            count.max(1)
+        );
+        examples.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(examples.into_iter().take(count).map(|(_, example)| example).collect())
+    }
+}
+
+/// A list of keys, a line each.
+fn read_keys(path: &Path) -> Result<BTreeSet<String>> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read the list {}", path.display()))?;
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+/// An example's picture at a model's size.
+fn at_size(example: &Example, size: usize) -> RgbImage {
+    imageops::resize(&example.image, size as u32, size as u32, FilterType::Triangle)
+}
+
+/// What a measure writes: at least one of these.
+#[derive(clap::Args)]
+#[group(required = true, multiple = true)]
+struct Outputs {
+    /// Page to write (.html): the result with its pictures in one file.
+    #[arg(long, value_parser = values::html)]
+    report: Option<PathBuf>,
+    /// Contact sheet to write (.png).
     #[arg(long, value_parser = values::png)]
-    sheet: PathBuf,
+    sheet: Option<PathBuf>,
     /// Result to write (.json).
     #[arg(long, value_parser = values::file)]
     json: Option<PathBuf>,
-    /// cpu, cuda:N, wgpu or libtorch.
-    #[arg(long, default_value = "cpu")]
-    device: DeviceName,
 }
 
-/// Runs `dalle eval`.
-///
-/// # Errors
-/// Whatever stops it, in a sentence for the person at the terminal.
-pub fn run(args: Args) -> Result<()> {
-    let Measure::Retrieval(args) = args.measure;
-    let dataset = Dataset::open(&args.data)?;
-    let examples = retrieval::choose(&dataset, args.captions)?;
-    let folder = ModelFolder::open(&args.model)?;
-    let mut model = Model::load(&folder, &args.device.open()?)?;
-    let sampling = SamplingSettings { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p };
-    let progress = bar(examples.len() as u64, "sampling pictures");
-    let (result, pairs) = retrieval::measure(&mut model, &examples, sampling, args.seed, |done| {
-        progress.set_position(done as u64);
-    })?;
-    progress.finish_and_clear();
-    let cells: Vec<Cell> = pairs
-        .iter()
-        .map(|pair| Cell { images: vec![&pair.drawing, &pair.sample], caption: &pair.caption })
-        .collect();
-    write_png(&args.sheet, &contact_sheet(&cells, 5))?;
-    if let Some(path) = &args.json {
-        write_file(path, &serde_json::to_vec_pretty(&result)?)?;
+impl Outputs {
+    /// Writes what is wanted, with the first [`SHOWN`] cells; `page` is made only if it is. Gives the names of what was written.
+    fn write(
+        &self,
+        result: &impl Serialize,
+        cells: &[Cell],
+        page: impl FnOnce(&[Cell]) -> Result<Report>,
+    ) -> Result<String> {
+        let shown = &cells[..cells.len().min(SHOWN)];
+        let mut written = Vec::new();
+        if let Some(path) = &self.json {
+            write_file(path, &serde_json::to_vec_pretty(result)?)?;
+            written.push(path.display().to_string());
+        }
+        if let Some(path) = &self.sheet {
+            write_png(path, &contact_sheet(shown, COLUMNS))?;
+            written.push(path.display().to_string());
+        }
+        if let Some(path) = &self.report {
+            write_file(path, page(shown)?.finish(&command()).as_bytes())?;
+            written.push(path.display().to_string());
+        }
+        Ok(written.join(", "))
     }
-    writeln!(
-        std::io::stdout(),
-        "retrieval among {} drawings: top-1 {:.0} %, top-5 {:.0} % (by chance {:.0} % and {:.0} %); see {}",
-        result.captions,
-        100.0 * result.top_1,
-        100.0 * result.top_5,
-        100.0 / result.captions as f64,
-        500.0 / result.captions as f64,
-        args.sheet.display()
-    )?;
-    Ok(())
+}
+
+/// The command as it was typed.
+fn command() -> String {
+    let words = std::env::args().skip(1).map(|word| {
+        if word.contains([' ', '"', '\'']) { format!("'{}'", word.replace('\'', r"'\''")) } else { word }
+    });
+    std::iter::once("dalle".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// A sentence that says that not all pictures are shown, where it is so.
+fn first_of(shown: &[Cell], all: usize) -> String {
+    if shown.len() < all { format!(" The first {} of {all}.", shown.len()) } else { String::new() }
+}
+
+/// `0.123` as `12.3 %`.
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
 }
