@@ -1,4 +1,4 @@
-//! Curves as a picture, of a training or of another measure: one panel for each value.
+//! Loss curves as a picture: one panel for each logged value.
 
 use std::path::Path;
 use std::sync::Once;
@@ -13,20 +13,11 @@ use crate::data::write_png;
 
 static FONT: Once = Once::new();
 
-/// Draws the `history` of a training (name → (update, value)) into a PNG, as [`plot`].
+/// Draws `history` (name → (step, value)) into a PNG. Values that are not finite leave gaps; nothing is drawn of an empty history.
 ///
 /// # Errors
 /// The file cannot be written.
 pub fn draw(title: &str, history: &History, path: &Path) -> Result<()> {
-    plot(title, "update", history, path)
-}
-
-/// Draws values (name → (x, value)) against what is called `across` into a PNG. Values that are not finite leave gaps; nothing is
-/// drawn of a single point.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn plot(title: &str, across: &str, history: &History, path: &Path) -> Result<()> {
     // No axis reaches a value that is not finite.
     let finite = |points: &[(u64, f64)]| -> Vec<(u64, f64)> {
         points.iter().copied().filter(|(_, value)| value.is_finite()).collect()
@@ -47,18 +38,17 @@ pub fn plot(title: &str, across: &str, history: &History, path: &Path) -> Result
     let rows = panels.len().div_ceil(columns);
     let size = (640 * columns as u32, 40 + 300 * rows as u32);
     let mut pixels = vec![0; size.0 as usize * size.1 as usize * 3];
-    paint(title, across, &panels, &mut pixels, size)
+    paint(title, &panels, &mut pixels, size)
         .map_err(|error| anyhow!("cannot draw {}: {error}", path.display()))?;
     let picture = RgbImage::from_raw(size.0, size.1, pixels).context("a curve of an impossible size")?;
     Ok(write_png(path, &picture)?)
 }
 
-/// A name and its (x, value) pairs.
+/// A name and its (step, value) pairs.
 type Panel<'a> = (&'a String, Vec<(u64, f64)>);
 
 fn paint(
     title: &str,
-    across: &str,
     panels: &[Panel],
     pixels: &mut [u8],
     size: (u32, u32),
@@ -85,7 +75,7 @@ fn paint(
             .x_label_area_size(28)
             .y_label_area_size(64)
             .build_cartesian_2d(0..last.max(1), low - margin..high + margin)?;
-        chart.configure_mesh().x_desc(across).light_line_style(WHITE).draw()?;
+        chart.configure_mesh().x_desc("update").light_line_style(WHITE).draw()?;
         chart.draw_series(LineSeries::new(points.iter().copied(), RGBColor(36, 99, 179).stroke_width(2)))?;
     }
     area.present()?;

@@ -45,16 +45,16 @@ fn it_learns_which_drawing_belongs_to_which_caption_and_more_samples_score_highe
     assert!(number(&scores["drawings_top_1"]) > 0.5, "{scores}");
     assert!(number(&scores["drawings"]) > number(&scores["shuffled"]) + 0.2, "{scores}");
 
-    let (sheet, plot) = (workshop.path("sheet.png"), workshop.path("plot.png"));
-    let more = format!("--n 4,1,2 --sheet {} --plot {}", sheet.display(), plot.display());
+    let (sheet, page) = (workshop.path("sheet.png"), workshop.path("page.html"));
+    let more = format!("--n 4,1,2 --sheet {} --report {}", sheet.display(), page.display());
     let (printed, best) = measured("best-of-n", 4, &more);
-    assert_eq!(printed.lines().count(), 3, "{printed}");
+    assert_eq!(printed.lines().count(), 4, "{printed}");
     let points = best["points"].as_array().unwrap();
     let of = |key: &str| points.iter().map(|point| number(&point[key])).collect::<Vec<_>>();
     assert_eq!(of("n"), [1.0, 2.0, 4.0]);
     assert!(of("score").is_sorted() && of("score")[2] > of("score")[0], "{best}");
     assert!(image::open(sheet).unwrap().width() > 4 * 32);
-    assert!(image::open(plot).unwrap().to_rgb8().pixels().any(|pixel| *pixel == Rgb([36, 99, 179])));
+    assert!(fs::read_to_string(page).unwrap().contains("best of 4"));
     // Choosing among one is not choosing: the same samples, measured by the other command.
     let (_, scores) = measured("clip-score", 4, "");
     assert!((number(&scores["samples"]) - of("score")[0]).abs() < 1e-5, "{scores} {best}");

@@ -1,10 +1,9 @@
 //! `dalle import`: a released model as a model folder.
 
-use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use clap::Subcommand;
 use dalle_model::burn::tensor::FloatDType;
 use dalle_model::config::{ModelConfig, PriorConfig};
@@ -12,11 +11,8 @@ use dalle_model::device::DeviceName;
 use dalle_model::weights::to_safetensors;
 use dalle_shared::files::{CONFIG, DECODER, ENCODER};
 
-use crate::import::import_openai_dvae;
+use crate::import::{import_openai_dvae, read_file};
 use crate::model_folder::ModelFolder;
-
-/// Largest file that is read: the released encoder has 0.2 GB.
-const MAX_FILE: u64 = 4 << 30;
 
 /// Arguments of `dalle import`.
 #[derive(clap::Args)]
@@ -54,7 +50,7 @@ pub fn run(args: Args) -> Result<()> {
 fn openai_dvae(encoder: &Path, decoder: &Path, out: &Path) -> Result<()> {
     ModelFolder::check_target(out)?;
     let device = DeviceName::Cpu.open()?;
-    let (dvae, encoder, decoder) = import_openai_dvae(&read(encoder)?, &read(decoder)?, &device)?;
+    let (dvae, encoder, decoder) = import_openai_dvae(&read_file(encoder)?, &read_file(decoder)?, &device)?;
     // The paper's prior, which was never released, reads this dVAE's tokens.
     let config = ModelConfig {
         name: "openai-dvae".to_owned(),
@@ -74,16 +70,4 @@ fn openai_dvae(encoder: &Path, decoder: &Path, out: &Path) -> Result<()> {
     ModelFolder::write(out, &parts)?;
     writeln!(std::io::stdout(), "wrote encoder and decoder to {}", out.display())?;
     Ok(())
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
-    read.with_context(|| format!("cannot read {}", path.display()))?;
-    ensure!(
-        bytes.len() as u64 <= MAX_FILE,
-        "{} has more than the {MAX_FILE} bytes of any dVAE",
-        path.display()
-    );
-    Ok(bytes)
 }

@@ -5,8 +5,12 @@ use std::str::FromStr;
 
 use clap::builder::RangedU64ValueParser;
 
+use crate::data::Split;
+
 /// Most pictures of a batch; more fit no device.
 const MAX_BATCH: u64 = 1 << 16;
+/// Most pictures to measure: the paper's evaluation takes 30,000.
+const MAX_COUNT: u64 = 100_000;
 
 /// Pictures in a batch.
 pub fn batch() -> RangedU64ValueParser<usize> {
@@ -33,11 +37,48 @@ pub fn probability(text: &str) -> Result<f32, String> {
     number(text, "a number from 0 to 1", |x: f32| (0.0..=1.0).contains(&x))
 }
 
+/// Pictures or captions to measure.
+pub fn count() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=MAX_COUNT)
+}
+
+/// The standard deviation of a blur in pixels.
+pub fn radius(text: &str) -> Result<f32, String> {
+    number(text, "a radius from 0 to 100 pixels", |x: f32| (0.0..=100.0).contains(&x))
+}
+
+/// The cosine of an angle.
+pub fn cosine(text: &str) -> Result<f32, String> {
+    number(text, "a cosine from -1 to 1", |x: f32| (-1.0..=1.0).contains(&x))
+}
+
+/// A part of a dataset.
+pub fn split(text: &str) -> Result<Split, String> {
+    match text {
+        "train" => Ok(Split::Train),
+        "val" => Ok(Split::Val),
+        _ => Err("expected train or val".to_owned()),
+    }
+}
+
 /// The path of a picture to write.
 pub fn png(text: &str) -> Result<PathBuf, String> {
+    ending(text, "png")
+}
+
+/// The path of a page to write.
+pub fn html(text: &str) -> Result<PathBuf, String> {
+    ending(text, "html")
+}
+
+fn ending(text: &str, expected: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
-    let is_png = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png"));
-    if is_png && !path.is_dir() { Ok(path) } else { Err("expected a file name that ends in .png".to_owned()) }
+    let right = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case(expected));
+    if right && !path.is_dir() {
+        Ok(path)
+    } else {
+        Err(format!("expected a file name that ends in .{expected}"))
+    }
 }
 
 /// The path of another file to write.
@@ -75,5 +116,6 @@ mod tests {
     fn a_picture_is_a_png() {
         assert!(png("a/b.PNG").is_ok());
         assert!(png("picture.gif").is_err() && png("picture").is_err());
+        assert!(html("page.html").is_ok() && html("page.png").is_err());
     }
 }

@@ -10,13 +10,12 @@ use image::RgbImage;
 use image::imageops::{self, FilterType};
 use serde::Serialize;
 
+use super::draw;
 use crate::data::{Dataset, Example, Split};
 use crate::sampling::{Model, Order};
 
 /// Side to which pictures are reduced before they are compared.
 const COMPARED_SIZE: u32 = 32;
-/// Captions sampled together.
-const BATCH: usize = 20;
 
 /// The measure, and what it was measured on.
 #[derive(Clone, Debug, Serialize)]
@@ -69,26 +68,21 @@ pub fn measure(
     examples: &[&Example],
     sampling: SamplingSettings,
     seed: u64,
-    mut progress: impl FnMut(usize),
+    progress: impl FnMut(usize),
 ) -> Result<(Retrieval, Vec<Pair>)> {
     let size = model.config.image_size as u32;
-    let mut pairs = Vec::with_capacity(examples.len());
-    for chunk in examples.chunks(BATCH) {
-        let captions: Vec<String> = chunk.iter().map(|example| example.captions.main()).collect();
-        let orders: Vec<Order> = captions.iter().map(|caption| Order { caption, samples: 1, seed }).collect();
-        let done = pairs.len();
-        let positions = model.config.geometry().image_length();
-        let pictures = model.sample(&orders, sampling, |position| {
-            progress(done + chunk.len() * position / positions);
-        })?;
-        for ((example, caption), tokens) in chunk.iter().zip(&captions).zip(pictures) {
-            pairs.push(Pair {
-                caption: caption.clone(),
-                drawing: imageops::resize(&example.image, size, size, FilterType::Triangle),
-                sample: model.decode(&tokens[0])?,
-            });
-        }
-    }
+    let captions: Vec<String> = examples.iter().map(|example| example.captions.main()).collect();
+    let orders: Vec<Order> = captions.iter().map(|caption| Order { caption, samples: 1, seed }).collect();
+    let samples = draw(model, &orders, sampling, progress)?;
+    let pairs: Vec<Pair> = examples
+        .iter()
+        .zip(captions)
+        .zip(samples)
+        .map(|((example, caption), sample)| {
+            let drawing = imageops::resize(&example.image, size, size, FilterType::Triangle);
+            Pair { caption, drawing, sample }
+        })
+        .collect();
     let (drawings, samples): (Vec<_>, Vec<_>) =
         pairs.iter().map(|pair| (&pair.drawing, &pair.sample)).unzip();
     let ranks = ranks_of(&drawings, &samples);

@@ -1,15 +1,14 @@
-//! Named tensors from a checkpoint: PyTorch's zip files (a whole module or a state dict) and safetensors.
+//! Named tensors from a checkpoint: PyTorch's files (a whole module or a state dict) and safetensors.
 
 use std::collections::BTreeMap;
-use std::io::{Cursor, Read};
 
 use safetensors::{Dtype, SafeTensors};
-use zip::ZipArchive;
 
 use super::pickle::{Id, Object, Pickle, PickleError, Value};
+use super::torch::{self, Storage, Storages};
 
 /// The classes that PyTorch's own files of weights name. A module's own classes come on top.
-const TORCH_CLASSES: [&str; 10] = [
+const TORCH_CLASSES: [&str; 11] = [
     "collections.OrderedDict",
     "torch._utils._rebuild_tensor_v2",
     "torch._utils._rebuild_parameter",
@@ -17,12 +16,11 @@ const TORCH_CLASSES: [&str; 10] = [
     "torch.DoubleStorage",
     "torch.HalfStorage",
     "torch.BFloat16Storage",
+    "torch.LongStorage",
     "torch.device",
     "__builtin__.set",
     "builtins.set",
 ];
-/// Most bytes of the pickle within a file, which holds names and shapes only.
-const MAX_PICKLE: u64 = 64 << 20;
 /// Longest name of a tensor, bytes.
 const MAX_NAME: usize = 512;
 /// Most tensors and modules of a checkpoint.
@@ -32,7 +30,7 @@ const MAX_TENSORS: usize = 1 << 16;
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// Neither of the formats.
-    #[error("expected a PyTorch file (torch.save, since PyTorch 1.6) or safetensors; it is neither")]
+    #[error("expected a PyTorch file (torch.save) or safetensors; it is neither")]
     Format,
     /// The zip archive is damaged.
     #[error("the PyTorch file is damaged: {0}")]
@@ -55,7 +53,7 @@ pub enum CheckpointError {
         expected: &'static str,
     },
     /// A part of it is too large.
-    #[error("{what} is larger than {limit}, which no checkpoint of a dVAE reaches")]
+    #[error("{what} is larger than {limit}, which no checkpoint reaches")]
     TooLarge {
         /// Which part.
         what: String,
@@ -78,8 +76,9 @@ pub struct Array {
 /// # Errors
 /// See [`CheckpointError`]; nothing in the file is executed.
 pub fn read(bytes: &[u8], classes: &[&str]) -> Result<BTreeMap<String, Array>, CheckpointError> {
-    if bytes.starts_with(b"PK\x03\x04") {
-        Torch::open(bytes, classes)?.tensors()
+    let classes: Vec<&str> = TORCH_CLASSES.iter().chain(classes).copied().collect();
+    if let Some((pickle, storages)) = torch::open(bytes, &classes)? {
+        Torch { pickle, storages, size: bytes.len() as u64, values: BTreeMap::new() }.tensors()
     } else if bytes.get(8) == Some(&b'{') {
         read_safetensors(bytes)
     } else {
@@ -90,31 +89,46 @@ pub fn read(bytes: &[u8], classes: &[&str]) -> Result<BTreeMap<String, Array>, C
 fn read_safetensors(bytes: &[u8]) -> Result<BTreeMap<String, Array>, CheckpointError> {
     let file = SafeTensors::deserialize(bytes)?;
     let arrays = file.iter().map(|(name, view)| {
-        let float = match view.dtype() {
-            Dtype::F64 => Float::F64,
-            Dtype::F32 => Float::F32,
-            Dtype::F16 => Float::F16,
-            Dtype::BF16 => Float::Bf16,
+        let number = match view.dtype() {
+            Dtype::F64 => Number::F64,
+            Dtype::F32 => Number::F32,
+            Dtype::F16 => Number::F16,
+            Dtype::BF16 => Number::Bf16,
+            Dtype::I64 => Number::I64,
             _ => return Err(content(name, "floating-point values")),
         };
-        Ok((name.to_owned(), Array { shape: view.shape().to_vec(), values: float.read(view.data()) }))
+        Ok((name.to_owned(), Array { shape: view.shape().to_vec(), values: number.read(view.data()) }))
     });
     arrays.collect()
 }
 
-/// A type of stored values.
+/// A type of stored numbers. Integers only count (the batches that a BatchNorm has seen).
 #[derive(Clone, Copy)]
-enum Float {
+pub enum Number {
     F64,
     F32,
     F16,
     Bf16,
+    I64,
 }
 
-impl Float {
-    fn bytes(self) -> usize {
+impl Number {
+    /// What a storage of this class holds.
+    pub fn of_storage(class: &str) -> Option<Self> {
+        match class {
+            "torch.DoubleStorage" => Some(Self::F64),
+            "torch.FloatStorage" => Some(Self::F32),
+            "torch.HalfStorage" => Some(Self::F16),
+            "torch.BFloat16Storage" => Some(Self::Bf16),
+            "torch.LongStorage" => Some(Self::I64),
+            _ => None,
+        }
+    }
+
+    /// Bytes of one.
+    pub fn bytes(self) -> usize {
         match self {
-            Self::F64 => 8,
+            Self::F64 | Self::I64 => 8,
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
         }
@@ -130,34 +144,22 @@ impl Float {
             Self::F32 => values(bytes, f32::from_le_bytes),
             Self::F16 => values(bytes, |bytes| half::f16::from_le_bytes(bytes).to_f32()),
             Self::Bf16 => values(bytes, |bytes| half::bf16::from_le_bytes(bytes).to_f32()),
+            Self::I64 => values(bytes, |bytes| i64::from_le_bytes(bytes) as f32),
         }
     }
 }
 
-/// A file of `torch.save`: a zip archive with one pickle and the storages of its tensors.
+/// A file of `torch.save`: one pickle and the storages of its tensors.
 struct Torch<'a> {
-    archive: ZipArchive<Cursor<&'a [u8]>>,
-    /// Bytes of the archive. PyTorch compresses nothing, so no file in it is larger.
-    size: u64,
-    /// The folder that everything in the archive is in, with its slash.
-    folder: String,
     pickle: Pickle,
-    storages: BTreeMap<String, Vec<f32>>,
+    storages: Storages<'a>,
+    /// Bytes of the file.
+    size: u64,
+    /// The storages that were read.
+    values: BTreeMap<String, Vec<f32>>,
 }
 
-impl<'a> Torch<'a> {
-    fn open(bytes: &'a [u8], classes: &[&str]) -> Result<Self, CheckpointError> {
-        let mut archive = ZipArchive::new(Cursor::new(bytes))?;
-        let names = archive.file_names().filter_map(Result::ok);
-        let name = names.map(String::from).find(|name| name.ends_with("data.pkl"));
-        let name = name.ok_or_else(|| content("the archive", "a file data.pkl, as torch.save writes it"))?;
-        let pickle = read_entry(&mut archive, &name, MAX_PICKLE)?;
-        let classes: Vec<&str> = TORCH_CLASSES.iter().chain(classes).copied().collect();
-        let (pickle, _) = Pickle::read(&pickle, &classes)?;
-        let folder = name.trim_end_matches("data.pkl").to_owned();
-        Ok(Self { archive, size: bytes.len() as u64, folder, pickle, storages: BTreeMap::new() })
-    }
-
+impl Torch<'_> {
     fn tensors(mut self) -> Result<BTreeMap<String, Array>, CheckpointError> {
         let root = self.pickle.root();
         let nested = self.pickle.entry(root, "state_dict").unwrap_or(root);
@@ -256,48 +258,19 @@ impl<'a> Torch<'a> {
         Some((class, arguments))
     }
 
-    /// The storage `("storage", class, key, place, length)`.
     fn storage(&mut self, tensor: &str, id: Id) -> Result<&[f32], CheckpointError> {
-        let refusal = || content(tensor, "a storage of floating-point values");
-        let Value::Persistent(id) = self.pickle.get(id) else { return Err(refusal()) };
-        let Value::Tuple(parts) = self.pickle.get(*id) else { return Err(refusal()) };
-        let &[_, class, key, _, length] = parts.as_slice() else { return Err(refusal()) };
-        let float = match self.pickle.get(class) {
-            Value::Class(class) => match class.as_str() {
-                "torch.FloatStorage" => Float::F32,
-                "torch.DoubleStorage" => Float::F64,
-                "torch.HalfStorage" => Float::F16,
-                "torch.BFloat16Storage" => Float::Bf16,
-                _ => return Err(refusal()),
-            },
-            _ => return Err(refusal()),
-        };
-        let (Some(key), Some(length)) = (self.pickle.text(key), self.pickle.size(length)) else {
-            return Err(refusal());
-        };
-        if !self.storages.contains_key(key) {
-            let bytes = read_entry(&mut self.archive, &format!("{}data/{key}", self.folder), self.size)?;
-            if length.checked_mul(float.bytes()) != Some(bytes.len()) {
+        let found = torch::storage(&self.pickle, self.pickle.get(id));
+        let Storage { key, number, length } =
+            found.ok_or_else(|| content(tensor, "a storage of floating-point values"))?;
+        if !self.values.contains_key(key) {
+            let bytes = self.storages.read(key)?;
+            if length.checked_mul(number.bytes()) != Some(bytes.len()) {
                 return Err(content(tensor, "a storage as long as it says"));
             }
-            self.storages.insert(key.to_owned(), float.read(&bytes));
+            self.values.insert(key.to_owned(), number.read(&bytes));
         }
-        Ok(&self.storages[key])
+        Ok(&self.values[key])
     }
-}
-
-/// A file of the archive.
-fn read_entry(
-    archive: &mut ZipArchive<Cursor<&[u8]>>,
-    name: &str,
-    limit: u64,
-) -> Result<Vec<u8>, CheckpointError> {
-    let mut bytes = Vec::new();
-    archive.by_name(name)?.take(limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit {
-        return Err(CheckpointError::TooLarge { what: name.to_owned(), limit });
-    }
-    Ok(bytes)
 }
 
 /// The values of a strided view, in the order of its indices; none where it leaves its storage or is larger than it.
@@ -322,13 +295,13 @@ fn too_many() -> CheckpointError {
     CheckpointError::TooLarge { what: "the number of tensors and modules".into(), limit: MAX_TENSORS as u64 }
 }
 
-fn content(place: &str, expected: &'static str) -> CheckpointError {
+pub fn content(place: &str, expected: &'static str) -> CheckpointError {
     CheckpointError::Content { place: place.to_owned(), expected }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Cursor, Write};
 
     use zip::ZipWriter;
     use zip::write::SimpleFileOptions;

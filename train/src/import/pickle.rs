@@ -13,7 +13,7 @@ const MAX_VALUES: usize = 1 << 20;
 pub enum PickleError {
     /// It names a class or function that is not on the list.
     #[error(
-        "it names `{0}`, which is not one of the classes a dVAE checkpoint is made of; nothing was executed"
+        "it names `{0}`, which is not one of the classes such a checkpoint is made of; nothing was executed"
     )]
     UnknownClass(String),
     /// An instruction that PyTorch does not write.
@@ -33,7 +33,7 @@ pub enum PickleError {
         expected: &'static str,
     },
     /// It is larger than any checkpoint.
-    #[error("it holds more than {MAX_VALUES} values, far more than any dVAE checkpoint")]
+    #[error("it holds more than {MAX_VALUES} values, far more than any checkpoint")]
     TooLarge,
 }
 
@@ -115,6 +115,11 @@ impl Pickle {
     /// The value at `id`.
     pub fn get(&self, id: Id) -> &Value {
         &self.values[id.0]
+    }
+
+    /// All values, in the order in which they were made.
+    pub fn values(&self) -> impl Iterator<Item = &Value> {
+        self.values.iter()
     }
 
     /// The value under a text key of a dictionary or of an ordered one.
@@ -402,12 +407,26 @@ impl Machine<'_> {
     }
 
     fn note_call(&mut self, callee: Id, arguments: Id) -> Result<(), PickleError> {
-        match (&self.values[callee.0], &self.values[arguments.0]) {
-            (Value::Class(class), Value::Tuple(_)) => {
-                let class = class.clone();
+        match (self.callee(callee), &self.values[arguments.0]) {
+            (Some(class), Value::Tuple(_)) => {
+                let class = class.to_owned();
                 self.push(Value::Object(Object { class, arguments, items: Vec::new(), state: None }))
             }
             _ => Err(self.malformed("a class and a tuple of arguments")),
+        }
+    }
+
+    /// The name of a class. Before PyTorch 1.6 a module's stands outside the pickle at its first use, with the module's source
+    /// beside it: `("module", class, file, source)`.
+    fn callee(&self, id: Id) -> Option<&str> {
+        let named = |id: Id| match &self.values[id.0] {
+            Value::Class(class) => Some(class.as_str()),
+            _ => None,
+        };
+        let Value::Persistent(parts) = self.values[id.0] else { return named(id) };
+        match &self.values[parts.0] {
+            Value::Tuple(parts) => named(*parts.get(1)?),
+            _ => None,
         }
     }
 }

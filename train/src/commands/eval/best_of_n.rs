@@ -1,8 +1,6 @@
 //! `dalle eval best-of-n`: what choosing among more samples brings.
 
-use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::builder::RangedU64ValueParser;
@@ -10,43 +8,30 @@ use dalle_shared::SamplingSettings;
 use serde::Serialize;
 
 use super::super::sample::MAX_BEST_OF;
-use super::super::values;
-use super::Common;
-use crate::curve;
-use crate::data::{Cell, Dataset, contact_sheet, write_file, write_png};
-use crate::evaluation::best_of_n::{self, Point, Row};
+use super::{Captioned, first_of, percent};
+use crate::data::{Cell, Dataset};
+use crate::evaluation::best_of_n::{self, Point};
+use crate::evaluation::report::Report;
 use crate::evaluation::retrieval;
 use crate::model_folder::ModelFolder;
 use crate::reranking::Judge;
 use crate::sampling::Model;
 use crate::training::bar;
 
-/// Its arguments.
+/// Arguments of `dalle eval best-of-n`.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    common: Common,
+    captioned: Captioned,
     /// Numbers of samples to choose among.
     #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16,32",
         value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_BEST_OF))]
     n: Vec<usize>,
-    /// Contact sheet to write (.png): for each caption the true drawing, then the best of each N.
-    #[arg(long, value_parser = values::png)]
-    sheet: PathBuf,
-    /// Captions on the sheet.
-    #[arg(long, default_value_t = 12)]
-    rows: usize,
-    /// Plot to write (.png): score and retrieval against N.
-    #[arg(long, value_parser = values::png)]
-    plot: Option<PathBuf>,
-    /// Result to write (.json).
-    #[arg(long, value_parser = values::file)]
-    json: Option<PathBuf>,
 }
 
 /// What is written as JSON.
 #[derive(Serialize)]
-struct Report<'a> {
+struct BestOfN<'a> {
     captions: usize,
     #[serde(flatten)]
     sampling: SamplingSettings,
@@ -54,76 +39,79 @@ struct Report<'a> {
     points: &'a [Point],
 }
 
-/// Measures, and writes what was asked for.
+/// Measures and writes.
 ///
 /// # Errors
 /// Whatever stops it, in a sentence for the person at the terminal.
 pub fn run(mut args: Args) -> Result<()> {
     args.n.sort_unstable();
     args.n.dedup();
-    let (common, ns) = (&args.common, &args.n);
-    let dataset = Dataset::open(&common.data)?;
-    let examples = retrieval::choose(&dataset, common.captions)?;
-    let folder = ModelFolder::open(&common.model)?;
-    let device = common.device.open()?;
+    let Args { captioned: args, n: ns } = &args;
+    let (sampling, seed) = (args.sampling.settings(), args.sampling.seed);
+    let dataset = Dataset::open(&args.data)?;
+    let examples = retrieval::choose(&dataset, args.captions)?;
+    let folder = ModelFolder::open(&args.model)?;
+    let device = args.device.open()?;
     let judge = Judge::load(&folder, &device)?;
     let mut model = Model::load(&folder, &device)?;
     let each = ns.iter().max().unwrap_or(&0) * model.config.geometry().image_length();
     let progress = bar((examples.len() * each) as u64, "sampling tokens");
-    let (points, rows) =
-        best_of_n::measure(&mut model, &judge, &examples, ns, common.sampling(), common.seed, |done| {
-            progress.set_position(done as u64);
-        })?;
+    let (points, rows) = best_of_n::measure(&mut model, &judge, &examples, ns, sampling, seed, |done| {
+        progress.set_position(done as u64);
+    })?;
     progress.finish_and_clear();
-
-    let shown = &rows[..args.rows.min(rows.len())];
-    write_png(&args.sheet, &sheet(shown, ns))?;
-    if let Some(path) = &args.plot {
-        let against = |value: fn(&Point) -> f64| points.iter().map(|p| (p.n as u64, value(p))).collect();
-        let lines = BTreeMap::from([
-            ("mean score of the best".to_owned(), against(|point| point.score)),
-            ("retrieval top-1".to_owned(), against(|point| point.top_1)),
-        ]);
-        curve::plot(&format!("best of N, {} captions", common.captions), "N", &lines, path)?;
-    }
-    if let Some(path) = &args.json {
-        let report = Report {
-            captions: common.captions,
-            sampling: common.sampling(),
-            seed: common.seed,
-            points: &points,
-        };
-        write_file(path, &serde_json::to_vec_pretty(&report)?)?;
-    }
+    let cells: Vec<Cell> = rows
+        .iter()
+        .map(|row| {
+            let best = row.best.iter().map(|(picture, _)| picture);
+            Cell { images: std::iter::once(&row.drawing).chain(best).collect(), caption: &row.caption }
+        })
+        .collect();
+    let result = BestOfN { captions: args.captions, sampling, seed, points: &points };
+    let written = args.outputs.write(&result, &cells, |shown| page(&result, shown))?;
     let mut out = std::io::stdout();
     for Point { n, score, top_1, top_5 } in &points {
         writeln!(
             out,
             "best of {n}: mean score {score:.3}, retrieval among {} drawings top-1 {:.0} %, top-5 {:.0} %",
-            common.captions,
+            args.captions,
             100.0 * top_1,
             100.0 * top_5
         )?;
     }
+    writeln!(out, "see {written}")?;
     Ok(())
 }
 
-/// Captions down, N across, behind the true drawing.
-fn sheet(rows: &[Row], ns: &[usize]) -> image::RgbImage {
-    let labels: Vec<Vec<String>> = rows
+fn page(result: &BestOfN, shown: &[Cell]) -> Result<Report> {
+    let mut page = Report::new(
+        "Is the best of many better?",
+        "Many samples of each caption; the contrastive model keeps the best of the first N (figure 6 of the paper).",
+    );
+    let against = |value: fn(&Point) -> f64| -> Vec<(f64, f64)> {
+        result.points.iter().map(|point| (point.n as f64, value(point))).collect()
+    };
+    page.section("Against N", "The score is what the choice was made by. Retrieval took no part in it: is the nearest true drawing the right one?");
+    page.chart("Mean score of the best", "samples to choose among, N", &against(|point| point.score));
+    page.chart("Retrieval top-1, %", "samples to choose among, N", &against(|point| 100.0 * point.top_1));
+    let rows: Vec<Vec<String>> = result
+        .points
         .iter()
-        .map(|row| {
-            let best = ns.iter().zip(&row.best).map(|(n, (_, score))| format!("of {n}: {score:.2}"));
-            std::iter::once(row.caption.clone()).chain(best).collect()
+        .map(|point| {
+            vec![
+                point.n.to_string(),
+                format!("{:.3}", point.score),
+                percent(point.top_1),
+                percent(point.top_5),
+            ]
         })
         .collect();
-    let cells: Vec<Cell> = rows
-        .iter()
-        .zip(&labels)
-        .flat_map(|(row, labels)| {
-            let pictures = std::iter::once(&row.drawing).chain(row.best.iter().map(|(picture, _)| picture));
-            pictures.zip(labels).map(|(picture, label)| Cell { images: vec![picture], caption: label })
-        })
+    page.table("The best of N", &["N", "mean score", "top-1", "top-5"], &rows);
+    let left = first_of(shown, result.captions);
+    page.section("The best", &format!("First the true drawing, then the best of each N.{left}"));
+    let roles: Vec<String> = std::iter::once("true drawing".to_owned())
+        .chain(result.points.iter().map(|point| format!("best of {}", point.n)))
         .collect();
-    contact_sheet(&cells, 1 + ns.len())
+    page.pictures(&roles.iter().map(String::as_str).collect::<Vec<_>>(), shown)?;
+    Ok(page)
 }

@@ -1,55 +1,54 @@
 //! `dalle eval clip-score`: how near the contrastive model finds captions and pictures.
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
-use super::super::values;
-use super::Common;
-use crate::data::{Dataset, write_file};
-use crate::evaluation::{clip_score, retrieval};
+use super::{Captioned, first_of, percent};
+use crate::data::{Cell, Dataset};
+use crate::evaluation::clip_score::{self, ClipScore};
+use crate::evaluation::report::Report;
+use crate::evaluation::retrieval;
 use crate::model_folder::ModelFolder;
 use crate::reranking::Judge;
 use crate::sampling::Model;
 use crate::training::bar;
 
-/// Its arguments.
+/// Arguments of `dalle eval clip-score`.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    common: Common,
-    /// Result to write (.json).
-    #[arg(long, value_parser = values::file)]
-    json: Option<PathBuf>,
+    captioned: Captioned,
 }
 
-/// Measures, and writes what was asked for.
+/// Measures and writes.
 ///
 /// # Errors
 /// Whatever stops it, in a sentence for the person at the terminal.
-pub fn run(args: &Args) -> Result<()> {
-    let common = &args.common;
-    ensure!(common.captions > 1, "--captions: expected 2 or more, so that there are wrong pairs, got 1");
-    let dataset = Dataset::open(&common.data)?;
-    let examples = retrieval::choose(&dataset, common.captions)?;
-    let folder = ModelFolder::open(&common.model)?;
-    let device = common.device.open()?;
+pub fn run(Args { captioned: args }: &Args) -> Result<()> {
+    ensure!(args.captions > 1, "--captions: expected 2 or more, so that there are wrong pairs, got 1");
+    let dataset = Dataset::open(&args.data)?;
+    let examples = retrieval::choose(&dataset, args.captions)?;
+    let folder = ModelFolder::open(&args.model)?;
+    let device = args.device.open()?;
     let judge = Judge::load(&folder, &device)?;
     let mut model = Model::load(&folder, &device)?;
     let progress = bar(examples.len() as u64, "sampling pictures");
-    let (_, pairs) = retrieval::measure(&mut model, &examples, common.sampling(), common.seed, |done| {
-        progress.set_position(done as u64);
-    })?;
+    let (_, pairs) =
+        retrieval::measure(&mut model, &examples, args.sampling.settings(), args.sampling.seed, |done| {
+            progress.set_position(done as u64);
+        })?;
     progress.finish_and_clear();
     let result = clip_score::measure(&judge, &pairs)?;
-    if let Some(path) = &args.json {
-        write_file(path, &serde_json::to_vec_pretty(&result)?)?;
-    }
+    let cells: Vec<Cell> = pairs
+        .iter()
+        .map(|pair| Cell { images: vec![&pair.drawing, &pair.sample], caption: &pair.caption })
+        .collect();
+    let written = args.outputs.write(&result, &cells, |shown| page(&result, shown))?;
     writeln!(
         std::io::stdout(),
         "mean score of {} captions: with their samples {:.3}, with their true drawings {:.3}, with all other drawings {:.3}\n\
-         captions that score their own picture highest: sample {:.0} %, true drawing {:.0} % (by chance {:.0} %)",
+         captions that score their own picture highest: sample {:.0} %, true drawing {:.0} % (by chance {:.0} %); see {written}",
         result.captions,
         result.samples,
         result.drawings,
@@ -59,4 +58,37 @@ pub fn run(args: &Args) -> Result<()> {
         100.0 / result.captions as f64
     )?;
     Ok(())
+}
+
+fn page(result: &ClipScore, shown: &[Cell]) -> Result<Report> {
+    let mut page = Report::new(
+        "How well do captions and pictures agree?",
+        "The contrastive model's score of a caption and a picture is the cosine between them, from −1 to 1.",
+    );
+    let score = |score: f64| format!("{score:.3}");
+    page.figures(&[
+        ("Samples", score(result.samples), "mean score of each caption with its sample"),
+        ("True drawings", score(result.drawings), "with its true drawing"),
+        ("Chance", score(result.shuffled), "with the drawings of all other captions"),
+    ]);
+    page.section(
+        "Whose picture scores highest",
+        "Of all the pictures here, does a caption score its own highest?",
+    );
+    let chance = percent(1.0 / result.captions as f64);
+    page.table(
+        "Captions that score their own picture highest",
+        &["pictures", "share", "by chance"],
+        &[
+            vec!["samples".to_owned(), percent(result.samples_top_1), chance.clone()],
+            vec!["true drawings".to_owned(), percent(result.drawings_top_1), chance],
+        ],
+    );
+    let left = first_of(shown, result.captions);
+    page.section(
+        "The samples",
+        &format!("Left the drawing that the caption belongs to, right what the model draws.{left}"),
+    );
+    page.pictures(&["true drawing", "sample"], shown)?;
+    Ok(page)
 }

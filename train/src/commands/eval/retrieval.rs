@@ -1,44 +1,35 @@
 //! `dalle eval retrieval`: how often a sample is nearest to the drawing its caption belongs to.
 
 use std::io::Write;
-use std::path::PathBuf;
 
-use anyhow::Result;
-
-use super::super::values;
-use super::Common;
-use crate::data::{Cell, Dataset, contact_sheet, write_file, write_png};
-use crate::evaluation::retrieval;
+use super::{Captioned, first_of, percent};
+use crate::data::{Cell, Dataset};
+use crate::evaluation::report::Report;
+use crate::evaluation::retrieval::{self, Retrieval};
 use crate::model_folder::ModelFolder;
 use crate::sampling::Model;
 use crate::training::bar;
+use anyhow::Result;
 
-/// Its arguments.
+/// Arguments of `dalle eval retrieval`.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    common: Common,
-    /// Contact sheet to write (.png): each drawing beside its sample.
-    #[arg(long, value_parser = values::png)]
-    sheet: PathBuf,
-    /// Result to write (.json).
-    #[arg(long, value_parser = values::file)]
-    json: Option<PathBuf>,
+    captioned: Captioned,
 }
 
-/// Measures, and writes what was asked for.
+/// Measures and writes.
 ///
 /// # Errors
 /// Whatever stops it, in a sentence for the person at the terminal.
-pub fn run(args: &Args) -> Result<()> {
-    let common = &args.common;
-    let dataset = Dataset::open(&common.data)?;
-    let examples = retrieval::choose(&dataset, common.captions)?;
-    let folder = ModelFolder::open(&common.model)?;
-    let mut model = Model::load(&folder, &common.device.open()?)?;
+pub fn run(Args { captioned: args }: &Args) -> Result<()> {
+    let dataset = Dataset::open(&args.data)?;
+    let examples = retrieval::choose(&dataset, args.captions)?;
+    let folder = ModelFolder::open(&args.model)?;
+    let mut model = Model::load(&folder, &args.device.open()?)?;
     let progress = bar(examples.len() as u64, "sampling pictures");
     let (result, pairs) =
-        retrieval::measure(&mut model, &examples, common.sampling(), common.seed, |done| {
+        retrieval::measure(&mut model, &examples, args.sampling.settings(), args.sampling.seed, |done| {
             progress.set_position(done as u64);
         })?;
     progress.finish_and_clear();
@@ -46,19 +37,41 @@ pub fn run(args: &Args) -> Result<()> {
         .iter()
         .map(|pair| Cell { images: vec![&pair.drawing, &pair.sample], caption: &pair.caption })
         .collect();
-    write_png(&args.sheet, &contact_sheet(&cells, 5))?;
-    if let Some(path) = &args.json {
-        write_file(path, &serde_json::to_vec_pretty(&result)?)?;
-    }
+    let written = args.outputs.write(&result, &cells, |shown| page(&result, shown))?;
     writeln!(
         std::io::stdout(),
-        "retrieval among {} drawings: top-1 {:.0} %, top-5 {:.0} % (by chance {:.0} % and {:.0} %); see {}",
+        "retrieval among {} drawings: top-1 {:.0} %, top-5 {:.0} % (by chance {:.0} % and {:.0} %); see {written}",
         result.captions,
         100.0 * result.top_1,
         100.0 * result.top_5,
         100.0 / result.captions as f64,
         500.0 / result.captions as f64,
-        args.sheet.display()
     )?;
     Ok(())
+}
+
+fn page(result: &Retrieval, shown: &[Cell]) -> Result<Report> {
+    let chance = |within: f64| percent((within / result.captions as f64).min(1.0));
+    let mut page = Report::new(
+        "Does a sample look like its drawing?",
+        "One sample for each of some captions that the model has seen. Of all the true drawings, is the right one the nearest?",
+    );
+    page.figures(&[
+        ("Top-1", percent(result.top_1), &format!("the right one is nearest; by chance {}", chance(1.0))),
+        ("Top-5", percent(result.top_5), &format!("it is among the nearest five; by chance {}", chance(5.0))),
+        ("Captions", result.captions.to_string(), "chosen by hash"),
+    ]);
+    let left = first_of(shown, result.captions);
+    page.section(
+        "The samples",
+        &format!("Left the drawing that the caption belongs to, right what the model draws.{left}"),
+    );
+    page.pictures(&["true drawing", "sample"], shown)?;
+    let mut ranks = result.ranks.clone();
+    ranks.sort_by(|(_, a), (_, b)| b.cmp(a));
+    let rows: Vec<Vec<String>> =
+        ranks.iter().take(20).map(|(caption, rank)| vec![caption.clone(), rank.to_string()]).collect();
+    page.section("What it confuses", "The captions whose own drawing is furthest down the list.");
+    page.table("Rank of the right drawing, worst first", &["caption", "rank"], &rows);
+    Ok(page)
 }

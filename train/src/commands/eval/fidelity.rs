@@ -1,0 +1,137 @@
+//! `dalle eval fd`: Fréchet distance and Inception Score between true and sampled pictures.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use dalle_model::device::DeviceName;
+use image::RgbImage;
+
+use super::{Outputs, Sampling, Selection, at_size, first_of, values};
+use crate::data::{Cell, Dataset};
+use crate::evaluation::fidelity::{Fidelity, RADII, Row, measure};
+use crate::evaluation::report::Report;
+use crate::evaluation::{draw, features};
+use crate::model_folder::ModelFolder;
+use crate::sampling::{Model, Order};
+use crate::training::bar;
+
+/// Arguments of `dalle eval fd`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Model folder.
+    #[arg(long)]
+    model: PathBuf,
+    #[command(flatten)]
+    selection: Selection,
+    /// Weights of the network that sees the features: EfficientNet-Lite0, or Inception v3 under torchvision's names.
+    #[arg(long)]
+    features: PathBuf,
+    /// Standard deviations of the blur in pixels.
+    #[arg(long, value_delimiter = ',', default_values_t = RADII, value_parser = values::radius)]
+    radii: Vec<f32>,
+    #[command(flatten)]
+    sampling: Sampling,
+    #[command(flatten)]
+    outputs: Outputs,
+    /// cpu, cuda:N, wgpu or libtorch.
+    #[arg(long, default_value = "cpu")]
+    device: DeviceName,
+}
+
+/// Measures and writes.
+///
+/// # Errors
+/// Whatever stops it, in a sentence for the person at the terminal.
+pub fn run(args: &Args) -> Result<()> {
+    let dataset = Dataset::open(&args.selection.data)?;
+    let examples = args.selection.choose(&dataset)?;
+    ensure!(examples.len() > 1, "a spread needs at least two pictures; there is one");
+    let device = args.device.open()?;
+    let extractor = features::open(&args.features, &device)?;
+    let folder = ModelFolder::open(&args.model)?;
+    let mut model = Model::load(&folder, &device)?;
+    let captions: Vec<String> = examples.iter().map(|example| example.captions.main()).collect();
+    // Many pictures may share a caption; each gets a sample of its own.
+    let orders: Vec<Order> = captions
+        .iter()
+        .zip(args.sampling.seed..)
+        .map(|(caption, seed)| Order { caption, samples: 1, seed })
+        .collect();
+    let progress = bar(orders.len() as u64, "sampling pictures");
+    let samples =
+        draw(&mut model, &orders, args.sampling.settings(), |done| progress.set_position(done as u64))?;
+    progress.finish_and_clear();
+    let truth: Vec<RgbImage> =
+        examples.iter().map(|example| at_size(example, model.config.image_size)).collect();
+    let progress = bar((2 * truth.len() * args.radii.len()) as u64, "looking at pictures");
+    let [a, b] = [&truth, &samples].map(|pictures| pictures.iter().collect::<Vec<_>>());
+    let result = measure(&*extractor, &a, &b, &args.radii, |done| progress.set_position(done as u64))?;
+    progress.finish_and_clear();
+    let cells: Vec<Cell> = (0..truth.len())
+        .map(|at| Cell { images: vec![&truth[at], &samples[at]], caption: &captions[at] })
+        .collect();
+    let written = args.outputs.write(&result, &cells, |shown| page(&result, shown))?;
+    let mut out = std::io::stdout();
+    for row in &result.rows {
+        write!(out, "blur {}: {} {:.3}", row.radius, result.distance, row.distance)?;
+        if let (Some((score, spread)), Some((truth, _))) = (row.score, row.true_score) {
+            write!(out, ", {} {score:.2} ± {spread:.2} (true pictures {truth:.2})", result.score)?;
+        }
+        writeln!(out)?;
+    }
+    writeln!(out, "{} pictures on each side; see {written}", result.pictures)?;
+    Ok(())
+}
+
+fn page(result: &Fidelity, shown: &[Cell]) -> Result<Report> {
+    let mut page = Report::new(
+        &format!("{} of sampled pictures", result.distance),
+        "Do the samples, taken together, look like the true pictures? Both sides are blurred more and more: what is left of the \
+         distance then is not a matter of fine detail.",
+    );
+    let few = if result.pictures > result.features {
+        "on each side".to_owned()
+    } else {
+        format!(
+            "on each side: no more than the {} features, so compare only with figures from as many",
+            result.features
+        )
+    };
+    let (first, last) = (result.rows.first(), result.rows.last());
+    let blurred = last.map_or(String::new(), |row| format!("at a blur of {} pixels", row.radius));
+    let value =
+        |row: Option<&Row>, of: fn(&Row) -> f64| row.map_or(String::new(), |row| format!("{:.2}", of(row)));
+    page.figures(&[
+        (result.distance, value(first, |row| row.distance), "0 would be the same distribution"),
+        (result.distance, value(last, |row| row.distance), &blurred),
+        ("Pictures", result.pictures.to_string(), &few),
+    ]);
+    page.section(
+        "Over the blur",
+        &format!("Features and classes are those of {}. The blur is a Gaussian; its radius is the standard deviation.", result.network),
+    );
+    let points: Vec<(f64, f64)> = result.rows.iter().map(|row| (row.radius.into(), row.distance)).collect();
+    page.chart(&format!("{} over the radius of the blur", result.distance), "radius (pixels)", &points);
+    let scores = |score: Option<(f64, f64)>| {
+        score.map_or("–".to_owned(), |(mean, spread)| format!("{mean:.2} ± {spread:.2}"))
+    };
+    let rows: Vec<Vec<String>> = result
+        .rows
+        .iter()
+        .map(|row| {
+            let distance = format!("{:.3}", row.distance);
+            vec![row.radius.to_string(), distance, scores(row.score), scores(row.true_score)]
+        })
+        .collect();
+    let (samples, truth) = (format!("{}, samples", result.score), format!("{}, true", result.score));
+    page.table(
+        "Distance (lower is better) and scores (higher is better) at each radius",
+        &["radius", result.distance, &samples, &truth],
+        &rows,
+    );
+    let left = first_of(shown, result.pictures);
+    page.section("The pictures", &format!("Left a true picture, right the sample of its caption.{left}"));
+    page.pictures(&["true picture", "sample"], shown)?;
+    Ok(page)
+}

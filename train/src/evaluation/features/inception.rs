@@ -1,0 +1,295 @@
+//! Inception v3 (Szegedy et al. 2016) under torchvision's names: 2048 features of 299×299 pixels, and class probabilities.
+//!
+//! Two files have these names. torchvision's `inception_v3` knows ImageNet's 1000 classes. The port of the network that
+//! published FIDs are taken with (`pt_inception-2015-12-05`) has 1008 outputs; it averages over real pixels only where the
+//! other counts the padding too, and its last module takes the maximum there.
+
+use anyhow::{Result, ensure};
+use dalle_model::burn::tensor::activation::relu;
+use dalle_model::burn::tensor::module::{avg_pool2d, max_pool2d};
+use dalle_model::burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
+use dalle_model::burn::tensor::{Device, Tensor};
+use image::RgbImage;
+
+use super::weights::{Conv, Linear, Weights};
+use super::{Extracted, Extractor, Names, extracted, pool, to_tensor};
+
+/// Side of its input in pixels.
+const SIDE: u32 = 299;
+const FEATURES: usize = 2048;
+/// Outputs of torchvision's network and of the one that FIDs are published with.
+const TORCHVISION: usize = 1000;
+const PUBLISHED: usize = 1008;
+
+/// The network.
+pub struct Inception {
+    stem: Vec<Step>,
+    modules: Vec<Vec<Branch>>,
+    classes: Linear,
+    names: Names,
+    device: Device,
+}
+
+enum Step {
+    Conv(Conv),
+    Shrink,
+}
+
+/// A way through a module: a pooling, convolutions one after the other, at last perhaps two side by side.
+struct Branch {
+    pooling: Option<Pooling>,
+    chain: Vec<Conv>,
+    fork: Vec<Conv>,
+}
+
+#[derive(Clone, Copy)]
+enum Pooling {
+    /// 3×3 means of the same size; do they count the padding?
+    Mean { padding: bool },
+    /// 3×3 maxima of the same size.
+    Maximum,
+    /// 3×3 maxima at every second place.
+    Shrink,
+}
+
+impl Pooling {
+    fn forward(self, x: Tensor<4>) -> Tensor<4> {
+        let maximum = MaxPoolOptions::new([3, 3]);
+        match self {
+            Self::Mean { padding } => {
+                let options = AvgPoolOptions::new([3, 3]).with_stride([1, 1]).with_padding([1, 1]);
+                avg_pool2d(x, options.with_count_include_pad(padding))
+            }
+            Self::Maximum => max_pool2d(x, maximum.with_stride([1, 1]).with_padding([1, 1])),
+            Self::Shrink => max_pool2d(x, maximum.with_stride([2, 2])),
+        }
+    }
+}
+
+impl Branch {
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let mut x = self.pooling.map_or(x.clone(), |pooling| pooling.forward(x));
+        for conv in &self.chain {
+            x = relu(conv.forward(x));
+        }
+        if self.fork.is_empty() {
+            return x;
+        }
+        Tensor::cat(self.fork.iter().map(|conv| relu(conv.forward(x.clone()))).collect(), 1)
+    }
+}
+
+/// A convolution as a table has it: name, channels, height and width of the kernel.
+type Row = (&'static str, usize, usize, usize);
+
+/// Takes the branches of one module.
+struct Taker<'w, 'd> {
+    weights: &'w mut Weights<'d>,
+    module: &'static str,
+    n_in: usize,
+}
+
+impl Taker<'_, '_> {
+    /// Goes on to the module of this name, whose input has `n_in` channels.
+    fn at(&mut self, module: &'static str, n_in: usize) -> &mut Self {
+        (self.module, self.n_in) = (module, n_in);
+        self
+    }
+
+    /// Convolutions from the module's input; the last has this stride. At stride 1 they keep the map's size.
+    fn chain(&mut self, rows: &[Row], stride: usize) -> Result<(Vec<Conv>, usize)> {
+        let mut n_in = self.n_in;
+        let mut chain = Vec::new();
+        for (index, &row) in rows.iter().enumerate() {
+            chain.push(self.conv(row, n_in, if index + 1 == rows.len() { stride } else { 1 })?);
+            n_in = row.1;
+        }
+        Ok((chain, n_in))
+    }
+
+    fn conv(&mut self, (name, out, height, width): Row, n_in: usize, stride: usize) -> Result<Conv> {
+        let padding = if stride == 1 { [height / 2, width / 2] } else { [0, 0] };
+        basic(self.weights, &format!("{}.{name}", self.module), [out, n_in, height, width], stride, padding)
+    }
+
+    fn branch(&mut self, rows: &[Row]) -> Result<Branch> {
+        Ok(Branch { pooling: None, chain: self.chain(rows, 1)?.0, fork: Vec::new() })
+    }
+
+    fn shrinking(&mut self, rows: &[Row]) -> Result<Branch> {
+        Ok(Branch { pooling: None, chain: self.chain(rows, 2)?.0, fork: Vec::new() })
+    }
+
+    fn forked(&mut self, rows: &[Row], fork: [Row; 2]) -> Result<Branch> {
+        let (chain, n_in) = self.chain(rows, 1)?;
+        let fork = fork.into_iter().map(|row| self.conv(row, n_in, 1)).collect::<Result<_>>()?;
+        Ok(Branch { pooling: None, chain, fork })
+    }
+
+    fn pooled(&mut self, pooling: Pooling, out: usize) -> Result<Branch> {
+        Ok(Branch { pooling: Some(pooling), ..self.branch(&[("branch_pool", out, 1, 1)])? })
+    }
+}
+
+fn basic(
+    weights: &mut Weights,
+    name: &str,
+    shape: [usize; 4],
+    stride: usize,
+    padding: [usize; 2],
+) -> Result<Conv> {
+    let options = ConvOptions::new([stride; 2], padding, [1; 2], 1);
+    weights.conv(&format!("{name}.conv"), &format!("{name}.bn"), shape, options)
+}
+
+impl Inception {
+    /// Takes its weights.
+    pub fn new(weights: &mut Weights) -> Result<Self> {
+        let outputs = weights.rows("fc.weight");
+        ensure!(
+            [TORCHVISION, PUBLISHED].contains(&outputs),
+            "`fc.weight` has {outputs} rows, expected {TORCHVISION} (torchvision) or {PUBLISHED} (pt_inception-2015-12-05)"
+        );
+        let published = outputs == PUBLISHED;
+        let mean = Pooling::Mean { padding: !published };
+        let mut stem = Vec::new();
+        let mut n_in = 3;
+        for (name, out, kernel, stride, padding, shrink) in [
+            ("Conv2d_1a_3x3", 32, 3, 2, 0, false),
+            ("Conv2d_2a_3x3", 32, 3, 1, 0, false),
+            ("Conv2d_2b_3x3", 64, 3, 1, 1, true),
+            ("Conv2d_3b_1x1", 80, 1, 1, 0, false),
+            ("Conv2d_4a_3x3", 192, 3, 1, 0, true),
+        ] {
+            stem.push(Step::Conv(basic(weights, name, [out, n_in, kernel, kernel], stride, [padding; 2])?));
+            if shrink {
+                stem.push(Step::Shrink);
+            }
+            n_in = out;
+        }
+        let mut take = Taker { weights: &mut *weights, module: "", n_in: 0 };
+        let modules = vec![
+            module_a(take.at("Mixed_5b", 192), 32, mean)?,
+            module_a(take.at("Mixed_5c", 256), 64, mean)?,
+            module_a(take.at("Mixed_5d", 288), 64, mean)?,
+            module_b(take.at("Mixed_6a", 288))?,
+            module_c(take.at("Mixed_6b", 768), 128, mean)?,
+            module_c(take.at("Mixed_6c", 768), 160, mean)?,
+            module_c(take.at("Mixed_6d", 768), 160, mean)?,
+            module_c(take.at("Mixed_6e", 768), 192, mean)?,
+            module_d(take.at("Mixed_7a", 768))?,
+            module_e(take.at("Mixed_7b", 1280), mean)?,
+            module_e(take.at("Mixed_7c", 2048), if published { Pooling::Maximum } else { mean })?,
+        ];
+        let classes = weights.linear("fc", [outputs, FEATURES])?;
+        let names = if published {
+            Names { network: "Inception v3 (2015-12-05)", distance: "FID", score: "IS" }
+        } else {
+            Names {
+                network: "Inception v3 (torchvision)",
+                distance: "FID (torchvision)",
+                score: "IS (torchvision)",
+            }
+        };
+        Ok(Self { stem, modules, classes, names, device: weights.device().clone() })
+    }
+
+    /// Pixels of −1..1, `[B, 3, H, W]`, to features `[B, 2048]` and logits `[B, classes]`.
+    fn forward(&self, mut x: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
+        for step in &self.stem {
+            x = match step {
+                Step::Conv(conv) => relu(conv.forward(x)),
+                Step::Shrink => Pooling::Shrink.forward(x),
+            };
+        }
+        for module in &self.modules {
+            x = Tensor::cat(module.iter().map(|branch| branch.forward(x.clone())).collect(), 1);
+        }
+        let features = pool(x);
+        (features.clone(), self.classes.forward(features))
+    }
+}
+
+fn module_a(take: &mut Taker, pooled: usize, mean: Pooling) -> Result<Vec<Branch>> {
+    Ok(vec![
+        take.branch(&[("branch1x1", 64, 1, 1)])?,
+        take.branch(&[("branch5x5_1", 48, 1, 1), ("branch5x5_2", 64, 5, 5)])?,
+        take.branch(&[
+            ("branch3x3dbl_1", 64, 1, 1),
+            ("branch3x3dbl_2", 96, 3, 3),
+            ("branch3x3dbl_3", 96, 3, 3),
+        ])?,
+        take.pooled(mean, pooled)?,
+    ])
+}
+
+fn module_b(take: &mut Taker) -> Result<Vec<Branch>> {
+    Ok(vec![
+        take.shrinking(&[("branch3x3", 384, 3, 3)])?,
+        take.shrinking(&[
+            ("branch3x3dbl_1", 64, 1, 1),
+            ("branch3x3dbl_2", 96, 3, 3),
+            ("branch3x3dbl_3", 96, 3, 3),
+        ])?,
+        Branch { pooling: Some(Pooling::Shrink), chain: Vec::new(), fork: Vec::new() },
+    ])
+}
+
+fn module_c(take: &mut Taker, width: usize, mean: Pooling) -> Result<Vec<Branch>> {
+    Ok(vec![
+        take.branch(&[("branch1x1", 192, 1, 1)])?,
+        take.branch(&[
+            ("branch7x7_1", width, 1, 1),
+            ("branch7x7_2", width, 1, 7),
+            ("branch7x7_3", 192, 7, 1),
+        ])?,
+        take.branch(&[
+            ("branch7x7dbl_1", width, 1, 1),
+            ("branch7x7dbl_2", width, 7, 1),
+            ("branch7x7dbl_3", width, 1, 7),
+            ("branch7x7dbl_4", width, 7, 1),
+            ("branch7x7dbl_5", 192, 1, 7),
+        ])?,
+        take.pooled(mean, 192)?,
+    ])
+}
+
+fn module_d(take: &mut Taker) -> Result<Vec<Branch>> {
+    Ok(vec![
+        take.shrinking(&[("branch3x3_1", 192, 1, 1), ("branch3x3_2", 320, 3, 3)])?,
+        take.shrinking(&[
+            ("branch7x7x3_1", 192, 1, 1),
+            ("branch7x7x3_2", 192, 1, 7),
+            ("branch7x7x3_3", 192, 7, 1),
+            ("branch7x7x3_4", 192, 3, 3),
+        ])?,
+        Branch { pooling: Some(Pooling::Shrink), chain: Vec::new(), fork: Vec::new() },
+    ])
+}
+
+fn module_e(take: &mut Taker, pooling: Pooling) -> Result<Vec<Branch>> {
+    Ok(vec![
+        take.branch(&[("branch1x1", 320, 1, 1)])?,
+        take.forked(
+            &[("branch3x3_1", 384, 1, 1)],
+            [("branch3x3_2a", 384, 1, 3), ("branch3x3_2b", 384, 3, 1)],
+        )?,
+        take.forked(
+            &[("branch3x3dbl_1", 448, 1, 1), ("branch3x3dbl_2", 384, 3, 3)],
+            [("branch3x3dbl_3a", 384, 1, 3), ("branch3x3dbl_3b", 384, 3, 1)],
+        )?,
+        take.pooled(pooling, 192)?,
+    ])
+}
+
+impl Extractor for Inception {
+    fn names(&self) -> Names {
+        self.names
+    }
+
+    fn extract(&self, pictures: &[RgbImage]) -> Result<Extracted> {
+        let x = to_tensor(pictures, SIDE, &self.device).mul_scalar(2.0).sub_scalar(1.0);
+        let (features, logits) = self.forward(x);
+        Ok(extracted(features, logits))
+    }
+}

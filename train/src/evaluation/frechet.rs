@@ -1,0 +1,124 @@
+//! The Fréchet distance between two clouds of features, taken as Gaussians (Heusel et al. 2017), and the Inception Score of
+//! class probabilities (Salimans et al. 2016). All in double precision.
+
+use anyhow::{Result, ensure};
+use nalgebra::{DMatrix, DVector, SymmetricEigen};
+
+/// Mean and covariance of features.
+pub struct Gaussian {
+    mean: DVector<f64>,
+    covariance: DMatrix<f64>,
+}
+
+impl Gaussian {
+    /// That of `features`, one for each picture, all of one length.
+    ///
+    /// # Errors
+    /// There are fewer than two, or they hold values that are not finite.
+    pub fn of(features: &[Vec<f32>]) -> Result<Self> {
+        ensure!(features.len() > 1, "a spread needs at least two pictures, there are {}", features.len());
+        let width = features[0].len();
+        ensure!(
+            features.iter().flatten().all(|value| value.is_finite()),
+            "the features hold values that are not finite"
+        );
+        let mut rows =
+            DMatrix::from_fn(features.len(), width, |row, column| f64::from(features[row][column]));
+        let mean = rows.row_mean();
+        for mut row in rows.row_iter_mut() {
+            row -= &mean;
+        }
+        let covariance = (rows.transpose() * &rows) / (features.len() - 1) as f64;
+        Ok(Self { mean: mean.transpose(), covariance })
+    }
+}
+
+/// |μa − μb|² + Tr(Σa + Σb − 2·(Σa·Σb)^½), never negative but for rounding.
+///
+/// Σa·Σb has the eigenvalues of the symmetric Σa^½·Σb·Σa^½, so that the trace of its root needs no root of a matrix that is not
+/// symmetric. Eigenvalues below 0 are rounding and count as 0.
+///
+/// # Panics
+/// If the two are of different lengths.
+pub fn frechet_distance(a: &Gaussian, b: &Gaussian) -> f64 {
+    let SymmetricEigen { eigenvectors, eigenvalues } = SymmetricEigen::new(a.covariance.clone());
+    let mut scaled = eigenvectors;
+    for (mut column, value) in scaled.column_iter_mut().zip(&eigenvalues) {
+        column *= value.max(0.0).sqrt();
+    }
+    // In the basis of Σa's eigenvectors its root is diagonal: Λ^½·Vᵀ·Σb·V·Λ^½ has the same eigenvalues.
+    let inner = scaled.transpose() * (&b.covariance * &scaled);
+    let symmetric = (&inner + inner.transpose()) / 2.0;
+    let root: f64 = symmetric.symmetric_eigenvalues().iter().map(|value| value.max(0.0).sqrt()).sum();
+    (&a.mean - &b.mean).norm_squared() + a.covariance.trace() + b.covariance.trace() - 2.0 * root
+}
+
+/// Mean and standard deviation, over `splits` parts, of exp(E[KL(p(class | picture) ‖ p(class))]).
+///
+/// # Errors
+/// There are fewer pictures than parts.
+pub fn inception_score(probabilities: &[Vec<f32>], splits: usize) -> Result<(f64, f64)> {
+    ensure!(
+        splits > 0 && probabilities.len() >= splits,
+        "{} pictures cannot be split into {splits} parts",
+        probabilities.len()
+    );
+    let count = probabilities.len();
+    let scores: Vec<f64> = (0..splits)
+        .map(|part| score(&probabilities[part * count / splits..(part + 1) * count / splits]))
+        .collect();
+    let mean = scores.iter().sum::<f64>() / splits as f64;
+    let variance = scores.iter().map(|score| (score - mean).powi(2)).sum::<f64>() / splits as f64;
+    Ok((mean, variance.sqrt()))
+}
+
+fn score(probabilities: &[Vec<f32>]) -> f64 {
+    let classes = probabilities[0].len();
+    let count = probabilities.len() as f64;
+    let marginal: Vec<f64> = (0..classes)
+        .map(|class| probabilities.iter().map(|picture| f64::from(picture[class])).sum::<f64>() / count)
+        .collect();
+    let divergence = |picture: &Vec<f32>| -> f64 {
+        let terms = picture.iter().zip(&marginal).map(|(&p, &q)| (f64::from(p), q));
+        terms.filter(|(p, _)| *p > 0.0).map(|(p, q)| p * (p / q).ln()).sum()
+    };
+    (probabilities.iter().map(divergence).sum::<f64>() / count).exp()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two points at ± the spread on each axis around the centre: their covariance is diagonal.
+    fn cross(spread: &[f32], centre: &[f32]) -> Vec<Vec<f32>> {
+        let shifted = |axis: usize, by: f32| {
+            centre.iter().enumerate().map(|(i, c)| if i == axis { c + by } else { *c }).collect()
+        };
+        (0..spread.len())
+            .flat_map(|axis| [shifted(axis, spread[axis]), shifted(axis, -spread[axis])])
+            .collect()
+    }
+
+    #[test]
+    fn gaussians_of_diagonal_covariance_have_a_closed_form() {
+        let (a, b) = (cross(&[1.0, 2.0, 4.0], &[0.0; 3]), cross(&[3.0, 2.0, 0.5], &[1.0, -2.0, 0.0]));
+        let (a, b) = (Gaussian::of(&a).unwrap(), Gaussian::of(&b).unwrap());
+        // Variances are 2s²/5, so that standard deviations are s·√(2/5): Σ (difference)² over axes, and the means'.
+        let expected = 5.0 + 0.4 * (4.0 + 0.0 + 12.25);
+        assert!((frechet_distance(&a, &b) - expected).abs() < 1e-12 * expected);
+        assert!(frechet_distance(&a, &a).abs() < 1e-12);
+        assert!((frechet_distance(&b, &a) - expected).abs() < 1e-12 * expected);
+    }
+
+    #[test]
+    fn scores_of_certain_and_of_uncertain_classes_are_known() {
+        let certain = |class: usize| (0..4).map(|i| if i == class { 1.0 } else { 0.0 }).collect::<Vec<f32>>();
+        let all: Vec<Vec<f32>> = (0..8).map(|picture| certain(picture % 4)).collect();
+        let (mean, deviation) = inception_score(&all, 2).unwrap();
+        assert!((mean - 4.0).abs() < 1e-12 && deviation < 1e-12, "as many as classes");
+        let (mean, _) = inception_score(&vec![vec![0.25; 4]; 8], 1).unwrap();
+        assert!((mean - 1.0).abs() < 1e-12, "nothing is told apart");
+        assert!(inception_score(&all, 9).is_err());
+        assert!(Gaussian::of(&[vec![0.0]]).is_err());
+    }
+}
