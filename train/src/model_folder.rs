@@ -13,6 +13,7 @@ use dalle_model::burn::module::Module;
 use dalle_model::clip::{Clip, ClipConfig};
 use dalle_model::config::ModelConfig;
 use dalle_model::dvae::{Decoder, Encoder};
+use dalle_model::precision::Precision;
 use dalle_model::prior::Prior;
 use dalle_model::weights;
 use dalle_shared::files::{CLIP, CLIP_CONFIG, CONFIG, DECODER, ENCODER, PRIOR, TOKENIZER};
@@ -117,8 +118,9 @@ impl ModelFolder {
     ///
     /// # Errors
     /// The file is missing or does not fit the configuration.
-    pub fn prior(&self, device: &Device) -> Result<Prior> {
-        self.load(PRIOR, "dalle prior train", Prior::new(&self.config, device))
+    pub fn prior(&self, device: &Device, precision: Precision) -> Result<Prior> {
+        let fresh = Prior::new(&self.config, device).with_precision(precision);
+        self.load(PRIOR, "dalle prior train", fresh)
     }
 
     /// The contrastive model.

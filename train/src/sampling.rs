@@ -3,9 +3,12 @@
 use std::collections::HashSet;
 
 use anyhow::{Result, ensure};
-use dalle_model::Device;
 use dalle_model::config::ModelConfig;
+use dalle_model::device::DeviceName;
 use dalle_model::dvae::Decoder;
+use dalle_model::memory;
+use dalle_model::plan::Plan;
+use dalle_model::precision::Precision;
 use dalle_model::sample::{Batch, JobKey, SampleRequest};
 use dalle_shared::{ImageToken, SamplingSettings, Tokenizer};
 use image::RgbImage;
@@ -20,6 +23,9 @@ pub struct Model {
     tokenizer: Tokenizer,
     decoder: Decoder,
     batch: Batch,
+    plan: Plan,
+    device: DeviceName,
+    dtype: Precision,
     /// Captions of which it was said that they are too long: once is enough.
     cut: HashSet<String>,
 }
@@ -39,13 +45,19 @@ impl Model {
     /// Loads a complete model folder.
     ///
     /// # Errors
-    /// A file is missing or damaged.
-    pub fn load(folder: &ModelFolder, device: &Device) -> Result<Self> {
+    /// A file is missing or damaged, or the device is not there or too small.
+    pub fn load(folder: &ModelFolder, device: DeviceName, dtype: Precision) -> Result<Self> {
+        let plan = Plan::new(&folder.config);
+        memory::check(&format!("the model {}", folder.config.name), plan.sampling(dtype, 1, 1), device)?;
+        let opened = device.open()?;
         Ok(Self {
             config: folder.config.clone(),
             tokenizer: folder.tokenizer()?,
-            decoder: folder.decoder(device)?,
-            batch: Batch::new(folder.prior(device)?, &folder.config),
+            decoder: folder.decoder(&opened)?,
+            batch: Batch::new(folder.prior(&opened, dtype)?, &folder.config),
+            plan,
+            device,
+            dtype,
             cut: HashSet::new(),
         })
     }
@@ -54,13 +66,17 @@ impl Model {
     /// position with the number of positions done.
     ///
     /// # Errors
-    /// A caption or setting is out of range, or the device fails.
+    /// A caption or setting is out of range, there are more samples than fit the device, or it fails.
     pub fn sample(
         &mut self,
         orders: &[Order],
         sampling: SamplingSettings,
         mut progress: impl FnMut(usize),
     ) -> Result<Vec<Vec<Vec<ImageToken>>>> {
+        let samples: usize = orders.iter().map(|order| order.samples).sum();
+        let streams = if sampling.is_guided() { 2 } else { 1 };
+        let needed = streams * self.plan.cache_bytes(self.dtype, orders.len() as u64, samples as u64);
+        memory::check(&format!("the cache of {samples} samples"), needed, self.device)?;
         for (order, key) in orders.iter().zip(0..) {
             let encoding = self.tokenizer.encode(order.caption, self.config.text_length - 1)?;
             if encoding.cut > 0 && self.cut.insert(order.caption.to_owned()) {

@@ -4,11 +4,11 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use dalle_model::device::DeviceName;
 use dalle_model::prior::Masks;
 use dalle_model::sample::continue_caption;
 use dalle_shared::SamplingSettings;
 
+use super::sampling::DeviceArgs;
 use super::values;
 use crate::model_folder::ModelFolder;
 
@@ -36,9 +36,8 @@ pub struct Args {
     /// Seed of the first caption; the next has the next seed.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// cpu, cuda:N, wgpu or libtorch.
-    #[arg(long, default_value = "cpu")]
-    device: DeviceName,
+    #[command(flatten)]
+    on: DeviceArgs,
 }
 
 /// Runs `dalle caption`.
@@ -47,9 +46,9 @@ pub struct Args {
 /// Whatever stops it, in a sentence for the person at the terminal.
 pub fn run(args: &Args) -> Result<()> {
     let folder = ModelFolder::open(&args.model)?;
-    let device = args.device.open()?;
+    let device = args.on.device.open()?;
     let tokenizer = folder.tokenizer()?;
-    let prior = folder.prior(&device)?;
+    let prior = folder.prior(&device, args.on.dtype)?;
     let masks = Masks::new(&folder.config, &device);
     let settings = SamplingSettings {
         temperature: args.temperature,

@@ -7,6 +7,9 @@ use anyhow::{Context, Result};
 use clap::Subcommand;
 use dalle_model::burn::tensor::FloatDType;
 use dalle_model::device::DeviceName;
+use dalle_model::memory;
+use dalle_model::plan;
+use dalle_model::precision::Precision;
 use dalle_model::prior::Prior;
 use dalle_model::weights::to_safetensors;
 use dalle_shared::files::{ENCODER, PRIOR, TOKENIZER};
@@ -104,6 +107,8 @@ pub fn run(args: Args) -> Result<()> {
     let PriorCommand::Train(args) = args.command;
     let folder = ModelFolder::open(&args.model)?;
     let config = folder.config.clone();
+    let needed = plan::Plan::new(&config).training(args.batch as u64);
+    memory::check(&format!("training {} with --batch {}", config.name, args.batch), needed, args.device)?;
     let device = args.device.open()?;
     let encoder = folder.encoder(&device)?;
     let bytes = std::fs::read(&args.tokenizer).with_context(|| {
@@ -130,7 +135,7 @@ pub fn run(args: Args) -> Result<()> {
         Some(init) => {
             let init = ModelFolder::open(init)?;
             settings["init"] = init.sha256(PRIOR)?.into();
-            init.prior(&device)?
+            init.prior(&device, Precision::F32)?
         }
         None => Prior::new(&config, &device),
     };

@@ -7,11 +7,10 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use clap::builder::RangedU64ValueParser;
 use dalle_model::clip::best_first;
-use dalle_model::device::DeviceName;
 use dalle_shared::{ImageToken, MAX_SAMPLES};
 use image::RgbImage;
 
-use super::sampling::SamplingArgs;
+use super::sampling::{DeviceArgs, SamplingArgs};
 use super::values;
 use crate::data::{Cell, contact_sheet, write_file, write_png};
 use crate::model_folder::ModelFolder;
@@ -56,9 +55,8 @@ pub struct Args {
     /// Also write the tokens of the first picture; of --best-of, of the best.
     #[arg(long, value_parser = values::file)]
     tokens: Option<PathBuf>,
-    /// cpu, cuda:N, wgpu or libtorch.
-    #[arg(long, default_value = "cpu")]
-    device: DeviceName,
+    #[command(flatten)]
+    on: DeviceArgs,
 }
 
 /// Runs `dalle sample`.
@@ -75,7 +73,7 @@ pub fn run(args: &Args) -> Result<()> {
         args.samples
     );
     let folder = ModelFolder::open(&args.model)?;
-    let mut model = Model::load(&folder, &args.device.open()?)?;
+    let mut model = Model::load(&folder, args.on.device, args.on.dtype)?;
     let progress = bar(model.config.geometry().image_length() as u64, "sampling tokens");
     let begun = Instant::now();
     let order = Order { caption: &args.caption, samples: args.samples, seed: args.seed };
@@ -102,9 +100,9 @@ fn choose(args: &Args, count: usize) -> Result<()> {
     let shown = args.show.unwrap_or(SHOWN.min(count));
     ensure!((1..=count).contains(&shown), "--show: expected 1 to the {count} of --best-of, got {shown}");
     let folder = ModelFolder::open(&args.model)?;
-    let device = args.device.open()?;
+    let device = args.on.device.open()?;
     let judge = Judge::load(&folder, &device)?;
-    let mut model = Model::load(&folder, &device)?;
+    let mut model = Model::load(&folder, args.on.device, args.on.dtype)?;
     let progress = bar((count * model.config.geometry().image_length()) as u64, "sampling tokens");
     let candidates =
         draw(&mut model, &judge, &args.caption, count, args.seed, args.sampling.into(), |done| {

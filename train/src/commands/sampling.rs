@@ -1,6 +1,19 @@
-//! How tokens are drawn, as options: the same for every command that samples.
+//! How and where tokens are drawn, as options: the same for every command that samples.
 
+use dalle_model::device::DeviceName;
+use dalle_model::precision::Precision;
 use dalle_shared::SamplingSettings;
+
+/// Where, and in which type.
+#[derive(Clone, Copy, clap::Args)]
+pub struct DeviceArgs {
+    /// cpu, cuda:N, wgpu or libtorch.
+    #[arg(long, default_value = "cpu")]
+    pub device: DeviceName,
+    /// Type of the prior's matrices and cache: f32, bf16 or f16.
+    #[arg(long, default_value = "f32")]
+    pub dtype: Precision,
+}
 
 /// The options.
 #[derive(Clone, Copy, clap::Args)]

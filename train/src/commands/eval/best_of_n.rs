@@ -51,9 +51,9 @@ pub fn run(mut args: Args) -> Result<()> {
     let dataset = Dataset::open(&args.data)?;
     let examples = retrieval::choose(&dataset, args.captions)?;
     let folder = ModelFolder::open(&args.model)?;
-    let device = args.device.open()?;
+    let device = args.on.device.open()?;
     let judge = Judge::load(&folder, &device)?;
-    let mut model = Model::load(&folder, &device)?;
+    let mut model = Model::load(&folder, args.on.device, args.on.dtype)?;
     let each = ns.iter().max().unwrap_or(&0) * model.config.geometry().image_length();
     let progress = bar((examples.len() * each) as u64, "sampling tokens");
     let (points, rows) = best_of_n::measure(&mut model, &judge, &examples, ns, sampling, seed, |done| {

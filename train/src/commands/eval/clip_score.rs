@@ -30,9 +30,9 @@ pub fn run(Args { captioned: args }: &Args) -> Result<()> {
     let dataset = Dataset::open(&args.data)?;
     let examples = retrieval::choose(&dataset, args.captions)?;
     let folder = ModelFolder::open(&args.model)?;
-    let device = args.device.open()?;
+    let device = args.on.device.open()?;
     let judge = Judge::load(&folder, &device)?;
-    let mut model = Model::load(&folder, &device)?;
+    let mut model = Model::load(&folder, args.on.device, args.on.dtype)?;
     let progress = bar(examples.len() as u64, "sampling pictures");
     let (_, pairs) =
         retrieval::measure(&mut model, &examples, args.sampling.settings(), args.sampling.seed, |done| {

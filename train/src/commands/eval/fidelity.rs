@@ -4,9 +4,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use dalle_model::device::DeviceName;
 use image::RgbImage;
 
+use super::super::sampling::DeviceArgs;
 use super::{Outputs, Sampling, Selection, at_size, first_of, values};
 use crate::data::{Cell, Dataset};
 use crate::evaluation::fidelity::{Fidelity, RADII, Row, measure};
@@ -34,9 +34,8 @@ pub struct Args {
     sampling: Sampling,
     #[command(flatten)]
     outputs: Outputs,
-    /// cpu, cuda:N, wgpu or libtorch.
-    #[arg(long, default_value = "cpu")]
-    device: DeviceName,
+    #[command(flatten)]
+    on: DeviceArgs,
 }
 
 /// Measures and writes.
@@ -47,10 +46,10 @@ pub fn run(args: &Args) -> Result<()> {
     let dataset = Dataset::open(&args.selection.data)?;
     let examples = args.selection.choose(&dataset)?;
     ensure!(examples.len() > 1, "a spread needs at least two pictures; there is one");
-    let device = args.device.open()?;
+    let device = args.on.device.open()?;
     let extractor = features::open(&args.features, &device)?;
     let folder = ModelFolder::open(&args.model)?;
-    let mut model = Model::load(&folder, &device)?;
+    let mut model = Model::load(&folder, args.on.device, args.on.dtype)?;
     let captions: Vec<String> = examples.iter().map(|example| example.captions.main()).collect();
     // Many pictures may share a caption; each gets a sample of its own.
     let orders: Vec<Order> = captions

@@ -13,13 +13,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Subcommand;
-use dalle_model::device::DeviceName;
 use dalle_shared::{SamplingSettings, sha256_hex};
 use image::RgbImage;
 use image::imageops::{self, FilterType};
 use serde::Serialize;
 
-use super::sampling::SamplingArgs;
+use super::sampling::{DeviceArgs, SamplingArgs};
 use super::values;
 use crate::data::{Cell, Dataset, Example, Split, contact_sheet, write_file, write_png};
 use crate::evaluation::report::Report;
@@ -99,9 +98,8 @@ struct Captioned {
     sampling: Sampling,
     #[command(flatten)]
     outputs: Outputs,
-    /// cpu, cuda:N, wgpu or libtorch.
-    #[arg(long, default_value = "cpu")]
-    device: DeviceName,
+    #[command(flatten)]
+    on: DeviceArgs,
 }
 
 /// Which pictures of a dataset are measured.

@@ -26,7 +26,7 @@ pub fn run(Args { captioned: args }: &Args) -> Result<()> {
     let dataset = Dataset::open(&args.data)?;
     let examples = retrieval::choose(&dataset, args.captions)?;
     let folder = ModelFolder::open(&args.model)?;
-    let mut model = Model::load(&folder, &args.device.open()?)?;
+    let mut model = Model::load(&folder, args.on.device, args.on.dtype)?;
     let progress = bar(examples.len() as u64, "sampling pictures");
     let (result, pairs) =
         retrieval::measure(&mut model, &examples, args.sampling.settings(), args.sampling.seed, |done| {
