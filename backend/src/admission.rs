@@ -55,20 +55,20 @@ impl App {
         }
     }
 
-    /// Puts a checked request into the queue.
+    /// Puts a checked request into the queue; `scored` if the contrastive model is to score its samples.
     ///
     /// # Errors
     /// 429 when the queue is full, with the seconds after which it should have a place; 400 when it needs more rows than there
     /// will ever be.
-    pub fn admit(&self, request: SampleRequest) -> Result<Arc<Job>, Refusal> {
+    pub fn admit(&self, request: SampleRequest, scored: bool) -> Result<Arc<Job>, Refusal> {
         if request.rows() > self.max_rows {
             let most = self.max_rows * request.samples / request.rows();
-            let message =
-                format!("expected at most {most} with guidance, on this server, got {}", request.samples);
-            return Err(Refusal::invalid("samples", message));
+            let guided = if request.sampling.is_guided() { " with guidance" } else { "" };
+            let message = format!("expected at most {most}{guided}, on this server, got {}", request.samples);
+            return Err(Refusal::invalid(if scored { "best_of" } else { "samples" }, message));
         }
         let key = JobKey(self.next_key.fetch_add(1, Ordering::Relaxed));
-        let job = Job::new(key, request);
+        let job = Job::new(key, request, scored);
         self.queue.push(Arc::clone(&job)).map_err(|Full { capacity }| {
             metrics::counter!("dalle_busy_total").increment(1);
             let seconds = self.engine.retry_after();

@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use axum::body::Bytes;
+use dalle_model::Device;
 use dalle_model::burn::module::Module;
+use dalle_model::clip::{Clip, ClipConfig};
 use dalle_model::config::ModelConfig;
 use dalle_model::device::DeviceName;
 use dalle_model::dvae::Decoder;
@@ -14,7 +16,7 @@ use dalle_model::precision::Precision;
 use dalle_model::prior::Prior;
 use dalle_model::sample::Batch;
 use dalle_model::weights::{WeightsError, from_safetensors};
-use dalle_shared::files::{CONFIG, DECODER, ENCODER, PRIOR, TOKENIZER};
+use dalle_shared::files::{CLIP, CLIP_CONFIG, CONFIG, DECODER, ENCODER, PRIOR, TOKENIZER};
 use dalle_shared::{ModelFile, ModelManifest, Tokenizer, TokenizerError, sha256_hex};
 
 use crate::engine::{Loaded, ModelSampler};
@@ -128,6 +130,7 @@ impl ModelFolder {
         }
         let fresh = Prior::new(&self.config, &device).with_precision(dtype);
         let prior = from_safetensors(fresh, &take(PRIOR)?).map_err(weights(PRIOR))?;
+        let clip = self.clip(&device)?;
 
         let [config, tokenizer, decoder] = browser;
         let contents = vec![config?, tokenizer?, decoder?];
@@ -147,13 +150,32 @@ impl ModelFolder {
             hash: ModelManifest::hash_files(hashes.iter().map(|(name, hash)| (*name, hash.as_str()))),
             geometry: self.config.geometry(),
             prior_parameters: prior.num_params() as u64,
+            scores: clip.is_some(),
             files: files.collect(),
             examples: self.config.examples.clone(),
             license: self.config.license.clone(),
         };
         let batch = Batch::new(prior, &self.config);
-        let sampler = ModelSampler { batch, decoder, grid: manifest.geometry.grid };
+        let sampler = ModelSampler { batch, decoder, grid: manifest.geometry.grid, clip };
         Ok(Loaded { model: ServedModel { manifest, tokenizer, contents }, sampler: Box::new(sampler) })
+    }
+
+    /// The contrastive model, if the folder has one.
+    fn clip(&self, device: &Device) -> Result<Option<Clip>, FolderError> {
+        let (path, file) = (self.path.join(CLIP_CONFIG), self.path.join(CLIP));
+        if !path.exists() && !file.exists() {
+            return Ok(None);
+        }
+        let refuse = |message: String| FolderError::Config { path: path.clone(), message };
+        let config: ClipConfig =
+            serde_json::from_slice(&read(&path)?).map_err(|error| refuse(error.to_string()))?;
+        config.validate(&self.config).map_err(|error| refuse(error.to_string()))?;
+        if config.tokenizer != Some(sha256_hex(&read(&self.path.join(TOKENIZER))?)) {
+            return Err(refuse(format!("it was trained with another {TOKENIZER} than the one beside it")));
+        }
+        let network = Clip::new(&config, &self.config, device);
+        let clip = from_safetensors(network, &read(&file)?);
+        clip.map(Some).map_err(|cause| FolderError::Weights { path: file, cause })
     }
 
     fn tokenizer(&self, json: &[u8]) -> Result<Tokenizer, FolderError> {

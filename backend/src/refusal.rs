@@ -26,6 +26,12 @@ impl Refusal {
         Self { error, retry_after: None }
     }
 
+    /// 400: nothing here can choose among pictures.
+    pub fn cannot_score() -> Self {
+        let message = "this model has no contrastive model to choose by; leave `best_of` out";
+        Self::invalid("best_of", message)
+    }
+
     /// 500: a fault of the server's own. What happened goes to the log under an id; the client gets the id.
     pub fn internal(cause: impl Display) -> Self {
         let id = format!("{:08x}", rand::random::<u32>());

@@ -48,6 +48,7 @@ pub fn generate(app: App) -> Result<(), String> {
         model: model.manifest.hash.clone(),
         text: encoding.ids,
         samples: app.form.samples.get_untracked(),
+        best_of: None,
         seed: untrack(|| app.form.seed())?,
         temperature: settings.temperature,
         top_k: settings.top_k,

@@ -82,6 +82,8 @@ impl Log {
                 }
                 Change::Tokens
             }
+            // The page asks for no `best_of`.
+            EventKind::Scored { .. } => Change::Repeat,
             EventKind::Finished { seconds } => {
                 if self.tokens.iter().any(|tokens| tokens.len() < self.length) {
                     return Err(LogError::Malformed(format!(

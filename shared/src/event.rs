@@ -31,7 +31,17 @@ pub enum EventKind {
         /// `tokens[sample][i]` is the token at position `start + i`.
         tokens: Vec<Vec<ImageToken>>,
     },
-    /// Every sample has all its tokens.
+    /// The contrastive model has scored a sample of a request with `best_of`: once provisionally, when half of its tokens were
+    /// there, and once when it had them all. The later score replaces the earlier.
+    Scored {
+        /// Which sample.
+        sample: usize,
+        /// How many of its tokens were there.
+        tokens: usize,
+        /// Its cosine with the caption, from −1 to 1; more is better.
+        score: f32,
+    },
+    /// Every sample has all its tokens, and where `best_of` was asked its last score.
     Finished {
         /// Seconds the engine worked on the job.
         seconds: f64,
@@ -51,6 +61,7 @@ impl EventKind {
         match self {
             Self::Started => "started",
             Self::Tokens { .. } => "tokens",
+            Self::Scored { .. } => "scored",
             Self::Finished { .. } => "finished",
             Self::Cancelled => "cancelled",
             Self::Failed { .. } => "failed",

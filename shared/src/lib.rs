@@ -25,6 +25,9 @@ pub use event::{EventKind, GenerationEvent, GenerationState, GenerationStatus};
 pub use geometry::Geometry;
 pub use hex::sha256_hex;
 pub use manifest::{ModelFile, ModelManifest};
-pub use request::{GenerationCreated, GenerationRequest, MAX_SAMPLES, RequestError, SamplingSettings, Seed};
+pub use request::{
+    GenerationCreated, GenerationRequest, MAX_BEST_OF, MAX_SAMPLES, RequestError, SamplingSettings, Seed,
+    check_best_of,
+};
 pub use token::{ImageToken, TextToken};
 pub use tokenizer::{Encoding, Tokenizer, TokenizerError};

@@ -15,6 +15,9 @@ pub struct ModelManifest {
     pub geometry: Geometry,
     /// Parameters of the prior.
     pub prior_parameters: u64,
+    /// Whether it has a contrastive model, so that `best_of` can be asked for.
+    #[serde(default)]
+    pub scores: bool,
     /// Files a browser needs: `config.json`, `tokenizer.json`, `decoder.safetensors`.
     pub files: Vec<ModelFile>,
     /// Captions the model was trained on, to start from.

@@ -8,6 +8,8 @@ use crate::{Geometry, TextToken};
 
 /// Most samples in one request: a 3×3 sheet.
 pub const MAX_SAMPLES: usize = 9;
+/// Most samples to choose among in one request: beyond 32 the paper finds little gain (figure 6).
+pub const MAX_BEST_OF: usize = 32;
 
 /// Body of `POST /v1/generations`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +22,10 @@ pub struct GenerationRequest {
     /// Pictures to sample, 1–9.
     #[serde(default = "one")]
     pub samples: usize,
+    /// Draw this many instead, at most 32, and score each by the contrastive model, for the `samples` best to be shown; where
+    /// [`ModelManifest::scores`](crate::ModelManifest) says that there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_of: Option<usize>,
     /// Randomness. The same seed, settings and model give the same tokens; the samples after the first have the seeds after
     /// this one.
     #[serde(default)]
@@ -144,6 +150,11 @@ impl GenerationRequest {
         }
     }
 
+    /// Pictures that are drawn.
+    pub fn drawn(&self) -> usize {
+        self.best_of.unwrap_or(self.samples)
+    }
+
     /// Checks every field against the model that is to serve it, except the hash, which is the server's to compare.
     ///
     /// # Errors
@@ -169,7 +180,22 @@ impl GenerationRequest {
                 format!("expected 1 to {MAX_SAMPLES}, got {}", self.samples),
             ));
         }
+        check_best_of(self.samples, self.best_of)?;
         self.sampling().validate(geometry.image_vocab)
+    }
+}
+
+/// Checks how many pictures are to be chosen among.
+///
+/// # Errors
+/// Fewer than are to be shown, or more than [`MAX_BEST_OF`].
+pub fn check_best_of(shown: usize, best_of: Option<usize>) -> Result<(), RequestError> {
+    match best_of {
+        Some(drawn) if !(shown..=MAX_BEST_OF).contains(&drawn) => Err(RequestError::new(
+            "best_of",
+            format!("expected from {shown}, the pictures to show, to {MAX_BEST_OF}, got {drawn}"),
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -33,13 +33,18 @@ pub async fn create(
         return Err(refusal);
     }
     request.validate(&model.manifest.geometry)?;
-    let job = app.admit(SampleRequest {
+    let scored = request.best_of.is_some();
+    if scored && !model.manifest.scores {
+        return Err(Refusal::cannot_score());
+    }
+    let sampled = SampleRequest {
         sampling: request.sampling(),
+        samples: request.drawn(),
         text: request.text,
-        samples: request.samples,
         seed: request.seed.0,
         prefix: Vec::new(),
-    })?;
+    };
+    let job = app.admit(sampled, scored)?;
     let created = GenerationCreated { id: job.id.clone(), events: events_address(&job) };
     let location = format!("/v1/generations/{}", job.id);
     Ok((StatusCode::CREATED, AppendHeaders([(LOCATION, location)]), Json(created)))

@@ -11,8 +11,11 @@ use axum::Json;
 use axum::extract::State;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use dalle_model::clip::best_first;
 use dalle_model::sample::SampleRequest;
-use dalle_shared::{ErrorCode, EventKind, Geometry, ImageToken, MAX_SAMPLES, SamplingSettings, Seed};
+use dalle_shared::{
+    ErrorCode, EventKind, Geometry, ImageToken, MAX_SAMPLES, SamplingSettings, Seed, check_best_of,
+};
 use image::{ImageFormat, RgbImage};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -36,6 +39,8 @@ pub struct ImagesRequest {
     response_format: Option<String>,
     output_format: Option<String>,
     stream: Option<bool>,
+    /// Draw this many, at most 32, and answer with the `n` that the contrastive model finds best, the best first.
+    best_of: Option<usize>,
     /// The same seed, prompt and model give the same pictures; without one each answer is another.
     seed: Option<Seed>,
     model: Option<IgnoredAny>,
@@ -74,17 +79,22 @@ pub async fn create(
     let text = model.tokenizer.encode(&request.prompt, geometry.caption_length());
     let text = text.map_err(|error| Refusal::invalid("prompt", error.to_string()))?.ids;
     let seed = request.seed.unwrap_or_else(|| Seed(rand::random()));
-    let job = app.admit(SampleRequest {
+    let shown = request.n.unwrap_or(1);
+    if request.best_of.is_some() && !model.manifest.scores {
+        return Err(Refusal::cannot_score());
+    }
+    let sampled = SampleRequest {
         text,
-        samples: request.n.unwrap_or(1),
+        samples: request.best_of.unwrap_or(shown),
         seed: seed.0,
         sampling: SamplingSettings::default(),
         prefix: Vec::new(),
-    })?;
+    };
+    let job = app.admit(sampled, request.best_of.is_some())?;
     let Some(viewer) = job.view() else { return Err(Refusal::internal("a new job has too many viewers")) };
     let client = CancelOnDrop(viewer);
     let mut data = Vec::new();
-    for tokens in all_tokens(client.0.job()).await? {
+    for tokens in best_tokens(client.0.job()).await?.into_iter().take(shown) {
         let pixels = app.engine.decode(tokens).await.map_err(|_| Refusal::stopping())?;
         data.push(Picture { b64_json: png(pixels, geometry.image_size)? });
     }
@@ -109,6 +119,7 @@ fn check(request: &ImagesRequest, geometry: &Geometry) -> Result<(), Refusal> {
     if !(1..=MAX_SAMPLES).contains(&n) {
         return Err(Refusal::invalid("n", format!("expected 1 to {MAX_SAMPLES}, got {n}")));
     }
+    check_best_of(n, request.best_of)?;
     let side = geometry.image_size;
     let size = format!("{side}x{side}");
     one_of("size", request.size.as_deref(), &["auto", &size], "this model makes pictures of one size")?;
@@ -136,12 +147,13 @@ fn one_of(field: &str, got: Option<&str>, allowed: &[&str], why: &str) -> Result
     }
 }
 
-/// Waits for the job's end: the tokens of each sample.
-async fn all_tokens(job: &Job) -> Result<Vec<Vec<ImageToken>>, Refusal> {
+/// Waits for the job's end: the tokens of each sample, the best first where they were scored.
+async fn best_tokens(job: &Job) -> Result<Vec<Vec<ImageToken>>, Refusal> {
     let mut length = job.log.watch();
     // The sender lives in the job, so waiting cannot fail.
     while job.log.ended().is_none() && length.changed().await.is_ok() {}
     let mut rows = vec![Vec::new(); job.request.samples];
+    let mut scores = vec![0.0; rows.len()];
     for event in job.log.read(0).0 {
         match event.kind {
             EventKind::Tokens { tokens, .. } => {
@@ -151,10 +163,11 @@ async fn all_tokens(job: &Job) -> Result<Vec<Vec<ImageToken>>, Refusal> {
             EventKind::Cancelled => {
                 return Err(Refusal::new(ErrorCode::Unavailable, "the generation was cancelled; ask again"));
             }
+            EventKind::Scored { sample, score, .. } => scores[sample] = score,
             EventKind::Started | EventKind::Finished { .. } => {}
         }
     }
-    Ok(rows)
+    Ok(best_first(&scores).into_iter().map(|sample| std::mem::take(&mut rows[sample])).collect())
 }
 
 fn png(pixels: Vec<u8>, side: usize) -> Result<String, Refusal> {
@@ -191,6 +204,8 @@ mod tests {
         for (bad, field) in [
             (r#", "n": 0"#, "n"),
             (r#", "n": 10"#, "n"),
+            (r#", "n": 3, "best_of": 2"#, "best_of"),
+            (r#", "best_of": 33"#, "best_of"),
             (r#", "size": "1024x1024""#, "size"),
             (r#", "response_format": "url""#, "response_format"),
             (r#", "output_format": "jpeg""#, "output_format"),

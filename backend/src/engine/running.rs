@@ -1,5 +1,6 @@
 //! A job in the engine: collects its tokens and appends them to its log, at most one event an interval.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,10 @@ pub struct Running {
     appended: Option<Instant>,
     /// Tokens of a whole picture.
     length: usize,
+    /// Of a job that is scored: all tokens so far, a row for each sample.
+    drawn: Vec<Vec<ImageToken>>,
+    /// Samples that wait for their score.
+    unscored: VecDeque<usize>,
 }
 
 impl Running {
@@ -37,10 +42,12 @@ impl Running {
             pending: vec![Vec::new(); samples],
             appended: None,
             length,
+            drawn: vec![Vec::new(); samples],
+            unscored: VecDeque::new(),
         }
     }
 
-    /// Takes the next token of each sample. True when that was the last: the log has ended then.
+    /// Takes the next token of each sample. True when the log has ended with it.
     pub fn push(&mut self, tokens: &[ImageToken], now: Instant) -> bool {
         for (row, token) in self.pending.iter_mut().zip(tokens) {
             row.push(*token);
@@ -49,10 +56,41 @@ impl Running {
         if finished || self.appended.is_none_or(|at| now.saturating_duration_since(at) >= EVENT_INTERVAL) {
             self.append(now);
         }
-        if finished {
+        if self.job.scored {
+            self.drawn.iter_mut().zip(tokens).for_each(|(row, token)| row.push(*token));
+            let drawn = self.drawn[0].len();
+            if drawn == self.length / 2 || finished {
+                self.unscored = (0..self.drawn.len()).collect();
+            }
+        }
+        finished && self.finish()
+    }
+
+    /// Whether a sample waits for its score.
+    pub fn waits_for_score(&self) -> bool {
+        !self.unscored.is_empty()
+    }
+
+    /// The next sample that waits for its score, and its tokens so far.
+    pub fn next_unscored(&mut self) -> Option<(usize, &[ImageToken])> {
+        let sample = self.unscored.pop_front()?;
+        Some((sample, &self.drawn[sample]))
+    }
+
+    /// Takes a sample's score. True when the log has ended with it.
+    pub fn scored(&mut self, sample: usize, score: f32) -> bool {
+        let tokens = self.drawn[sample].len();
+        self.job.log.append(EventKind::Scored { sample, tokens, score });
+        self.steps_left() == 0 && self.finish()
+    }
+
+    /// Ends the log, if no score is wanting.
+    fn finish(&self) -> bool {
+        let complete = self.unscored.is_empty();
+        if complete {
             self.job.log.append(EventKind::Finished { seconds: self.started.elapsed().as_secs_f64() });
         }
-        finished
+        complete
     }
 
     /// Steps until the job has all its tokens.
@@ -78,7 +116,7 @@ mod tests {
     use dalle_shared::GenerationState;
 
     use super::*;
-    use crate::jobs::tests::job;
+    use crate::jobs::tests::{job, scored_job};
 
     /// Pushes `length` tokens, `spacing` apart, and returns the token events as (start, rows).
     fn events(samples: usize, length: u16, spacing: Duration) -> Vec<(usize, Vec<Vec<ImageToken>>)> {
@@ -115,6 +153,30 @@ mod tests {
             }
             assert_eq!(next, [64; 3], "spacing {spacing} ms");
         }
+    }
+
+    #[test]
+    fn samples_are_scored_at_half_and_at_the_end_which_comes_after() {
+        let job = scored_job(2, true);
+        let mut running = Running::start(job.clone(), 4);
+        let mut given = Vec::new();
+        for position in 0..4 {
+            assert!(
+                !running.push(&[ImageToken(position), ImageToken(9)], Instant::now()),
+                "scores are wanting"
+            );
+            // One of two at half: the other has its turn only when it is complete.
+            for _ in 0..if position == 3 { 2 } else { 1 } {
+                let Some((sample, tokens)) = running.next_unscored() else { continue };
+                given.push((sample, tokens.len()));
+                let last = running.scored(sample, 0.5);
+                assert_eq!(last, given.len() == 4);
+            }
+        }
+        assert_eq!(given, [(0, 2), (1, 3), (0, 4), (1, 4)]);
+        assert_eq!(job.log.state(), GenerationState::Finished);
+        let kinds: Vec<&str> = job.log.read(0).0.iter().map(|event| event.kind.name()).collect();
+        assert_eq!(kinds[kinds.len() - 3..], ["scored", "scored", "finished"]);
     }
 
     #[test]

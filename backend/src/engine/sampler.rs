@@ -1,8 +1,9 @@
 //! What the engine needs of a model, and the model that has it.
 
+use dalle_model::clip::{Clip, ScoreError};
 use dalle_model::dvae::Decoder;
 use dalle_model::sample::{Batch, JobKey, SampleError, SampleRequest, StepOutput};
-use dalle_shared::ImageToken;
+use dalle_shared::{ImageToken, TextToken};
 
 /// A batch of jobs that advance together, one token a step, and the decoder that turns tokens into pixels.
 ///
@@ -28,6 +29,13 @@ pub trait Sampler {
 
     /// Pixels of a whole picture's tokens: RGB8, `image_size² · 3` bytes.
     fn decode(&self, tokens: &[ImageToken]) -> Vec<u8>;
+
+    /// How well a picture fits a caption, from −1 to 1. Of a picture that is not complete, what is missing is taken for more
+    /// of its first token, which most often is background.
+    ///
+    /// # Errors
+    /// There is nothing to score with, or it fails.
+    fn score(&self, text: &[TextToken], tokens: &[ImageToken]) -> Result<f32, SampleError>;
 }
 
 /// The prior and the decoder of a model folder.
@@ -38,6 +46,8 @@ pub struct ModelSampler {
     pub decoder: Decoder,
     /// Side of the token grid.
     pub grid: usize,
+    /// What scores pictures, if the folder has it.
+    pub clip: Option<Clip>,
 }
 
 impl Sampler for ModelSampler {
@@ -59,5 +69,19 @@ impl Sampler for ModelSampler {
 
     fn decode(&self, tokens: &[ImageToken]) -> Vec<u8> {
         self.decoder.decode_rgb(tokens, self.grid)
+    }
+
+    fn score(&self, text: &[TextToken], tokens: &[ImageToken]) -> Result<f32, SampleError> {
+        let (Some(clip), Some(&first)) = (&self.clip, tokens.first()) else {
+            return Err(SampleError::Request("there is nothing to score with".to_owned()));
+        };
+        let mut whole = tokens.to_vec();
+        whole.resize(self.grid * self.grid, first);
+        let scores = clip.cosines(&[text], &[&self.decode(&whole)]).map_err(|error| match error {
+            ScoreError::Request(message) => SampleError::Request(message),
+            ScoreError::Device(message) => SampleError::Device(message),
+            ScoreError::NotFinite => SampleError::NotFinite { position: tokens.len() },
+        })?;
+        Ok(scores[0][0])
     }
 }

@@ -54,6 +54,7 @@ impl Worker {
             self.drop_ended();
             self.admit()?;
             self.step()?;
+            self.score()?;
             self.decode();
             metrics::gauge!("dalle_rows_running").set(self.sampler.rows() as f64);
             metrics::gauge!("dalle_queue_depth").set(self.queue.len() as f64);
@@ -124,6 +125,27 @@ impl Worker {
         }
         let steps_left = self.running.values().map(Running::steps_left).min().unwrap_or(0);
         self.speed.record(now - begin, steps_left);
+        Ok(())
+    }
+
+    /// Scores one picture at most, of the oldest job that waits for it, for the same reason.
+    fn score(&mut self) -> Result<(), SampleError> {
+        let waiting = self.running.iter().filter(|(_, running)| running.waits_for_score());
+        let Some(key) = waiting.map(|(key, _)| *key).min() else { return Ok(()) };
+        let Some(running) = self.running.get_mut(&key) else { return Ok(()) };
+        let job = Arc::clone(&running.job);
+        let Some((sample, tokens)) = running.next_unscored() else { return Ok(()) };
+        let ended = match self.sampler.score(&job.request.text, tokens) {
+            Ok(score) => running.scored(sample, score),
+            Err(error) => {
+                self.sampler.remove(key);
+                self.running.remove(&key);
+                return fail(&job, &error);
+            }
+        };
+        if ended {
+            self.running.remove(&key);
+        }
         Ok(())
     }
 

@@ -20,6 +20,8 @@ pub struct Job {
     pub key: JobKey,
     /// What to sample.
     pub request: SampleRequest,
+    /// Whether the contrastive model scores its samples.
+    pub scored: bool,
     /// What has happened.
     pub log: Log,
     /// When it was admitted.
@@ -35,12 +37,13 @@ struct Viewers {
 
 impl Job {
     /// A new job with a random id.
-    pub fn new(key: JobKey, request: SampleRequest) -> Arc<Self> {
+    pub fn new(key: JobKey, request: SampleRequest, scored: bool) -> Arc<Self> {
         let created = Instant::now();
         Arc::new(Self {
             id: format!("{:032x}", rand::random::<u128>()),
             key,
             request,
+            scored,
             log: Log::new(),
             created,
             viewers: Mutex::new(Viewers { watching: 0, alone_since: created }),

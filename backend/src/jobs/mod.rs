@@ -19,6 +19,11 @@ pub(crate) mod tests {
 
     /// A job of that many samples.
     pub fn job(samples: usize) -> Arc<Job> {
+        scored_job(samples, false)
+    }
+
+    /// The same, and perhaps scored.
+    pub fn scored_job(samples: usize, scored: bool) -> Arc<Job> {
         let request = SampleRequest {
             text: vec![TextToken(1)],
             samples,
@@ -26,6 +31,6 @@ pub(crate) mod tests {
             sampling: SamplingSettings::default(),
             prefix: Vec::new(),
         };
-        Job::new(JobKey(rand::random()), request)
+        Job::new(JobKey(rand::random()), request, scored)
     }
 }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use dalle_shared::ImageToken;
 use serde_json::{Value, json};
 
-use crate::sampler::{Behaviour, GEOMETRY, pixels, token};
+use crate::sampler::{Behaviour, GEOMETRY, pixels, score, token};
 use crate::server::{TestServer, error, slow, tokenizer};
 
 async fn ask(server: &TestServer, body: &Value) -> reqwest::Response {
@@ -34,6 +34,24 @@ async fn a_prompt_becomes_the_pictures_of_its_tokens() {
         let tokens: Vec<ImageToken> =
             (0..GEOMETRY.image_length()).map(|position| token(&text, 7, sample, position)).collect();
         assert_eq!(got.into_raw(), pixels(&tokens));
+    }
+}
+
+#[tokio::test]
+async fn the_best_of_many_come_best_first() {
+    let server = TestServer::start(Behaviour::default()).await;
+    let body = json!({ "prompt": "a cat", "n": 2, "best_of": 6, "seed": 7 });
+    let answer: Value = ask(&server, &body).await.json().await.unwrap();
+    let text = tokenizer().encode("a cat", 15).unwrap().ids;
+    let mut drawn: Vec<Vec<ImageToken>> = (0..6)
+        .map(|sample| (0..GEOMETRY.image_length()).map(|place| token(&text, 7, sample, place)).collect())
+        .collect();
+    drawn.sort_by(|a, b| score(b).total_cmp(&score(a)));
+    let data = answer["data"].as_array().unwrap();
+    assert_eq!(data.len(), 2);
+    for (picture, tokens) in data.iter().zip(&drawn) {
+        let png = STANDARD.decode(picture["b64_json"].as_str().unwrap()).unwrap();
+        assert_eq!(image::load_from_memory(&png).unwrap().into_rgb8().into_raw(), pixels(tokens));
     }
 }
 

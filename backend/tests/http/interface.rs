@@ -58,6 +58,8 @@ async fn each_field_at_fault_is_named() {
         (with("top_k", json!(4097)), "top_k"),
         (with("top_p", json!(1.5)), "top_p"),
         (with("guidance", json!(-1)), "guidance"),
+        (with("best_of", json!(0)), "best_of"),
+        (with("best_of", json!(33)), "best_of"),
         (with("guidance", json!(20.5)), "guidance"),
         (json!({ "model": model_hash() }), "text"),
         (json!({ "text": [1] }), "model"),
@@ -75,6 +77,7 @@ async fn each_field_at_fault_is_named() {
         ("top_k", json!(4096)),
         ("top_p", json!(1.0)),
         ("guidance", json!(20)),
+        ("best_of", json!(32)),
     ] {
         server.create(&with(field, value)).await;
     }

@@ -18,6 +18,11 @@ pub fn token(text: &[TextToken], seed: u64, sample: usize, position: usize) -> I
     ImageToken(u16::from_str_radix(&hash[..3], 16).unwrap())
 }
 
+/// The score of a picture, or of what there is of it.
+pub fn score(tokens: &[ImageToken]) -> f32 {
+    tokens.iter().map(|token| f32::from(token.0)).sum::<f32>() / (4096.0 * tokens.len() as f32)
+}
+
 /// The pixels that tokens decode to: each token an 8×8 square of one colour.
 pub fn pixels(tokens: &[ImageToken]) -> Vec<u8> {
     let side = GEOMETRY.image_size;
@@ -101,6 +106,10 @@ impl Sampler for TestSampler {
 
     fn rows(&self) -> usize {
         self.jobs.iter().map(|(_, request, _)| request.samples).sum()
+    }
+
+    fn score(&self, _: &[TextToken], tokens: &[ImageToken]) -> Result<f32, SampleError> {
+        Ok(score(tokens))
     }
 
     fn decode(&self, tokens: &[ImageToken]) -> Vec<u8> {

@@ -70,6 +70,7 @@ pub fn served_model() -> ServedModel {
         ModelFile { name: (*name).to_owned(), url, bytes: content.len() as u64, sha256 }
     });
     let manifest = ModelManifest {
+        scores: true,
         name: "test".into(),
         hash: model_hash(),
         geometry: GEOMETRY,

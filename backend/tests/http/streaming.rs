@@ -6,7 +6,7 @@ use dalle_shared::{EventKind, GenerationEvent, ImageToken, TextToken};
 use proptest::prelude::*;
 use reqwest::StatusCode;
 
-use crate::sampler::{Behaviour, GEOMETRY, token};
+use crate::sampler::{Behaviour, GEOMETRY, score, token};
 use crate::server::{TestServer, brisk, error, request};
 use crate::sse::{Events, assert_numbered, tokens};
 
@@ -31,6 +31,31 @@ async fn a_generation_is_started_tokens_finished() {
     assert!(matches!(events.last().unwrap().kind, EventKind::Finished { seconds } if seconds > 0.0));
     assert_eq!(events.iter().filter(|event| event.kind.is_last()).count(), 1);
     assert_eq!(tokens(&events), expected(1, 3));
+}
+
+#[tokio::test]
+async fn best_of_draws_more_and_scores_them_at_half_and_at_the_end() {
+    let server = TestServer::start(brisk()).await;
+    let mut body = request(1, 1);
+    body["best_of"] = 5.into();
+    let created = server.create(&body).await;
+    let events = Events::of(server.get(&created.events).await).rest().await;
+    assert_numbered(&events, 0);
+    let drawn = expected(1, 5);
+    assert_eq!(tokens(&events), drawn);
+    let mut last = vec![None; 5];
+    let (mut early, length) = (0, GEOMETRY.image_length());
+    for event in &events {
+        if let EventKind::Scored { sample, tokens, score: got } = event.kind {
+            assert!((length / 2..=length).contains(&tokens));
+            assert_eq!(got, score(&drawn[sample][..tokens]));
+            early += usize::from(tokens < length);
+            last[sample] = Some(tokens);
+        }
+    }
+    assert!(early > 0, "scores come before the end");
+    assert_eq!(last, [Some(length); 5], "the last score is of the whole picture");
+    assert!(matches!(events.last().unwrap().kind, EventKind::Finished { .. }));
 }
 
 #[tokio::test]
