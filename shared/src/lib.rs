@@ -25,6 +25,8 @@ pub use event::{EventKind, GenerationEvent, GenerationState, GenerationStatus};
 pub use geometry::Geometry;
 pub use hex::sha256_hex;
 pub use manifest::{ModelFile, ModelManifest};
-pub use request::{GenerationCreated, GenerationRequest, MAX_SAMPLES, RequestError, SamplingSettings, Seed};
+pub use request::{
+    GenerationCreated, GenerationRequest, MAX_SAMPLES, RequestError, SamplingSettings, Seed, check_prefix,
+};
 pub use token::{ImageToken, TextToken};
 pub use tokenizer::{Encoding, Tokenizer, TokenizerError};

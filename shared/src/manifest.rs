@@ -15,7 +15,8 @@ pub struct ModelManifest {
     pub geometry: Geometry,
     /// Parameters of the prior.
     pub prior_parameters: u64,
-    /// Files a browser needs: `config.json`, `tokenizer.json`, `decoder.safetensors`.
+    /// Files a browser needs: `config.json`, `tokenizer.json`, `decoder.safetensors`, and where the model has one
+    /// `encoder.safetensors`.
     pub files: Vec<ModelFile>,
     /// Captions the model was trained on, to start from.
     #[serde(default)]

@@ -29,6 +29,8 @@ pub struct Order<'a> {
     pub samples: usize,
     /// Their seed.
     pub seed: u64,
+    /// Tokens that each begins with, given instead of drawn (section 3.3).
+    pub prefix: &'a [ImageToken],
 }
 
 impl Model {
@@ -62,7 +64,8 @@ impl Model {
                 eprintln!("dalle: the last {} tokens of “{}” are not read", encoding.cut, order.caption);
             }
             let (samples, seed) = (order.samples, order.seed);
-            let request = SampleRequest { text: encoding.ids, samples, seed, sampling, prefix: Vec::new() };
+            let prefix = order.prefix.to_vec();
+            let request = SampleRequest { text: encoding.ids, samples, seed, sampling, prefix };
             self.batch.admit(JobKey(key), request)?;
         }
         let mut pictures: Vec<Vec<Vec<ImageToken>>> =

@@ -38,7 +38,7 @@ pub async fn create(
         text: request.text,
         samples: request.samples,
         seed: request.seed.0,
-        prefix: Vec::new(),
+        prefix: request.prefix,
     })?;
     let created = GenerationCreated { id: job.id.clone(), events: events_address(&job) };
     let location = format!("/v1/generations/{}", job.id);

@@ -57,6 +57,10 @@ async fn each_field_at_fault_is_named() {
         (with("top_k", json!(0)), "top_k"),
         (with("top_k", json!(4097)), "top_k"),
         (with("top_p", json!(1.5)), "top_p"),
+        (with("prefix", json!([1, 4096])), "prefix"),
+        (with("prefix", json!(vec![1; 65])), "prefix"),
+        (with("prefix", json!([1, 65536])), "prefix[1]"),
+        (with("prefix", json!("AAAA")), "prefix"),
         (json!({ "model": model_hash() }), "text"),
         (json!({ "text": [1] }), "model"),
     ] {
@@ -72,6 +76,8 @@ async fn each_field_at_fault_is_named() {
         ("temperature", json!(0)),
         ("top_k", json!(4096)),
         ("top_p", json!(1.0)),
+        ("prefix", json!([])),
+        ("prefix", json!(vec![4095; 64])),
     ] {
         server.create(&with(field, value)).await;
     }

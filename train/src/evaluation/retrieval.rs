@@ -75,7 +75,8 @@ pub fn measure(
     let mut pairs = Vec::with_capacity(examples.len());
     for chunk in examples.chunks(BATCH) {
         let captions: Vec<String> = chunk.iter().map(|example| example.captions.main()).collect();
-        let orders: Vec<Order> = captions.iter().map(|caption| Order { caption, samples: 1, seed }).collect();
+        let order = |caption| Order { caption, samples: 1, seed, prefix: &[] };
+        let orders: Vec<Order> = captions.iter().map(|caption| order(caption)).collect();
         let done = pairs.len();
         let positions = model.config.geometry().image_length();
         let pictures = model.sample(&orders, sampling, |position| {
