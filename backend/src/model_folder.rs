@@ -124,22 +124,22 @@ impl ModelFolder {
             hashes.push((name, sha256_hex(&bytes)));
             Ok(bytes.into())
         };
-        let browser = [CONFIG, TOKENIZER, DECODER].map(&mut take);
+        // What a browser may ask for. A model without an encoder can draw, but not go on from a picture.
+        let mut names = vec![CONFIG, TOKENIZER, DECODER];
         if at(ENCODER).exists() {
-            take(ENCODER)?;
+            names.push(ENCODER);
         }
+        let contents = names.iter().copied().map(&mut take).collect::<Result<Vec<_>, _>>()?;
         let fresh = Prior::new(&self.config, &device).with_precision(dtype);
         let prior = from_safetensors(fresh, &take(PRIOR)?).map_err(weights(PRIOR))?;
         let clip = self.clip(&device)?;
 
-        let [config, tokenizer, decoder] = browser;
-        let contents = vec![config?, tokenizer?, decoder?];
         let network = Decoder::new(&self.config.dvae, &device);
         let decoder = from_safetensors(network, &contents[2]).map_err(weights(DECODER))?;
         let tokenizer = self.tokenizer(&contents[1])?;
 
         let sha256 = |name: &str| hashes.iter().find(|(file, _)| *file == name).map(|(_, hash)| hash.clone());
-        let files = [CONFIG, TOKENIZER, DECODER].iter().zip(&contents).filter_map(|(name, bytes)| {
+        let files = names.iter().zip(&contents).filter_map(|(name, bytes)| {
             let sha256 = sha256(name)?;
             // The address changes with the content, so that it may be cached for ever.
             let url = format!("/v1/model/files/{name}?sha256={sha256}");

@@ -13,7 +13,7 @@ use dalle_model::burn::module::Module;
 use dalle_model::burn::tensor::FloatDType;
 use dalle_model::config::ModelConfig;
 use dalle_model::device::DeviceName;
-use dalle_model::dvae::Decoder;
+use dalle_model::dvae::{Decoder, Encoder};
 use dalle_model::prior::Prior;
 use dalle_model::sample::{Batch, JobKey, SampleRequest};
 use dalle_model::weights::to_safetensors;
@@ -53,12 +53,19 @@ impl Model {
         write("config.json", json);
         write("tokenizer.json", tokenizer.to_json().unwrap().as_bytes());
         write("model.safetensors", &safetensors(&prior));
+        write("encoder.safetensors", &safetensors(&Encoder::new(&config.dvae, &device)));
         write("decoder.safetensors", &safetensors(&decoder));
         Self { folder, config, prior, decoder, tokenizer }
     }
 
     fn hash(&self) -> String {
-        let names = ["config.json", "tokenizer.json", "model.safetensors", "decoder.safetensors"];
+        let names = [
+            "config.json",
+            "tokenizer.json",
+            "model.safetensors",
+            "encoder.safetensors",
+            "decoder.safetensors",
+        ];
         let hashes = names.map(|name| sha256_hex(&std::fs::read(self.folder.path().join(name)).unwrap()));
         ModelManifest::hash_files(names.iter().copied().zip(hashes.iter().map(String::as_str)))
     }
@@ -171,6 +178,9 @@ async fn gives_the_tokens_and_pictures_of_the_model() {
         assert_eq!((sha256_hex(&bytes), bytes.len() as u64), (file.sha256.clone(), file.bytes));
     }
 
+    let names: Vec<&str> = manifest.files.iter().map(|file| file.name.as_str()).collect();
+    assert_eq!(names, ["config.json", "tokenizer.json", "decoder.safetensors", "encoder.safetensors"]);
+
     // Several at once, of different captions and sizes: each as if it were alone.
     let generate = |index: u32| {
         let text: Vec<u32> = (0..index * 3).map(|i| (i * 7 + index) % 256).collect();
@@ -183,6 +193,20 @@ async fn gives_the_tokens_and_pictures_of_the_model() {
         let text = text.into_iter().map(TextToken).collect();
         assert_eq!(rows, model.sample(text, samples, seed.into()), "seed {seed}");
     }
+
+    // A picture's own beginning, given: the rest is drawn as it was. Another beginning stays as it is.
+    let text: Vec<TextToken> = (0..5).map(TextToken).collect();
+    let own = model.sample(text.clone(), 1, 9).swap_remove(0);
+    let given: Vec<ImageToken> = own.iter().map(|token| ImageToken((token.0 + 1) % 16)).collect();
+    let begun = async |prefix: &[ImageToken]| {
+        let body = json!({ "model": manifest.hash, "text": text, "seed": 9, "prefix": prefix });
+        server.generate(&body).await.swap_remove(0)
+    };
+    for length in [1, 6, own.len()] {
+        assert_eq!(begun(&own[..length]).await, own, "{length} given");
+    }
+    let other = begun(&given[..6]).await;
+    assert_eq!((&other[..6], other.len()), (&given[..6], own.len()));
 
     let answer =
         server.post("/v1/images/generations", &json!({ "prompt": "A cat", "n": 2, "seed": 5 })).await;

@@ -4,7 +4,7 @@ use js_sys::Date;
 use leptos::prelude::{document, window};
 use wasm_bindgen::JsCast;
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{HtmlAnchorElement, Storage};
+use web_sys::{HtmlAnchorElement, HtmlElement, Storage};
 
 /// Milliseconds since 1970.
 pub fn now() -> f64 {
@@ -69,6 +69,13 @@ pub fn copy_address() -> Option<JsFuture> {
     let clipboard = window().navigator().clipboard();
     let address = window().location().href().ok()?;
     (!clipboard.is_undefined()).then(|| JsFuture::from(clipboard.write_text(&address)))
+}
+
+/// Gives an element the focus.
+pub fn focus(id: &str) {
+    if let Some(element) = document().get_element_by_id(id) {
+        let _ = element.unchecked_into::<HtmlElement>().focus();
+    }
 }
 
 /// Where the page has one column, brings the pictures into view.

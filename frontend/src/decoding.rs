@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
-use dalle_shared::{DecoderCommand, DecoderDevice, DecoderFailure, DecoderReport, DeviceChoice};
+use dalle_shared::{
+    DecoderCommand, DecoderDevice, DecoderFailure, DecoderPart, DecoderReport, DeviceChoice, ImageToken,
+};
 use gloo_timers::future::TimeoutFuture;
 use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
+use web_sys::File;
 
-use crate::browser;
 use crate::problem::Problem;
 use crate::schedule::{Next, Schedule, fill};
+use crate::start::{self, Reading};
 use crate::state::{App, DecoderState, Phase, Shown};
 use crate::worker_client::WorkerClient;
+use crate::{browser, problem};
 
 /// Longest wait for a GPU's first decode, which compiles its shaders. Some drivers never come back.
 const GPU_PATIENCE_MS: u32 = 45_000;
@@ -25,9 +29,34 @@ pub struct Decoding {
     /// Tickets below this belong to a generation no longer on display.
     first_ticket: u64,
     next_ticket: u64,
-    /// Picture and rows in work.
-    in_work: Option<(usize, usize)>,
+    in_work: Option<Work>,
+    /// A picture to encode and the ticket of its answer, until that comes.
+    picture: Option<(u64, File)>,
     resting: bool,
+}
+
+/// What the decoder draws.
+enum Work {
+    /// So many rows of a picture.
+    Picture { picture: usize, rows: usize },
+    /// What pictures are to begin with.
+    Start(Vec<ImageToken>),
+}
+
+impl Decoding {
+    fn ticket(&mut self) -> u64 {
+        self.next_ticket += 1;
+        self.next_ticket - 1
+    }
+
+    /// Sends a grid of tokens to be drawn.
+    fn send(&mut self, work: Work, tokens: Vec<ImageToken>) {
+        let ticket = self.ticket();
+        self.in_work = Some(work);
+        if let Some(client) = &self.client {
+            client.send(&DecoderCommand::Decode { ticket, tokens });
+        }
+    }
 }
 
 /// Starts the decoder for the model that the page knows, on the device that the address asks for (`?decoder=`).
@@ -89,9 +118,9 @@ pub fn tokens_came(app: App) {
 }
 
 /// Gives the decoder its next task, if it is idle and there is one.
-fn draw(app: App) {
-    let ready = app.decoder.with_untracked(|state| matches!(state, DecoderState::Ready { .. }));
-    let Some(grid) = grid(app).filter(|_| ready) else { return };
+pub fn draw(app: App) {
+    let Some(grid) = grid(app).filter(|_| is_ready(app)) else { return };
+    draw_start(app, grid);
     let mut next = Next::Nothing;
     app.decoding.update_value(|decoding| next = decoding.schedule.next(browser::now()));
     match next {
@@ -101,18 +130,65 @@ fn draw(app: App) {
                     .get(picture)
                     .map(|picture| picture.tokens.with_untracked(|tokens| fill(tokens, grid)))
             });
-            app.decoding.update_value(|decoding| {
-                let ticket = decoding.next_ticket;
-                decoding.next_ticket += 1;
-                decoding.in_work = Some((picture, rows));
-                if let (Some(client), Some(tokens)) = (&decoding.client, tokens) {
-                    client.send(&DecoderCommand::Decode { ticket, tokens });
-                }
-            });
+            if let Some(tokens) = tokens {
+                app.decoding.update_value(|decoding| decoding.send(Work::Picture { picture, rows }, tokens));
+            }
         }
         Next::Rest(ms) => rest(app, ms),
         Next::Nothing => {}
     }
+}
+
+/// Draws what pictures are to begin with, if that is not on display yet.
+fn draw_start(app: App, grid: usize) {
+    let start = app.form.start;
+    let tokens = start.tokens.get_untracked();
+    if tokens.is_empty() || start.shown.with_untracked(Option::is_some) {
+        return;
+    }
+    app.decoding.update_value(|decoding| {
+        if !decoding.schedule.is_busy() {
+            decoding.schedule.hold();
+            let whole = fill(&tokens, grid);
+            decoding.send(Work::Start(tokens), whole);
+        }
+    });
+}
+
+/// Turns a picture into the tokens that pictures begin with, as soon as the worker is ready.
+pub fn encode(app: App, file: File) {
+    app.form.start.reading.set(Some(Reading::Encoding));
+    app.decoding.update_value(|decoding| {
+        let ticket = decoding.ticket();
+        decoding.picture = Some((ticket, file));
+    });
+    if is_ready(app) {
+        send_picture(app);
+    }
+}
+
+/// No picture is to be encoded any more.
+pub fn drop_picture(app: App) {
+    app.decoding.update_value(|decoding| decoding.picture = None);
+    app.form.start.reading.set(None);
+}
+
+fn send_picture(app: App) {
+    app.decoding.with_value(|decoding| {
+        if let (Some(client), Some((ticket, file))) = (&decoding.client, &decoding.picture) {
+            client.send_with(&DecoderCommand::Encode { ticket: *ticket }, file);
+        }
+    });
+}
+
+/// Whether the picture that waits is the one of this ticket.
+fn waits_for(app: App, ticket: u64) -> bool {
+    app.decoding
+        .with_value(|decoding| decoding.picture.as_ref().is_some_and(|(waiting, _)| *waiting == ticket))
+}
+
+fn is_ready(app: App) -> bool {
+    app.decoder.with_untracked(|state| matches!(state, DecoderState::Ready { .. }))
 }
 
 /// Draws again after a while. One alarm at a time is enough: it asks anew.
@@ -130,6 +206,11 @@ fn rest(app: App, ms: f64) {
 
 fn listen(app: App, report: DecoderReport, pixels: Vec<u8>) {
     match report {
+        DecoderReport::Progress { part: DecoderPart::Encoder, loaded, total } => {
+            let fetching = Reading::Fetching { loaded, total };
+            let reading = if total == Some(loaded) { Reading::Encoding } else { fetching };
+            app.form.start.reading.update(|now| *now = now.map(|_| reading));
+        }
         DecoderReport::Progress { part, loaded, total } => {
             app.decoder.set(DecoderState::Loading { part, loaded, total });
         }
@@ -145,7 +226,14 @@ fn listen(app: App, report: DecoderReport, pixels: Vec<u8>) {
                 app.phase.set(Phase::Drawing);
             }
             draw(app);
+            send_picture(app);
         }
+        DecoderReport::Encoded { ticket, tokens } if waits_for(app, ticket) => start::came(app, tokens),
+        DecoderReport::NotEncoded { ticket, message } if waits_for(app, ticket) => {
+            drop_picture(app);
+            app.notice.set(Some(problem::unread(&message)));
+        }
+        DecoderReport::Encoded { .. } | DecoderReport::NotEncoded { .. } => {}
         DecoderReport::Pixels { ticket, decode_ms } => {
             show(app, ticket, decode_ms, pixels);
             draw(app);
@@ -158,22 +246,36 @@ fn listen(app: App, report: DecoderReport, pixels: Vec<u8>) {
 fn show(app: App, ticket: u64, decode_ms: f64, rgba: Vec<u8>) {
     let mut drawn = None;
     app.decoding.update_value(|decoding| {
-        let Some((picture, rows)) = decoding.in_work.take() else { return };
-        if ticket >= decoding.first_ticket {
-            decoding.schedule.drawn(picture, rows, browser::now(), decode_ms);
-            drawn = Some((picture, rows));
-        } else {
-            decoding.schedule.lost();
+        drawn = decoding.in_work.take();
+        match drawn {
+            Some(Work::Picture { picture, rows }) if ticket >= decoding.first_ticket => {
+                decoding.schedule.drawn(picture, rows, browser::now(), decode_ms);
+            }
+            Some(Work::Picture { .. }) => {
+                decoding.schedule.lost();
+                drawn = None;
+            }
+            Some(Work::Start(_)) => decoding.schedule.lost(),
+            None => {}
         }
     });
-    if let Some((picture, rows)) = drawn {
-        let shown = app
-            .pictures
-            .with_untracked(|pictures| pictures.get(picture).map(|picture| picture.shown.clone()));
-        if let Some(shown) = shown {
-            shown.set(Some(Arc::new(Shown { rgba, rows })));
+    match drawn {
+        Some(Work::Picture { picture, rows }) => {
+            let shown = app
+                .pictures
+                .with_untracked(|pictures| pictures.get(picture).map(|picture| picture.shown.clone()));
+            if let Some(shown) = shown {
+                shown.set(Some(Arc::new(Shown { rgba, rows })));
+            }
+            app.tally.update(|tally| tally.decode_ms = Some(decode_ms));
         }
-        app.tally.update(|tally| tally.decode_ms = Some(decode_ms));
+        Some(Work::Start(tokens)) => {
+            let start = app.form.start;
+            if let Some(grid) = grid(app).filter(|_| start.tokens.with_untracked(|now| *now == tokens)) {
+                start.shown.set(Some(Arc::new(Shown { rgba, rows: tokens.len() / grid })));
+            }
+        }
+        None => {}
     }
 }
 
@@ -218,6 +320,8 @@ fn fail(app: App, reason: DecoderFailure, message: String) {
         return;
     }
     app.decoder.set(DecoderState::Failed(Problem::Decoder(reason, message)));
+    // A picture may have been too much for it: it is not tried again and again.
+    drop_picture(app);
     settle(app);
 }
 

@@ -44,6 +44,9 @@ pub fn generate(app: App) -> Result<(), String> {
     if !app.form.seed_locked.get_untracked() {
         app.form.seed.set(browser::random_seed().to_string());
     }
+    if app.form.start.reading.with_untracked(Option::is_some) {
+        return Err("The picture to start from is not read yet. Wait a moment, or remove it.".to_owned());
+    }
     let request = GenerationRequest {
         model: model.manifest.hash.clone(),
         text: encoding.ids,
@@ -54,6 +57,7 @@ pub fn generate(app: App) -> Result<(), String> {
         top_k: settings.top_k,
         top_p: settings.top_p,
         guidance: settings.guidance,
+        prefix: app.form.start.prefix(geometry.grid),
     };
     begin(app, &model, Current { caption, request });
     Ok(())

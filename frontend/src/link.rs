@@ -1,7 +1,9 @@
 //! A generation as the fragment of the page's address: what a shared link restores.
 
-use dalle_shared::{MAX_SAMPLES, SamplingSettings};
+use dalle_shared::{ImageToken, MAX_SAMPLES, SamplingSettings};
 use form_urlencoded::{Serializer, parse};
+
+use crate::packing::{pack, unpack};
 
 /// Everything that decides the pictures, and the model they were made with.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +18,8 @@ pub struct Link {
     pub settings: SamplingSettings,
     /// Hash of the model.
     pub model: String,
+    /// Tokens that the pictures begin with; None where the link has some that are damaged.
+    pub prefix: Option<Vec<ImageToken>>,
 }
 
 impl Link {
@@ -35,7 +39,12 @@ impl Link {
         if let Some(p) = self.settings.top_p {
             out.append_pair("top_p", &p.to_string());
         }
-        out.append_pair("model", &self.model).finish()
+        out.append_pair("model", &self.model);
+        // Last, because it is long: where an address is cut, the rest is whole.
+        if let Some(prefix) = self.prefix.as_ref().filter(|prefix| !prefix.is_empty()) {
+            out.append_pair("start", &pack(prefix));
+        }
+        out.finish()
     }
 
     /// Reads a fragment, with or without `#`. None if it names no caption or no seed: then it is no link of ours. A value out
@@ -57,6 +66,7 @@ impl Link {
                 ..default
             },
             model: find("model").unwrap_or_default(),
+            prefix: find("start").map_or(Some(Vec::new()), |text| unpack(&text)),
         })
     }
 }
@@ -77,6 +87,7 @@ mod tests {
                 ..SamplingSettings::default()
             },
             model: "ab12".into(),
+            prefix: Some([7, 0, 511].map(ImageToken).into()),
         }
     }
 
@@ -86,9 +97,16 @@ mod tests {
         assert!(!fragment.contains(['#', ' ', '🦊']), "{fragment}");
         assert_eq!(Link::from_fragment(&fragment), Some(link()));
         assert_eq!(Link::from_fragment(&format!("#{fragment}")), Some(link()));
-        let plain = Link { settings: SamplingSettings::default(), ..link() };
-        assert!(!plain.to_fragment().contains("temperature"));
+        let plain = Link { settings: SamplingSettings::default(), prefix: Some(Vec::new()), ..link() };
+        assert!(!plain.to_fragment().contains("temperature") && !plain.to_fragment().contains("start"));
         assert_eq!(Link::from_fragment(&plain.to_fragment()), Some(plain));
+    }
+
+    #[test]
+    fn a_link_that_was_cut_says_that_its_beginning_is_damaged() {
+        let fragment = link().to_fragment();
+        let cut = Link::from_fragment(&fragment[..fragment.len() - 1]);
+        assert_eq!(cut, Some(Link { prefix: None, ..link() }));
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //! - [`components`] show [`state::App`], which is all that the page knows
 //! - [`startup`] finds the server and its model, [`generation`] follows a generation through [`api`], [`events`] and [`log`]
 //! - [`decoding`] feeds the decoder worker through [`worker_client`] as [`schedule`] says; [`canvas`] draws
-//! - [`link`] and [`session`] let a generation be shared and survive a reload
 //! - [`spelling`] lets scripts ask how captions become ids
+//! - [`start`] is what pictures begin with: rows of a person's own picture, or of one drawn before
+//! - [`link`] and [`session`] let a generation be shared and survive a reload; [`packing`] makes tokens short enough for a link
 //! - [`problem`] puts what went wrong into sentences
 //!
 //! It holds no network: Burn is in the worker's WebAssembly, which loads beside this one.
@@ -19,11 +20,13 @@ mod format;
 mod generation;
 mod link;
 mod log;
+mod packing;
 mod palette;
 mod problem;
 mod schedule;
 mod session;
 mod spelling;
+mod start;
 mod startup;
 mod state;
 mod worker_client;

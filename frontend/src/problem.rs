@@ -143,6 +143,14 @@ impl Problem {
     }
 }
 
+/// A picture that could not be turned into tokens: why, and what can be done.
+pub fn unread(why: &str) -> String {
+    format!(
+        "{} Choose the picture again, or another one: PNG, JPEG and WebP are read everywhere.",
+        sentence(why)
+    )
+}
+
 fn decoder_remedy(reason: DecoderFailure) -> &'static str {
     match reason {
         DecoderFailure::Download => "Check your connection and try again. The tokens are not lost.",

@@ -96,6 +96,11 @@ impl Schedule {
         self.busy = false;
     }
 
+    /// Whether the decoder is at work.
+    pub fn is_busy(&self) -> bool {
+        self.busy
+    }
+
     /// Whether every picture is drawn as far as its tokens are complete.
     pub fn is_settled(&self) -> bool {
         !self.busy && self.pictures.iter().all(|picture| picture.drawn == picture.complete)

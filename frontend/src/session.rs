@@ -53,6 +53,7 @@ impl Session {
             seed: self.request.seed.0,
             settings: self.request.sampling(),
             model: self.request.model.clone(),
+            prefix: Some(self.request.prefix.clone()),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::link::Link;
 use crate::problem::Problem;
 use crate::session::Session;
 use crate::state::{App, Model, Phase};
-use crate::{api, browser, decoding, generation};
+use crate::{api, browser, decoding, generation, start};
 
 /// Restores the inputs, asks the server for its model, starts the decoder, and follows the generation that this tab followed
 /// before, if there is one.
@@ -66,13 +66,23 @@ pub fn follow_link(app: App) {
     }
 }
 
-/// Says so if a link was made with another model than the one served.
+/// Begins with what the link begins with, and says so if that, or its model, is not what it was.
 fn compare(app: App, link: &Link) {
     let other = app.model.with_untracked(|model| {
         model.as_ref().is_some_and(|model| !link.model.is_empty() && link.model != model.manifest.hash)
     });
-    if other {
-        let text = "This link was made with another model than the one served now: its pictures will differ.";
-        app.notice.set(Some(text.to_owned()));
-    }
+    let begins = link.prefix.as_ref().is_none_or(|prefix| !prefix.is_empty());
+    let notice = if other {
+        start::clear(app);
+        let left_out =
+            if begins { " What they begin with belongs to that model and is left out." } else { "" };
+        format!(
+            "This link was made with another model than the one served now: its pictures will differ.{left_out}"
+        )
+    } else if !link.prefix.clone().is_some_and(|prefix| start::restore(app, prefix)) {
+        "The link is damaged: what its pictures begin with is left out, so they will differ.".to_owned()
+    } else {
+        return;
+    };
+    app.notice.set(Some(notice));
 }

@@ -12,6 +12,7 @@ use crate::decoding::Decoding;
 use crate::link::Link;
 use crate::problem::Problem;
 use crate::session::Session;
+use crate::start::Start;
 
 /// Where the page stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +81,8 @@ pub struct Form {
     pub top_k: RwSignal<String>,
     /// See `temperature`.
     pub top_p: RwSignal<String>,
+    /// What pictures begin with.
+    pub start: Start,
 }
 
 /// One picture in the making. Its signals are counted, not in the arena: they belong to no component, and go when the next
@@ -198,6 +201,7 @@ impl App {
                 temperature: RwSignal::new(String::new()),
                 top_k: RwSignal::new(String::new()),
                 top_p: RwSignal::new(String::new()),
+                start: Start::new(),
             },
             phase: RwSignal::new(Phase::Loading),
             reconnecting: RwSignal::new(false),
@@ -260,6 +264,7 @@ impl App {
             seed: request.seed.0,
             settings: request.sampling(),
             model: request.model,
+            prefix: Some(request.prefix),
         })
     }
 }
@@ -272,7 +277,7 @@ pub fn blank_pictures(samples: usize) -> Vec<Picture> {
 }
 
 impl Form {
-    /// Fills the inputs from a link.
+    /// Fills the inputs from a link, all but the beginning, which only the model can judge.
     pub fn restore(self, link: &Link) {
         let show = |value: Option<String>| value.unwrap_or_default();
         let default = SamplingSettings::default().temperature;

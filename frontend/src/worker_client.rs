@@ -37,8 +37,13 @@ impl WorkerClient {
 
     /// Sends a command. One that cannot be sent is answered by the worker's crash.
     pub fn send(&self, command: &DecoderCommand) {
+        self.send_with(command, &JsValue::NULL);
+    }
+
+    /// The same with something attached.
+    pub fn send_with(&self, command: &DecoderCommand, attached: &JsValue) {
         if let Ok(json) = serde_json::to_string(command) {
-            let _ = self.worker.post_message(&Array::of2(&json.into(), &JsValue::NULL));
+            let _ = self.worker.post_message(&Array::of2(&json.into(), attached));
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What the page and its decoder worker tell each other.
 //!
-//! A message is a two-element array `[json, buffer]`: the JSON of a [`DecoderCommand`] or [`DecoderReport`], and an
-//! `ArrayBuffer` of pixels where the report is [`DecoderReport::Pixels`], else null.
+//! A message is a two-element array `[json, attachment]`: the JSON of a [`DecoderCommand`] or [`DecoderReport`], and the
+//! picture's file (a `Blob`) where the command is [`DecoderCommand::Encode`], an `ArrayBuffer` of pixels where the report is
+//! [`DecoderReport::Pixels`], else null.
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,12 @@ pub enum DecoderCommand {
         ticket: u64,
         /// `grid²` tokens in raster order.
         tokens: Vec<ImageToken>,
+    },
+    /// Turn the attached picture into tokens, as large as the model's own: its middle, as a square. The encoder is fetched for
+    /// the first one. Answered by one [`DecoderReport::Encoded`] or [`DecoderReport::NotEncoded`] with the same ticket.
+    Encode {
+        /// Names the answer.
+        ticket: u64,
     },
 }
 
@@ -74,6 +81,20 @@ pub enum DecoderReport {
         /// Milliseconds it took.
         decode_ms: f64,
     },
+    /// An encoded picture.
+    Encoded {
+        /// The ticket of the command.
+        ticket: u64,
+        /// `grid²` tokens in raster order.
+        tokens: Vec<ImageToken>,
+    },
+    /// A picture that could not be encoded; the worker is as it was.
+    NotEncoded {
+        /// The ticket of the command.
+        ticket: u64,
+        /// What happened, in a sentence.
+        message: String,
+    },
     /// The worker is of no more use.
     Failed {
         /// What kind of failure, for the remedy.
@@ -91,6 +112,8 @@ pub enum DecoderPart {
     Program,
     /// The decoder's weights.
     Weights,
+    /// The encoder's weights.
+    Encoder,
 }
 
 /// What the worker decodes on.

@@ -23,8 +23,9 @@ pub struct GenerationEvent {
 pub enum EventKind {
     /// The engine took the job from the queue.
     Started,
-    /// Tokens sampled since the last such event, in raster order. All samples of a request advance together, so
-    /// every row of `tokens` (one per sample) has the same length.
+    /// Tokens since the last such event, in raster order: those that the request gave
+    /// ([`prefix`](crate::GenerationRequest::prefix)), then those sampled. All samples of a request advance together, so every
+    /// row of `tokens` (one per sample) has the same length.
     Tokens {
         /// Raster position of the first token of each row.
         start: usize,

@@ -18,7 +18,8 @@ pub struct ModelManifest {
     /// Whether it has a contrastive model, so that `best_of` can be asked for.
     #[serde(default)]
     pub scores: bool,
-    /// Files a browser needs: `config.json`, `tokenizer.json`, `decoder.safetensors`.
+    /// Files a browser needs: `config.json`, `tokenizer.json`, `decoder.safetensors`, and where the model has one
+    /// `encoder.safetensors`.
     pub files: Vec<ModelFile>,
     /// Captions the model was trained on, to start from.
     #[serde(default)]

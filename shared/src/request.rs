@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{Geometry, TextToken};
+use crate::{Geometry, ImageToken, TextToken};
 
 /// Most samples in one request: a 3×3 sheet.
 pub const MAX_SAMPLES: usize = 9;
@@ -45,6 +45,10 @@ pub struct GenerationRequest {
         skip_serializing_if = "SamplingSettings::is_no_guidance"
     )]
     pub guidance: f32,
+    /// Image tokens that every picture begins with, in raster order, given instead of drawn (section 3.3); at most the grid.
+    /// They come back in the events like drawn ones, untouched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefix: Vec<ImageToken>,
 }
 
 fn one() -> usize {
@@ -181,6 +185,7 @@ impl GenerationRequest {
             ));
         }
         check_best_of(self.samples, self.best_of)?;
+        check_prefix(&self.prefix, geometry)?;
         self.sampling().validate(geometry.image_vocab)
     }
 }
@@ -196,6 +201,29 @@ pub fn check_best_of(shown: usize, best_of: Option<usize>) -> Result<(), Request
             format!("expected from {shown}, the pictures to show, to {MAX_BEST_OF}, got {drawn}"),
         )),
         _ => Ok(()),
+    }
+}
+
+/// Checks that pictures can begin with `prefix`.
+///
+/// # Errors
+/// There are more tokens than the grid holds, or one that is not in the codebook.
+pub fn check_prefix(prefix: &[ImageToken], geometry: &Geometry) -> Result<(), RequestError> {
+    if prefix.len() > geometry.image_length() {
+        return Err(RequestError::new(
+            "prefix",
+            format!("expected at most {} image tokens, got {}", geometry.image_length(), prefix.len()),
+        ));
+    }
+    match prefix.iter().enumerate().find(|(_, token)| usize::from(token.0) >= geometry.image_vocab) {
+        Some((index, token)) => Err(RequestError::new(
+            "prefix",
+            format!(
+                "token {} at index {index} is not below the codebook's {}",
+                token.0, geometry.image_vocab
+            ),
+        )),
+        None => Ok(()),
     }
 }
 
@@ -273,7 +301,22 @@ mod tests {
             temperature: 1.0,
             top_k: None,
             top_p: None,
+            best_of: None,
+            guidance: 1.0,
+            prefix: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_request_without_a_beginning_is_what_it_was_before_there_were_any() {
+        let json = serde_json::to_value(request()).unwrap();
+        assert!(json.get("prefix").is_none(), "an older server would refuse the field: {json}");
+        let begun = GenerationRequest { prefix: vec![ImageToken(7), ImageToken(0)], ..request() };
+        let json = serde_json::to_value(&begun).unwrap();
+        assert_eq!(json["prefix"], serde_json::json!([7, 0]));
+        assert_eq!(serde_json::from_value::<GenerationRequest>(json).unwrap(), begun);
+        let whole = GenerationRequest { prefix: vec![ImageToken(7); 4], ..request() };
+        assert_eq!(whole.validate(&GEOMETRY), Ok(()), "a whole picture is a beginning too");
     }
 
     #[test]
@@ -290,7 +333,7 @@ mod tests {
     #[test]
     fn each_field_out_of_range_is_named() {
         type Spoil = Box<dyn Fn(&mut GenerationRequest)>;
-        let cases: [(&str, Spoil); 8] = [
+        let cases: [(&str, Spoil); 10] = [
             ("text", Box::new(|r| r.text = vec![TextToken(0); 4])),
             ("text", Box::new(|r| r.text = vec![TextToken(10)])),
             ("samples", Box::new(|r| r.samples = 0)),
@@ -299,6 +342,8 @@ mod tests {
             ("temperature", Box::new(|r| r.temperature = -0.1)),
             ("top_k", Box::new(|r| r.top_k = Some(9))),
             ("top_p", Box::new(|r| r.top_p = Some(0.0))),
+            ("prefix", Box::new(|r| r.prefix = vec![ImageToken(0); 5])),
+            ("prefix", Box::new(|r| r.prefix = vec![ImageToken(7), ImageToken(8)])),
         ];
         assert_eq!(request().validate(&GEOMETRY), Ok(()));
         for (field, spoil) in cases {

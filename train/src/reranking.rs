@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! let judge = Judge::load(&folder, &device)?;
-//! let candidates = draw(&mut model, &judge, caption, 64, seed, sampling, |_| ())?;
+//! let candidates = draw(&mut model, &judge, &order, sampling, |_| ())?;
 //! let best = &candidates[best_first(&scores(&candidates))[0]];
 //! ```
 
@@ -62,28 +62,27 @@ pub struct Candidate {
     pub score: f32,
 }
 
-/// Draws `count` pictures of a caption, with the seeds `seed`, `seed + 1`, …, in that order. `progress` is called with the number
-/// of tokens sampled.
+/// Draws the samples of `order` in bounded batches and scores them, in the order of their seeds. `progress` is called with the
+/// number of tokens sampled.
 ///
 /// # Errors
 /// The caption or a setting is out of range, or the device fails.
 pub fn draw(
     model: &mut Model,
     judge: &Judge,
-    caption: &str,
-    count: usize,
-    seed: u64,
+    order: &Order,
     sampling: SamplingSettings,
     mut progress: impl FnMut(usize),
 ) -> Result<Vec<Candidate>> {
+    let Order { caption, samples: count, seed, .. } = *order;
     let mut candidates: Vec<Candidate> = Vec::with_capacity(count);
     let seeds: Vec<u64> = (0..count as u64).map(|place| seed.wrapping_add(place)).collect();
     let length = model.config.geometry().image_length();
     for seeds in seeds.chunks(BATCH) {
         // Samples of one caption share its cache.
-        let order = Order { caption, samples: seeds.len(), seed: seeds[0] };
+        let part = Order { samples: seeds.len(), seed: seeds[0], ..order.clone() };
         let done = candidates.len() * length;
-        let drawn = model.sample(&[order], sampling, |position| progress(done + position * seeds.len()))?;
+        let drawn = model.sample(&[part], sampling, |position| progress(done + position * seeds.len()))?;
         let tokens: Vec<Vec<ImageToken>> = drawn.into_iter().flatten().collect();
         let pictures: Vec<RgbImage> =
             tokens.iter().map(|tokens| model.decode(tokens)).collect::<Result<_>>()?;

@@ -39,6 +39,8 @@ pub struct Order<'a> {
     pub samples: usize,
     /// Seed of the first; the next has the next seed.
     pub seed: u64,
+    /// Tokens that each begins with, given instead of drawn (section 3.3).
+    pub prefix: &'a [ImageToken],
 }
 
 impl Model {
@@ -83,7 +85,8 @@ impl Model {
                 eprintln!("dalle: the last {} tokens of “{}” are not read", encoding.cut, order.caption);
             }
             let (samples, seed) = (order.samples, order.seed);
-            let request = SampleRequest { text: encoding.ids, samples, seed, sampling, prefix: Vec::new() };
+            let prefix = order.prefix.to_vec();
+            let request = SampleRequest { text: encoding.ids, samples, seed, sampling, prefix };
             self.batch.admit(JobKey(key), request)?;
         }
         let mut pictures: Vec<Vec<Vec<ImageToken>>> =

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use dalle_model::config::DOWNSAMPLING;
 use dalle_model::dvae::pixels::{images_to_tensor, map_pixels};
 use dalle_model::dvae::{Decoder, Encoder};
 use dalle_shared::ImageToken;
-use image::RgbImage;
+use image::{DynamicImage, RgbImage, Rgba, RgbaImage};
 use serde::{Deserialize, Serialize};
 
 /// The content of a `tokens.json`: one picture's tokens in raster order.
@@ -20,6 +21,15 @@ pub struct TokenGrid {
 }
 
 impl TokenGrid {
+    /// The tokens of a picture whose sides are multiples of 8.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn encode(encoder: &Encoder, picture: &RgbImage) -> Result<Self> {
+        let tokens = encode_pictures(encoder, std::slice::from_ref(picture))?.swap_remove(0);
+        Ok(Self { grid: picture.width() as usize / DOWNSAMPLING, tokens })
+    }
+
     /// Reads a `tokens.json` for a codebook of `vocab` entries.
     ///
     /// # Errors
@@ -42,6 +52,25 @@ impl TokenGrid {
         }
         Ok(grid)
     }
+}
+
+/// Reads a picture whose sides are multiples of 8, on white where it is transparent.
+///
+/// # Errors
+/// The file is missing, no picture, or of another size; the message names `image_size`, the model's own.
+pub fn read_picture(path: &Path, image_size: usize) -> Result<RgbImage> {
+    let picture =
+        image::open(path).with_context(|| format!("cannot read the picture {}", path.display()))?.to_rgba8();
+    let (width, height) = picture.dimensions();
+    ensure!(
+        [width, height].iter().all(|side| *side > 0 && (*side as usize).is_multiple_of(DOWNSAMPLING)),
+        "{} is {width}×{height} pixels; both must be multiples of {DOWNSAMPLING}, {image_size}×{image_size} for pictures that \
+         the prior knows",
+        path.display(),
+    );
+    let mut white = RgbaImage::from_pixel(width, height, Rgba([u8::MAX; 4]));
+    image::imageops::overlay(&mut white, &picture, 0, 0);
+    Ok(DynamicImage::from(white).into_rgb8())
 }
 
 /// The tokens of pictures of one size, whose sides are multiples of 8.
@@ -68,7 +97,7 @@ pub fn encode_pictures(encoder: &Encoder, pictures: &[RgbImage]) -> Result<Vec<V
 /// The tokens do not fill rows of `width`.
 pub fn decode_picture(decoder: &Decoder, tokens: &[ImageToken], width: usize) -> Result<RgbImage> {
     let rgb = decoder.decode_rgb(tokens, width);
-    let side = |tokens: usize| (tokens * dalle_model::config::DOWNSAMPLING) as u32;
+    let side = |tokens: usize| (tokens * DOWNSAMPLING) as u32;
     RgbImage::from_raw(side(width), side(tokens.len() / width), rgb)
         .context("a picture of an impossible size")
 }

@@ -70,6 +70,8 @@ fn from_pictures_to_pictures() {
     let grid: serde_json::Value = serde_json::from_slice(&fs::read(encoded).unwrap()).unwrap();
     assert_eq!((grid["grid"].as_u64(), grid["tokens"].as_array().map(Vec::len)), (Some(4), Some(16)));
 
+    rows_of_a_picture_are_kept(&workshop, &model, &drawing);
+
     let (sheet, json) = (workshop.path("sheet.png"), workshop.path("retrieval.json"));
     let printed = workshop.run(&format!(
         "eval retrieval --model {} --data {} --captions 12 --sheet {} --json {}",
@@ -83,6 +85,62 @@ fn from_pictures_to_pictures() {
     // By chance 1 in 12: no more than better than that is asked of seconds of training.
     assert!(result["top_1"].as_f64().unwrap() > 1.5 / 12.0, "{result}");
     assert!(image::open(sheet).unwrap().width() > 128);
+}
+
+/// Image-to-image: `dalle sample` from the first rows of a picture.
+fn rows_of_a_picture_are_kept(workshop: &Workshop, model: &Path, drawing: &Path) {
+    let sample = |caption: &str, more: &str| {
+        let (out, tokens) = (workshop.path("begun.png"), workshop.path("begun.json"));
+        let mut command = workshop.command(&format!("sample --seed 3 --temperature 2 {more}"));
+        command.arg(caption).arg("--model").arg(model).arg("--out").arg(out).arg("--tokens").arg(&tokens);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if !output.status.success() {
+            return Err(said);
+        }
+        let json: serde_json::Value = serde_json::from_slice(&fs::read(tokens).unwrap()).unwrap();
+        Ok(serde_json::from_value::<Vec<u16>>(json["tokens"].clone()).unwrap())
+    };
+    let read = |name: &str| -> Vec<u16> {
+        let json: serde_json::Value =
+            serde_json::from_slice(&fs::read(workshop.path(name)).unwrap()).unwrap();
+        serde_json::from_value(json["tokens"].clone()).unwrap()
+    };
+    let (drawing, encoded) = (drawing.display(), workshop.path("red.json"));
+    let encoded = encoded.display();
+    let yellow = "a yellow square on the left";
+    let free = sample(yellow, "").unwrap();
+    let begun = sample(yellow, &format!("--image {drawing} --rows 2")).unwrap();
+    assert_eq!((&begun[..8], begun.len()), (&read("red.json")[..8], 16), "two rows of four tokens stay");
+    assert_ne!(begun[..8], free[..8]);
+    assert_eq!(sample(yellow, &format!("--image-tokens {encoded} --rows 2")).unwrap(), begun);
+
+    // A picture's own beginning, the same seed: the same picture.
+    let own = workshop.path("own.json");
+    fs::write(&own, serde_json::json!({ "grid": 4, "tokens": free }).to_string()).unwrap();
+    let own = own.display();
+    assert_eq!(sample(yellow, &format!("--image-tokens {own} --rows 3")).unwrap(), free);
+
+    let wide = workshop.path("wide.png");
+    RgbImage::new(64, 32).save(&wide).unwrap();
+    for (wrong, words) in [
+        (format!("--image {drawing} --rows 4"), "--rows: expected 1 to 3"),
+        (format!("--image {drawing} --rows 0"), "got 0"),
+        (format!("--image {drawing}"), "--rows"),
+        ("--rows 2".to_owned(), "--image"),
+        (format!("--image {drawing} --image-tokens {encoded} --rows 2"), "cannot be used with"),
+        (format!("--image {} --rows 2", wide.display()), "expected 4×4 tokens, a picture of 32×32 pixels"),
+        ("--image nowhere.png --rows 2".to_owned(), "cannot read the picture nowhere.png"),
+    ] {
+        let complaint = sample(yellow, &wrong).unwrap_err();
+        assert!(complaint.contains(words), "{wrong}: {complaint}");
+    }
+    let (encoder, aside) = (model.join("encoder.safetensors"), workshop.path("aside"));
+    fs::rename(&encoder, &aside).unwrap();
+    let complaint = sample(yellow, &format!("--image {drawing} --rows 2")).unwrap_err();
+    assert!(complaint.contains("encoder.safetensors"), "{complaint}");
+    assert_eq!(sample(yellow, &format!("--image-tokens {encoded} --rows 2")).unwrap(), begun, "needs none");
+    fs::rename(&aside, &encoder).unwrap();
 }
 
 #[test]

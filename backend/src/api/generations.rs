@@ -42,7 +42,7 @@ pub async fn create(
         samples: request.drawn(),
         text: request.text,
         seed: request.seed.0,
-        prefix: Vec::new(),
+        prefix: request.prefix,
     };
     let job = app.admit(sampled, scored)?;
     let created = GenerationCreated { id: job.id.clone(), events: events_address(&job) };

@@ -120,6 +120,7 @@ fn plain(message: &str) -> String {
         return message.to_owned();
     };
     let expected = match expected {
+        "u16" => "a whole number from 0 to 65535",
         "u32" => "a whole number from 0 to 4294967295",
         "usize" => "a whole number from 0 on",
         "f32" => "a number",
@@ -170,6 +171,10 @@ mod tests {
     fn messages_know_no_rust() {
         for (field, message) in [
             (r#""text": 1"#, "expected a list, got integer `1`"),
+            (
+                r#""text": [], "prefix": [65536]"#,
+                "expected a whole number from 0 to 65535, got integer `65536`",
+            ),
             (r#""text": [-1]"#, "expected a whole number from 0 to 4294967295, got integer `-1`"),
             (r#""text": [], "samples": 1.5"#, "expected a whole number from 0 on, got floating point `1.5`"),
             (r#""text": [], "top_p": {}"#, "expected a number, got an object"),

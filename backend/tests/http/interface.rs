@@ -61,6 +61,10 @@ async fn each_field_at_fault_is_named() {
         (with("best_of", json!(0)), "best_of"),
         (with("best_of", json!(33)), "best_of"),
         (with("guidance", json!(20.5)), "guidance"),
+        (with("prefix", json!([1, 4096])), "prefix"),
+        (with("prefix", json!(vec![1; 65])), "prefix"),
+        (with("prefix", json!([1, 65536])), "prefix[1]"),
+        (with("prefix", json!("AAAA")), "prefix"),
         (json!({ "model": model_hash() }), "text"),
         (json!({ "text": [1] }), "model"),
     ] {
@@ -78,6 +82,8 @@ async fn each_field_at_fault_is_named() {
         ("top_p", json!(1.0)),
         ("guidance", json!(20)),
         ("best_of", json!(32)),
+        ("prefix", json!([])),
+        ("prefix", json!(vec![4095; 64])),
     ] {
         server.create(&with(field, value)).await;
     }

@@ -90,7 +90,10 @@ impl Sampler for TestSampler {
         let outputs = self.jobs.iter_mut().map(|(job, request, next)| {
             let position = *next;
             *next += 1;
-            let draw = |sample| token(&request.text, request.seed, sample, position);
+            let given = request.prefix.get(position);
+            let draw = |sample| {
+                given.copied().unwrap_or_else(|| token(&request.text, request.seed, sample, position))
+            };
             StepOutput { job: *job, position, tokens: (0..request.samples).map(draw).collect() }
         });
         let outputs = outputs.collect();

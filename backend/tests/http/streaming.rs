@@ -105,6 +105,27 @@ async fn who_has_seen_all_is_told_not_to_come_back() {
 }
 
 #[tokio::test]
+async fn given_tokens_come_back_untouched_and_the_rest_is_as_if_they_had_been_drawn() {
+    let server = TestServer::start(brisk()).await;
+    let generate = async |prefix: &[ImageToken]| {
+        let mut body = request(6, 2);
+        body["prefix"] = serde_json::to_value(prefix).unwrap();
+        let created = server.create(&body).await;
+        let events = Events::of(server.get(&created.events).await).rest().await;
+        assert_numbered(&events, 0);
+        let replay = Events::of(server.get(&created.events).await).rest().await;
+        assert_eq!(events, replay);
+        tokens(&events)
+    };
+    let drawn = expected(6, 2);
+    let given: Vec<ImageToken> = (0..20).map(ImageToken).collect();
+    for (row, drawn) in generate(&given).await.iter().zip(&drawn) {
+        assert_eq!((&row[..20], &row[20..]), (&given[..], &drawn[20..]));
+    }
+    assert_eq!(generate(&drawn[0]).await, [&drawn[0][..]; 2], "a whole picture leaves nothing to draw");
+}
+
+#[tokio::test]
 async fn the_header_wins_over_the_query() {
     let server = TestServer::start(Behaviour::default()).await;
     let created = server.create(&request(4, 1)).await;

@@ -11,10 +11,15 @@ use crate::{browser, generation};
 pub fn press_generate(app: App) {
     let ready = app.model.with_untracked(Option::is_some) && !app.phase.get_untracked().is_active();
     if ready {
-        match generation::generate(app) {
-            Ok(()) => browser::scroll_to_result(),
-            Err(why) => app.notice.set(Some(why)),
-        }
+        show(app, generation::generate(app));
+    }
+}
+
+/// What follows the press of a button that asks for pictures.
+pub fn show(app: App, asked: Result<(), String>) {
+    match asked {
+        Ok(()) => browser::scroll_to_result(),
+        Err(why) => app.notice.set(Some(why)),
     }
 }
 

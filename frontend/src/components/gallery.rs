@@ -4,7 +4,8 @@ use leptos::prelude::*;
 
 use super::app;
 use super::picture::PictureCard;
-use crate::browser;
+use crate::state::App;
+use crate::{browser, format};
 
 #[component]
 pub fn Gallery() -> impl IntoView {
@@ -22,12 +23,19 @@ pub fn Gallery() -> impl IntoView {
                 {move || app.current.get().map(|current| view! {
                     <q>{current.caption}</q>
                     <span class="by">"seed " {current.request.seed.0}</span>
+                    {given(app, current.request.prefix.len()).map(|given| view! { <span class="by">{given}</span> })}
                     <CopyLink/>
                 })}
                 <span class="license">{license}</span>
             </figcaption>
         </figure>
     }
+}
+
+/// How much of the pictures was given, if anything was.
+fn given(app: App, tokens: usize) -> Option<String> {
+    let grid = app.model.with(|model| model.as_ref().map(|model| model.manifest.geometry.grid))?;
+    (tokens > 0).then(|| format!("first {} given", format::plural(tokens / grid, "row")))
 }
 
 /// Copies the link to what is on display.

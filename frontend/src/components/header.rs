@@ -68,6 +68,7 @@ fn describe(state: &DecoderState) -> String {
             let what = match part {
                 DecoderPart::Program => "Decoder",
                 DecoderPart::Weights => "Weights",
+                DecoderPart::Encoder => "Encoder",
             };
             match total {
                 Some(total) => format!("{what}: {} of {}", format::bytes(*loaded), format::bytes(*total)),

@@ -10,7 +10,10 @@ mod page;
 mod picture;
 mod pipeline;
 mod progress;
+mod redraw;
+mod rows;
 mod settings;
+mod start;
 mod status;
 
 pub use page::Page;

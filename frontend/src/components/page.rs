@@ -11,6 +11,7 @@ use super::messages::Messages;
 use super::pipeline::Pipeline;
 use super::progress::Progress;
 use super::settings::Settings;
+use super::start::StartFrom;
 use crate::state::{App, blank_pictures};
 use crate::{generation, startup};
 
@@ -48,6 +49,7 @@ pub fn Page() -> impl IntoView {
             <section class="compose" aria-label="What to draw">
                 <Caption/>
                 <Settings/>
+                <StartFrom/>
                 <Actions/>
                 <Messages/>
             </section>

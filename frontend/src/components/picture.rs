@@ -1,12 +1,13 @@
 //! One picture: its grid of tokens filling up, and its pixels beside it.
 
 use dalle_shared::ImageToken;
-use leptos::ev::PointerEvent;
+use leptos::ev::{MouseEvent, PointerEvent};
 use leptos::html::Canvas;
 use leptos::prelude::*;
 use serde::Serialize;
 
 use super::app;
+use super::redraw::Redraw;
 use crate::canvas::{draw_pixels, draw_tokens, grid_side, png};
 use crate::state::{Phase, Picture};
 use crate::{browser, format};
@@ -59,9 +60,9 @@ pub fn PictureCard(index: usize, picture: Picture) -> impl IntoView {
         })
     };
     let pointed = RwSignal::new(String::new());
+    let cell = move |at: i32, side: i32| (at.max(0) as usize * grid() / side.max(1) as usize).min(grid() - 1);
     let point = move |event: PointerEvent| {
         let Some(canvas) = tokens_canvas.get_untracked() else { return };
-        let cell = |at: i32, side: i32| (at.max(0) as usize * grid() / side.max(1) as usize).min(grid() - 1);
         let (row, column) =
             (cell(event.offset_y(), canvas.client_height()), cell(event.offset_x(), canvas.client_width()));
         pointed.set(tokens.with_untracked(|tokens| match tokens.get(row * grid() + column) {
@@ -69,6 +70,20 @@ pub fn PictureCard(index: usize, picture: Picture) -> impl IntoView {
             None => String::new(),
         }));
     };
+    // Rows that stay when the picture is drawn again, while they are being chosen.
+    let (choosing, rows) = (RwSignal::new(false), RwSignal::new(1));
+    let redraws = move || choosing.get() && whole();
+    let choose = move |_| {
+        rows.set((grid() / 2).max(1));
+        choosing.update(|choosing| *choosing = !*choosing);
+    };
+    let choose_row = move |event: MouseEvent, canvas: NodeRef<Canvas>| {
+        if let Some(canvas) = canvas.get_untracked().filter(|_| redraws()) {
+            let row = cell(event.offset_y(), canvas.client_height()) + 1;
+            rows.set(row.min(grid().saturating_sub(1)).max(1));
+        }
+    };
+    let kept = move || format!("{}%", rows.get() * 100 / grid());
     let save_png = move |_| {
         if let Some(Ok(href)) = pixels_canvas.get_untracked().map(|canvas| png(&canvas)) {
             browser::save(&href, &name("png"));
@@ -96,8 +111,14 @@ pub fn PictureCard(index: usize, picture: Picture) -> impl IntoView {
     let blank = move || matches!(app.phase.get(), Phase::Idle | Phase::Loading) && !has_tokens();
 
     view! {
-        <article class="picture" class:blank=blank class:whole=whole style:--grid=move || grid().to_string()>
-            <div class="plate tokens-plate">
+        <article
+            class="picture"
+            class:blank=blank
+            class:whole=whole
+            style:--grid=move || grid().to_string()
+            style:--kept=kept
+        >
+            <div class="plate tokens-plate" class:keeping=redraws>
                 <canvas
                     node_ref=tokens_canvas
                     data-testid=format!("tokens-{number}")
@@ -106,20 +127,34 @@ pub fn PictureCard(index: usize, picture: Picture) -> impl IntoView {
                     role="img"
                     title=pointed
                     on:pointermove=point
+                    on:click=move |event| choose_row(event, tokens_canvas)
                     aria-label=move || format!("Token grid of picture {number}, {0} by {0}", grid())
                 ></canvas>
             </div>
-            <div class="plate pixels-plate">
+            <div class="plate pixels-plate" class:keeping=redraws>
                 <canvas
                     node_ref=pixels_canvas
                     data-testid=format!("picture-{number}")
                     width=size
                     height=size
                     role="img"
+                    on:click=move |event| choose_row(event, pixels_canvas)
                     aria-label=described
                 ></canvas>
             </div>
             <div class="save">
+                <Show when=move || whole() && { grid() > 1 }>
+                    <button
+                        type="button"
+                        class="quiet"
+                        data-testid=format!("choose-row-{number}")
+                        aria-label=format!("Draw picture {number} again from a row")
+                        aria-expanded=move || choosing.get().to_string()
+                        on:click=choose
+                    >
+                        "Draw again…"
+                    </button>
+                </Show>
                 <button
                     type="button"
                     class="quiet"
@@ -142,6 +177,9 @@ pub fn PictureCard(index: usize, picture: Picture) -> impl IntoView {
                     </a>
                 </Show>
             </div>
+            <Show when=redraws>
+                <Redraw number tokens rows grid=Signal::derive(grid)/>
+            </Show>
         </article>
     }
 }

@@ -5,7 +5,7 @@ use futures_util::StreamExt;
 use wasm_bindgen::prelude::*;
 
 use crate::loading::{Loaded, load, report_panics};
-use crate::port::{Failure, commands, send_failure, send_pixels};
+use crate::port::{Failure, commands, send, send_failure, send_pixels};
 use crate::probe::Adapter;
 
 /// Serves the page until it ends the worker.
@@ -30,18 +30,25 @@ async fn serve(first: &str, adapter: &str) -> Result<(), Failure> {
     else {
         return Err(Failure::new(DecoderFailure::Fault, "the page asked for pixels before naming a model"));
     };
-    let loaded = load(&backend, &files, device, adapter.as_ref()).await?;
-    while let Some(command) = commands.next().await {
-        answer(&loaded, command).await?;
+    let mut loaded = load(&backend, &files, device, adapter.as_ref()).await?;
+    while let Some((command, attached)) = commands.next().await {
+        answer(&mut loaded, command, attached).await?;
     }
     Ok(())
 }
 
-async fn answer(loaded: &Loaded, command: DecoderCommand) -> Result<(), Failure> {
+async fn answer(loaded: &mut Loaded, command: DecoderCommand, attached: JsValue) -> Result<(), Failure> {
     match command {
         DecoderCommand::Decode { ticket, tokens } => {
             let (pixels, decode_ms) = loaded.decode(&tokens).await?;
             send_pixels(&DecoderReport::Pixels { ticket, decode_ms }, &pixels);
+            Ok(())
+        }
+        DecoderCommand::Encode { ticket } => {
+            send(&match loaded.encoding.encode(&attached).await? {
+                Ok(tokens) => DecoderReport::Encoded { ticket, tokens },
+                Err(message) => DecoderReport::NotEncoded { ticket, message },
+            });
             Ok(())
         }
         DecoderCommand::Load { .. } => {

@@ -11,7 +11,7 @@ use crate::port::scope;
 
 const NAME: &str = "dalle-model-files";
 /// Files kept: those of the present model and of the one before.
-const KEPT: u32 = 4;
+const KEPT: u32 = 6;
 
 /// The file with this hash, if it was kept. The caller checks it.
 pub async fn get(sha256: &str) -> Option<Vec<u8>> {

@@ -9,24 +9,24 @@ use web_sys::{ReadableStreamDefaultReader, Response};
 use crate::cache;
 use crate::port::{Failure, scope, send};
 
-/// The file's bytes: from the cache, or from the backend at `backend` with progress reported.
+/// The file's bytes: from the cache, or from the backend at `backend` with progress of `part` reported.
 ///
 /// # Errors
 /// [`DecoderFailure::Download`] if it does not come, [`DecoderFailure::WrongFile`] if it is another file.
-pub async fn file(backend: &str, file: &ModelFile) -> Result<Vec<u8>, Failure> {
+pub async fn file(backend: &str, file: &ModelFile, part: DecoderPart) -> Result<Vec<u8>, Failure> {
     if let Some(bytes) = cache::get(&file.sha256).await
         && check(file, &bytes).await.is_ok()
     {
-        progress(file.bytes, file);
+        progress(part, file.bytes, file);
         return Ok(bytes);
     }
-    let bytes = fetch(&address(backend, &file.url), file).await?;
+    let bytes = fetch(&address(backend, &file.url), file, part).await?;
     check(file, &bytes).await?;
     cache::put(&file.sha256, &bytes).await;
     Ok(bytes)
 }
 
-async fn fetch(url: &str, file: &ModelFile) -> Result<Vec<u8>, Failure> {
+async fn fetch(url: &str, file: &ModelFile, part: DecoderPart) -> Result<Vec<u8>, Failure> {
     let name = &file.name;
     let failed = |error: JsValue| {
         Failure::new(
@@ -59,12 +59,12 @@ async fn fetch(url: &str, file: &ModelFile) -> Result<Vec<u8>, Failure> {
         if bytes.len() as u64 > file.bytes {
             return Err(wrong_file(file, &format!("it is longer than {} bytes", file.bytes)));
         }
-        progress(bytes.len() as u64, file);
+        progress(part, bytes.len() as u64, file);
     }
 }
 
-fn progress(loaded: u64, file: &ModelFile) {
-    send(&DecoderReport::Progress { part: DecoderPart::Weights, loaded, total: Some(file.bytes) });
+fn progress(part: DecoderPart, loaded: u64, file: &ModelFile) {
+    send(&DecoderReport::Progress { part, loaded, total: Some(file.bytes) });
 }
 
 async fn check(file: &ModelFile, bytes: &[u8]) -> Result<(), Failure> {

@@ -1,4 +1,5 @@
-//! The decoder worker: tokens in, pixels out, in a Web Worker, so that the page stays fluid.
+//! The decoder worker: tokens in, pixels out, in a Web Worker, so that the page stays fluid; and a person's picture in, its
+//! tokens out, so that the picture itself stays on the machine.
 //!
 //! `static/worker.js` downloads this program, looks for a WebGPU adapter and calls [`browser::run`] with what it found
 //! and with the page's first message. From then on the messages of [`dalle_shared::DecoderCommand`] and
@@ -11,7 +12,11 @@ mod cache;
 #[cfg(target_arch = "wasm32")]
 mod download;
 #[cfg(target_arch = "wasm32")]
+mod encoding;
+#[cfg(target_arch = "wasm32")]
 mod loading;
+#[cfg(target_arch = "wasm32")]
+mod picture;
 #[cfg(target_arch = "wasm32")]
 mod port;
 pub mod probe;

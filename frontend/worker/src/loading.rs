@@ -6,9 +6,11 @@ use dalle_model::config::ModelConfig;
 use dalle_model::dvae::Decoder;
 use dalle_model::{Device, weights};
 use dalle_shared::{
-    DecoderDevice, DecoderFailure, DecoderReport, DeviceChoice, Geometry, ImageToken, ModelFile, files,
+    DecoderDevice, DecoderFailure, DecoderPart, DecoderReport, DeviceChoice, Geometry, ImageToken, ModelFile,
+    files,
 };
 
+use crate::encoding::Encoding;
 use crate::port::{Failure, scope, send};
 use crate::probe::{Adapter, choose};
 use crate::{download, port};
@@ -16,10 +18,12 @@ use crate::{download, port};
 /// Whether the decoder runs on WebGPU, for the panic hook.
 static ON_GPU: AtomicBool = AtomicBool::new(false);
 
-/// A decoder, ready for grids of one geometry.
+/// A decoder, ready for grids of one geometry, and the model's encoder, not fetched yet.
 pub struct Loaded {
     decoder: Decoder,
     geometry: Geometry,
+    /// Turns pictures into tokens.
+    pub encoding: Encoding,
 }
 
 /// Fetches, checks and loads a model's decoder, and decodes once to warm it up.
@@ -38,17 +42,20 @@ pub async fn load(
             Failure::new(DecoderFailure::WrongFile, format!("the server's manifest lists no {name}"))
         })
     };
-    let config = download::file(backend, find(files::CONFIG)?).await?;
+    let config = download::file(backend, find(files::CONFIG)?, DecoderPart::Weights).await?;
     let config: ModelConfig = serde_json::from_slice(&config)
         .map_err(|error| Failure::new(DecoderFailure::WrongFile, format!("config.json: {error}")))?;
     config.validate().map_err(|error| Failure::new(DecoderFailure::WrongFile, error.to_string()))?;
-    let bytes = download::file(backend, find(files::DECODER)?).await?;
+    let bytes = download::file(backend, find(files::DECODER)?, DecoderPart::Weights).await?;
 
     send(&DecoderReport::Starting { device: device.clone() });
     let burn_device = open(&device).await?;
     let decoder = weights::from_safetensors(Decoder::new(&config.dvae, &burn_device), &bytes)
         .map_err(|error| Failure::new(DecoderFailure::WrongFile, format!("decoder.safetensors: {error}")))?;
-    let loaded = Loaded { decoder, geometry: config.geometry() };
+    let geometry = config.geometry();
+    let encoder = find(files::ENCODER).ok().cloned();
+    let encoding = Encoding::new(backend, encoder, config, burn_device);
+    let loaded = Loaded { decoder, geometry, encoding };
 
     let blank = vec![ImageToken(0); loaded.geometry.image_length()];
     if matches!(device, DecoderDevice::Webgpu { .. }) {
@@ -100,7 +107,8 @@ fn now() -> f64 {
     scope().performance().map_or_else(js_sys::Date::now, |clock| clock.now())
 }
 
-fn running_failure() -> DecoderFailure {
+/// What the failure of a network that runs is.
+pub fn running_failure() -> DecoderFailure {
     if ON_GPU.load(Ordering::Relaxed) { DecoderFailure::Gpu } else { DecoderFailure::Fault }
 }
 

@@ -48,14 +48,14 @@ pub fn send_failure(failure: Failure) {
     send(&DecoderReport::Failed { reason: failure.reason, message: failure.message });
 }
 
-/// All further commands of the page, in order.
-pub fn commands() -> UnboundedReceiver<DecoderCommand> {
+/// All further commands of the page, in order, each with what is attached to it.
+pub fn commands() -> UnboundedReceiver<(DecoderCommand, JsValue)> {
     let (sender, receiver) = unbounded();
     let listener = Closure::<dyn Fn(MessageEvent)>::new(move |event: MessageEvent| {
-        let json = Array::from(&event.data()).get(0).as_string().unwrap_or_default();
-        match serde_json::from_str(&json) {
+        let message = Array::from(&event.data());
+        match serde_json::from_str(&message.get(0).as_string().unwrap_or_default()) {
             Ok(command) => {
-                let _ = sender.unbounded_send(command);
+                let _ = sender.unbounded_send((command, message.get(1)));
             }
             Err(error) => send_failure(Failure::new(
                 DecoderFailure::Fault,

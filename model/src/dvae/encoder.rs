@@ -4,9 +4,11 @@ use burn::module::Module;
 use burn::tensor::activation::relu;
 use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, ExecutionError, Int, Tensor};
+use dalle_shared::ImageToken;
 
 use super::layers::{Block, Conv2d};
+use super::pixels::{images_to_tensor, map_pixels};
 use crate::config::DvaeConfig;
 
 /// The dVAE encoder.
@@ -61,5 +63,23 @@ impl Encoder {
     /// The image tokens of stage 2, `[B, S/8, S/8]`: the most likely codebook entry at each place, no noise (section 2.2).
     pub fn encode(&self, x: Tensor<4>) -> Tensor<3, Int> {
         self.forward(x).argmax(1).squeeze_dim(1)
+    }
+
+    /// The tokens of one picture in raster order, for every backend: RGB8, rows of `width` pixels, both sides multiples of 8.
+    ///
+    /// # Errors
+    /// The device's failure to run or to hand over the result.
+    ///
+    /// # Panics
+    /// If `rgb` does not fill rows of `width`.
+    pub async fn encode_rgb_async(
+        &self,
+        rgb: &[u8],
+        width: usize,
+    ) -> Result<Vec<ImageToken>, ExecutionError> {
+        let x = images_to_tensor(&[rgb], width, rgb.len() / (3 * width), &self.device());
+        let tokens = self.encode(map_pixels(x)).into_data_async().await?;
+        // A codebook has at most 65,536 entries.
+        Ok(tokens.iter::<u16>().map(ImageToken).collect())
     }
 }

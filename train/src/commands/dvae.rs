@@ -1,17 +1,16 @@
 //! `dalle dvae`: train the dVAE, and use it on single pictures.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use clap::Subcommand;
 use dalle_model::burn::tensor::FloatDType;
-use dalle_model::config::DOWNSAMPLING;
 use dalle_model::device::DeviceName;
 use dalle_model::dvae::Dvae;
 use dalle_model::weights::to_safetensors;
 use dalle_shared::files::{CONFIG, DECODER, ENCODER};
-use image::{DynamicImage, RgbImage, Rgba, RgbaImage};
+use image::RgbImage;
 use indicatif::ProgressIterator;
 use serde::Serialize;
 
@@ -21,7 +20,7 @@ use crate::dvae_training::{DvaeSchedule, DvaeStage};
 use crate::model_folder::{ModelFolder, read_config};
 use crate::optimizer::AdamWConfig;
 use crate::schedule::Cosine;
-use crate::tokens::{TokenGrid, decode_picture, encode_pictures};
+use crate::tokens::{TokenGrid, decode_picture, read_picture};
 use crate::training::{Plan, bar, train};
 
 /// Arguments of `dalle dvae`.
@@ -223,10 +222,7 @@ struct NamedGrid<'a> {
 fn encode(args: &EncodeArgs) -> Result<()> {
     let folder = ModelFolder::open(&args.model)?;
     let encoder = folder.encoder(&args.device.open()?)?;
-    let tokens = |picture: &RgbImage| -> Result<TokenGrid> {
-        let tokens = encode_pictures(&encoder, std::slice::from_ref(picture))?.swap_remove(0);
-        Ok(TokenGrid { grid: picture.width() as usize / DOWNSAMPLING, tokens })
-    };
+    let tokens = |picture: &RgbImage| TokenGrid::encode(&encoder, picture);
     let read = |path: &PathBuf| read_picture(path, folder.config.image_size);
     let pictures: Vec<(String, RgbImage)> = match args.pictures.as_slice() {
         [path] if path.join(MANIFEST).is_file() => {
@@ -245,22 +241,6 @@ fn encode(args: &EncodeArgs) -> Result<()> {
         lines.push(b'\n');
     }
     Ok(write_file(&args.out, &lines)?)
-}
-
-/// A picture whose sides are multiples of 8, on white where it is transparent.
-fn read_picture(path: &Path, image_size: usize) -> Result<RgbImage> {
-    let picture =
-        image::open(path).with_context(|| format!("cannot read the picture {}", path.display()))?.to_rgba8();
-    let (width, height) = picture.dimensions();
-    ensure!(
-        [width, height].iter().all(|side| *side > 0 && (*side as usize).is_multiple_of(DOWNSAMPLING)),
-        "{} is {width}×{height} pixels; both must be multiples of {DOWNSAMPLING}, {image_size}×{image_size} for pictures that \
-         the prior knows",
-        path.display(),
-    );
-    let mut white = RgbaImage::from_pixel(width, height, Rgba([u8::MAX; 4]));
-    image::imageops::overlay(&mut white, &picture, 0, 0);
-    Ok(DynamicImage::from(white).into_rgb8())
 }
 
 fn decode(args: &DecodeArgs) -> Result<()> {

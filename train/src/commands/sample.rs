@@ -1,11 +1,12 @@
-//! `dalle sample "a caption" --out picture.png`
+//! `dalle sample "a caption" --out picture.png`, from nothing or from the first rows of a picture (section 3.3).
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use clap::builder::RangedU64ValueParser;
+use dalle_model::Device;
 use dalle_model::clip::best_first;
 use dalle_shared::{ImageToken, MAX_SAMPLES};
 use image::RgbImage;
@@ -16,7 +17,7 @@ use crate::data::{Cell, contact_sheet, write_file, write_png};
 use crate::model_folder::ModelFolder;
 use crate::reranking::{Judge, draw, scores};
 use crate::sampling::{Model, Order};
-use crate::tokens::TokenGrid;
+use crate::tokens::{TokenGrid, read_picture};
 use crate::training::bar;
 
 /// Most pictures to choose among; the paper draws 512.
@@ -28,6 +29,7 @@ const COLUMNS: usize = 4;
 
 /// Arguments of `dalle sample`.
 #[derive(clap::Args)]
+#[command(group = clap::ArgGroup::new("beginning").args(["image", "image_tokens"]))]
 pub struct Args {
     /// What to draw.
     caption: String,
@@ -52,6 +54,15 @@ pub struct Args {
     seed: u64,
     #[command(flatten)]
     sampling: SamplingArgs,
+    /// Begin with the first rows of this picture and draw the rest.
+    #[arg(long, value_name = "PICTURE", requires = "rows")]
+    image: Option<PathBuf>,
+    /// The same with a picture's tokens.json, such as --tokens or `dalle dvae encode` writes.
+    #[arg(long, value_name = "TOKENS", requires = "rows")]
+    image_tokens: Option<PathBuf>,
+    /// Rows of tokens, each 8 pixels high, to keep of --image or --image-tokens.
+    #[arg(long, requires = "beginning")]
+    rows: Option<usize>,
     /// Also write the tokens of the first picture; of --best-of, of the best.
     #[arg(long, value_parser = values::file)]
     tokens: Option<PathBuf>,
@@ -73,15 +84,17 @@ pub fn run(args: &Args) -> Result<()> {
         args.samples
     );
     let folder = ModelFolder::open(&args.model)?;
+    let device = args.on.device.open()?;
+    let prefix = prefix(args, &folder, &device)?;
     let mut model = Model::load(&folder, args.on.device, args.on.dtype)?;
     let progress = bar(model.config.geometry().image_length() as u64, "sampling tokens");
     let begun = Instant::now();
-    let order = Order { caption: &args.caption, samples: args.samples, seed: args.seed };
+    let order = Order { caption: &args.caption, samples: args.samples, seed: args.seed, prefix: &prefix };
     let pictures = model
         .sample(&[order], args.sampling.into(), |done| progress.set_position(done as u64))?
         .swap_remove(0);
     progress.finish_and_clear();
-    let count = pictures.iter().map(Vec::len).sum::<usize>();
+    let count = pictures.iter().map(|tokens| tokens.len() - prefix.len()).sum::<usize>();
     let seconds = begun.elapsed().as_secs_f64();
     let size = model.config.image_size as u32;
     let mut sheet = RgbImage::new(size * pictures.len() as u32, size);
@@ -102,12 +115,13 @@ fn choose(args: &Args, count: usize) -> Result<()> {
     let folder = ModelFolder::open(&args.model)?;
     let device = args.on.device.open()?;
     let judge = Judge::load(&folder, &device)?;
+    let prefix = prefix(args, &folder, &device)?;
     let mut model = Model::load(&folder, args.on.device, args.on.dtype)?;
+    let order = Order { caption: &args.caption, samples: count, seed: args.seed, prefix: &prefix };
     let progress = bar((count * model.config.geometry().image_length()) as u64, "sampling tokens");
-    let candidates =
-        draw(&mut model, &judge, &args.caption, count, args.seed, args.sampling.into(), |done| {
-            progress.set_position(done as u64);
-        })?;
+    let candidates = draw(&mut model, &judge, &order, args.sampling.into(), |done| {
+        progress.set_position(done as u64);
+    })?;
     progress.finish_and_clear();
     let places = best_first(&scores(&candidates));
     let best: Vec<_> = places.into_iter().take(shown).map(|place| &candidates[place]).collect();
@@ -132,4 +146,32 @@ fn write_tokens(args: &Args, model: &Model, tokens: &[ImageToken]) -> Result<()>
     let Some(path) = &args.tokens else { return Ok(()) };
     let grid = TokenGrid { grid: model.config.geometry().grid, tokens: tokens.to_vec() };
     Ok(write_file(path, &serde_json::to_vec(&grid)?)?)
+}
+
+/// The tokens that the pictures begin with.
+fn prefix(args: &Args, folder: &ModelFolder, device: &Device) -> Result<Vec<ImageToken>> {
+    let geometry = folder.config.geometry();
+    let (path, grid): (&Path, TokenGrid) = match (&args.image, &args.image_tokens) {
+        (Some(path), _) => {
+            let picture = read_picture(path, geometry.image_size)?;
+            (path, TokenGrid::encode(&folder.encoder(device)?, &picture)?)
+        }
+        (None, Some(path)) => (path, TokenGrid::read(path, geometry.image_vocab)?),
+        (None, None) => return Ok(Vec::new()),
+    };
+    let (side, high) = (geometry.grid, grid.tokens.len() / grid.grid);
+    ensure!(
+        (grid.grid, high) == (side, side),
+        "{}: expected {side}×{side} tokens, a picture of {size}×{size} pixels as this model draws them, got {}×{high} tokens",
+        path.display(),
+        grid.grid,
+        size = geometry.image_size,
+    );
+    let rows = args.rows.unwrap_or_default();
+    ensure!(
+        (1..side).contains(&rows),
+        "--rows: expected 1 to {}, so that something is kept and something drawn, got {rows}",
+        side - 1
+    );
+    Ok(grid.tokens[..rows * side].to_vec())
 }

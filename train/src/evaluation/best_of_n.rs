@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::retrieval::{ranks_of, share_within};
 use crate::data::Example;
 use crate::reranking::{Judge, draw, scores};
-use crate::sampling::Model;
+use crate::sampling::{Model, Order};
 
 /// What choosing among `n` samples gives.
 #[derive(Clone, Debug, Serialize)]
@@ -58,7 +58,8 @@ pub fn measure(
     let mut rows = Vec::with_capacity(examples.len());
     for (place, example) in examples.iter().enumerate() {
         let caption = example.captions.main();
-        let candidates = draw(model, judge, &caption, greatest, seed, sampling, |done| {
+        let order = Order { caption: &caption, samples: greatest, seed, prefix: &[] };
+        let candidates = draw(model, judge, &order, sampling, |done| {
             progress(place * tokens_each + done);
         })?;
         let scores = scores(&candidates);

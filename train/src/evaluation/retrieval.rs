@@ -72,7 +72,8 @@ pub fn measure(
 ) -> Result<(Retrieval, Vec<Pair>)> {
     let size = model.config.image_size as u32;
     let captions: Vec<String> = examples.iter().map(|example| example.captions.main()).collect();
-    let orders: Vec<Order> = captions.iter().map(|caption| Order { caption, samples: 1, seed }).collect();
+    let orders: Vec<Order> =
+        captions.iter().map(|caption| Order { caption, samples: 1, seed, prefix: &[] }).collect();
     let samples = draw(model, &orders, sampling, progress)?;
     let pairs: Vec<Pair> = examples
         .iter()

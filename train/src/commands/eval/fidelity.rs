@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> Result<()> {
     let orders: Vec<Order> = captions
         .iter()
         .zip(args.sampling.seed..)
-        .map(|(caption, seed)| Order { caption, samples: 1, seed })
+        .map(|(caption, seed)| Order { caption, samples: 1, seed, prefix: &[] })
         .collect();
     let progress = bar(orders.len() as u64, "sampling pictures");
     let samples =

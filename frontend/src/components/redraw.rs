@@ -1,0 +1,43 @@
+//! Drawing a finished picture again from a row that the person chooses.
+
+use dalle_shared::ImageToken;
+use leptos::prelude::*;
+
+use super::actions::show;
+use super::app;
+use super::rows::Rows;
+use crate::{browser, start};
+
+/// The slider and the button below a picture. A click on the picture chooses the row too.
+#[component]
+pub fn Redraw(
+    number: usize,
+    tokens: RwSignal<Vec<ImageToken>>,
+    rows: RwSignal<usize>,
+    #[prop(into)] grid: Signal<usize>,
+) -> impl IntoView {
+    let app = app();
+    let draw = move |_| {
+        let asked = start::draw_again(app, tokens.get_untracked(), rows.get_untracked());
+        if asked.is_ok() {
+            // The button that was pressed goes away with its picture.
+            browser::focus("result");
+        }
+        show(app, asked);
+    };
+    view! {
+        <div class="redraw" id=format!("redraw-{number}")>
+            <div class="field">
+                <Rows
+                    id=format!("redraw-rows-{number}")
+                    rows
+                    most=Signal::derive(move || grid.get().saturating_sub(1))
+                    grid
+                />
+            </div>
+            <button type="button" class="secondary" data-testid=format!("redraw-{number}") on:click=draw>
+                "Draw again from here"
+            </button>
+        </div>
+    }
+}

@@ -1,0 +1,30 @@
+//! How many rows of a picture stay: a slider, named by what it says.
+
+use leptos::prelude::*;
+
+#[component]
+pub fn Rows(
+    #[prop(into)] id: String,
+    rows: RwSignal<usize>,
+    #[prop(into)] most: Signal<usize>,
+    #[prop(into)] grid: Signal<usize>,
+) -> impl IntoView {
+    let text = move || format!("{} of {} rows", rows.get(), grid.get());
+    view! {
+        <label for=id.clone()>{move || format!("Keep {}", text())}</label>
+        <input
+            id=id.clone()
+            data-testid=id
+            type="range"
+            min="1"
+            max=most
+            prop:value=move || rows.get().to_string()
+            aria-valuetext=text
+            on:input:target=move |event| {
+                if let Ok(chosen) = event.target().value().parse() {
+                    rows.set(chosen);
+                }
+            }
+        />
+    }
+}
