@@ -114,7 +114,7 @@ impl Stage for DvaeStage {
     }
 
     /// The bound with the tokens that stage 2 will see, and how much worse it is than the relaxed one: two passes through the
-    /// decoder and one through the encoder, about half the cost of an update.
+    /// decoder and one through the encoder, about a third of the cost of an update.
     fn inspect(&mut self, dvae: &Dvae, step: u64) -> Result<Values> {
         let (dvae, x) = (dvae.valid(), self.batch(step).inner());
         let (relaxed, logits) = self.relaxed(&dvae, x.clone(), step);
