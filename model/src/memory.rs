@@ -1,7 +1,7 @@
 //! How much memory a device has free, and the refusal of what cannot fit: before anything is allocated.
 
-use std::process::Command;
-
+use nvml_wrapper::Nvml;
+use nvml_wrapper::struct_wrappers::device::MemoryInfo;
 use sysinfo::System;
 
 use crate::device::DeviceName;
@@ -45,29 +45,23 @@ pub fn free(device: DeviceName) -> Option<u64> {
             // A container may be allowed less than the machine has.
             Some(system.cgroup_limits().map_or(free, |limits| free.min(limits.free_memory)))
         }
-        DeviceName::Cuda(index) => nvidia_smi(index, "memory.free"),
+        DeviceName::Cuda(index) => nvidia(index).map(|memory| memory.free),
         DeviceName::Wgpu => None,
     }
 }
 
-/// Bytes in use on a CUDA device, or the most that this process has used of the machine's memory so far, if it can be known.
-pub fn used(device: DeviceName) -> Option<u64> {
-    match device {
-        DeviceName::Cuda(index) => nvidia_smi(index, "memory.used"),
-        DeviceName::Cpu | DeviceName::LibTorch | DeviceName::Wgpu => {
-            let status = std::fs::read_to_string("/proc/self/status").ok()?;
-            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-            line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
-        }
-    }
+/// Free and used bytes of a CUDA device, from NVIDIA's driver.
+fn nvidia(index: usize) -> Option<MemoryInfo> {
+    let driver = Nvml::init().ok()?;
+    driver.device_by_index(u32::try_from(index).ok()?).ok()?.memory_info().ok()
 }
 
-/// A figure in MiB from the driver's own tool, in bytes.
-fn nvidia_smi(index: usize, figure: &str) -> Option<u64> {
-    let mut command = Command::new("nvidia-smi");
-    command.arg(format!("--id={index}")).arg(format!("--query-gpu={figure}"));
-    let output = command.arg("--format=csv,noheader,nounits").output().ok()?;
-    str::from_utf8(&output.stdout).ok()?.trim().parse::<u64>().ok().map(|mebibytes| mebibytes << 20)
+/// Bytes in use on a CUDA device, if it can be known.
+pub fn used(device: DeviceName) -> Option<u64> {
+    match device {
+        DeviceName::Cuda(index) => nvidia(index).map(|memory| memory.used),
+        DeviceName::Cpu | DeviceName::LibTorch | DeviceName::Wgpu => None,
+    }
 }
 
 /// Bytes as a person reads them.
