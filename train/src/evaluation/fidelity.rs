@@ -11,8 +11,10 @@ use super::gaussian::blur;
 
 /// Radii of the paper's sweep: standard deviations of the Gaussian in pixels.
 pub const RADII: [f32; 5] = [0.0, 1.0, 2.0, 4.0, 8.0];
-/// Parts over which the Inception Score is averaged (Salimans et al.).
-const SPLITS: usize = 10;
+/// Most parts over which the Inception Score is averaged (Salimans et al.).
+const MAX_SPLITS: usize = 10;
+/// Fewest pictures of a part, unless there are fewer: of one picture alone the score is 1.
+const SPLIT: usize = 100;
 
 /// The measure, and what it was measured with.
 #[derive(Clone, Debug, Serialize)]
@@ -39,7 +41,7 @@ pub struct Row {
     pub radius: f32,
     /// Fréchet distance between true and sampled pictures.
     pub distance: f64,
-    /// Score of the samples: mean over the parts, and its standard deviation.
+    /// Score of the samples: mean over the parts, and its standard deviation (0 for one part).
     pub score: Option<(f64, f64)>,
     /// That of the true pictures: what a perfect model would reach.
     pub true_score: Option<(f64, f64)>,
@@ -65,7 +67,7 @@ pub fn measure(
         let extracted = extract_all(extractor, pictures, blurred, |done| progress(seen + done))?;
         seen += pictures.len();
         width = extracted.features.first().map_or(0, Vec::len);
-        let splits = SPLITS.min(pictures.len());
+        let splits = (pictures.len() / SPLIT).clamp(1, MAX_SPLITS);
         let known = !extracted.probabilities.is_empty();
         let score = known.then(|| inception_score(&extracted.probabilities, splits)).transpose()?;
         Ok((Gaussian::of(&extracted.features)?, score))
@@ -74,7 +76,7 @@ pub fn measure(
     for &radius in radii {
         let (of_truth, true_score) = side(truth, radius)?;
         let (of_samples, score) = side(samples, radius)?;
-        rows.push(Row { radius, distance: frechet_distance(&of_truth, &of_samples), score, true_score });
+        rows.push(Row { radius, distance: frechet_distance(&of_truth, &of_samples)?, score, true_score });
     }
     Ok(Fidelity {
         network: names.network,

@@ -16,6 +16,7 @@ pub mod reconstruction;
 pub mod report;
 pub mod retrieval;
 pub mod similarity;
+pub mod symmetric;
 
 use anyhow::Result;
 use dalle_shared::SamplingSettings;
