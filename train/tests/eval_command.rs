@@ -195,6 +195,12 @@ fn what_cannot_be_measured_is_said_before_it_is_tried() {
         "eval reconstruction --model WORK/model --data WORK/data --count 1000 --json WORK/r.json",
     );
     assert!(many.contains("pictures to choose from, expected at least 1000"), "{many}");
+    fs::write(work.join("list.txt"), "someone else's\n").unwrap();
+    let list = refusal(
+        work,
+        "eval reconstruction --model WORK/model --data WORK/data --without WORK/list.txt --json WORK/r.json",
+    );
+    assert!(list.contains("`someone else's`") && list.contains("another dataset"), "{list}");
     let foreign = refusal(
         work,
         "eval fd --model WORK/model --data WORK/data --features WORK/model/encoder.safetensors --json WORK/fd.json",
