@@ -11,8 +11,10 @@ use super::gaussian::blur;
 
 /// Radii of the paper's sweep: standard deviations of the Gaussian in pixels.
 pub const RADII: [f32; 5] = [0.0, 1.0, 2.0, 4.0, 8.0];
-/// Parts over which the Inception Score is averaged (Salimans et al.).
-const SPLITS: usize = 10;
+/// Most parts over which the Inception Score is averaged (Salimans et al.).
+const MAX_PARTS: usize = 10;
+/// Fewest pictures of a part, unless there are fewer: of one picture alone the score is 1.
+const PART: usize = 100;
 
 /// The measure, and what it was measured with.
 #[derive(Clone, Debug, Serialize)]
@@ -28,8 +30,21 @@ pub struct Fidelity {
     /// Length of the features. With no more pictures than that the distance is far above its limit, and figures compare only
     /// at equal numbers of pictures.
     pub features: usize,
+    /// Parts over which the scores are means.
+    pub parts: usize,
     /// One row for each radius.
     pub rows: Vec<Row>,
+}
+
+impl Fidelity {
+    /// A score as it is written: with its deviation if there is more than one part.
+    pub fn show(&self, score: Option<(f64, f64)>) -> String {
+        match score {
+            Some((mean, deviation)) if self.parts > 1 => format!("{mean:.2} ± {deviation:.2}"),
+            Some((mean, _)) => format!("{mean:.2}"),
+            None => "–".to_owned(),
+        }
+    }
 }
 
 /// The measure at one radius.
@@ -39,7 +54,7 @@ pub struct Row {
     pub radius: f32,
     /// Fréchet distance between true and sampled pictures.
     pub distance: f64,
-    /// Score of the samples: mean over the parts, and its standard deviation.
+    /// Score of the samples: mean over the parts, and its standard deviation (0 for one part).
     pub score: Option<(f64, f64)>,
     /// That of the true pictures: what a perfect model would reach.
     pub true_score: Option<(f64, f64)>,
@@ -58,6 +73,7 @@ pub fn measure(
     mut progress: impl FnMut(usize),
 ) -> Result<Fidelity> {
     let names = extractor.names();
+    let parts = (truth.len() / PART).clamp(1, MAX_PARTS);
     let mut seen = 0;
     let mut width = 0;
     let mut side = |pictures: &[&RgbImage], radius: f32| -> Result<(Gaussian, Option<(f64, f64)>)> {
@@ -65,16 +81,15 @@ pub fn measure(
         let extracted = extract_all(extractor, pictures, blurred, |done| progress(seen + done))?;
         seen += pictures.len();
         width = extracted.features.first().map_or(0, Vec::len);
-        let splits = SPLITS.min(pictures.len());
         let known = !extracted.probabilities.is_empty();
-        let score = known.then(|| inception_score(&extracted.probabilities, splits)).transpose()?;
+        let score = known.then(|| inception_score(&extracted.probabilities, parts)).transpose()?;
         Ok((Gaussian::of(&extracted.features)?, score))
     };
     let mut rows = Vec::with_capacity(radii.len());
     for &radius in radii {
         let (of_truth, true_score) = side(truth, radius)?;
         let (of_samples, score) = side(samples, radius)?;
-        rows.push(Row { radius, distance: frechet_distance(&of_truth, &of_samples), score, true_score });
+        rows.push(Row { radius, distance: frechet_distance(&of_truth, &of_samples)?, score, true_score });
     }
     Ok(Fidelity {
         network: names.network,
@@ -82,6 +97,7 @@ pub fn measure(
         score: names.score,
         pictures: truth.len(),
         features: width,
+        parts,
         rows,
     })
 }

@@ -2,12 +2,15 @@
 //! class probabilities (Salimans et al. 2016). All in double precision.
 
 use anyhow::{Result, ensure};
-use nalgebra::{DMatrix, DVector, SymmetricEigen};
+use dalle_model::burn::tensor::{DType, Device, Tensor, TensorData};
+
+use super::symmetric::{eigenvalues, factor};
 
 /// Mean and covariance of features.
 pub struct Gaussian {
-    mean: DVector<f64>,
-    covariance: DMatrix<f64>,
+    mean: Vec<f64>,
+    /// Rows one after the other.
+    covariance: Vec<f64>,
 }
 
 impl Gaussian {
@@ -17,40 +20,60 @@ impl Gaussian {
     /// There are fewer than two, or they hold values that are not finite.
     pub fn of(features: &[Vec<f32>]) -> Result<Self> {
         ensure!(features.len() > 1, "a spread needs at least two pictures, there are {}", features.len());
-        let width = features[0].len();
         ensure!(
             features.iter().flatten().all(|value| value.is_finite()),
             "the features hold values that are not finite"
         );
-        let mut rows =
-            DMatrix::from_fn(features.len(), width, |row, column| f64::from(features[row][column]));
-        let mean = rows.row_mean();
-        for mut row in rows.row_iter_mut() {
-            row -= &mean;
-        }
-        let covariance = (rows.transpose() * &rows) / (features.len() - 1) as f64;
-        Ok(Self { mean: mean.transpose(), covariance })
+        let (count, width) = (features.len(), features[0].len());
+        let mean: Vec<f64> = (0..width)
+            .map(|column| features.iter().map(|row| f64::from(row[column])).sum::<f64>() / count as f64)
+            .collect();
+        let centred =
+            features.iter().flat_map(|row| row.iter().zip(&mean).map(|(x, mean)| f64::from(*x) - mean));
+        let centred = matrix(centred.collect(), [count, width]);
+        let covariance = centred.clone().transpose().matmul(centred).div_scalar((count - 1) as f64);
+        Ok(Self { mean, covariance: values(covariance) })
+    }
+
+    fn trace(&self) -> f64 {
+        self.covariance.iter().step_by(self.mean.len() + 1).sum()
     }
 }
 
 /// |μa − μb|² + Tr(Σa + Σb − 2·(Σa·Σb)^½), never negative but for rounding.
 ///
-/// Σa·Σb has the eigenvalues of the symmetric Σa^½·Σb·Σa^½, so that the trace of its root needs no root of a matrix that is not
-/// symmetric. Eigenvalues below 0 are rounding and count as 0.
+/// With Σa = L·Lᵀ the product Σa·Σb has the eigenvalues of the symmetric Lᵀ·Σb·L (and zeros), so that the trace of its root is
+/// the sum of their roots, and no root of a matrix is taken. Eigenvalues below 0 are rounding and count as 0.
+///
+/// # Errors
+/// The features are so large that their products are not finite.
 ///
 /// # Panics
 /// If the two are of different lengths.
-pub fn frechet_distance(a: &Gaussian, b: &Gaussian) -> f64 {
-    let SymmetricEigen { eigenvectors, eigenvalues } = SymmetricEigen::new(a.covariance.clone());
-    let mut scaled = eigenvectors;
-    for (mut column, value) in scaled.column_iter_mut().zip(&eigenvalues) {
-        column *= value.max(0.0).sqrt();
-    }
-    // In the basis of Σa's eigenvectors its root is diagonal: Λ^½·Vᵀ·Σb·V·Λ^½ has the same eigenvalues.
-    let inner = scaled.transpose() * (&b.covariance * &scaled);
-    let symmetric = (&inner + inner.transpose()) / 2.0;
-    let root: f64 = symmetric.symmetric_eigenvalues().iter().map(|value| value.max(0.0).sqrt()).sum();
-    (&a.mean - &b.mean).norm_squared() + a.covariance.trace() + b.covariance.trace() - 2.0 * root
+pub fn frechet_distance(a: &Gaussian, b: &Gaussian) -> Result<f64> {
+    let width = a.mean.len();
+    assert_eq!(b.mean.len(), width, "features of different lengths");
+    let rows = factor(&a.covariance, width);
+    let rank = rows.len();
+    let root: f64 = if rank == 0 {
+        0.0
+    } else {
+        let factor = matrix(rows.concat(), [rank, width]);
+        let inner =
+            factor.clone().matmul(matrix(b.covariance.clone(), [width, width])).matmul(factor.transpose());
+        eigenvalues(values(inner), rank)?.iter().map(|value| value.max(0.0).sqrt()).sum()
+    };
+    let between: f64 = a.mean.iter().zip(&b.mean).map(|(a, b)| (a - b).powi(2)).sum();
+    Ok(between + a.trace() + b.trace() - 2.0 * root)
+}
+
+/// On the processor, whatever the pictures were seen on: only there every number is double.
+fn matrix(values: Vec<f64>, shape: [usize; 2]) -> Tensor<2> {
+    Tensor::from_data(TensorData::new(values, shape), (&Device::flex(), DType::F64))
+}
+
+fn values(matrix: Tensor<2>) -> Vec<f64> {
+    matrix.into_data().iter::<f64>().collect()
 }
 
 /// Mean and standard deviation, over `splits` parts, of exp(E[KL(p(class | picture) ‖ p(class))]).
@@ -105,9 +128,12 @@ mod tests {
         let (a, b) = (Gaussian::of(&a).unwrap(), Gaussian::of(&b).unwrap());
         // Variances are 2s²/5, so that standard deviations are s·√(2/5): Σ (difference)² over axes, and the means'.
         let expected = 5.0 + 0.4 * (4.0 + 0.0 + 12.25);
-        assert!((frechet_distance(&a, &b) - expected).abs() < 1e-12 * expected);
-        assert!(frechet_distance(&a, &a).abs() < 1e-12);
-        assert!((frechet_distance(&b, &a) - expected).abs() < 1e-12 * expected);
+        assert!((frechet_distance(&a, &b).unwrap() - expected).abs() < 1e-12 * expected);
+        assert!(frechet_distance(&a, &a).unwrap().abs() < 1e-12);
+        let alike = Gaussian::of(&[vec![1.0; 3], vec![1.0; 3]]).unwrap();
+        let spread = 3.0 + a.trace();
+        assert!((frechet_distance(&alike, &a).unwrap() - spread).abs() < 1e-12 * spread);
+        assert!((frechet_distance(&b, &a).unwrap() - expected).abs() < 1e-12 * expected);
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod reconstruction;
 pub mod report;
 pub mod retrieval;
 pub mod similarity;
+pub mod symmetric;
 
 use anyhow::Result;
 use dalle_shared::SamplingSettings;
@@ -45,7 +46,7 @@ pub fn draw(
     for chunk in orders.chunks(BATCH) {
         let done = drawn.len();
         let tokens = model.sample(chunk, sampling, |position| {
-            progress(done + chunk.len() * position.min(positions) / positions)
+            progress(done + chunk.len() * position / positions);
         })?;
         for picture in tokens {
             drawn.push(model.decode(&picture[0])?);

@@ -73,11 +73,12 @@ pub fn run(args: &Args) -> Result<()> {
     let written = args.outputs.write(&result, &cells, |shown| page(&result, shown))?;
     let mut out = std::io::stdout();
     for row in &result.rows {
-        write!(out, "blur {}: {} {:.3}", row.radius, result.distance, row.distance)?;
-        if let (Some((score, spread)), Some((truth, _))) = (row.score, row.true_score) {
-            write!(out, ", {} {score:.2} ± {spread:.2} (true pictures {truth:.2})", result.score)?;
-        }
-        writeln!(out)?;
+        let (score, truth) = (result.show(row.score), result.show(row.true_score));
+        writeln!(
+            out,
+            "blur {}: {} {:.3}, {} {score} (true pictures {truth})",
+            row.radius, result.distance, row.distance, result.score
+        )?;
     }
     writeln!(out, "{} pictures on each side; see {written}", result.pictures)?;
     Ok(())
@@ -112,15 +113,12 @@ fn page(result: &Fidelity, shown: &[Cell]) -> Result<Report> {
     );
     let points: Vec<(f64, f64)> = result.rows.iter().map(|row| (row.radius.into(), row.distance)).collect();
     page.chart(&format!("{} over the radius of the blur", result.distance), "radius (pixels)", &points);
-    let scores = |score: Option<(f64, f64)>| {
-        score.map_or("–".to_owned(), |(mean, spread)| format!("{mean:.2} ± {spread:.2}"))
-    };
     let rows: Vec<Vec<String>> = result
         .rows
         .iter()
         .map(|row| {
             let distance = format!("{:.3}", row.distance);
-            vec![row.radius.to_string(), distance, scores(row.score), scores(row.true_score)]
+            vec![row.radius.to_string(), distance, result.show(row.score), result.show(row.true_score)]
         })
         .collect();
     let (samples, truth) = (format!("{}, samples", result.score), format!("{}, true", result.score));

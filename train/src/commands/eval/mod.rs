@@ -123,6 +123,17 @@ impl Selection {
     /// The examples, in the order of the hashes of their keys.
     fn choose<'a>(&self, dataset: &'a Dataset) -> Result<Vec<&'a Example>> {
         let left_out = self.without.as_deref().map(read_keys).transpose()?.unwrap_or_default();
+        if let Some(path) = &self.without {
+            let known: BTreeSet<&str> = dataset.examples.iter().map(|example| example.key.as_str()).collect();
+            let unknown = left_out.iter().find(|key| !known.contains(key.as_str()));
+            ensure!(
+                unknown.is_none(),
+                "{} names `{}`, which {} does not hold: the list belongs to another dataset",
+                path.display(),
+                unknown.map_or("", |key| key),
+                self.data.display()
+            );
+        }
         let mut examples: Vec<(String, &Example)> = dataset
             .split(self.split)
             .filter(|example| !left_out.contains(&example.key))
@@ -208,7 +219,7 @@ fn first_of(shown: &[Cell], all: usize) -> String {
     if shown.len() < all { format!(" The first {} of {all}.", shown.len()) } else { String::new() }
 }
 
-/// `0.123` as `12.3 %`.
+/// `0.123` as `12.3 %`, in one piece.
 fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
+    format!("{:.1}\u{a0}%", 100.0 * share)
 }

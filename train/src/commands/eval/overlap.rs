@@ -1,7 +1,7 @@
 //! `dalle eval overlap`: the nearest training picture of each held-out one, and what removing the nearest changes.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use dalle_model::device::DeviceName;
@@ -123,7 +123,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (of_train, of_validation) =
         (look(&train, "looking at training pictures")?, look(&validation, "looking at held-out pictures")?);
     let pairs = nearest(&of_train, &of_validation, &device)?;
-    let losses = args.model.as_ref().map(|model| reconstruct(model, &validation, &device)).transpose()?;
+    let losses = args.model.as_deref().map(|model| reconstruct(model, &validation, &device)).transpose()?;
     let named = pairs.iter().map(|pair| {
         let loss = losses.as_ref().map(|losses| &losses[pair.validation]);
         Named {
@@ -178,7 +178,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// What a model's dVAE loses of each example.
-fn reconstruct(model: &PathBuf, examples: &[&Example], device: &dalle_model::Device) -> Result<Vec<Loss>> {
+fn reconstruct(model: &Path, examples: &[&Example], device: &dalle_model::Device) -> Result<Vec<Loss>> {
     let folder = ModelFolder::open(model)?;
     let (encoder, decoder) = (folder.encoder(device)?, folder.decoder(device)?);
     let sized: Vec<RgbImage> =

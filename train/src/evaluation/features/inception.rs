@@ -23,16 +23,12 @@ const PUBLISHED: usize = 1008;
 
 /// The network.
 pub struct Inception {
-    stem: Vec<Step>,
+    /// Convolutions, and whether the map is halved behind them.
+    stem: Vec<(Conv, bool)>,
     modules: Vec<Vec<Branch>>,
     classes: Linear,
     names: Names,
     device: Device,
-}
-
-enum Step {
-    Conv(Conv),
-    Shrink,
 }
 
 /// A way through a module: a pooling, convolutions one after the other, at last perhaps two side by side.
@@ -161,10 +157,7 @@ impl Inception {
             ("Conv2d_3b_1x1", 80, 1, 1, 0, false),
             ("Conv2d_4a_3x3", 192, 3, 1, 0, true),
         ] {
-            stem.push(Step::Conv(basic(weights, name, [out, n_in, kernel, kernel], stride, [padding; 2])?));
-            if shrink {
-                stem.push(Step::Shrink);
-            }
+            stem.push((basic(weights, name, [out, n_in, kernel, kernel], stride, [padding; 2])?, shrink));
             n_in = out;
         }
         let mut take = Taker { weights: &mut *weights, module: "", n_in: 0 };
@@ -196,11 +189,11 @@ impl Inception {
 
     /// Pixels of −1..1, `[B, 3, H, W]`, to features `[B, 2048]` and logits `[B, classes]`.
     fn forward(&self, mut x: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
-        for step in &self.stem {
-            x = match step {
-                Step::Conv(conv) => relu(conv.forward(x)),
-                Step::Shrink => Pooling::Shrink.forward(x),
-            };
+        for (conv, shrink) in &self.stem {
+            x = relu(conv.forward(x));
+            if *shrink {
+                x = Pooling::Shrink.forward(x);
+            }
         }
         for module in &self.modules {
             x = Tensor::cat(module.iter().map(|branch| branch.forward(x.clone())).collect(), 1);

@@ -19,7 +19,7 @@ const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inlin
 
 /// Size of a chart's drawing area and the space for its labels, in units of its own.
 const CHART: (f64, f64) = (640.0, 300.0);
-const MARGIN: (f64, f64) = (64.0, 44.0);
+const MARGIN: (f64, f64) = (40.0, 64.0);
 
 /// A page in the making.
 pub struct Report {
@@ -85,7 +85,7 @@ impl Report {
             (MARGIN.0 + x / right * CHART.0, 16.0 + CHART.1 - y.max(0.0) / top * CHART.1)
         };
         let (base, (width, height)) =
-            (16.0 + CHART.1, (CHART.0 + MARGIN.0 + 32.0, CHART.1 + MARGIN.1 + 16.0));
+            (16.0 + CHART.1, (CHART.0 + MARGIN.0 + 40.0, CHART.1 + MARGIN.1 + 16.0));
         self.add(format_args!(
             "<figure class=\"chart\"><svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{0}; the table has the \
              values\"><path class=\"axis\" d=\"M{1} 16V{base}H{2}\"/>",
@@ -96,14 +96,17 @@ impl Report {
         let line: Vec<String> =
             points.iter().map(|&point| place(point)).map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         self.add(format_args!("<polyline points=\"{}\"/>", line.join(" ")));
-        for &point in &points {
+        for (index, &point) in points.iter().enumerate() {
             let (x, y) = place(point);
+            // Beside the point, where the line does not go next.
+            let falls = points.get(index + 1).is_some_and(|next| next.1 < point.1);
+            let (aside, anchor) = if falls { (x + 9.0, "start") } else { (x, "middle") };
             self.add(format_args!(
-                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"5\"/><text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
+                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"5\"/><text x=\"{aside:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>\
                  <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
                 y - 12.0,
                 short(point.1),
-                base + 20.0,
+                base + 28.0,
                 short(point.0)
             ));
         }
