@@ -94,5 +94,5 @@ dalle prior train --model "$model" --data "$WORK/things" --tokenizer "$WORK/toke
 
 say "[6/6] Judging: is a sample's nearest drawing the right one?"
 dalle eval retrieval --model "$model" --data "$WORK/things" --sheet "$WORK/retrieval.png" --json "$WORK/retrieval.json" \
-    --device "$DEVICE"
+    --report "$WORK/retrieval.html" --device "$DEVICE"
 say "To see it in the browser: MODEL=$model scripts/demo"

@@ -81,6 +81,13 @@ fn the_shipped_weights_fit_the_code() {
         from_safetensors(prior, &read("model.safetensors")).unwrap();
         let tokenizer = dalle_shared::Tokenizer::from_json(&read("tokenizer.json")).unwrap();
         assert!(tokenizer.vocab_size() <= config.text_vocab);
+        if folder.join("clip.json").exists() {
+            let clip: dalle_model::clip::ClipConfig = serde_json::from_slice(&read("clip.json")).unwrap();
+            clip.validate(&config).unwrap();
+            assert_eq!(clip.tokenizer, Some(dalle_shared::sha256_hex(&read("tokenizer.json"))));
+            let network = dalle_model::clip::Clip::new(&clip, &config, &device);
+            from_safetensors(network, &read("clip.safetensors")).unwrap();
+        }
         models += 1;
     }
     assert!(models > 0, "no model is shipped");

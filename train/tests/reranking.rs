@@ -110,6 +110,10 @@ fn a_killed_run_of_the_contrastive_model_ends_where_an_undisturbed_one_does() {
     let killed = arguments.replace("model-clip", "killed-clip");
     run_with_kills(&workshop, &format!("{killed} --save-seconds 0"), "killed-clip");
     assert!(fs::read(&weights).unwrap() == whole);
+    // What the dVAE gives back is something else than the drawings.
+    let plain = killed.replace("killed-clip", "plain-clip").replace("--reconstructed 0.5", "");
+    workshop.run(&plain);
+    assert!(fs::read(&weights).unwrap() != whole);
 }
 
 #[test]

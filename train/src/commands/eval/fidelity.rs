@@ -27,7 +27,7 @@ pub struct Args {
     /// Weights of the network that sees the features: EfficientNet-Lite0, or Inception v3 under torchvision's names.
     #[arg(long)]
     features: PathBuf,
-    /// Standard deviations of the blur in pixels.
+    /// Standard deviations of the blur in pixels, with commas between them.
     #[arg(long, value_delimiter = ',', default_values_t = RADII, value_parser = values::radius)]
     radii: Vec<f32>,
     #[command(flatten)]

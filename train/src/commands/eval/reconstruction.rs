@@ -82,8 +82,8 @@ fn page(result: &Reconstruction, shown: &[Cell]) -> Result<Report> {
     );
     page.figures(&[
         (
-            "PSNR",
-            format!("{:.2} dB", result.psnr),
+            "PSNR (dB)",
+            format!("{:.2}", result.psnr),
             "of the mean squared error over all pictures; higher is better",
         ),
         ("SSIM", format!("{:.4}", result.ssim), "mean over the pictures, of their luma; 1 is the same"),
