@@ -12,5 +12,6 @@ mod keyboard;
 mod looks;
 mod reloading;
 mod restarting;
+mod starting;
 mod stopping;
 mod webgpu;
