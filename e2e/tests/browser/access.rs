@@ -11,7 +11,8 @@ use crate::fixture::page::Page;
 use crate::fixture::server::Server;
 
 /// Roles that mean nothing without a name.
-const NAMED: [&str; 8] = ["button", "link", "textbox", "spinbutton", "img", "image", "progressbar", "region"];
+const NAMED: [&str; 9] =
+    ["button", "link", "textbox", "spinbutton", "img", "image", "progressbar", "region", "slider"];
 
 /// Least contrast of text (WCAG 2.2, 1.4.3).
 const CONTRAST: f64 = 4.5;
@@ -75,6 +76,11 @@ async fn every_control_and_picture_has_a_name_and_the_page_its_landmarks() -> Re
     page.generate("red above blue", 2, 4).await?;
     page.until_state("finished").await?;
     page.open_settings().await?;
+    page.press("choose-row-2").await?;
+    page.press("redraw-2").await?;
+    page.until_state("finished").await?;
+    page.until_start().await?;
+    page.press("choose-row-1").await?;
 
     let tree = page.browser.devtools("Accessibility.getFullAXTree", json!({})).await?;
     let nodes: Vec<Node> = serde_json::from_value(tree["nodes"].clone()).context("no accessibility tree")?;
@@ -98,6 +104,10 @@ async fn every_control_and_picture_has_a_name_and_the_page_its_landmarks() -> Re
         ("button", "Generate"),
         ("button", "Save picture 1 as PNG"),
         ("link", "Save the tokens of picture 2 as JSON"),
+        ("button", "Draw picture 1 again from a row"),
+        ("slider", "Keep 2 of 4 rows"),
+        ("button", "Draw again from here"),
+        ("button", "Choose another"),
     ] {
         ensure!(named(role, name), "no {role} called “{name}”");
     }
@@ -144,10 +154,17 @@ async fn text_can_be_read_on_its_ground_light_and_dark() -> Result<()> {
     let page = Page::open(&server.url("/")).await?;
     page.generate("red above blue", 1, 4).await?;
     page.until_state("finished").await?;
+    page.open_settings().await?;
+    page.press("choose-row-1").await?;
+    page.press("start-summary").await?;
+    check_contrasts(&page).await?;
     server.kill();
     page.press("generate").await?;
     page.until_trouble("No server answers").await?;
-    page.open_settings().await?;
+    check_contrasts(&page).await
+}
+
+async fn check_contrasts(page: &Page) -> Result<()> {
     for dark in [false, true] {
         page.browser.emulate(1280, 800, dark).await?;
         let contrasts: Vec<(String, f64)> = page.browser.js(CONTRASTS, ()).await?;

@@ -41,9 +41,18 @@ async fn the_tab_key_visits_every_control_and_shows_where_it_is() -> Result<()> 
     page.until_state("finished").await?;
     page.browser.js::<()>("document.querySelector('.skip').focus(); return null", ()).await?;
     let stops = walk(&page, "copy-link").await?;
-    for part in
-        ["caption", "chips", "samples", "seed", "seed-lock", "generate", "download-1", "tokens-json-1"]
-    {
+    for part in [
+        "caption",
+        "chips",
+        "samples",
+        "seed",
+        "seed-lock",
+        "start-summary",
+        "generate",
+        "choose-row-1",
+        "download-1",
+        "tokens-json-1",
+    ] {
         ensure!(stops.iter().any(|stop| stop == part), "{part} is not reached; the stops are {stops:?}");
     }
     Ok(())

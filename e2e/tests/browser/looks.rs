@@ -59,6 +59,11 @@ async fn the_finished_page_fits_every_width_light_and_dark() -> Result<()> {
     )
     .await?;
     page.until_state_within(LONG, "finished").await?;
+    let folder = tempfile::TempDir::new()?;
+    let picture = folder.path().join("picture.png");
+    page.pixels(1).await?.save(&picture)?;
+    page.choose_picture(&picture).await?;
+    page.press("choose-row-2").await?;
     for (width, height) in SIZES {
         let mut grounds = Vec::new();
         for dark in [false, true] {

@@ -15,5 +15,6 @@ mod looks;
 mod reloading;
 mod restarting;
 mod spelling;
+mod starting;
 mod stopping;
 mod webgpu;

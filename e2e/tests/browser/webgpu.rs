@@ -26,6 +26,20 @@ async fn webgpu_makes_the_picture_that_the_command_makes() -> Result<()> {
         let difference = picture::difference(&shown, &expected)?;
         ensure!(difference <= TOLERANCE, "picture {number} differs by {difference} of 255");
     }
+
+    let folder = tempfile::TempDir::new()?;
+    let png = folder.path().join("picture.png");
+    page.pixels(1).await?.save(&png)?;
+    page.choose_picture(&png).await?;
+    page.find("start-rows").await?.send_keys(thirtyfour::Key::End).await?;
+    page.generate("yellow above black", 1, 3).await?;
+    page.until_state("finished").await?;
+    assert_eq!(
+        page.tokens(1).await?[..12],
+        picture::encode(&model, &png)?[..12],
+        "its tokens are the command's"
+    );
+
     let device = page.text("device").await?.unwrap_or_default();
     ensure!(device.starts_with("WebGPU"), "the page fell back to “{device}”");
     Ok(())
