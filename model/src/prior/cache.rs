@@ -187,3 +187,40 @@ impl Cache {
         self.layers.iter().map(|layer| bytes(&layer.text) + bytes(&layer.image)).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    /// Keys that carry the number of their position, so that what is read can be told.
+    fn numbered(positions: std::ops::Range<usize>, device: &Device) -> Tensor<4> {
+        let values: Vec<f32> = positions.map(|position| position as f32).collect();
+        let count = values.len();
+        Tensor::<1>::from_floats(values.as_slice(), device).reshape([1, 1, count, 1])
+    }
+
+    #[test]
+    fn a_step_reads_the_keys_that_its_pattern_sees_and_no_others() {
+        let layout = Layout { text: 3, grid: 6, kernel: 3 };
+        let device = Device::flex();
+        for pattern in Pattern::ALL {
+            for given in [0, 1, 9, 20] {
+                let first = numbered(0..given, &device);
+                let stream = Tensor::cat(vec![Tensor::zeros([1, 1, layout.text, 1], &device), first], 2);
+                let mut layer = LayerCache::new(layout, pattern, stream.clone(), stream);
+                for position in given..layout.grid * layout.grid {
+                    let new = numbered(position..position + 1, &device);
+                    layer.attend(position, Qkv { q: new.clone(), k: new.clone(), v: new });
+                    let read = layer.seen(position).k.into_data();
+                    let mut read: Vec<usize> = read.iter::<f32>().map(|key| key as usize).collect();
+                    read.sort_unstable();
+                    let sees = |key: &usize| layout.sees(pattern, layout.text + position, layout.text + key);
+                    let expected: Vec<usize> = (0..=position).filter(sees).collect();
+                    assert_eq!(read, expected, "{pattern:?}, position {position}, {given} given");
+                }
+            }
+        }
+    }
+}
