@@ -14,7 +14,7 @@ use serde_json::Value;
 const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/tiny.json");
 const SHAPES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/evaluation/shapes.json");
 
-/// Fills `WORK`, `MODEL`, … in the arguments, runs to success, and returns what was printed.
+/// Fills `WORK` in the arguments, runs to success, and returns what was printed.
 fn dalle(work: &Path, arguments: &str) -> String {
     let output = run(work, arguments);
     assert!(output.status.success(), "dalle {arguments}\n{}", String::from_utf8_lossy(&output.stderr));
