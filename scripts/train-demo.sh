@@ -69,30 +69,34 @@ dataset() {
     [ -f "$out/manifest.json" ] || dalle data build --packages "$WORK/packages" --families fluent-flat --size 128 --out "$out" "$@"
 }
 
-say "[1/6] Building dalle for $DEVICE"
+say "[1/7] Building dalle for $DEVICE"
 build
 
-say "[2/6] Drawings and captions"
+say "[2/7] Drawings and captions"
 fetch @iconify-json/fluent-emoji-flat 1.2.6 7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175
 fetch emojibase-data 17.0.0 d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a
 # Stage 1 learns from every drawing, stage 2 from all but people: there are many and they look much alike.
 dataset drawings
 dataset things --groups smileys-emotion,animals-nature,food-drink,travel-places,activities,objects
 
-say "[3/6] Caption tokenizer"
+say "[3/7] Caption tokenizer"
 dalle tokenizer train --data "$WORK/things" --vocab 1024 --out "$WORK/tokenizer.json"
 
-say "[4/6] Stage 1: the dVAE (loss curve: $WORK/dvae/curve.png)"
+say "[4/7] Stage 1: the dVAE (loss curve: $WORK/dvae/curve.png)"
 dalle dvae train --config "$config" --data "$WORK/drawings" --run "$WORK/dvae" --out "$model" --device "$DEVICE" \
     --steps 5000 --batch 4 --step-size 2e-3 --final-step-size 1e-4 --step-size-updates 4000 \
     --beta 15 --beta-updates 1 --tau-updates 3000 --ewma 0.99
 
-say "[5/6] Stage 2: the prior (loss curve: $WORK/prior/curve.png)"
+say "[5/7] Stage 2: the prior (loss curve: $WORK/prior/curve.png)"
 dalle prior train --model "$model" --data "$WORK/things" --tokenizer "$WORK/tokenizer.json" --run "$WORK/prior" \
     --device "$DEVICE" --steps 7350 --batch 8 --step-size 2e-3 --warmup 100 \
     --weight-decay 0.01 --bpe-dropout 0 --ewma 0.99
 
-say "[6/6] Judging: is a sample's nearest drawing the right one?"
-dalle eval retrieval --model "$model" --data "$WORK/things" --sheet "$WORK/retrieval.png" --json "$WORK/retrieval.json" \
-    --report "$WORK/retrieval.html" --device "$DEVICE"
+say "[6/7] The contrastive model, which chooses among samples (loss curve: $WORK/clip/curve.png)"
+dalle clip train --model "$model" --config "${config%.json}.clip.json" --data "$WORK/things" --run "$WORK/clip" \
+    --device "$DEVICE" --steps 700 --batch 64 --step-size 1e-3 --warmup 50 --bpe-dropout 0.1 --reconstructed 0.5 --log-every 10
+
+say "[7/7] Judging: is the nearest drawing the right one, of one sample and of the best of more?"
+dalle eval best-of-n --model "$model" --data "$WORK/things" --n 1,2,4,8 --sheet "$WORK/best-of-n.png" \
+    --json "$WORK/best-of-n.json" --report "$WORK/best-of-n.html" --device "$DEVICE"
 say "To see it in the browser: MODEL=$model scripts/demo"
