@@ -108,7 +108,8 @@ fn rows_of_a_picture_are_kept(workshop: &Workshop, model: &Path, drawing: &Path)
     };
     let (drawing, encoded) = (drawing.display(), workshop.path("red.json"));
     let encoded = encoded.display();
-    let yellow = "a yellow square on the left";
+    // On the other side, so that a beginning of its own differs from the given one.
+    let yellow = "a yellow square on the right";
     let free = sample(yellow, "").unwrap();
     let begun = sample(yellow, &format!("--image {drawing} --rows 2")).unwrap();
     assert_eq!((&begun[..8], begun.len()), (&read("red.json")[..8], 16), "two rows of four tokens stay");

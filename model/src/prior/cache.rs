@@ -198,7 +198,7 @@ mod tests {
     fn numbered(positions: std::ops::Range<usize>, device: &Device) -> Tensor<4> {
         let values: Vec<f32> = positions.map(|position| position as f32).collect();
         let count = values.len();
-        Tensor::<1>::from_floats(values.as_slice(), device).reshape([1, 1, count, 1])
+        Tensor::from_data(TensorData::new(values, [1, 1, count, 1]), device)
     }
 
     #[test]
