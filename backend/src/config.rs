@@ -36,7 +36,7 @@ pub struct Config {
     #[arg(long, env = "DALLE_QUEUE", default_value_t = 16, value_name = "N", value_parser = at_least(1))]
     pub queue: usize,
     /// Samples that are advanced together, of all requests; with guidance each counts twice (at least 9, one full request).
-    #[arg(long, env = "DALLE_MAX_ROWS", default_value_t = 32, value_name = "N", value_parser = at_least(dalle_shared::MAX_SAMPLES as u64))]
+    #[arg(long, env = "DALLE_MAX_ROWS", default_value_t = 32, value_name = "N", value_parser = rows())]
     pub max_rows: usize,
     /// Seconds after which a generation that nobody watches is cancelled.
     #[arg(long, env = "DALLE_GRACE", default_value = "10", value_name = "SECONDS", value_parser = seconds)]
@@ -50,6 +50,11 @@ pub struct Config {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("expected a number of seconds, got `{text}`"))?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// Enough for a full request, and no more than any device holds.
+fn rows() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(dalle_shared::MAX_SAMPLES as u64..=1 << 16)
 }
 
 fn at_least(least: u64) -> RangedU64ValueParser<usize> {

@@ -110,7 +110,11 @@ impl ModelFolder {
     /// What does not fit, a device that this build does not have, or one with too little memory for the model and the
     /// caches of `max_rows` samples.
     pub fn load(self, device: DeviceName, dtype: Precision, max_rows: usize) -> anyhow::Result<Loaded> {
-        let needed = Plan::new(&self.config).sampling(dtype, max_rows as u64, max_rows as u64);
+        let mut needed = Plan::new(&self.config).sampling(dtype, max_rows as u64, max_rows as u64);
+        if device == DeviceName::Cpu {
+            // The file lies in the same memory while the network is made.
+            needed += std::fs::metadata(self.path.join(PRIOR)).map_or(0, |file| file.len());
+        }
         memory::check(&format!("the model {} with {max_rows} rows", self.config.name), needed, device)?;
         let device = device.open()?;
         let at = |name: &str| self.path.join(name);

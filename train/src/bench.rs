@@ -5,7 +5,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use dalle_model::burn::tensor::Tensor;
 use dalle_model::config::ModelConfig;
 use dalle_model::device::DeviceName;
@@ -62,8 +62,6 @@ pub struct Measured {
     pub teraflops: f64,
     /// Bytes that sampling must read, 10⁹ a second.
     pub gigabytes_per_second: Option<f64>,
-    /// Bytes read and written by a copy on the same device, 10⁹ a second.
-    pub copy_gigabytes_per_second: f64,
     /// Most bytes of memory in use, where it can be known.
     pub memory: Option<u64>,
 }
@@ -139,7 +137,6 @@ impl Setting<'_> {
     /// # Errors
     /// The device fails, or has too little memory.
     pub fn train_step(&self) -> Result<Measured> {
-        ensure!(self.precision == Precision::F32, "expected --dtype f32: the prior is trained in f32");
         let plan = Plan::new(self.config);
         let needed = plan.training(self.batch as u64);
         memory::check(&format!("training {}", self.config.name), needed, self.device)?;
@@ -206,7 +203,6 @@ impl Setting<'_> {
             tokens_per_second: tokens as f64 / seconds,
             teraflops: flops / seconds / 1e12,
             gigabytes_per_second,
-            copy_gigabytes_per_second: copy_bandwidth(self.device)? / 1e9,
             memory,
         })
     }
@@ -214,7 +210,10 @@ impl Setting<'_> {
 
 /// Bytes that a device reads and writes in a second when it copies: on a processor a plain copy by all threads between two
 /// places that are there already, on others adding 1 to a large tensor.
-fn copy_bandwidth(name: DeviceName) -> Result<f64> {
+///
+/// # Errors
+/// The device fails.
+pub fn copy_bandwidth(name: DeviceName) -> Result<f64> {
     const VALUES: usize = 1 << 26;
     const CHUNK: usize = 1 << 16;
     let mut times = Vec::new();

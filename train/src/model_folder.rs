@@ -12,6 +12,7 @@ use dalle_model::Device;
 use dalle_model::burn::module::Module;
 use dalle_model::clip::{Clip, ClipConfig};
 use dalle_model::config::ModelConfig;
+use dalle_model::device::DeviceName;
 use dalle_model::dvae::{Decoder, Encoder};
 use dalle_model::precision::Precision;
 use dalle_model::prior::Prior;
@@ -83,6 +84,16 @@ impl ModelFolder {
         let path = self.path.join(name);
         let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(sha256_hex(&bytes))
+    }
+
+    /// Bytes of the prior's file, which lie in the machine's memory beside the network while it is made: 0 for other devices.
+    pub fn held_while_loading(&self, device: DeviceName) -> u64 {
+        match device {
+            DeviceName::Cpu | DeviceName::LibTorch => {
+                fs::metadata(self.path.join(PRIOR)).map_or(0, |file| file.len())
+            }
+            DeviceName::Cuda(_) | DeviceName::Wgpu => 0,
+        }
     }
 
     fn read(&self, name: &str, made_by: &str) -> Result<Vec<u8>> {

@@ -50,7 +50,8 @@ impl Model {
     /// A file is missing or damaged, or the device is not there or too small.
     pub fn load(folder: &ModelFolder, device: DeviceName, dtype: Precision) -> Result<Self> {
         let plan = Plan::new(&folder.config);
-        memory::check(&format!("the model {}", folder.config.name), plan.sampling(dtype, 1, 1), device)?;
+        let needed = plan.sampling(dtype, 1, 1) + folder.held_while_loading(device);
+        memory::check(&format!("the model {}", folder.config.name), needed, device)?;
         let opened = device.open()?;
         Ok(Self {
             config: folder.config.clone(),

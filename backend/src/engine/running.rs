@@ -66,6 +66,11 @@ impl Running {
         finished && self.finish()
     }
 
+    /// Samples that are complete and wait for their scores: they are no longer rows of the batch.
+    pub fn rows_to_score(&self) -> usize {
+        if self.steps_left() == 0 { self.unscored.len() } else { 0 }
+    }
+
     /// Whether a sample waits for its score.
     pub fn waits_for_score(&self) -> bool {
         !self.unscored.is_empty()

@@ -23,6 +23,8 @@ pub struct Worker {
     max_rows: usize,
     running: HashMap<JobKey, Running>,
     decodes: VecDeque<Decode>,
+    /// Before this time no picture is scored, unless there is nothing else to do.
+    next_score: Instant,
 }
 
 impl Worker {
@@ -42,6 +44,7 @@ impl Worker {
             max_rows,
             running: HashMap::new(),
             decodes: VecDeque::new(),
+            next_score: Instant::now(),
         }
     }
 
@@ -91,7 +94,7 @@ impl Worker {
     }
 
     fn admit(&mut self) -> Result<(), SampleError> {
-        while let Some(job) = self.queue.take(self.max_rows.saturating_sub(self.sampler.rows())) {
+        while let Some(job) = self.queue.take(self.max_rows.saturating_sub(self.rows())) {
             tracing::debug!(job = %job.id, samples = job.request.samples, "started");
             match self.sampler.admit(job.key, job.request.clone()) {
                 Ok(()) => drop(self.running.insert(job.key, Running::start(job, self.image_length))),
@@ -99,6 +102,11 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Rows that are taken: those that are sampled, and the samples that are complete and wait for their scores.
+    fn rows(&self) -> usize {
+        self.sampler.rows() + self.running.values().map(Running::rows_to_score).sum::<usize>()
     }
 
     fn step(&mut self) -> Result<(), SampleError> {
@@ -128,14 +136,27 @@ impl Worker {
         Ok(())
     }
 
-    /// Scores one picture at most, of the oldest job that waits for it, for the same reason.
+    /// Scores one picture at most, of the oldest job that waits for it, for the same reason; while others sample, no more than
+    /// half of the time.
     fn score(&mut self) -> Result<(), SampleError> {
+        let samples = self.sampler.rows() > 0;
+        if samples && Instant::now() < self.next_score {
+            return Ok(());
+        }
         let waiting = self.running.iter().filter(|(_, running)| running.waits_for_score());
         let Some(key) = waiting.map(|(key, _)| *key).min() else { return Ok(()) };
         let Some(running) = self.running.get_mut(&key) else { return Ok(()) };
         let job = Arc::clone(&running.job);
         let Some((sample, tokens)) = running.next_unscored() else { return Ok(()) };
-        let ended = match self.sampler.score(&job.request.text, tokens) {
+        let begin = Instant::now();
+        let scored = self.sampler.score(&job.request.text, tokens);
+        let taken = begin.elapsed();
+        self.next_score = Instant::now() + taken;
+        if !samples {
+            // Nothing but scores stands between the queue and a place.
+            self.speed.record(taken, running.rows_to_score());
+        }
+        let ended = match scored {
             Ok(score) => running.scored(sample, score),
             Err(error) => {
                 self.sampler.remove(key);

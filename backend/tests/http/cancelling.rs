@@ -7,7 +7,7 @@ use dalle_backend::Options;
 use dalle_shared::{EventKind, GenerationState};
 use reqwest::StatusCode;
 
-use crate::sampler::Behaviour;
+use crate::sampler::{Behaviour, GEOMETRY};
 use crate::server::{TestServer, error, options, request, slow};
 use crate::sse::Events;
 
@@ -56,6 +56,34 @@ async fn a_client_that_goes_away_has_its_grace_time() {
     drop(again);
     server.until("cancelled", async || server.state(&watched.id).await == GenerationState::Cancelled).await;
     server.until("rows freed", async || server.probe.rows.load(SeqCst) == 0).await;
+}
+
+/// A beginning that is the whole picture leaves nothing to sample, only to score.
+#[tokio::test]
+async fn samples_that_wait_for_scores_take_rows_and_a_job_of_them_can_be_cancelled() {
+    let tight = Options { max_rows: 9, ..options() };
+    let behaviour = Behaviour { score_time: Duration::from_millis(50), ..Behaviour::default() };
+    let server = TestServer::start_with(behaviour, tight).await;
+    let mut body = request(1, 1);
+    body["best_of"] = 9.into();
+    body["prefix"] = vec![7; GEOMETRY.image_length()].into();
+    let first = server.create(&body).await;
+    let second = server.create(&body).await;
+    let plain = server.create(&request(2, 1)).await;
+    let mut events = Events::of(server.get(&first.events).await);
+    let complete = GEOMETRY.image_length();
+    while !matches!(events.next().await.unwrap().kind, EventKind::Scored { tokens, .. } if tokens == complete)
+    {
+    }
+    assert_eq!(
+        server.state(&second.id).await,
+        GenerationState::Queued,
+        "nine wait for scores, there is no row"
+    );
+    assert_eq!(server.delete(&first.id).await.status(), StatusCode::NO_CONTENT);
+    assert_eq!(server.state(&first.id).await, GenerationState::Cancelled);
+    server.until("plain", async || server.state(&plain.id).await == GenerationState::Finished).await;
+    server.until("second", async || server.state(&second.id).await == GenerationState::Finished).await;
 }
 
 #[tokio::test]

@@ -45,6 +45,7 @@ pub struct Probe {
 #[derive(Clone, Default)]
 pub struct Behaviour {
     pub step_time: Duration,
+    pub score_time: Duration,
     /// Steps are counted from 1; the first is the warm-up.
     pub panics_at_step: Option<usize>,
     pub fails_at_step: Option<usize>,
@@ -112,6 +113,7 @@ impl Sampler for TestSampler {
     }
 
     fn score(&self, _: &[TextToken], tokens: &[ImageToken]) -> Result<f32, SampleError> {
+        std::thread::sleep(self.behaviour.score_time);
         Ok(score(tokens))
     }
 

@@ -3,7 +3,9 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use dalle_model::memory;
+use dalle_model::plan::Plan;
 use dalle_model::prior::Masks;
 use dalle_model::sample::continue_caption;
 use dalle_shared::SamplingSettings;
@@ -46,6 +48,9 @@ pub struct Args {
 /// Whatever stops it, in a sentence for the person at the terminal.
 pub fn run(args: &Args) -> Result<()> {
     let folder = ModelFolder::open(&args.model)?;
+    let needed =
+        Plan::new(&folder.config).prior_bytes(args.on.dtype) + folder.held_while_loading(args.on.device);
+    memory::check(&format!("the model {}", folder.config.name), needed, args.on.device)?;
     let device = args.on.device.open()?;
     let tokenizer = folder.tokenizer()?;
     let prior = folder.prior(&device, args.on.dtype)?;
@@ -56,7 +61,14 @@ pub fn run(args: &Args) -> Result<()> {
         top_p: args.top_p,
         ..SamplingSettings::default()
     };
-    let beginning = tokenizer.encode(&args.beginning, folder.config.text_length - 1)?.ids;
+    let encoding = tokenizer.encode(&args.beginning, folder.config.text_length - 1)?;
+    ensure!(
+        encoding.cut == 0,
+        "the beginning is longer than a caption by {} tokens, of which this model reads {}",
+        encoding.cut,
+        folder.config.text_length - 1
+    );
+    let beginning = encoding.ids;
     let mut out = std::io::stdout().lock();
     for sample in 0..args.count as u64 {
         let caption =

@@ -62,6 +62,7 @@ fn openai_dvae(encoder: &Path, decoder: &Path, out: &Path) -> Result<()> {
         dvae,
         prior: PriorConfig { layers: 64, heads: 62, head_dim: 64, conv_kernel: 11 },
     };
+    config.validate()?;
     let parts = [
         (CONFIG, serde_json::to_vec_pretty(&config)?),
         (ENCODER, to_safetensors(&encoder, FloatDType::F32)?),

@@ -154,6 +154,15 @@ fn prefix(args: &Args, folder: &ModelFolder, device: &Device) -> Result<Vec<Imag
     let (path, grid): (&Path, TokenGrid) = match (&args.image, &args.image_tokens) {
         (Some(path), _) => {
             let picture = read_picture(path, geometry.image_size)?;
+            let size = geometry.image_size as u32;
+            // Before it is encoded: a large one would take long.
+            ensure!(
+                picture.dimensions() == (size, size),
+                "{}: expected a picture of {size}×{size} pixels as this model draws them, got {}×{}",
+                path.display(),
+                picture.width(),
+                picture.height()
+            );
             (path, TokenGrid::encode(&folder.encoder(device)?, &picture)?)
         }
         (None, Some(path)) => (path, TokenGrid::read(path, geometry.image_vocab)?),

@@ -23,6 +23,8 @@ const TORCH_CLASSES: [&str; 11] = [
 ];
 /// Longest name of a tensor, bytes.
 const MAX_NAME: usize = 512;
+/// Most dimensions of a tensor.
+const MAX_DIMENSIONS: usize = 8;
 /// Most tensors and modules of a checkpoint.
 const MAX_TENSORS: usize = 1 << 16;
 
@@ -78,7 +80,7 @@ pub struct Array {
 pub fn read(bytes: &[u8], classes: &[&str]) -> Result<BTreeMap<String, Array>, CheckpointError> {
     let classes: Vec<&str> = TORCH_CLASSES.iter().chain(classes).copied().collect();
     if let Some((pickle, storages)) = torch::open(bytes, &classes)? {
-        Torch { pickle, storages, size: bytes.len() as u64, values: BTreeMap::new() }.tensors()
+        Torch { pickle, storages, size: bytes.len() as u64, values: BTreeMap::new(), read: 0 }.tensors()
     } else if bytes.get(8) == Some(&b'{') {
         read_safetensors(bytes)
     } else {
@@ -157,6 +159,8 @@ struct Torch<'a> {
     size: u64,
     /// The storages that were read.
     values: BTreeMap<String, Vec<f32>>,
+    /// Their bytes in the file: many names for the same bytes must not become a large memory.
+    read: u64,
 }
 
 impl Torch<'_> {
@@ -203,6 +207,7 @@ impl Torch<'_> {
                 return Err(content(place, "a state dict or a module"));
             };
             let state = self.pickle.get(*state);
+            visits += self.pickle.entries(state).map_or(0, <[_]>::len);
             let parts = |name| {
                 let part = self.pickle.entry(state, name).and_then(|part| self.pickle.entries(part));
                 part.ok_or_else(|| content(place, "a module"))
@@ -264,6 +269,13 @@ impl Torch<'_> {
             found.ok_or_else(|| content(tensor, "a storage of floating-point values"))?;
         if !self.values.contains_key(key) {
             let bytes = self.storages.read(key)?;
+            self.read += bytes.len() as u64;
+            if self.read > self.size {
+                return Err(CheckpointError::TooLarge {
+                    what: "the sum of the storages".into(),
+                    limit: self.size,
+                });
+            }
             if length.checked_mul(number.bytes()) != Some(bytes.len()) {
                 return Err(content(tensor, "a storage as long as it says"));
             }
@@ -276,7 +288,7 @@ impl Torch<'_> {
 /// The values of a strided view, in the order of its indices; none where it leaves its storage or is larger than it.
 fn gather(storage: &[f32], offset: usize, shape: &[usize], stride: &[usize]) -> Option<Vec<f32>> {
     let count = shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size))?;
-    if shape.len() != stride.len() || count > storage.len() {
+    if shape.len() != stride.len() || shape.len() > MAX_DIMENSIONS || count > storage.len() {
         return None;
     }
     if count == 0 {
@@ -342,6 +354,22 @@ mod tests {
     }
 
     #[test]
+    fn a_large_state_shared_by_many_modules_is_refused() {
+        let many = |modules: usize| {
+            let junk: Vec<u8> =
+                (0..3000).flat_map(|i| [text(&i.to_string()), b"N".to_vec()].concat()).collect();
+            let (parameters, name) = (text("_parameters"), text("_modules"));
+            let state = [b"}(", &junk[..], &parameters, b"}", &name, b"}uq\x00"].concat();
+            let first = [&text("first")[..], b"cx\nM\n)R", &state, b"b"].concat();
+            let others = (1..modules).flat_map(|i| [&text(&i.to_string())[..], b"cx\nM\n)Rh\x00b"].concat());
+            torch_file(&module(&[first, others.collect()].concat()), &[])
+        };
+        assert!(read(&many(2), &["x.M"]).unwrap().is_empty());
+        let error = read(&many(30), &["x.M"]).unwrap_err();
+        assert!(matches!(error, CheckpointError::TooLarge { .. }), "{error}");
+    }
+
+    #[test]
     fn a_module_within_itself_is_refused() {
         let (parameters, name) = (text("_parameters"), text("_modules"));
         let endless =
@@ -384,6 +412,7 @@ mod tests {
         assert_eq!(gather(&storage, 0, &[2], &[usize::MAX]), None);
         assert_eq!(gather(&storage, 0, &[usize::MAX, usize::MAX], &[1, 1]), None);
         assert_eq!(gather(&storage, 0, &[2], &[]), None);
+        assert_eq!(gather(&storage, 0, &[1; 9], &[1; 9]), None, "dimensions of 1 cost a walk each");
     }
 
     #[test]

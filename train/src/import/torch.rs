@@ -127,7 +127,7 @@ pub fn storage<'a>(pickle: &'a Pickle, value: &Value) -> Option<Storage<'a>> {
     let Value::Tuple(parts) = pickle.get(*id) else { return None };
     let (&[_, class, key, _, length], view) = parts.split_first_chunk()?;
     let Value::Class(class) = pickle.get(class) else { return None };
-    let whole = view.iter().all(|&id| *pickle.get(id) == Value::None);
+    let whole = view.len() <= 1 && view.iter().all(|&id| *pickle.get(id) == Value::None);
     let (key, number, length) = (pickle.text(key)?, Number::of_storage(class)?, pickle.size(length)?);
     whole.then_some(Storage { key, number, length })
 }
