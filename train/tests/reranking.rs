@@ -55,6 +55,21 @@ fn it_learns_which_drawing_belongs_to_which_caption_and_more_samples_score_highe
     assert!(of("score").is_sorted() && of("score")[2] > of("score")[0], "{best}");
     assert!(image::open(sheet).unwrap().width() > 4 * 32);
     assert!(fs::read_to_string(page).unwrap().contains("best of 4"));
+    // Its own features find overlap, as in the paper: here with drawings that are held out.
+    let (split, overlap) = (workshop.path("split").display().to_string(), workshop.path("overlap.json"));
+    let pictures = workshop.path("pictures").display().to_string();
+    workshop.run(&format!("data build --images {pictures} --size 32 --val 0.5 --out {split}"));
+    workshop.run(&format!(
+        "eval overlap --train {split} --validation {split} --features {} --json {}",
+        workshop.path("model").display(),
+        overlap.display()
+    ));
+    let found = json(&workshop, "overlap.json");
+    let cosines: Vec<f64> =
+        found["pairs"].as_array().unwrap().iter().map(|pair| number(&pair["cosine"])).collect();
+    assert!(found["network"].as_str().unwrap().contains("CLIP") && !cosines.is_empty(), "{found}");
+    assert!(cosines.is_sorted_by(|a, b| a >= b) && cosines[0] <= 1.0001, "{found}");
+
     // Choosing among one is not choosing: the same samples, measured by the other command.
     let (_, scores) = measured("clip-score", 4, "");
     assert!((number(&scores["samples"]) - of("score")[0]).abs() < 1e-5, "{scores} {best}");

@@ -24,7 +24,8 @@ pub struct Args {
     model: PathBuf,
     #[command(flatten)]
     selection: Selection,
-    /// Weights of the network that sees the features: EfficientNet-Lite0, or Inception v3 under torchvision's names.
+    /// Weights of the network that sees the features: EfficientNet-Lite0, or Inception v3 under torchvision's names;
+    /// or a model folder with a contrastive model, whose own features they are then.
     #[arg(long)]
     features: PathBuf,
     /// Standard deviations of the blur in pixels, with commas between them.

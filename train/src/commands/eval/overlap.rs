@@ -33,7 +33,8 @@ pub struct Args {
     /// Dataset whose held-out pictures are looked for among them; it may be the same.
     #[arg(long)]
     validation: PathBuf,
-    /// Weights of the network whose features are compared: EfficientNet-Lite0, or Inception v3 under torchvision's names.
+    /// Weights of the network whose features are compared: EfficientNet-Lite0, or Inception v3 under torchvision's names;
+    /// or a model folder with a contrastive model, whose own features they are then.
     #[arg(long)]
     features: PathBuf,
     /// Model folder: also says how well its dVAE reconstructs the pictures before and after the removal.

@@ -3,6 +3,7 @@
 //! [`open`] reads a file of weights as its makers published it (PyTorch's files of any age, or safetensors) and knows the
 //! network by the names in it. A network of another kind joins by implementing [`Extractor`] and one line in [`open`].
 
+mod clip;
 mod inception;
 mod lite0;
 mod weights;
@@ -18,6 +19,8 @@ use image::{Rgb32FImage, RgbImage};
 use rayon::prelude::*;
 
 use crate::import::{Array, read_checkpoint, read_file};
+use crate::model_folder::ModelFolder;
+use clip::ClipFeatures;
 use inception::Inception;
 use lite0::Lite0;
 use weights::Weights;
@@ -57,11 +60,14 @@ pub trait Extractor {
     fn extract(&self, pictures: &[RgbImage]) -> Result<Extracted>;
 }
 
-/// The network whose weights are in `path`.
+/// The network whose weights are in `path`: a file, or a model folder with a contrastive model.
 ///
 /// # Errors
 /// The file cannot be read, is damaged, or holds the weights of another network.
 pub fn open(path: &Path, device: &Device) -> Result<Box<dyn Extractor>> {
+    if path.is_dir() {
+        return Ok(Box::new(ClipFeatures::open(&ModelFolder::open(path)?, device)?));
+    }
     let arrays = read_checkpoint(&read_file(path)?, &[]).with_context(|| path.display().to_string())?;
     from_arrays(arrays, device).with_context(|| path.display().to_string())
 }
