@@ -1,5 +1,6 @@
 //! Models that others released, as this project's model folders. Files from elsewhere are data: nothing in them is executed.
 
+mod array;
 mod checkpoint;
 mod openai_dvae;
 mod pickle;
@@ -11,7 +12,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-pub use checkpoint::{Array, CheckpointError, read as read_checkpoint};
+pub use array::Array;
+pub use checkpoint::{CheckpointError, read as read_checkpoint};
 pub use openai_dvae::import as import_openai_dvae;
 pub use pickle::PickleError;
 

@@ -12,7 +12,8 @@ use dalle_model::dvae::{Decoder, Encoder};
 use dalle_model::weights::from_safetensors;
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::checkpoint::{self, Array};
+use super::array::Array;
+use super::checkpoint;
 
 /// The modules that the released files consist of.
 const CLASSES: [&str; 10] = [

@@ -7,7 +7,8 @@ use std::io::{Cursor, Read};
 
 use zip::ZipArchive;
 
-use super::checkpoint::{CheckpointError, Number, content};
+use super::array::Number;
+use super::checkpoint::{CheckpointError, content};
 use super::pickle::{Pickle, Value};
 
 /// What an older file begins with: the number 0x1950a86a20f9469cfc6c, pickled.
