@@ -7,18 +7,18 @@ use anyhow::{Result, ensure};
 use clap::Subcommand;
 use dalle_model::burn::tensor::FloatDType;
 use dalle_model::clip::{Clip, ClipConfig};
-use dalle_model::device::DeviceName;
 use dalle_model::weights::to_safetensors;
 use dalle_shared::files::{CLIP, CLIP_CONFIG, DECODER, ENCODER, TOKENIZER};
 use serde::Serialize;
 
+use super::run::RunArgs;
 use super::values;
 use crate::clip_training::{ClipSchedule, ClipStage};
 use crate::data::{Dataset, Split};
 use crate::model_folder::{ModelFolder, read_clip_config};
 use crate::optimizer::AdamWConfig;
 use crate::schedule::Warmup;
-use crate::training::{Plan, train};
+use crate::training::train;
 
 /// Arguments of `dalle clip`.
 #[derive(clap::Args)]
@@ -48,10 +48,6 @@ struct TrainArgs {
     #[arg(long)]
     #[serde(skip)]
     data: PathBuf,
-    /// Folder for checkpoints and the loss curve; the same command continues an interrupted run.
-    #[arg(long)]
-    #[serde(skip)]
-    run: PathBuf,
     /// Updates.
     #[arg(long, default_value_t = 390_000, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
@@ -76,20 +72,9 @@ struct TrainArgs {
     /// Decay of the average of the weights, per update; 0 keeps the last ones.
     #[arg(long, default_value_t = 0.0, value_parser = values::decay)]
     ewma: f64,
-    /// Seed.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// cpu, cuda:N, wgpu or libtorch.
-    #[arg(long, default_value = "cpu")]
-    #[serde(skip)]
-    device: DeviceName,
-    /// Updates between logged values.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
-    log_every: u64,
-    /// Seconds between checkpoints.
-    #[arg(long, default_value_t = 300)]
-    #[serde(skip)]
-    save_seconds: u64,
+    #[command(flatten)]
+    #[serde(flatten)]
+    run: RunArgs,
 }
 
 /// Runs `dalle clip`.
@@ -100,7 +85,7 @@ pub fn run(args: Args) -> Result<()> {
     let ClipCommand::Train(args) = args.command;
     let folder = ModelFolder::open(&args.model)?;
     let model = folder.config.clone();
-    let device = args.device.open()?;
+    let device = args.run.device.open()?;
     let tokenizer = folder.tokenizer()?;
     let config =
         ClipConfig { tokenizer: Some(folder.sha256(TOKENIZER)?), ..read_clip_config(&args.config, &model)? };
@@ -117,7 +102,7 @@ pub fn run(args: Args) -> Result<()> {
         step_size: Warmup { peak: args.step_size, warmup: args.warmup, updates: args.steps },
         bpe_dropout: args.bpe_dropout,
         reconstructed: args.reconstructed,
-        seed: args.seed,
+        seed: args.run.seed,
     };
     let mut settings = serde_json::to_value(&args)?;
     settings["model"] = serde_json::to_value(&config)?;
@@ -130,14 +115,11 @@ pub fn run(args: Args) -> Result<()> {
         None
     };
     let device = device.autodiff();
-    let plan = Plan {
-        title: format!("contrastive model {}", model.name),
-        steps: args.steps,
-        log_every: args.log_every,
-        save_seconds: args.save_seconds,
-        run: args.run.clone(),
+    let plan = args.run.plan(
+        format!("contrastive model {}", model.name),
+        args.steps,
         settings,
-        optimizer: AdamWConfig {
+        AdamWConfig {
             beta1: 0.9,
             beta2: 0.98,
             epsilon: 1e-6,
@@ -145,8 +127,8 @@ pub fn run(args: Args) -> Result<()> {
             clip: None,
             ewma: args.ewma,
         },
-    };
-    device.seed(args.seed);
+    );
+    device.seed(args.run.seed);
     let fresh = Clip::new(&config, &model, &device);
     let mut stage = ClipStage::new(examples, dvae, tokenizer, &model, schedule, device)?;
     let (clip, _) = train(&mut stage, fresh, &plan)?;

@@ -14,6 +14,7 @@ use image::RgbImage;
 use indicatif::ProgressIterator;
 use serde::Serialize;
 
+use super::run::RunArgs;
 use super::values;
 use crate::data::{Dataset, MANIFEST, Split, write_file, write_png};
 use crate::dvae_training::{DvaeSchedule, DvaeStage};
@@ -21,7 +22,7 @@ use crate::model_folder::{ModelFolder, read_config};
 use crate::optimizer::AdamWConfig;
 use crate::schedule::Cosine;
 use crate::tokens::{TokenGrid, decode_picture, read_picture};
-use crate::training::{Plan, bar, train};
+use crate::training::{bar, train};
 
 /// Arguments of `dalle dvae`.
 #[derive(clap::Args)]
@@ -51,10 +52,6 @@ struct TrainArgs {
     #[arg(long)]
     #[serde(skip)]
     data: PathBuf,
-    /// Folder for checkpoints and the loss curve; the same command continues an interrupted run.
-    #[arg(long)]
-    #[serde(skip)]
-    run: PathBuf,
     /// Model folder to write encoder and decoder into.
     #[arg(long)]
     #[serde(skip)]
@@ -89,25 +86,14 @@ struct TrainArgs {
     /// Decay of the average of the weights.
     #[arg(long, default_value_t = 0.999, value_parser = values::decay)]
     ewma: f64,
-    /// Seed.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// cpu, cuda:N, wgpu or libtorch.
-    #[arg(long, default_value = "cpu")]
-    #[serde(skip)]
-    device: DeviceName,
-    /// Updates between logged values.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
-    log_every: u64,
-    /// Seconds between checkpoints.
-    #[arg(long, default_value_t = 300)]
-    #[serde(skip)]
-    save_seconds: u64,
+    #[command(flatten)]
+    #[serde(flatten)]
+    run: RunArgs,
 }
 
 impl TrainArgs {
     fn schedule(&self) -> DvaeSchedule {
-        let Self { batch, steps, seed, .. } = *self;
+        let Self { batch, steps, .. } = *self;
         let cosine = |from, to, updates: Option<u64>, default| Cosine {
             from,
             to,
@@ -118,7 +104,7 @@ impl TrainArgs {
             beta: cosine(0.0, self.beta, self.beta_updates, steps / 600),
             tau: cosine(1.0, self.tau, self.tau_updates, steps / 20),
             step_size: cosine(self.step_size, self.final_step_size, self.step_size_updates, steps * 2 / 5),
-            seed,
+            seed: self.run.seed,
         }
     }
 
@@ -179,23 +165,15 @@ pub fn run(args: Args) -> Result<()> {
 
 fn train_dvae(args: &TrainArgs) -> Result<()> {
     let config = read_config(&args.config)?;
-    let device = args.device.open()?.autodiff();
+    let device = args.run.device.open()?.autodiff();
     ModelFolder::check_target(&args.out)?;
     let dataset = Dataset::open(&args.data)?;
     let images = dataset.split(Split::Train).map(|example| example.image.clone()).collect();
     let mut settings = serde_json::to_value(args)?;
     settings["model"] = serde_json::to_value(&config.dvae)?;
     settings["data"] = dataset.hash().into();
-    let plan = Plan {
-        title: format!("dVAE {}", config.name),
-        steps: args.steps,
-        log_every: args.log_every,
-        save_seconds: args.save_seconds,
-        run: args.run.clone(),
-        settings,
-        optimizer: args.optimizer(),
-    };
-    device.seed(args.seed);
+    let plan = args.run.plan(format!("dVAE {}", config.name), args.steps, settings, args.optimizer());
+    device.seed(args.run.seed);
     let fresh = Dvae::new(&config.dvae, &device);
     let mut stage = DvaeStage::new(images, &config, args.schedule(), device)?;
     let (dvae, _) = train(&mut stage, fresh, &plan)?;

@@ -9,6 +9,7 @@ pub mod eval;
 pub mod import;
 pub mod plan;
 pub mod prior;
+mod run;
 pub mod sample;
 mod sampling;
 pub mod tokenizer;

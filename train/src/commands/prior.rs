@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Subcommand;
 use dalle_model::burn::tensor::FloatDType;
-use dalle_model::device::DeviceName;
 use dalle_model::memory;
 use dalle_model::plan;
 use dalle_model::precision::Precision;
@@ -16,13 +15,14 @@ use dalle_shared::files::{ENCODER, PRIOR, TOKENIZER};
 use dalle_shared::{Tokenizer, sha256_hex};
 use serde::Serialize;
 
+use super::run::RunArgs;
 use super::values;
 use crate::data::{Dataset, Example, Split};
 use crate::model_folder::ModelFolder;
 use crate::optimizer::AdamWConfig;
 use crate::prior_training::{PriorSchedule, PriorStage};
 use crate::schedule::Warmup;
-use crate::training::{Plan, train};
+use crate::training::train;
 
 /// Arguments of `dalle prior`.
 #[derive(clap::Args)]
@@ -55,10 +55,6 @@ struct TrainArgs {
     #[arg(long)]
     #[serde(skip)]
     init: Option<PathBuf>,
-    /// Folder for checkpoints and the loss curve; the same command continues an interrupted run.
-    #[arg(long)]
-    #[serde(skip)]
-    run: PathBuf,
     /// Updates.
     #[arg(long, default_value_t = 430_000, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
@@ -83,20 +79,9 @@ struct TrainArgs {
     /// Decay of the average of the weights, per update.
     #[arg(long, default_value_t = 0.9996, value_parser = values::decay)]
     ewma: f64,
-    /// Seed.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// cpu, cuda:N, wgpu or libtorch.
-    #[arg(long, default_value = "cpu")]
-    #[serde(skip)]
-    device: DeviceName,
-    /// Updates between logged values.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
-    log_every: u64,
-    /// Seconds between checkpoints.
-    #[arg(long, default_value_t = 300)]
-    #[serde(skip)]
-    save_seconds: u64,
+    #[command(flatten)]
+    #[serde(flatten)]
+    run: RunArgs,
 }
 
 /// Runs `dalle prior`.
@@ -108,8 +93,8 @@ pub fn run(args: Args) -> Result<()> {
     let folder = ModelFolder::open(&args.model)?;
     let config = folder.config.clone();
     let needed = plan::Plan::new(&config).training(args.batch as u64);
-    memory::check(&format!("training {} with --batch {}", config.name, args.batch), needed, args.device)?;
-    let device = args.device.open()?;
+    memory::check(&format!("training {} with --batch {}", config.name, args.batch), needed, args.run.device)?;
+    let device = args.run.device.open()?;
     let encoder = folder.encoder(&device)?;
     let bytes = std::fs::read(&args.tokenizer).with_context(|| {
         format!("cannot read the tokenizer {}; `dalle tokenizer train` makes one", args.tokenizer.display())
@@ -123,14 +108,14 @@ pub fn run(args: Args) -> Result<()> {
         step_size: Warmup { peak: args.step_size, warmup: args.warmup, updates: args.steps },
         bpe_dropout: args.bpe_dropout,
         caption_dropout: args.caption_dropout,
-        seed: args.seed,
+        seed: args.run.seed,
     };
     let mut settings = serde_json::to_value(&args)?;
     settings["model"] = serde_json::to_value(&config.prior)?;
     settings["encoder"] = folder.sha256(ENCODER)?.into();
     settings["tokenizer"] = sha256_hex(&bytes).into();
     settings["data"] = dataset.hash().into();
-    device.seed(args.seed);
+    device.seed(args.run.seed);
     let fresh = match &args.init {
         Some(init) => {
             let init = ModelFolder::open(init)?;
@@ -139,14 +124,11 @@ pub fn run(args: Args) -> Result<()> {
         }
         None => Prior::new(&config, &device),
     };
-    let plan = Plan {
-        title: format!("prior {}", config.name),
-        steps: args.steps,
-        log_every: args.log_every,
-        save_seconds: args.save_seconds,
-        run: args.run.clone(),
+    let plan = args.run.plan(
+        format!("prior {}", config.name),
+        args.steps,
         settings,
-        optimizer: AdamWConfig {
+        AdamWConfig {
             beta1: 0.9,
             beta2: 0.96,
             epsilon: 1e-8,
@@ -154,7 +136,7 @@ pub fn run(args: Args) -> Result<()> {
             clip: Some(4.0),
             ewma: args.ewma,
         },
-    };
+    );
     let mut stage = PriorStage::new(&examples, &encoder, &tokenizer, &config, schedule, &device)?;
     let (prior, _) = train(&mut stage, fresh, &plan)?;
     ModelFolder::write(

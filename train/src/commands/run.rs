@@ -1,0 +1,53 @@
+//! What every training is told: where it is kept, where it runs, and how often it says and saves how it goes.
+
+use std::path::PathBuf;
+
+use dalle_model::device::DeviceName;
+use serde::Serialize;
+
+use crate::optimizer::AdamWConfig;
+use crate::training::Plan;
+
+/// The options. What is not skipped belongs to a run's settings: with others, it does not go on.
+#[derive(clap::Args, Serialize)]
+pub struct RunArgs {
+    /// Folder for checkpoints and the loss curve; the same command continues an interrupted run.
+    #[arg(long)]
+    #[serde(skip)]
+    pub run: PathBuf,
+    /// Seed.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// cpu, cuda:N, wgpu or libtorch.
+    #[arg(long, default_value = "cpu")]
+    #[serde(skip)]
+    pub device: DeviceName,
+    /// Updates between logged values.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
+    pub log_every: u64,
+    /// Seconds between checkpoints.
+    #[arg(long, default_value_t = 300)]
+    #[serde(skip)]
+    pub save_seconds: u64,
+}
+
+impl RunArgs {
+    /// The plan of a run of `steps` updates.
+    pub fn plan(
+        &self,
+        title: String,
+        steps: u64,
+        settings: serde_json::Value,
+        optimizer: AdamWConfig,
+    ) -> Plan {
+        Plan {
+            title,
+            steps,
+            log_every: self.log_every,
+            save_seconds: self.save_seconds,
+            run: self.run.clone(),
+            settings,
+            optimizer,
+        }
+    }
+}
