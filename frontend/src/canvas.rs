@@ -34,6 +34,22 @@ pub fn draw_tokens(canvas: &HtmlCanvasElement, tokens: &[ImageToken], from: usiz
     }
 }
 
+/// Draws tokens on a canvas of one pixel a token.
+pub fn draw_mosaic(canvas: &HtmlCanvasElement, tokens: &[ImageToken], grid: usize) {
+    let Some(context) = context(canvas) else { return };
+    let mut rgba: Vec<u8> = tokens
+        .iter()
+        .flat_map(|token| {
+            let [r, g, b] = colour(token.0);
+            [r, g, b, u8::MAX]
+        })
+        .collect();
+    rgba.resize(grid * grid * 4, 0);
+    if let Ok(data) = ImageData::new_with_u8_clamped_array(Clamped(&rgba), grid as u32) {
+        let _ = context.put_image_data(&data, 0.0, 0.0);
+    }
+}
+
 /// Draws the rows of a picture that are determined. The lowest of them still depends a little on what comes below: it fades
 /// out, until the picture is whole.
 pub fn draw_pixels(canvas: &HtmlCanvasElement, shown: Option<&Shown>, grid: usize) {

@@ -117,6 +117,14 @@ pub fn tokens_came(app: App) {
     draw(app);
 }
 
+/// Draws other pictures first, because they are the ones that are shown large now.
+pub fn shown_changed(app: App) {
+    app.decoding.update_value(|decoding| {
+        app.ranking.with_untracked(|ranking| decoding.schedule.enlarge(ranking.shown()));
+    });
+    draw(app);
+}
+
 /// Gives the decoder its next task, if it is idle and there is one.
 pub fn draw(app: App) {
     let Some(grid) = grid(app).filter(|_| is_ready(app)) else { return };

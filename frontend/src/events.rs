@@ -6,7 +6,7 @@ use wasm_bindgen::prelude::*;
 use web_sys::{EventSource, MessageEvent};
 
 /// The names of [`dalle_shared::EventKind`].
-const NAMES: [&str; 5] = ["started", "tokens", "finished", "cancelled", "failed"];
+const NAMES: [&str; 6] = ["started", "tokens", "scored", "finished", "cancelled", "failed"];
 
 /// What the stream says.
 #[derive(Debug)]

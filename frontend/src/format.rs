@@ -48,6 +48,11 @@ pub fn rate(per_second: f64) -> String {
     if per_second < 9.95 { format!("{per_second:.1}") } else { count(per_second.round() as u64) }
 }
 
+/// A cosine: `0.63`, `−0.05`.
+pub fn score(cosine: f32) -> String {
+    format!("{cosine:.2}").replace('-', "\u{2212}")
+}
+
 /// One thing or several: `1 picture`, `4 pictures`.
 pub fn plural(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{} {noun}s", count(number as u64)) }
@@ -92,6 +97,7 @@ mod tests {
             ["0.4 s", "59.9 s", "1 min 00 s", "2 min 05 s"]
         );
         assert_eq!([rate(7.44), rate(9.96), rate(183.2)], ["7.4", "10", "183"]);
+        assert_eq!([score(0.634), score(-0.05)], ["0.63", "\u{2212}0.05"]);
         assert_eq!([plural(1, "token"), plural(2048, "token")], ["1 token", "2\u{202f}048 tokens"]);
     }
 

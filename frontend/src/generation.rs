@@ -51,7 +51,7 @@ pub fn generate(app: App) -> Result<(), String> {
         model: model.manifest.hash.clone(),
         text: encoding.ids,
         samples: app.form.samples.get_untracked(),
-        best_of: None,
+        best_of: untrack(|| app.form.best_of(&model.manifest)),
         seed: untrack(|| app.form.seed())?,
         temperature: settings.temperature,
         top_k: settings.top_k,
@@ -81,9 +81,10 @@ fn begin(app: App, model: &Model, current: Current) {
 fn prepare(app: App, model: &Model, current: Current) -> u64 {
     let run = app.next_run();
     let grid = model.manifest.geometry.grid;
-    decoding::expect(app, current.request.samples, grid);
+    decoding::expect(app, current.request.drawn(), grid);
     app.session.set_value(None);
     app.display(current, grid);
+    decoding::shown_changed(app);
     if let Some(link) = app.link() {
         browser::set_fragment(&link.to_fragment());
     }
@@ -170,7 +171,7 @@ async fn follow(app: App, run: u64, mut session: Session) {
     let Some(model) = app.model.get_untracked() else { return };
     keep(app, &session);
     spawn_local(tick(app, run));
-    let mut log = Log::new(session.request.samples, &model.manifest.geometry);
+    let mut log = Log::new(session.request.drawn(), &model.manifest.geometry);
     let mut fruitless = 0;
     loop {
         let last = log.last();
@@ -280,6 +281,11 @@ fn take(app: App, session: &mut Session, log: &Log, change: Change) -> bool {
             });
             app.tally.update(|tally| tally.tokens = log.received());
             decoding::tokens_came(app);
+            false
+        }
+        Change::Scored { sample, tokens, score } => {
+            app.ranking.update(|ranking| ranking.scored(sample, tokens, score));
+            decoding::shown_changed(app);
             false
         }
         Change::Finished { seconds } => {

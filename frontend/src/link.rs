@@ -1,6 +1,6 @@
 //! A generation as the fragment of the page's address: what a shared link restores.
 
-use dalle_shared::{ImageToken, MAX_SAMPLES, SamplingSettings};
+use dalle_shared::{GenerationRequest, ImageToken, MAX_BEST_OF, MAX_SAMPLES, SamplingSettings};
 use form_urlencoded::{Serializer, parse};
 
 use crate::packing::{pack, unpack};
@@ -12,6 +12,8 @@ pub struct Link {
     pub caption: String,
     /// Number of pictures.
     pub samples: usize,
+    /// How many to draw, for the best to be shown.
+    pub best_of: Option<usize>,
     /// The seed.
     pub seed: u64,
     /// How tokens are drawn.
@@ -23,6 +25,19 @@ pub struct Link {
 }
 
 impl Link {
+    /// The link to what a request asks for.
+    pub fn to(caption: &str, request: &GenerationRequest) -> Self {
+        Self {
+            caption: caption.to_owned(),
+            samples: request.samples,
+            best_of: request.best_of,
+            seed: request.seed.0,
+            settings: request.sampling(),
+            model: request.model.clone(),
+            prefix: Some(request.prefix.clone()),
+        }
+    }
+
     /// The fragment, without `#`. Settings at their default are left out.
     pub fn to_fragment(&self) -> String {
         let default = SamplingSettings::default();
@@ -30,6 +45,9 @@ impl Link {
         out.append_pair("caption", &self.caption)
             .append_pair("n", &self.samples.to_string())
             .append_pair("seed", &self.seed.to_string());
+        if let Some(drawn) = self.best_of {
+            out.append_pair("best_of", &drawn.to_string());
+        }
         if self.settings.temperature != default.temperature {
             out.append_pair("temperature", &self.settings.temperature.to_string());
         }
@@ -54,9 +72,14 @@ impl Link {
         let find = |name: &str| pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
         let default = SamplingSettings::default();
         let temperature = find("temperature").and_then(|t| t.parse().ok()).filter(|t: &f32| t.is_finite());
+        let samples = find("n").and_then(|n| n.parse().ok()).unwrap_or(1).clamp(1, MAX_SAMPLES);
         Some(Self {
             caption: find("caption")?,
-            samples: find("n").and_then(|n| n.parse().ok()).unwrap_or(1).clamp(1, MAX_SAMPLES),
+            samples,
+            best_of: find("best_of")
+                .and_then(|n| n.parse().ok())
+                .filter(|&drawn: &usize| drawn > samples)
+                .map(|drawn| drawn.min(MAX_BEST_OF)),
             seed: find("seed")?.parse().ok()?,
             settings: SamplingSettings {
                 temperature: temperature
@@ -79,6 +102,7 @@ mod tests {
         Link {
             caption: "a fox & a #hen: 100% süß 🦊".into(),
             samples: 4,
+            best_of: Some(16),
             seed: u64::MAX,
             settings: SamplingSettings {
                 temperature: 0.85,
@@ -97,8 +121,11 @@ mod tests {
         assert!(!fragment.contains(['#', ' ', '🦊']), "{fragment}");
         assert_eq!(Link::from_fragment(&fragment), Some(link()));
         assert_eq!(Link::from_fragment(&format!("#{fragment}")), Some(link()));
-        let plain = Link { settings: SamplingSettings::default(), prefix: Some(Vec::new()), ..link() };
-        assert!(!plain.to_fragment().contains("temperature") && !plain.to_fragment().contains("start"));
+        let plain =
+            Link { best_of: None, settings: SamplingSettings::default(), prefix: Some(Vec::new()), ..link() };
+        for default in ["best_of", "temperature", "start"] {
+            assert!(!plain.to_fragment().contains(default), "{default}");
+        }
         assert_eq!(Link::from_fragment(&plain.to_fragment()), Some(plain));
     }
 
@@ -111,11 +138,13 @@ mod tests {
 
     #[test]
     fn values_out_of_range_are_brought_into_it() {
-        let link = Link::from_fragment("caption=x&seed=1&n=99&temperature=-3&top_k=0&top_p=7")
+        let link = Link::from_fragment("caption=x&seed=1&n=99&best_of=99&temperature=-3&top_k=0&top_p=7")
             .expect("caption and seed");
-        assert_eq!(link.samples, MAX_SAMPLES);
+        assert_eq!((link.samples, link.best_of), (MAX_SAMPLES, Some(MAX_BEST_OF)));
         assert_eq!(link.settings, SamplingSettings { temperature: 0.0, ..SamplingSettings::default() });
-        let link = Link::from_fragment("caption=x&seed=1&temperature=NaN").expect("caption and seed");
+        let link =
+            Link::from_fragment("caption=x&seed=1&n=4&best_of=4&temperature=NaN").expect("caption and seed");
+        assert_eq!(link.best_of, None, "four are shown anyway");
         assert_eq!(link.settings, SamplingSettings::default());
     }
 

@@ -20,6 +20,15 @@ pub enum Change {
     Started,
     /// There are more tokens.
     Tokens,
+    /// A picture has a score.
+    Scored {
+        /// Index of the picture.
+        sample: usize,
+        /// How many of its tokens were there.
+        tokens: usize,
+        /// The score.
+        score: f32,
+    },
     /// Every picture has all its tokens, after this many seconds of the engine.
     Finished {
         /// Seconds of the engine.
@@ -41,7 +50,7 @@ pub enum LogError {
 }
 
 impl Log {
-    /// The empty log of a request for `samples` pictures.
+    /// The empty log of a request that draws `samples` pictures.
     pub fn new(samples: usize, geometry: &Geometry) -> Self {
         let length = geometry.image_length();
         Self { next: 0, length, vocab: geometry.image_vocab, tokens: vec![Vec::new(); samples] }
@@ -82,8 +91,15 @@ impl Log {
                 }
                 Change::Tokens
             }
-            // The page asks for no `best_of`.
-            EventKind::Scored { .. } => Change::Repeat,
+            EventKind::Scored { sample, tokens, score } => {
+                if sample >= self.tokens.len() {
+                    return Err(LogError::Malformed(format!(
+                        "a score of picture {sample} of {}",
+                        self.tokens.len()
+                    )));
+                }
+                Change::Scored { sample, tokens, score }
+            }
             EventKind::Finished { seconds } => {
                 if self.tokens.iter().any(|tokens| tokens.len() < self.length) {
                     return Err(LogError::Malformed(format!(
@@ -200,5 +216,6 @@ mod tests {
         refused(tokens(0, [&[1, 1, 1, 1, 1], &[1]]), "more than 4");
         refused(tokens(0, [&[1], &[8]]), "token 8");
         refused(EventKind::Finished { seconds: 0.0 }, "0 of 8");
+        refused(EventKind::Scored { sample: 2, tokens: 0, score: 0.5 }, "picture 2 of 2");
     }
 }

@@ -23,6 +23,7 @@ mod log;
 mod packing;
 mod palette;
 mod problem;
+mod ranking;
 mod schedule;
 mod session;
 mod spelling;

@@ -2,7 +2,8 @@
 //!
 //! A preview of a picture is worth drawing when one more row of its tokens is complete. Previews take turns and together at
 //! most half of the time, so that they never slow down what they preview: on a laptop, the server may run on the same
-//! processor. The final picture of complete tokens is always drawn, at once.
+//! processor. The final picture of complete tokens is always drawn, at once. Where more pictures are drawn than are shown large,
+//! the others have what time is left.
 
 use dalle_shared::ImageToken;
 
@@ -21,6 +22,7 @@ pub struct Schedule {
 struct Rows {
     complete: usize,
     drawn: usize,
+    large: bool,
 }
 
 /// The decoder's next task.
@@ -40,9 +42,16 @@ pub enum Next {
 }
 
 impl Schedule {
-    /// Nothing drawn of `pictures` pictures of `rows` rows.
+    /// Nothing drawn of `pictures` pictures of `rows` rows, all of them shown large.
     pub fn new(pictures: usize, rows: usize) -> Self {
-        Self { rows, pictures: vec![Rows::default(); pictures], ..Self::default() }
+        Self { rows, pictures: vec![Rows { large: true, ..Rows::default() }; pictures], ..Self::default() }
+    }
+
+    /// Only these are shown large.
+    pub fn enlarge(&mut self, large: &[usize]) {
+        for (index, picture) in self.pictures.iter_mut().enumerate() {
+            picture.large = large.contains(&index);
+        }
     }
 
     /// So many rows of this picture's tokens are complete now.
@@ -57,18 +66,20 @@ impl Schedule {
         if self.busy {
             return Next::Nothing;
         }
-        let waiting = |only_whole: bool| {
+        let waiting = |of_large: bool, only_whole: bool| {
             let turns = (0..self.pictures.len()).map(|step| (self.turn + step) % self.pictures.len());
             turns.into_iter().find(|&index| {
-                let Rows { complete, drawn } = self.pictures[index];
-                complete > drawn && (!only_whole || complete == self.rows)
+                let Rows { complete, drawn, large } = self.pictures[index];
+                complete > drawn && large == of_large && (!only_whole || complete == self.rows)
             })
         };
-        let picture = match waiting(true) {
+        let can_wait =
+            || waiting(true, false).or_else(|| waiting(false, true)).or_else(|| waiting(false, false));
+        let picture = match waiting(true, true) {
             Some(whole) => whole,
-            None => match waiting(false) {
+            None => match can_wait() {
                 Some(_) if now < self.rest_until => return Next::Rest(self.rest_until - now),
-                Some(part) => part,
+                Some(picture) => picture,
                 None => return Next::Nothing,
             },
         };
@@ -101,9 +112,9 @@ impl Schedule {
         self.busy
     }
 
-    /// Whether every picture is drawn as far as its tokens are complete.
+    /// Whether every picture that is shown large is drawn as far as its tokens are complete.
     pub fn is_settled(&self) -> bool {
-        !self.busy && self.pictures.iter().all(|picture| picture.drawn == picture.complete)
+        self.pictures.iter().filter(|picture| picture.large).all(|picture| picture.drawn == picture.complete)
     }
 }
 
@@ -183,6 +194,31 @@ mod tests {
         assert!(schedule.is_settled());
         assert_eq!(last, rows);
         assert!(draws <= 8, "{draws} decodes of 50 ms in 640 ms");
+    }
+
+    #[test]
+    fn those_shown_large_come_first_and_the_others_in_the_time_that_is_left() {
+        let mut schedule = Schedule::new(3, 2);
+        schedule.enlarge(&[1]);
+        (0..3).for_each(|picture| schedule.complete(picture, 1));
+        let draws = |schedule: &mut Schedule, now: f64, picture: usize, rows: usize| {
+            assert_eq!(schedule.next(now), Next::Draw { picture, rows });
+            schedule.drawn(picture, rows, now, 10.0);
+        };
+        draws(&mut schedule, 0.0, 1, 1);
+        assert!(schedule.is_settled(), "the others are not waited for");
+        assert_eq!(schedule.next(5.0), Next::Rest(5.0));
+        schedule.complete(0, 2);
+        draws(&mut schedule, 10.0, 0, 2);
+        // A better one takes the large place.
+        schedule.complete(2, 2);
+        schedule.enlarge(&[2]);
+        assert!(!schedule.is_settled());
+        draws(&mut schedule, 11.0, 2, 2);
+        assert!(schedule.is_settled());
+        schedule.complete(1, 2);
+        draws(&mut schedule, 30.0, 1, 2);
+        assert_eq!(schedule.next(50.0), Next::Nothing);
     }
 
     #[test]

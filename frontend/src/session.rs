@@ -47,13 +47,6 @@ impl Session {
 
     /// The link to it.
     pub fn link(&self) -> Link {
-        Link {
-            caption: self.caption.clone(),
-            samples: self.request.samples,
-            seed: self.request.seed.0,
-            settings: self.request.sampling(),
-            model: self.request.model.clone(),
-            prefix: Some(self.request.prefix.clone()),
-        }
+        Link::to(&self.caption, &self.request)
     }
 }

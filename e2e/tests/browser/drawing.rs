@@ -15,6 +15,7 @@ async fn a_caption_becomes_the_pictures_that_the_command_makes_of_it() -> Result
     let model = environment::shipped_model()?;
     let server = Server::start(&model, &[]).await?;
     let page = Page::open(&server.url("/")).await?;
+    page.choose_best_of(None).await?;
     page.generate(CAPTION, 2, SEED).await?;
     page.until_state_within(LONG, "finished").await?;
     ensure!(page.trouble().await?.is_none());

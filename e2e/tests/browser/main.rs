@@ -8,6 +8,7 @@ mod apart;
 mod busy;
 #[path = "../../../shared/tests/captions/mod.rs"]
 mod captions;
+mod choosing;
 mod drawing;
 mod fixture;
 mod keyboard;

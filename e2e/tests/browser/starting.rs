@@ -25,6 +25,7 @@ async fn a_picture_of_ones_own_becomes_the_tokens_that_the_command_makes_and_sta
     picture::decode(&model, &picture::sample(&model, "A red apple", 1, 42)?)?.save(&png)?;
     let own = picture::encode(&model, &png)?;
 
+    page.choose_best_of(None).await?;
     let before = recorder.sent().len();
     page.choose_picture(&png).await?;
     let fetched: Vec<String> = recorder.sent()[before..].iter().map(|sent| sent.address.clone()).collect();

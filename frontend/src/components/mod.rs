@@ -1,6 +1,7 @@
 //! The page in parts, from top to bottom.
 
 mod actions;
+mod candidates;
 mod caption;
 mod chips;
 mod gallery;

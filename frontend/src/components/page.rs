@@ -12,7 +12,7 @@ use super::pipeline::Pipeline;
 use super::progress::Progress;
 use super::settings::Settings;
 use super::start::StartFrom;
-use crate::state::{App, blank_pictures};
+use crate::state::App;
 use crate::{generation, startup};
 
 /// The page, on a state of its own.
@@ -25,7 +25,7 @@ pub fn Page() -> impl IntoView {
     Effect::new(move |_| {
         let samples = app.form.samples.get();
         if app.current.with(Option::is_none) {
-            app.pictures.set(blank_pictures(samples));
+            app.blank(samples, samples);
         }
     });
     window_event_listener(keydown, move |event| match event.key().as_str() {

@@ -20,18 +20,19 @@ struct TokensFile<'a> {
 }
 
 #[component]
-pub fn PictureCard(index: usize, picture: Picture) -> impl IntoView {
+pub fn PictureCard(
+    /// Its place among those shown.
+    place: ReadSignal<usize>,
+    /// Its index among those drawn.
+    index: usize,
+    picture: Picture,
+) -> impl IntoView {
     let app = app();
-    let number = index + 1;
+    let number = Signal::derive(move || place.get() + 1);
+    let part = move |name: &'static str| move || format!("{name}-{}", number.get());
     let tokens = RwSignal::from(picture.tokens);
     let shown = RwSignal::from(picture.shown);
-    let geometry = Memo::new(move |_| {
-        app.model.with(|model| {
-            model
-                .as_ref()
-                .map_or((1, 8), |model| (model.manifest.geometry.grid, model.manifest.geometry.image_size))
-        })
-    });
+    let geometry = Memo::new(move |_| app.geometry());
     let grid = move || geometry.get().0;
     let size = move || geometry.get().1;
     let tokens_canvas = NodeRef::<Canvas>::new();
@@ -56,7 +57,7 @@ pub fn PictureCard(index: usize, picture: Picture) -> impl IntoView {
             let (caption, seed) = current
                 .as_ref()
                 .map_or(("", 0), |current| (current.caption.as_str(), current.request.seed.0));
-            format::file_name(caption, seed, number, extension)
+            format::file_name(caption, seed, index + 1, extension)
         })
     };
     let pointed = RwSignal::new(String::new());
@@ -102,6 +103,7 @@ pub fn PictureCard(index: usize, picture: Picture) -> impl IntoView {
     let has_tokens = move || tokens.with(|tokens| !tokens.is_empty());
     let described = move || {
         let caption = app.current.with(|current| current.as_ref().map(|current| current.caption.clone()));
+        let number = number.get();
         match caption {
             Some(caption) if whole() => format!("Picture {number}: {caption}"),
             Some(caption) => format!("Picture {number}, unfinished: {caption}"),
@@ -121,20 +123,20 @@ pub fn PictureCard(index: usize, picture: Picture) -> impl IntoView {
             <div class="plate tokens-plate" class:keeping=redraws>
                 <canvas
                     node_ref=tokens_canvas
-                    data-testid=format!("tokens-{number}")
+                    data-testid=part("tokens")
                     width=move || grid_side(grid())
                     height=move || grid_side(grid())
                     role="img"
                     title=pointed
                     on:pointermove=point
                     on:click=move |event| choose_row(event, tokens_canvas)
-                    aria-label=move || format!("Token grid of picture {number}, {0} by {0}", grid())
+                    aria-label=move || format!("Token grid of picture {1}, {0} by {0}", grid(), number.get())
                 ></canvas>
             </div>
             <div class="plate pixels-plate" class:keeping=redraws>
                 <canvas
                     node_ref=pixels_canvas
-                    data-testid=format!("picture-{number}")
+                    data-testid=part("picture")
                     width=size
                     height=size
                     role="img"
@@ -147,8 +149,8 @@ pub fn PictureCard(index: usize, picture: Picture) -> impl IntoView {
                     <button
                         type="button"
                         class="quiet"
-                        data-testid=format!("choose-row-{number}")
-                        aria-label=format!("Draw picture {number} again from a row")
+                        data-testid=part("choose-row")
+                        aria-label=move || format!("Draw picture {} again from a row", number.get())
                         aria-expanded=move || choosing.get().to_string()
                         on:click=choose
                     >
@@ -158,8 +160,8 @@ pub fn PictureCard(index: usize, picture: Picture) -> impl IntoView {
                 <button
                     type="button"
                     class="quiet"
-                    data-testid=format!("download-{number}")
-                    aria-label=format!("Save picture {number} as PNG")
+                    data-testid=part("download")
+                    aria-label=move || format!("Save picture {} as PNG", number.get())
                     disabled=move || !whole()
                     on:click=save_png
                 >
@@ -168,8 +170,8 @@ pub fn PictureCard(index: usize, picture: Picture) -> impl IntoView {
                 <Show when=whole>
                     <a
                         class="quiet"
-                        data-testid=format!("tokens-json-{number}")
-                        aria-label=format!("Save the tokens of picture {number} as JSON")
+                        data-testid=part("tokens-json")
+                        aria-label=move || format!("Save the tokens of picture {} as JSON", number.get())
                         href=tokens_href
                         download=move || name("tokens.json")
                     >

@@ -46,6 +46,11 @@ pub fn Pipeline() -> impl IntoView {
             false => with_geometry(|geometry| format!("{0} × {0}", geometry.grid)),
         }
     };
+    let drawn = move || match app.current.get() {
+        Some(current) => current.request.best_of,
+        None => app.model.with(|model| model.as_ref().and_then(|model| app.form.best_of(&model.manifest))),
+    };
+    let best = move || format!("best of {}", drawn().unwrap_or_default());
     let dvae = move || match (app.tally.get().decode_ms, app.decoder.get()) {
         (Some(ms), _) | (None, DecoderState::Ready { decode_ms: ms, .. }) => format!("{ms:.0} ms a picture"),
         (None, DecoderState::Failed(_)) => "not available".to_owned(),
@@ -72,6 +77,11 @@ pub fn Pipeline() -> impl IntoView {
                 <Station name="Image tokens" number=image_tokens active=running>
                     "Each one names an entry of a codebook of small picture parts, row by row."
                 </Station>
+                <Show when=move || drawn().is_some()>
+                    <Station name="Contrastive model" number=best active=running>
+                        "Another network on the server scores how well each picture fits the caption."
+                    </Station>
+                </Show>
                 <Station name="dVAE decoder" number=dvae active=drawing>
                     "A convolutional network in your browser turns the grid into colours."
                 </Station>

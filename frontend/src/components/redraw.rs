@@ -11,7 +11,7 @@ use crate::{browser, start};
 /// The slider and the button below a picture. A click on the picture chooses the row too.
 #[component]
 pub fn Redraw(
-    number: usize,
+    number: Signal<usize>,
     tokens: RwSignal<Vec<ImageToken>>,
     rows: RwSignal<usize>,
     #[prop(into)] grid: Signal<usize>,
@@ -26,16 +26,16 @@ pub fn Redraw(
         show(app, asked);
     };
     view! {
-        <div class="redraw" id=format!("redraw-{number}")>
+        <div class="redraw" id=move || format!("redraw-{}", number.get())>
             <div class="field">
                 <Rows
-                    id=format!("redraw-rows-{number}")
+                    id=Signal::derive(move || format!("redraw-rows-{}", number.get()))
                     rows
                     most=Signal::derive(move || grid.get().saturating_sub(1))
                     grid
                 />
             </div>
-            <button type="button" class="secondary" data-testid=format!("redraw-{number}") on:click=draw>
+            <button type="button" class="secondary" data-testid=move || format!("redraw-{}", number.get()) on:click=draw>
                 "Draw again from here"
             </button>
         </div>

@@ -4,16 +4,16 @@ use leptos::prelude::*;
 
 #[component]
 pub fn Rows(
-    #[prop(into)] id: String,
+    #[prop(into)] id: Signal<String>,
     rows: RwSignal<usize>,
     #[prop(into)] most: Signal<usize>,
     #[prop(into)] grid: Signal<usize>,
 ) -> impl IntoView {
     let text = move || format!("{} of {} rows", rows.get(), grid.get());
     view! {
-        <label for=id.clone()>{move || format!("Keep {}", text())}</label>
+        <label for=id>{move || format!("Keep {}", text())}</label>
         <input
-            id=id.clone()
+            id=id
             data-testid=id
             type="range"
             min="1"

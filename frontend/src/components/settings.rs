@@ -1,6 +1,8 @@
 //! Number of pictures, seed, and the sampling settings folded away.
 
-use dalle_shared::{MAX_SAMPLES, SamplingSettings};
+use std::iter::successors;
+
+use dalle_shared::{MAX_BEST_OF, MAX_SAMPLES, SamplingSettings};
 use leptos::prelude::*;
 
 use super::app;
@@ -39,6 +41,7 @@ pub fn Settings() -> impl IntoView {
                     <button type="button" aria-label="One picture more" on:click=move |_| step(1)>"+"</button>
                 </div>
             </div>
+            <BestOf/>
             <Seed/>
         </div>
         <details class="settings">
@@ -74,6 +77,43 @@ pub fn Settings() -> impl IntoView {
             </div>
         </details>
         <p class="invalid" role="status">{invalid}</p>
+    }
+}
+
+/// How many pictures to draw, where the model can choose among them.
+#[component]
+fn BestOf() -> impl IntoView {
+    let app = app();
+    let form = app.form;
+    let scores = move || app.model.with(|model| model.as_ref().is_some_and(|model| model.manifest.scores));
+    let choices = Memo::new(move |_| {
+        let mut choices: Vec<usize> = successors(Some(2), |drawn| Some(drawn * 2))
+            .take_while(|&drawn| drawn <= MAX_BEST_OF)
+            .chain(form.best_of.get())
+            .filter(|&drawn| drawn > form.samples.get())
+            .collect();
+        choices.sort_unstable();
+        choices.dedup();
+        choices
+    });
+    let chosen = move || form.best_of.get().filter(|&drawn| drawn > form.samples.get());
+    view! {
+        <Show when=scores>
+            <div class="field best-of">
+                <label for="best-of">"Best of"</label>
+                <select
+                    id="best-of"
+                    data-testid="best-of"
+                    title="Draws so many and shows those that fit the caption best"
+                    on:change:target=move |event| form.best_of.set(event.target().value().parse().ok())
+                >
+                    <option value="" selected=move || chosen().is_none()>"off"</option>
+                    <For each=move || choices.get() key=|drawn| *drawn let(drawn)>
+                        <option value=drawn.to_string() selected=move || chosen() == Some(drawn)>{drawn}</option>
+                    </For>
+                </select>
+            </div>
+        </Show>
     }
 }
 
