@@ -184,7 +184,7 @@ fn interruption() -> Result<Arc<AtomicBool>> {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("\nsaving; press Ctrl-C again to stop without");
+        eprintln!("\nsaving after the update in work; press Ctrl-C again to stop without");
     })
     .context("cannot listen for Ctrl-C")?;
     Ok(raised)
