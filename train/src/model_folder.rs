@@ -141,12 +141,9 @@ impl ModelFolder {
     pub fn clip(&self, device: &Device) -> Result<Clip> {
         const MADE_BY: &str = "dalle clip train";
         let path = self.path.join(CLIP_CONFIG);
-        let config = parse_clip_config(&self.read(CLIP_CONFIG, MADE_BY)?, &path, &self.config)?;
-        ensure!(
-            config.tokenizer.as_deref() == Some(&self.sha256(TOKENIZER)?),
-            "{} belongs to another {TOKENIZER} than the one beside it; train the contrastive model again with `{MADE_BY}`",
-            path.display()
-        );
+        let (json, tokenizer) = (self.read(CLIP_CONFIG, MADE_BY)?, self.sha256(TOKENIZER)?);
+        let config = ClipConfig::of_folder(&json, &self.config, &tokenizer)
+            .with_context(|| format!("{}", path.display()))?;
         self.load(CLIP, MADE_BY, Clip::new(&config, &self.config, device))
     }
 
@@ -177,12 +174,5 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
 pub fn read_clip_config(path: &Path, model: &ModelConfig) -> Result<ClipConfig> {
     let bytes =
         fs::read(path).with_context(|| format!("cannot read the configuration {}", path.display()))?;
-    parse_clip_config(&bytes, path, model)
-}
-
-fn parse_clip_config(bytes: &[u8], path: &Path, model: &ModelConfig) -> Result<ClipConfig> {
-    let config: ClipConfig = serde_json::from_slice(bytes)
-        .with_context(|| format!("{} is no configuration of a contrastive model", path.display()))?;
-    config.validate(model).with_context(|| format!("{}", path.display()))?;
-    Ok(config)
+    ClipConfig::from_json(&bytes, model).with_context(|| format!("{}", path.display()))
 }
