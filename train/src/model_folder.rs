@@ -18,7 +18,7 @@ use dalle_model::precision::Precision;
 use dalle_model::prior::Prior;
 use dalle_model::weights;
 use dalle_shared::files::{CLIP, CLIP_CONFIG, CONFIG, DECODER, ENCODER, PRIOR, TOKENIZER};
-use dalle_shared::{Tokenizer, sha256_hex};
+use dalle_shared::{ModelManifest, Tokenizer, sha256_hex};
 
 use crate::data::NewFolder;
 
@@ -84,6 +84,18 @@ impl ModelFolder {
         let path = self.path.join(name);
         let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(sha256_hex(&bytes))
+    }
+
+    /// The folder's identity, as the server gives it: over those of its files that change what it draws.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn hash(&self) -> Result<String> {
+        let names = [CONFIG, TOKENIZER, PRIOR, ENCODER, DECODER];
+        let there = names.into_iter().filter(|name| self.path.join(name).exists());
+        let hashes: Vec<(&str, String)> =
+            there.map(|name| Ok((name, self.sha256(name)?))).collect::<Result<_>>()?;
+        Ok(ModelManifest::hash_files(hashes.iter().map(|(name, sha256)| (*name, sha256.as_str()))))
     }
 
     /// Bytes of the prior's file, which lie in the machine's memory beside the network while it is made: 0 for other devices.

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use anyhow::{Result, ensure};
 
+use super::provenance::Provenance;
 use super::{Captioned, first_of, percent};
 use crate::data::{Cell, Dataset};
 use crate::evaluation::clip_score::{self, ClipScore};
@@ -32,6 +33,10 @@ pub fn run(Args { captioned: args }: &Args) -> Result<()> {
     let folder = ModelFolder::open(&args.model)?;
     let device = args.on.device.open()?;
     let judge = Judge::load(&folder, &device)?;
+    let provenance = Provenance::new(&[&dataset])
+        .of(&folder)?
+        .sampled(&args.sampling, args.on.dtype)
+        .judged_by(&args.model)?;
     let mut model = Model::load(&folder, args.on.device, args.on.dtype)?;
     let progress = bar(examples.len() as u64, "sampling pictures");
     let (_, pairs) =
@@ -44,7 +49,7 @@ pub fn run(Args { captioned: args }: &Args) -> Result<()> {
         .iter()
         .map(|pair| Cell { images: vec![&pair.drawing, &pair.sample], caption: &pair.caption })
         .collect();
-    let written = args.outputs.write(&result, &cells, |shown| page(&result, shown))?;
+    let written = args.outputs.write(&result, &provenance, &cells, |shown| page(&result, shown))?;
     writeln!(
         std::io::stdout(),
         "mean score of {} captions: with their samples {:.3}, with their true drawings {:.3}, with all other drawings {:.3}\n\

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use image::RgbImage;
 
 use super::super::sampling::DeviceArgs;
+use super::provenance::Provenance;
 use super::{Outputs, Sampling, Selection, at_size, first_of, values};
 use crate::data::{Cell, Dataset};
 use crate::evaluation::fidelity::{Fidelity, RADII, Row, measure};
@@ -50,6 +51,10 @@ pub fn run(args: &Args) -> Result<()> {
     let device = args.on.device.open()?;
     let extractor = features::open(&args.features, &device)?;
     let folder = ModelFolder::open(&args.model)?;
+    let provenance = Provenance::new(&[&dataset])
+        .of(&folder)?
+        .sampled(&args.sampling, args.on.dtype)
+        .judged_by(&args.features)?;
     let mut model = Model::load(&folder, args.on.device, args.on.dtype)?;
     let captions: Vec<String> = examples.iter().map(|example| example.captions.main()).collect();
     // Many pictures may share a caption; each gets a sample of its own.
@@ -71,7 +76,7 @@ pub fn run(args: &Args) -> Result<()> {
     let cells: Vec<Cell> = (0..truth.len())
         .map(|at| Cell { images: vec![&truth[at], &samples[at]], caption: &captions[at] })
         .collect();
-    let written = args.outputs.write(&result, &cells, |shown| page(&result, shown))?;
+    let written = args.outputs.write(&result, &provenance, &cells, |shown| page(&result, shown))?;
     let mut out = std::io::stdout();
     for row in &result.rows {
         let (score, truth) = (result.show(row.score), result.show(row.true_score));

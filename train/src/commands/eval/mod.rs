@@ -4,6 +4,7 @@ mod best_of_n;
 mod clip_score;
 mod fidelity;
 mod overlap;
+mod provenance;
 mod reconstruction;
 mod retrieval;
 
@@ -16,6 +17,7 @@ use clap::Subcommand;
 use dalle_shared::{SamplingSettings, sha256_hex};
 use image::RgbImage;
 use image::imageops::{self, FilterType};
+use provenance::Provenance;
 use serde::Serialize;
 
 use super::sampling::{DeviceArgs, SamplingArgs};
@@ -184,13 +186,15 @@ impl Outputs {
     fn write(
         &self,
         result: &impl Serialize,
+        provenance: &Provenance,
         cells: &[Cell],
         page: impl FnOnce(&[Cell]) -> Result<Report>,
     ) -> Result<String> {
         let shown = &cells[..cells.len().min(SHOWN)];
         let mut written = Vec::new();
         if let Some(path) = &self.json {
-            write_file(path, &serde_json::to_vec_pretty(result)?)?;
+            let document = Document { measured_with: provenance, result };
+            write_file(path, &serde_json::to_vec_pretty(&document)?)?;
             written.push(path.display().to_string());
         }
         if let Some(path) = &self.sheet {
@@ -199,11 +203,19 @@ impl Outputs {
             written.push(path.display().to_string());
         }
         if let Some(path) = &self.report {
-            write_file(path, page(shown)?.finish(&command()).as_bytes())?;
+            write_file(path, page(shown)?.finish(&command(), &provenance.line()).as_bytes())?;
             written.push(path.display().to_string());
         }
         Ok(written.join(", "))
     }
+}
+
+/// A result as it stands in a file.
+#[derive(Serialize)]
+struct Document<'a, R> {
+    measured_with: &'a Provenance,
+    #[serde(flatten)]
+    result: &'a R,
 }
 
 /// The command as it was typed.

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::provenance::Provenance;
 use super::{Captioned, first_of, percent};
 use crate::data::{Cell, Dataset};
 use crate::evaluation::report::Report;
@@ -26,6 +27,7 @@ pub fn run(Args { captioned: args }: &Args) -> Result<()> {
     let dataset = Dataset::open(&args.data)?;
     let examples = retrieval::choose(&dataset, args.captions)?;
     let folder = ModelFolder::open(&args.model)?;
+    let provenance = Provenance::new(&[&dataset]).of(&folder)?.sampled(&args.sampling, args.on.dtype);
     let mut model = Model::load(&folder, args.on.device, args.on.dtype)?;
     let progress = bar(examples.len() as u64, "sampling pictures");
     let (result, pairs) =
@@ -37,7 +39,7 @@ pub fn run(Args { captioned: args }: &Args) -> Result<()> {
         .iter()
         .map(|pair| Cell { images: vec![&pair.drawing, &pair.sample], caption: &pair.caption })
         .collect();
-    let written = args.outputs.write(&result, &cells, |shown| page(&result, shown))?;
+    let written = args.outputs.write(&result, &provenance, &cells, |shown| page(&result, shown))?;
     writeln!(
         std::io::stdout(),
         "retrieval among {} drawings: top-1 {:.0} %, top-5 {:.0} % (by chance {:.0} % and {:.0} %); see {written}",
