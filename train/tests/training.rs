@@ -217,35 +217,6 @@ fn a_run_that_diverges_says_so_and_writes_no_model() {
     }
 }
 
-#[test]
-fn a_batch_that_no_machine_holds_is_refused_with_its_numbers_and_one_that_fits() {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-    let (folder, model) = (tempfile::tempdir().unwrap(), format!("{root}/assets/models/emoji-128"));
-    let path = |name: &str| folder.path().join(name).display().to_string();
-    let tower = serde_json::json!({ "width": 2048, "layers": 24, "heads": 16 });
-    let clip = serde_json::json!({ "embedding": 512, "patch": 8, "text": tower, "image": tower });
-    fs::write(path("clip.json"), clip.to_string()).unwrap();
-    for (what, command) in [
-        (
-            "the dVAE of paper-12b",
-            format!("dvae train --config {root}/configs/paper-12b.json --out {}", path("out")),
-        ),
-        ("the prior of emoji-128", format!("prior train --model {model} --tokenizer x")),
-        (
-            "the contrastive model of emoji-128",
-            format!("clip train --model {model} --config {}", path("clip.json")),
-        ),
-    ] {
-        let command = format!("{command} --data nowhere --run {} --batch 65536", path("run"));
-        let output = Command::new(env!("CARGO_BIN_EXE_dalle")).args(command.split(' ')).output().unwrap();
-        let complaint = String::from_utf8(output.stderr).unwrap();
-        let said = format!("training {what} with --batch 65536 needs ");
-        assert!(!output.status.success() && complaint.contains(&said), "{complaint}");
-        assert!(complaint.contains("cpu has ") && complaint.contains(" would fit"), "{complaint}");
-    }
-    assert!(!folder.path().join("run").exists());
-}
-
 /// Runs a training of the dVAE; returns what it warned of on stderr, and what its checkpoint keeps of that.
 fn warned(workshop: &Workshop, name: &str, more: &str) -> [Vec<String>; 2] {
     let output = workshop.output(&workshop.dvae(name, 120, &format!("--log-every 10 {more}")));

@@ -44,15 +44,15 @@ pub fn run(mut args: Args) -> Result<()> {
     args.n.sort_unstable();
     args.n.dedup();
     let Args { captioned: args, n: ns } = &args;
-    let (sampling, seed) = (args.sampling.settings(), args.sampling.seed);
     let dataset = Dataset::open(&args.data)?;
     let examples = retrieval::choose(&dataset, args.captions)?;
     let folder = ModelFolder::open(&args.model)?;
+    let (sampling, seed) = (args.sampling.settings(&folder)?, args.sampling.seed);
     let device = args.on.device.open()?;
     let judge = Judge::load(&folder, &device)?;
     let provenance = Provenance::new(&[&dataset])
         .of(&folder)?
-        .sampled(&args.sampling, args.on.dtype)
+        .sampled(sampling, seed, args.on.dtype)
         .judged_by(&args.model)?;
     let mut model = Model::load(&folder, args.on.device, args.on.dtype)?;
     let each = ns.iter().max().unwrap_or(&0) * model.config.geometry().image_length();

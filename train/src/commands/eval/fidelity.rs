@@ -51,21 +51,21 @@ pub fn run(args: &Args) -> Result<()> {
     let device = args.on.device.open()?;
     let extractor = features::open(&args.features, &device)?;
     let folder = ModelFolder::open(&args.model)?;
+    let (sampling, seed) = (args.sampling.settings(&folder)?, args.sampling.seed);
     let provenance = Provenance::new(&[&dataset])
         .of(&folder)?
-        .sampled(&args.sampling, args.on.dtype)
+        .sampled(sampling, seed, args.on.dtype)
         .judged_by(&args.features)?;
     let mut model = Model::load(&folder, args.on.device, args.on.dtype)?;
     let captions: Vec<String> = examples.iter().map(|example| example.captions.main()).collect();
     // Many pictures may share a caption; each gets a sample of its own.
     let orders: Vec<Order> = captions
         .iter()
-        .zip(args.sampling.seed..)
+        .zip(seed..)
         .map(|(caption, seed)| Order { caption, samples: 1, seed, prefix: &[] })
         .collect();
     let progress = bar(orders.len() as u64, "sampling pictures");
-    let samples =
-        draw(&mut model, &orders, args.sampling.settings(), |done| progress.set_position(done as u64))?;
+    let samples = draw(&mut model, &orders, sampling, |done| progress.set_position(done as u64))?;
     progress.finish_and_clear();
     let truth: Vec<RgbImage> =
         examples.iter().map(|example| at_size(example, model.config.image_size)).collect();

@@ -24,6 +24,7 @@ use super::sampling::{DeviceArgs, SamplingArgs};
 use super::values;
 use crate::data::{Cell, Dataset, Example, Split, contact_sheet, write_file, write_png};
 use crate::evaluation::report::Report;
+use crate::model_folder::ModelFolder;
 
 /// Cells of a page or a contact sheet, so that it stays small enough to open.
 const SHOWN: usize = 200;
@@ -79,8 +80,9 @@ struct Sampling {
 }
 
 impl Sampling {
-    fn settings(&self) -> SamplingSettings {
-        self.sampling.into()
+    /// The settings, for a model.
+    fn settings(&self, folder: &ModelFolder) -> Result<SamplingSettings> {
+        self.sampling.settings(folder.config.dvae.vocab)
     }
 }
 

@@ -8,7 +8,6 @@ use dalle_shared::files::CLIP;
 use dalle_shared::{SamplingSettings, sha256_hex};
 use serde::Serialize;
 
-use super::Sampling;
 use crate::data::Dataset;
 use crate::model_folder::ModelFolder;
 
@@ -68,9 +67,8 @@ impl Provenance {
     }
 
     /// … of samples drawn so.
-    pub fn sampled(self, sampling: &Sampling, dtype: Precision) -> Self {
-        let settings = sampling.settings();
-        Self { sampling: Some(Sampled { seed: sampling.seed, settings, dtype: dtype.to_string() }), ..self }
+    pub fn sampled(self, settings: SamplingSettings, seed: u64, dtype: Precision) -> Self {
+        Self { sampling: Some(Sampled { seed, settings, dtype: dtype.to_string() }), ..self }
     }
 
     /// … as the network sees them whose weights are in this file, or in this model folder's contrastive model.

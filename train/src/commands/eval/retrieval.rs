@@ -27,13 +27,13 @@ pub fn run(Args { captioned: args }: &Args) -> Result<()> {
     let dataset = Dataset::open(&args.data)?;
     let examples = retrieval::choose(&dataset, args.captions)?;
     let folder = ModelFolder::open(&args.model)?;
-    let provenance = Provenance::new(&[&dataset]).of(&folder)?.sampled(&args.sampling, args.on.dtype);
+    let (sampling, seed) = (args.sampling.settings(&folder)?, args.sampling.seed);
+    let provenance = Provenance::new(&[&dataset]).of(&folder)?.sampled(sampling, seed, args.on.dtype);
     let mut model = Model::load(&folder, args.on.device, args.on.dtype)?;
     let progress = bar(examples.len() as u64, "sampling pictures");
-    let (result, pairs) =
-        retrieval::measure(&mut model, &examples, args.sampling.settings(), args.sampling.seed, |done| {
-            progress.set_position(done as u64);
-        })?;
+    let (result, pairs) = retrieval::measure(&mut model, &examples, sampling, seed, |done| {
+        progress.set_position(done as u64);
+    })?;
     progress.finish_and_clear();
     let cells: Vec<Cell> = pairs
         .iter()
