@@ -2,8 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod workshop;
+
 use std::fs;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use workshop::Workshop;
 
 #[test]
 fn a_batch_that_no_machine_holds_is_refused_with_its_numbers_and_one_that_fits() {
@@ -53,4 +58,42 @@ fn a_setting_out_of_range_is_named_as_it_is_typed() {
         let complaint = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && complaint.contains(expected), "{command}: {complaint}");
     }
+}
+
+/// Starts a command, reads a line of what it says to one of its ends, closes that, and returns how it ended and what it said to
+/// the other.
+#[cfg(unix)]
+fn read_one_line(command: &str, stderr: bool) -> (Option<i32>, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dalle"))
+        .args(command.split_whitespace())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    if stderr {
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    } else {
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    }
+    assert!(!line.is_empty());
+    let output = child.wait_with_output().unwrap();
+    let rest = if stderr { output.stdout } else { output.stderr };
+    (output.status.code(), String::from_utf8(rest).unwrap())
+}
+
+#[cfg(unix)]
+#[test]
+fn a_closed_pipe_ends_a_command_quietly() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/models/emoji-128");
+    let ended = read_one_line(&format!("caption --model {model} --count 65536"), false);
+    assert_eq!(ended, (Some(128 + 13), String::new()));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_training_goes_on_without_who_read_its_log() {
+    let workshop = Workshop::new();
+    let (code, said) = read_one_line(&workshop.dvae("model", 20, "--log-every 1"), true);
+    assert!(code == Some(0) && said.contains("wrote encoder and decoder"), "{code:?} {said}");
 }
