@@ -178,6 +178,26 @@ fn ctrl_c_saves_and_the_same_command_continues() {
     assert!(workshop.path("model").join("decoder.safetensors").is_file());
 }
 
+#[cfg(unix)]
+#[test]
+fn a_run_folder_belongs_to_one_training_until_it_ends_however_it_ends() {
+    let workshop = Workshop::new();
+    let arguments = workshop.dvae("model", 100_000, "--save-seconds 0");
+    let mut child = start(workshop.command(&arguments));
+    let latest = workshop.path("model-run/checkpoints/LATEST");
+    wait_until("a checkpoint is there", || latest.is_file());
+    let complaint = workshop.fail(&arguments);
+    assert!(
+        complaint.contains("another training is running in") && complaint.contains("--run"),
+        "{complaint}"
+    );
+    assert!(child.try_wait().unwrap().is_none(), "the first one goes on");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let other = workshop.fail(&arguments.replace("--batch 4", "--batch 5"));
+    assert!(other.contains("batch: then 4, now 5"), "a killed one leaves no lock: {other}");
+}
+
 #[test]
 fn a_damaged_checkpoint_is_not_read_and_other_settings_are_refused() {
     let workshop = Workshop::new();
