@@ -8,11 +8,11 @@ use image::RgbImage;
 
 use super::super::sampling::DeviceArgs;
 use super::provenance::Provenance;
-use super::{Outputs, Sampling, Selection, at_size, first_of, values};
+use super::{Outputs, Sampling, Selection, first_of, values};
 use crate::data::{Cell, Dataset};
 use crate::evaluation::fidelity::{Fidelity, RADII, Row, measure};
 use crate::evaluation::report::Report;
-use crate::evaluation::{draw, features};
+use crate::evaluation::{at_size, draw, features};
 use crate::model_folder::ModelFolder;
 use crate::sampling::{Model, Order};
 use crate::training::bar;

@@ -15,8 +15,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::Subcommand;
 use dalle_shared::{SamplingSettings, sha256_hex};
-use image::RgbImage;
-use image::imageops::{self, FilterType};
 use provenance::Provenance;
 use serde::Serialize;
 
@@ -161,11 +159,6 @@ fn read_keys(path: &Path) -> Result<BTreeSet<String>> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read the list {}", path.display()))?;
     Ok(text.lines().map(str::to_owned).collect())
-}
-
-/// An example's picture at a model's size.
-fn at_size(example: &Example, size: usize) -> RgbImage {
-    imageops::resize(&example.image, size as u32, size as u32, FilterType::Triangle)
 }
 
 /// What a measure writes: at least one of these.

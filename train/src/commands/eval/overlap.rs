@@ -9,8 +9,9 @@ use image::RgbImage;
 use serde::Serialize;
 
 use super::provenance::Provenance;
-use super::{Outputs, SHOWN, at_size, first_of, percent, values};
+use super::{Outputs, SHOWN, first_of, percent, values};
 use crate::data::{Cell, Dataset, Example, Split, write_file};
+use crate::evaluation::at_size;
 use crate::evaluation::features::{self, extract_all};
 use crate::evaluation::overlap::nearest;
 use crate::evaluation::reconstruction::{Loss, measure};

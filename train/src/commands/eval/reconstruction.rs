@@ -8,8 +8,9 @@ use dalle_model::device::DeviceName;
 use image::RgbImage;
 
 use super::provenance::Provenance;
-use super::{Outputs, Selection, at_size, first_of, percent};
+use super::{Outputs, Selection, first_of, percent};
 use crate::data::{Cell, Dataset};
+use crate::evaluation::at_size;
 use crate::evaluation::reconstruction::{DIFFERENCE_GAIN, Reconstruction, difference, measure};
 use crate::evaluation::report::Report;
 use crate::evaluation::similarity::psnr;
