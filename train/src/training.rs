@@ -22,6 +22,9 @@ use crate::say::say;
 /// Updates in a row whose gradients may be infinite or not a number: more are no accident.
 const MAX_SKIPPED: u64 = 20;
 
+/// What a shell reports of a program that Ctrl-C ended: 128 and the number of SIGINT.
+const INTERRUPTED: i32 = 128 + 2;
+
 /// Values worth logging, by name, all of shape `[1]`.
 pub type Values = Vec<(&'static str, Tensor<1>)>;
 
@@ -183,7 +186,8 @@ fn interruption() -> Result<Arc<AtomicBool>> {
     let flag = Arc::clone(&raised);
     ctrlc::set_handler(move || {
         if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
+            // Without the system's tidying up: it would take LibTorch away from under the update in work.
+            signal_hook::low_level::exit(INTERRUPTED);
         }
         say(format_args!("\nsaving after the update in work; press Ctrl-C again to stop without"));
     })
