@@ -43,7 +43,7 @@ pub struct Args {
     #[arg(long, default_value_t = 1)]
     samples: usize,
     /// Draw this many, each with a seed of its own from --seed on, and let the contrastive model choose; --out becomes a sheet of
-    /// the best, with their scores.
+    /// the best, with their scores. The lower the --temperature, the more alike they are.
     #[arg(long, conflicts_with = "samples", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_BEST_OF))]
     best_of: Option<usize>,
     /// Of --best-of, show this many, the best first [default: 8, or all of fewer].
