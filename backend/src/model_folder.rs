@@ -1,12 +1,13 @@
 //! A model folder on disk: `config.json`, `tokenizer.json`, `model.safetensors` (the prior), `decoder.safetensors`, and
-//! where the model was trained here `encoder.safetensors`.
+//! where the model was trained here `encoder.safetensors`; and, where there is one, `clip.json` and `clip.safetensors` (the
+//! contrastive model).
 
 use std::path::{Path, PathBuf};
 
 use axum::body::Bytes;
 use dalle_model::Device;
 use dalle_model::burn::module::Module;
-use dalle_model::clip::{Clip, ClipConfig};
+use dalle_model::clip::{Clip, ClipConfig, ClipConfigError};
 use dalle_model::config::ModelConfig;
 use dalle_model::device::DeviceName;
 use dalle_model::dvae::Decoder;
@@ -52,6 +53,25 @@ pub enum FolderError {
         /// Why.
         message: String,
     },
+    /// `clip.json` describes no contrastive model for this one.
+    #[error("{path}: {cause}")]
+    Clip {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: ClipConfigError,
+    },
+    /// A contrastive model is two files, and one is not there.
+    #[error(
+        "{missing} is missing, and {there} is there: a contrastive model needs both; `dalle clip train` makes them, and without \
+         either the model draws but cannot choose"
+    )]
+    HalfClip {
+        /// The file that is missing.
+        missing: &'static str,
+        /// The file that is there.
+        there: PathBuf,
+    },
     /// The tokenizer cannot be used.
     #[error("{path}: {cause}")]
     Tokenizer {
@@ -84,10 +104,12 @@ pub enum FolderError {
 pub struct ModelFolder {
     path: PathBuf,
     config: ModelConfig,
+    /// Of the contrastive model, if there is one.
+    clip: Option<ClipConfig>,
 }
 
 impl ModelFolder {
-    /// Reads the configuration and looks for the other files: quick, so that a mistyped path is known at once.
+    /// Reads the configurations and looks for the other files: quick, so that a mistyped path is known at once.
     ///
     /// # Errors
     /// What is missing or malformed.
@@ -101,7 +123,8 @@ impl ModelFolder {
             let path = path.join(name);
             std::fs::metadata(&path).map_err(|cause| FolderError::Read { path, cause })?;
         }
-        Ok(Self { path: path.to_owned(), config })
+        let clip = clip_config(path, &config)?;
+        Ok(Self { path: path.to_owned(), config, clip })
     }
 
     /// Reads and hashes everything and puts the networks on a device. Takes seconds, for large models minutes.
@@ -136,7 +159,7 @@ impl ModelFolder {
         let contents = names.iter().copied().map(&mut take).collect::<Result<Vec<_>, _>>()?;
         let fresh = Prior::new(&self.config, &device).with_precision(dtype);
         let prior = from_safetensors(fresh, &take(PRIOR)?).map_err(weights(PRIOR))?;
-        let clip = self.clip(&device)?;
+        let clip = self.clip(&device).transpose()?;
 
         let network = Decoder::new(&self.config.dvae, &device);
         let decoder = from_safetensors(network, &contents[2]).map_err(weights(DECODER))?;
@@ -165,21 +188,12 @@ impl ModelFolder {
     }
 
     /// The contrastive model, if the folder has one.
-    fn clip(&self, device: &Device) -> Result<Option<Clip>, FolderError> {
-        let (path, file) = (self.path.join(CLIP_CONFIG), self.path.join(CLIP));
-        if !path.exists() && !file.exists() {
-            return Ok(None);
-        }
-        let refuse = |message: String| FolderError::Config { path: path.clone(), message };
-        let config: ClipConfig =
-            serde_json::from_slice(&read(&path)?).map_err(|error| refuse(error.to_string()))?;
-        config.validate(&self.config).map_err(|error| refuse(error.to_string()))?;
-        if config.tokenizer != Some(sha256_hex(&read(&self.path.join(TOKENIZER))?)) {
-            return Err(refuse(format!("it was trained with another {TOKENIZER} than the one beside it")));
-        }
-        let network = Clip::new(&config, &self.config, device);
-        let clip = from_safetensors(network, &read(&file)?);
-        clip.map(Some).map_err(|cause| FolderError::Weights { path: file, cause })
+    fn clip(&self, device: &Device) -> Option<Result<Clip, FolderError>> {
+        let network = Clip::new(self.clip.as_ref()?, &self.config, device);
+        let path = self.path.join(CLIP);
+        Some(read(&path).and_then(|bytes| {
+            from_safetensors(network, &bytes).map_err(|cause| FolderError::Weights { path, cause })
+        }))
     }
 
     fn tokenizer(&self, json: &[u8]) -> Result<Tokenizer, FolderError> {
@@ -194,6 +208,21 @@ impl ModelFolder {
                 })
             }
             Ok(tokenizer) => Ok(tokenizer),
+        }
+    }
+}
+
+/// The configuration of a folder's contrastive model, if it has one.
+fn clip_config(folder: &Path, model: &ModelConfig) -> Result<Option<ClipConfig>, FolderError> {
+    let [config, weights] = [CLIP_CONFIG, CLIP].map(|name| folder.join(name));
+    match (config.exists(), weights.exists()) {
+        (false, false) => Ok(None),
+        (true, false) => Err(FolderError::HalfClip { missing: CLIP, there: config }),
+        (false, true) => Err(FolderError::HalfClip { missing: CLIP_CONFIG, there: weights }),
+        (true, true) => {
+            let tokenizer = sha256_hex(&read(&folder.join(TOKENIZER))?);
+            let parsed = ClipConfig::of_folder(&read(&config)?, model, &tokenizer);
+            parsed.map(Some).map_err(|cause| FolderError::Clip { path: config, cause })
         }
     }
 }

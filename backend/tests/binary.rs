@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use dalle_model::burn::module::Module;
 use dalle_model::burn::tensor::FloatDType;
+use dalle_model::clip::{Clip, ClipConfig};
 use dalle_model::config::ModelConfig;
 use dalle_model::device::DeviceName;
 use dalle_model::dvae::{Decoder, Encoder};
@@ -279,6 +280,37 @@ fn says_what_is_wrong_with_a_model_folder() {
     std::fs::write(folder.join("config.json"), include_bytes!("../../configs/tiny.json")).unwrap();
     let missing = failure(folder, &[]);
     assert!(missing.contains("tokenizer.json"), "{missing}");
+}
+
+#[test]
+fn says_what_is_wrong_with_a_contrastive_model() {
+    let model = Model::new();
+    let folder = model.folder.path();
+    let (config, weights) = (folder.join("clip.json"), folder.join("clip.safetensors"));
+    let tiny: ClipConfig = serde_json::from_slice(include_bytes!("../../configs/tiny.clip.json")).unwrap();
+    let clip = Clip::new(&tiny, &model.config, &DeviceName::Cpu.open().unwrap());
+    std::fs::write(&weights, safetensors(&clip)).unwrap();
+    let alone = failure(folder, &[]);
+    assert!(alone.contains("clip.json is missing") && alone.contains("dalle clip train"), "{alone}");
+    let tokenizer = sha256_hex(&std::fs::read(folder.join("tokenizer.json")).unwrap());
+    let whole = serde_json::to_value(ClipConfig { tokenizer: Some(tokenizer), ..tiny }).unwrap();
+    let said_of = |spoil: &dyn Fn(&mut Value)| {
+        let mut json = whole.clone();
+        spoil(&mut json);
+        std::fs::write(&config, json.to_string()).unwrap();
+        failure(folder, &[])
+    };
+    let other = said_of(&|json| json["tokenizer"] = "0".repeat(64).into());
+    assert!(other.contains("another tokenizer.json") && other.contains("dalle clip train"), "{other}");
+    let patch = said_of(&|json| json["patch"] = 7.into());
+    assert!(patch.contains("clip.json: `patch` must divide"), "{patch}");
+    let form = said_of(&|json| *json = json!({ "name": "x" }));
+    assert!(form.contains("clip.json: no configuration of a contrastive model"), "{form}");
+    let wide = said_of(&|json| json["embedding"] = 32.into());
+    assert!(wide.contains("clip.safetensors: tensor `text.projection` has shape"), "{wide}");
+    std::fs::remove_file(weights).unwrap();
+    let alone = said_of(&|_| ());
+    assert!(alone.contains("clip.safetensors is missing"), "{alone}");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 use burn::tensor::Device;
 
+use crate::clip::{Clip, ClipConfig, TowerConfig};
 use crate::config::{DOWNSAMPLING, DvaeConfig, ModelConfig};
 use crate::dvae::{Decoder, Encoder};
 use crate::precision::Precision;
@@ -33,14 +34,38 @@ pub struct Plan {
     pub seen_values: u64,
     /// Slots of the stream.
     pub slots: u64,
-    /// Values that a training step keeps for the backward pass, for each pair of caption and picture.
-    pub activations: u64,
+    /// Values that a training step of the prior keeps for the backward pass, for each pair of caption and picture.
+    pub prior_activations: u64,
+    /// The same of the dVAE, for each picture.
+    pub dvae_activations: u64,
     /// Multiplications and additions of decoding one picture.
     pub decode_flops: u64,
 }
 
 /// Copies of each parameter that training holds, all f32: weight, gradient, running mean and variance, average.
 pub const TRAINING_COPIES: u64 = 5;
+
+/// Bytes that training holds at its peak, beside the program and the dataset. Estimates, from what backward passes need; on a
+/// processor within a quarter of what was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Training {
+    /// Whatever the batch: parameters, as often as they are held.
+    pub state: u64,
+    /// What the forward pass leaves for the backward pass.
+    pub activations: u64,
+}
+
+impl Training {
+    fn new(trained: u64, beside: u64, activations: u64) -> Self {
+        let bytes = Precision::F32.bytes();
+        Self { state: (trained * TRAINING_COPIES + beside) * bytes, activations: activations * bytes }
+    }
+
+    /// Both.
+    pub fn bytes(&self) -> u64 {
+        self.state + self.activations
+    }
+}
 
 impl Plan {
     /// The sizes of a valid configuration.
@@ -57,9 +82,6 @@ impl Plan {
                 Pattern::Conv => (config.prior.conv_kernel.pow(2) as u64).div_ceil(2),
             });
         let slots = config.geometry().stream_length() as u64;
-        // Of each block: its input, normed input, q, k, v, attention, its projection, the sum, normed, twice the MLP's
-        // hidden layer and its output; and of each head the scores, masked and after the softmax.
-        let activations = layers * slots * (20 * d + 3 * config.prior.heads as u64 * slots);
         Self {
             prior: count_parameters(&Prior::new(config, &device), ""),
             matrices: layers * 12 * d * d,
@@ -69,7 +91,8 @@ impl Plan {
             sample_values: 2 * d * image as u64,
             seen_values: 2 * d * seen.sum::<u64>(),
             slots,
-            activations,
+            prior_activations: transformer(layers, d, config.prior.heads as u64, slots),
+            dvae_activations: dvae_activations(&config.dvae, grid),
             decode_flops: decode_flops(&config.dvae, grid),
         }
     }
@@ -91,9 +114,31 @@ impl Plan {
             + self.cache_bytes(precision, captions, samples)
     }
 
-    /// Bytes that training the prior needs with `batch` pairs an update.
-    pub fn training(&self, batch: u64) -> u64 {
-        (self.prior * TRAINING_COPIES + self.encoder + batch * self.activations) * Precision::F32.bytes()
+    /// Training the dVAE with `batch` pictures an update.
+    pub fn training_dvae(&self, batch: u64) -> Training {
+        Training::new(self.encoder + self.decoder, 0, batch * self.dvae_activations)
+    }
+
+    /// Training the prior with `batch` pairs an update; the encoder stands beside it.
+    pub fn training_prior(&self, batch: u64) -> Training {
+        Training::new(self.prior, self.encoder, batch * self.prior_activations)
+    }
+
+    /// Training a contrastive model for `config` with `batch` pairs an update; with `dvae`, the dVAE stands beside it.
+    pub fn training_clip(&self, clip: &ClipConfig, config: &ModelConfig, batch: u64, dvae: bool) -> Training {
+        let (text, image) = (&clip.text, &clip.image);
+        let patches = (config.image_size / clip.patch).pow(2) as u64;
+        let tower = |tower: &TowerConfig, slots| {
+            transformer(tower.layers as u64, tower.width as u64, tower.heads as u64, slots)
+        };
+        // The picture, and cut into patches.
+        let pixels = 2 * 3 * (config.image_size as u64).pow(2);
+        // Start, caption, end; class and patches.
+        let pair = tower(text, config.text_length as u64 + 1) + tower(image, 1 + patches) + pixels;
+        // Every caption with every picture: cosines, scaled, and of each side the logarithms, their exponentials and gradients.
+        let activations = batch * pair + 8 * batch * batch;
+        let parameters = count_parameters(&Clip::new(clip, config, &Device::flex()), "");
+        Training::new(parameters, if dvae { self.encoder + self.decoder } else { 0 }, activations)
     }
 
     /// Bytes read for a step of `captions` captions with `samples` samples in all, on average over the picture: the weights
@@ -115,6 +160,36 @@ impl ModelConfig {
         let image = (0..layers).map(|index| Pattern::of_layer(index, layers).places(layout)).sum();
         (layers * layout.text, image)
     }
+}
+
+/// Values that the backward pass of a transformer needs, for each stream of `slots`.
+fn transformer(layers: u64, width: u64, heads: u64, slots: u64) -> u64 {
+    // Of each block: its input, normed input, q, k, v, attention, its projection, the sum, normed, twice the MLP's
+    // hidden layer and its output; and of each head the scores, masked and after the softmax.
+    layers * slots * (20 * width + 3 * heads * slots)
+}
+
+/// Values that the backward pass of the dVAE needs for a picture of `grid²` tokens.
+fn dvae_activations(config: &DvaeConfig, grid: u64) -> u64 {
+    let (n_hid, pixels) = (config.n_hid as u64, (grid * DOWNSAMPLING as u64).pow(2));
+    let mut values = 0;
+    // The groups of the encoder, and of the decoder, each behind a map of its first width: the wider, the fewer places.
+    for (first, factors) in [(n_hid, [1, 2, 4, 8]), (config.n_init as u64, [8, 4, 2, 1])] {
+        let mut width = first;
+        for factor in factors {
+            let out = factor * n_hid;
+            for _ in 0..config.blocks_per_group {
+                // Of each block: its input behind ReLU, three maps of a quarter of its width before and behind theirs, its
+                // output, and the identity where that is projected.
+                let identity = if width == out { 0 } else { out };
+                values += pixels / (factor * factor) * (width + 6 * (out / 4) + out + identity);
+                width = out;
+            }
+        }
+    }
+    // The codebook's maps: logits, noise, both together, the codes, and what the KL term makes of the logits. The loss: six maps and
+    // three colours of each pixel, and the terms made of them.
+    values + 8 * grid * grid * config.vocab as u64 + 30 * pixels
 }
 
 /// Multiplications and additions of the decoder's convolutions for a grid of `grid²` tokens (appendix A.1).

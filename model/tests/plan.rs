@@ -3,6 +3,8 @@
 mod common;
 
 use common::config;
+use dalle_model::clip::{ClipConfig, TowerConfig};
+use dalle_model::config::ModelConfig;
 use dalle_model::plan::Plan;
 use dalle_model::precision::Precision;
 
@@ -29,6 +31,47 @@ fn the_papers_model_costs_what_it_costs() {
 fn a_small_model_costs_little() {
     let plan = Plan::new(&config("tiny"));
     assert!(plan.sampling(Precision::F32, 1, 1) < 1 << 20);
-    assert!(plan.training(8) < 64 << 20);
-    assert!(plan.training(8) > plan.training(1));
+    for training in
+        [|plan: &Plan, batch| plan.training_prior(batch), |plan: &Plan, batch| plan.training_dvae(batch)]
+    {
+        assert!(training(&plan, 8).bytes() < 64 << 20);
+        assert!(training(&plan, 8).activations == 8 * training(&plan, 1).activations);
+        assert_eq!(training(&plan, 8).state, training(&plan, 1).state);
+    }
+}
+
+#[test]
+fn training_the_dvae_keeps_the_maps_of_every_block() {
+    let plan = Plan::new(&config("tiny"));
+    // Of each block of a picture of 32×32 pixels: places, width before, width behind.
+    let encoder = [(1024, 8, 8), (256, 8, 16), (64, 16, 32), (16, 32, 64)];
+    let decoder = [(16, 16, 64), (64, 64, 32), (256, 32, 16), (1024, 16, 8)];
+    let maps = |&(places, before, behind): &(u64, u64, u64)| {
+        let projected = if before == behind { 0 } else { behind };
+        places * (before + 6 * behind / 4 + behind + projected)
+    };
+    let blocks: u64 = encoder.iter().chain(&decoder).map(maps).sum();
+    let training = plan.training_dvae(1);
+    assert_eq!(training.activations, 4 * (blocks + 8 * 16 * 64 + 30 * 1024));
+    assert_eq!(training.state, 4 * 5 * (plan.encoder + plan.decoder));
+}
+
+#[test]
+fn clips_own_model_and_batch_need_what_no_single_device_has() {
+    // ViT-B/32 with CLIP's vocabulary and length, of which start and end are no part here.
+    let model = ModelConfig { text_vocab: 49_406, text_length: 76, image_size: 224, ..config("tiny") };
+    let tower = |width, heads| TowerConfig { width, layers: 12, heads };
+    let clip =
+        ClipConfig { embedding: 512, patch: 32, text: tower(512, 8), image: tower(768, 12), tokenizer: None };
+    clip.validate(&model).unwrap();
+    let plan = Plan::new(&model);
+    let training = |batch| plan.training_clip(&clip, &model, batch, false);
+    // The released ViT-B/32 has 151,277,313 parameters.
+    assert_eq!(training(1).state, 20 * 151_277_313);
+    let beside = plan.training_clip(&clip, &model, 1, true);
+    assert_eq!(beside.state - training(1).state, 4 * (plan.encoder + plan.decoder));
+    // Every caption meets every picture.
+    let (one, two) = (training(1 << 14).activations, training(1 << 15).activations);
+    assert_eq!(two - 2 * one, 4 * 8 * 2 * (1 << 28));
+    assert!(two > 2_000_000_000_000, "{two}");
 }

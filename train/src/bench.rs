@@ -138,7 +138,7 @@ impl Setting<'_> {
     /// The device fails, or has too little memory.
     pub fn train_step(&self) -> Result<Measured> {
         let plan = Plan::new(self.config);
-        let needed = plan.training(self.batch as u64);
+        let needed = plan.training_prior(self.batch as u64).bytes();
         memory::check(&format!("training {}", self.config.name), needed, self.device)?;
         let device = self.device.open()?.autodiff();
         let masks = Masks::new(self.config, &device);

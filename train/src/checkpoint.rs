@@ -1,12 +1,12 @@
 //! The state of a training run on disk: the only place that publishes it.
 //!
 //! A run folder holds `checkpoints/step-NNNNNNNNN/` with `state.json`, `weights.safetensors` and `optimizer.safetensors`,
-//! `checkpoints/LATEST` naming the newest whole one, and `curve.png`. A checkpoint is written into a temporary folder, flushed,
+//! `checkpoints/LATEST` naming the newest whole one, `curve.png`, and `lock`, which keeps a second training out. A checkpoint is written into a temporary folder, flushed,
 //! listed with sizes and SHA-256 in its `manifest.json`, renamed into place and only then named by LATEST: a run killed at any
 //! moment resumes from the last whole checkpoint. A torn or altered folder is refused, and the one before it is used.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::NewFolder;
 use crate::optimizer::{AdamW, AdamWConfig};
+use crate::say::say;
 
 /// Checkpoints kept: the newest and the one before it.
 const KEPT: usize = 2;
@@ -46,10 +47,12 @@ pub struct RunState {
     pub warnings: BTreeMap<String, String>,
 }
 
-/// A run's folder.
-#[derive(Clone, Debug)]
+/// A run's folder: nobody else's as long as this is held.
+#[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    /// Locked until it is closed, which the system does for a process that was killed.
+    _lock: File,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -61,14 +64,22 @@ struct Manifest {
 const FILES: [&str; 3] = ["state.json", "weights.safetensors", "optimizer.safetensors"];
 
 impl RunFolder {
-    /// Opens or creates the folder.
+    /// Opens or creates the folder, and locks it.
     ///
     /// # Errors
-    /// It cannot be created.
+    /// It cannot be created, or another training has it.
     pub fn open(path: &Path) -> Result<Self> {
-        fs::create_dir_all(path.join("checkpoints"))
-            .with_context(|| format!("cannot create the run folder {}", path.display()))?;
-        Ok(Self { path: path.to_owned() })
+        let cannot = || format!("cannot create the run folder {}", path.display());
+        fs::create_dir_all(path).with_context(cannot)?;
+        let lock = File::create(path.join("lock")).with_context(cannot)?;
+        // A file system that knows no locks cannot tell: nothing is refused there.
+        ensure!(
+            !matches!(lock.try_lock(), Err(TryLockError::WouldBlock)),
+            "another training is running in {}; wait for its end, stop it, or name another --run folder",
+            path.display()
+        );
+        fs::create_dir_all(path.join("checkpoints")).with_context(cannot)?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
     /// The folder itself.
@@ -169,7 +180,9 @@ impl RunFolder {
                     return Ok(Some((state, module, optimizer)));
                 }
                 Err(error) => {
-                    eprintln!("dalle: checkpoint {name} is not whole, trying the one before it: {error:#}");
+                    say(format_args!(
+                        "dalle: checkpoint {name} is not whole, trying the one before it: {error:#}"
+                    ));
                     damage = Some(error);
                 }
             }

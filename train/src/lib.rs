@@ -19,6 +19,7 @@ pub mod optimizer;
 pub mod prior_training;
 pub mod reranking;
 pub mod sampling;
+pub mod say;
 pub mod schedule;
 pub mod tokenizer_train;
 pub mod tokens;

@@ -1,9 +1,14 @@
 //! `dalle`: from packages of drawings to a model folder, and from a caption to a picture.
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use dalle_train::commands;
+use dalle_train::say::say;
+
+/// What a shell reports of a program that a closed pipe ended: 128 and the number of SIGPIPE.
+const CLOSED_PIPE: u8 = 128 + 13;
 
 /// Text to image, after "Zero-Shot Text-to-Image Generation": data, training, sampling and evaluation.
 #[derive(Parser)]
@@ -55,9 +60,16 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if nobody_reads(&error) => ExitCode::from(CLOSED_PIPE),
         Err(error) => {
-            eprintln!("dalle: {error:#}");
+            say(format_args!("dalle: {error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether it failed because who read its output has read enough, as `head` does.
+fn nobody_reads(error: &anyhow::Error) -> bool {
+    let closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    error.chain().filter_map(|cause| cause.downcast_ref()).any(closed)
 }

@@ -18,7 +18,7 @@ use dalle_model::precision::Precision;
 use dalle_model::prior::Prior;
 use dalle_model::weights;
 use dalle_shared::files::{CLIP, CLIP_CONFIG, CONFIG, DECODER, ENCODER, PRIOR, TOKENIZER};
-use dalle_shared::{Tokenizer, sha256_hex};
+use dalle_shared::{ModelManifest, Tokenizer, sha256_hex};
 
 use crate::data::NewFolder;
 
@@ -86,6 +86,18 @@ impl ModelFolder {
         Ok(sha256_hex(&bytes))
     }
 
+    /// The folder's identity, as the server gives it: over those of its files that change what it draws.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn hash(&self) -> Result<String> {
+        let names = [CONFIG, TOKENIZER, PRIOR, ENCODER, DECODER];
+        let there = names.into_iter().filter(|name| self.path.join(name).exists());
+        let hashes: Vec<(&str, String)> =
+            there.map(|name| Ok((name, self.sha256(name)?))).collect::<Result<_>>()?;
+        Ok(ModelManifest::hash_files(hashes.iter().map(|(name, sha256)| (*name, sha256.as_str()))))
+    }
+
     /// Bytes of the prior's file, which lie in the machine's memory beside the network while it is made: 0 for other devices.
     pub fn held_while_loading(&self, device: DeviceName) -> u64 {
         match device {
@@ -141,12 +153,9 @@ impl ModelFolder {
     pub fn clip(&self, device: &Device) -> Result<Clip> {
         const MADE_BY: &str = "dalle clip train";
         let path = self.path.join(CLIP_CONFIG);
-        let config = parse_clip_config(&self.read(CLIP_CONFIG, MADE_BY)?, &path, &self.config)?;
-        ensure!(
-            config.tokenizer.as_deref() == Some(&self.sha256(TOKENIZER)?),
-            "{} belongs to another {TOKENIZER} than the one beside it; train the contrastive model again with `{MADE_BY}`",
-            path.display()
-        );
+        let (json, tokenizer) = (self.read(CLIP_CONFIG, MADE_BY)?, self.sha256(TOKENIZER)?);
+        let config = ClipConfig::of_folder(&json, &self.config, &tokenizer)
+            .with_context(|| format!("{}", path.display()))?;
         self.load(CLIP, MADE_BY, Clip::new(&config, &self.config, device))
     }
 
@@ -177,12 +186,5 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
 pub fn read_clip_config(path: &Path, model: &ModelConfig) -> Result<ClipConfig> {
     let bytes =
         fs::read(path).with_context(|| format!("cannot read the configuration {}", path.display()))?;
-    parse_clip_config(&bytes, path, model)
-}
-
-fn parse_clip_config(bytes: &[u8], path: &Path, model: &ModelConfig) -> Result<ClipConfig> {
-    let config: ClipConfig = serde_json::from_slice(bytes)
-        .with_context(|| format!("{} is no configuration of a contrastive model", path.display()))?;
-    config.validate(model).with_context(|| format!("{}", path.display()))?;
-    Ok(config)
+    ClipConfig::from_json(&bytes, model).with_context(|| format!("{}", path.display()))
 }

@@ -14,6 +14,7 @@ use dalle_shared::{ImageToken, SamplingSettings, Tokenizer};
 use image::RgbImage;
 
 use crate::model_folder::ModelFolder;
+use crate::say::say;
 use crate::tokens::decode_picture;
 
 /// A loaded model.
@@ -83,7 +84,10 @@ impl Model {
         for (order, key) in orders.iter().zip(0..) {
             let encoding = self.tokenizer.encode(order.caption, self.config.text_length - 1)?;
             if encoding.cut > 0 && self.cut.insert(order.caption.to_owned()) {
-                eprintln!("dalle: the last {} tokens of “{}” are not read", encoding.cut, order.caption);
+                say(format_args!(
+                    "dalle: the last {} tokens of “{}” are not read",
+                    encoding.cut, order.caption
+                ));
             }
             let (samples, seed) = (order.samples, order.seed);
             let prefix = order.prefix.to_vec();

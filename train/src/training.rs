@@ -17,9 +17,13 @@ use rand_chacha::ChaCha8Rng;
 use crate::checkpoint::{History, RunFolder, RunState};
 use crate::curve;
 use crate::optimizer::{AdamW, AdamWConfig};
+use crate::say::say;
 
 /// Updates in a row whose gradients may be infinite or not a number: more are no accident.
 const MAX_SKIPPED: u64 = 20;
+
+/// What a shell reports of a program that Ctrl-C ended: 128 and the number of SIGINT.
+const INTERRUPTED: i32 = 128 + 2;
 
 /// Values worth logging, by name, all of shape `[1]`.
 pub type Values = Vec<(&'static str, Tensor<1>)>;
@@ -102,7 +106,7 @@ pub fn train<S: Stage>(stage: &mut S, fresh: S::Network, plan: &Plan) -> Result<
     };
     if let Some(resumed) = folder.resume(&plan.settings, plan.optimizer, network.clone())? {
         (state, network, optimizer) = resumed;
-        eprintln!("resuming {} at update {} of {}", plan.run.display(), state.step, plan.steps);
+        say(format_args!("resuming {} at update {} of {}", plan.run.display(), state.step, plan.steps));
     }
     let bar = progress_bar(plan.steps, state.step);
     let mut saved = Instant::now();
@@ -164,7 +168,7 @@ fn warn(warnings: &[Warning], state: &mut RunState, bar: &ProgressBar) {
     for Warning { kind, text } in warnings {
         if !state.warnings.contains_key(*kind) {
             let text = format!("after update {}, {text}", state.step);
-            bar.suspend(|| eprintln!("WARNING: {text}"));
+            bar.suspend(|| say(format_args!("WARNING: {text}")));
             state.warnings.insert((*kind).to_owned(), text);
         }
     }
@@ -182,9 +186,10 @@ fn interruption() -> Result<Arc<AtomicBool>> {
     let flag = Arc::clone(&raised);
     ctrlc::set_handler(move || {
         if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
+            // Without the system's tidying up: it would take LibTorch away from under the update in work.
+            signal_hook::low_level::exit(INTERRUPTED);
         }
-        eprintln!("\nsaving; press Ctrl-C again to stop without");
+        say(format_args!("\nsaving after the update in work; press Ctrl-C again to stop without"));
     })
     .context("cannot listen for Ctrl-C")?;
     Ok(raised)
@@ -234,7 +239,7 @@ impl Means {
 /// Progress bars hide where nobody watches; a log still wants its lines.
 fn eprint_if_not_terminal(step: u64, line: &str) {
     if !std::io::IsTerminal::is_terminal(&std::io::stderr()) {
-        eprintln!("update {step}  {line}");
+        say(format_args!("update {step}  {line}"));
     }
 }
 

@@ -46,4 +46,5 @@ fn a_killed_build_publishes_nothing_and_the_next_one_succeeds() {
     assert!(build("8").status().unwrap().success());
     let dataset = dalle_train::data::Dataset::open(&out).unwrap();
     assert_eq!(dataset.examples.len(), 1000);
+    assert_eq!(names(work.path()), ["out"], "what was left over is gone");
 }

@@ -150,3 +150,33 @@ fn a_malformed_list_is_refused_with_its_line() {
     let error = run(&missing, &options(), &folder.path().join("out"), false).unwrap_err();
     assert!(matches!(error, DataError::Io { .. }), "{error}");
 }
+
+#[test]
+fn a_dataset_is_not_written_into_the_pictures_or_around_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("in");
+    photo(&root.join("cat.png"), [200, 10, 10]);
+    write(&root.join("cat.txt"), "a cat");
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(&root, folder.path().join("link")).unwrap();
+    for (out, how) in [
+        ("in", "is"),
+        ("in/deep/out", "lies inside"),
+        #[cfg(unix)]
+        ("link/out", "lies inside"),
+        ("in/../in/out", "lies inside"),
+        ("", "holds"),
+    ] {
+        let out = folder.path().join(out);
+        // As if it were a dataset that --overwrite may replace.
+        write(&folder.path().join("manifest.json"), "{}");
+        write(&root.join("manifest.json"), "{}");
+        let error = run(&input(&folder), &options(), &out, true).unwrap_err().to_string();
+        assert!(
+            error.starts_with("--out: expected a folder apart from --images") && error.contains(how),
+            "{error}"
+        );
+        assert!(root.join("cat.png").is_file());
+    }
+    run(&input(&folder), &options(), &folder.path().join("in-data"), false).unwrap();
+}

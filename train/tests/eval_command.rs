@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use dalle_shared::sha256_hex;
 use dalle_train::data::{Dataset, Split};
 use image::{Rgb, RgbImage};
 use serde_json::Value;
@@ -182,6 +183,28 @@ fn every_measure_writes_its_page_and_its_numbers() {
         "eval retrieval --model WORK/model --data WORK/data --captions 6 --report WORK/retrieval.html --json WORK/retrieval.json",
     );
     check_page(work.join("retrieval.html"), 12);
+
+    // Each says what it was measured with; the folder's hash is sha256sum's lines, sorted by name, hashed.
+    let sha256 = |path: &str| sha256_hex(&fs::read(work.join(path)).unwrap());
+    let lines: String =
+        ["config.json", "decoder.safetensors", "encoder.safetensors", "model.safetensors", "tokenizer.json"]
+            .map(|name| format!("{}  {name}\n", sha256(&format!("model/{name}"))))
+            .concat();
+    let model = serde_json::json!({ "name": "tiny", "hash": sha256_hex(lines.as_bytes()) });
+    let (version, data) = (env!("CARGO_PKG_VERSION"), dataset.hash());
+    let sampling = serde_json::json!({ "seed": 0, "temperature": 0.5, "dtype": "f32" });
+    let expected =
+        serde_json::json!({ "dalle": version, "model": model, "datasets": [data], "sampling": sampling });
+    assert_eq!(json(work.join("retrieval.json"))["measured_with"], expected);
+    let html = fs::read_to_string(work.join("retrieval.html")).unwrap();
+    let hash = &model["hash"].as_str().unwrap()[..16];
+    assert!(html.contains(&format!("dalle {version}; model tiny {hash}; dataset {}", &data[..16])));
+    let mut expected = expected;
+    expected["judge"] = sha256("lite0.safetensors").into();
+    assert_eq!(result["measured_with"], expected);
+    expected.as_object_mut().unwrap().remove("sampling");
+    expected["datasets"] = serde_json::json!([data, data]);
+    assert_eq!(overlap["measured_with"], expected);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod workshop;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Command;
 
@@ -176,6 +177,46 @@ fn ctrl_c_saves_and_the_same_command_continues() {
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && log.contains("resuming"), "{log}");
     assert!(workshop.path("model").join("decoder.safetensors").is_file());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_ctrl_c_ends_a_training_at_once_and_quietly() {
+    let workshop = Workshop::new();
+    // One update takes longer than both signals.
+    let arguments = workshop.dvae("model", 3, "").replace("--batch 4", "--batch 1024");
+    let mut child = start(workshop.command(&arguments));
+    wait_until("the run folder is there", || workshop.path("model-run").join("checkpoints").is_dir());
+    let id = child.id().to_string();
+    let interrupt = || assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    interrupt();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    let saving = said.by_ref().map(Result::unwrap).find(|line| !line.is_empty()).unwrap();
+    assert!(saving.starts_with("saving after the update in work"), "{saving}");
+    interrupt();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(said.map(Result::unwrap).collect::<String>(), "");
+    assert!(!workshop.path("model-run").join("checkpoints/LATEST").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_folder_belongs_to_one_training_until_it_ends_however_it_ends() {
+    let workshop = Workshop::new();
+    let arguments = workshop.dvae("model", 100_000, "--save-seconds 0");
+    let mut child = start(workshop.command(&arguments));
+    let latest = workshop.path("model-run/checkpoints/LATEST");
+    wait_until("a checkpoint is there", || latest.is_file());
+    let complaint = workshop.fail(&arguments);
+    assert!(
+        complaint.contains("another training is running in") && complaint.contains("--run"),
+        "{complaint}"
+    );
+    assert!(child.try_wait().unwrap().is_none(), "the first one goes on");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let other = workshop.fail(&arguments.replace("--batch 4", "--batch 5"));
+    assert!(other.contains("batch: then 4, now 5"), "a killed one leaves no lock: {other}");
 }
 
 #[test]

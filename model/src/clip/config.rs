@@ -3,7 +3,7 @@
 //! What it shares with the rest of the folder, the size of pictures, the length of captions and their vocabulary, stands in
 //! `config.json`.
 
-use dalle_shared::files::CLIP_CONFIG;
+use dalle_shared::files::{CLIP_CONFIG, TOKENIZER};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, ModelConfig};
@@ -37,7 +37,49 @@ pub struct TowerConfig {
     pub heads: usize,
 }
 
+/// A `clip.json` that describes no contrastive model for the model beside it.
+#[derive(Debug, thiserror::Error)]
+pub enum ClipConfigError {
+    /// It is of another form.
+    #[error("no configuration of a contrastive model: {cause}")]
+    Json {
+        /// Where reading stopped.
+        cause: serde_json::Error,
+    },
+    /// Its numbers do not fit each other, or the model.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The contrastive model reads captions by other ids than the model.
+    #[error(
+        "it was trained with another {TOKENIZER} than the one beside it; train the contrastive model again with `dalle clip train`"
+    )]
+    Tokenizer,
+}
+
 impl ClipConfig {
+    /// The content of a `clip.json`, for `model`.
+    ///
+    /// # Errors
+    /// It is of another form, or does not fit the model.
+    pub fn from_json(json: &[u8], model: &ModelConfig) -> Result<Self, ClipConfigError> {
+        let config: Self = serde_json::from_slice(json).map_err(|cause| ClipConfigError::Json { cause })?;
+        config.validate(model)?;
+        Ok(config)
+    }
+
+    /// The `clip.json` of a model folder, whose `tokenizer.json` has the hash `tokenizer` (SHA-256).
+    ///
+    /// # Errors
+    /// As [`from_json`](Self::from_json), or it was trained with another tokenizer.
+    pub fn of_folder(json: &[u8], model: &ModelConfig, tokenizer: &str) -> Result<Self, ClipConfigError> {
+        let config = Self::from_json(json, model)?;
+        if config.tokenizer.as_deref() == Some(tokenizer) {
+            Ok(config)
+        } else {
+            Err(ClipConfigError::Tokenizer)
+        }
+    }
+
     /// Checks that the numbers describe a contrastive model of captions and pictures of `model`.
     ///
     /// # Errors

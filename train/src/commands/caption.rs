@@ -10,7 +10,7 @@ use dalle_model::prior::Masks;
 use dalle_model::sample::continue_caption;
 use dalle_shared::SamplingSettings;
 
-use super::sampling::DeviceArgs;
+use super::sampling::{DeviceArgs, checked};
 use super::values;
 use crate::model_folder::ModelFolder;
 
@@ -48,6 +48,14 @@ pub struct Args {
 /// Whatever stops it, in a sentence for the person at the terminal.
 pub fn run(args: &Args) -> Result<()> {
     let folder = ModelFolder::open(&args.model)?;
+    let settings = SamplingSettings {
+        temperature: args.temperature,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        ..SamplingSettings::default()
+    };
+    // The class behind the vocabulary is the caption's end.
+    let settings = checked(settings, folder.config.text_vocab + 1)?;
     let needed =
         Plan::new(&folder.config).prior_bytes(args.on.dtype) + folder.held_while_loading(args.on.device);
     memory::check(&format!("the model {}", folder.config.name), needed, args.on.device)?;
@@ -55,12 +63,6 @@ pub fn run(args: &Args) -> Result<()> {
     let tokenizer = folder.tokenizer()?;
     let prior = folder.prior(&device, args.on.dtype)?;
     let masks = Masks::new(&folder.config, &device);
-    let settings = SamplingSettings {
-        temperature: args.temperature,
-        top_k: args.top_k,
-        top_p: args.top_p,
-        ..SamplingSettings::default()
-    };
     let encoding = tokenizer.encode(&args.beginning, folder.config.text_length - 1)?;
     ensure!(
         encoding.cut == 0,

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use clap::Subcommand;
 use dalle_model::burn::tensor::FloatDType;
 use dalle_model::clip::{Clip, ClipConfig};
+use dalle_model::plan::Plan;
 use dalle_model::weights::to_safetensors;
 use dalle_shared::files::{CLIP, CLIP_CONFIG, DECODER, ENCODER, TOKENIZER};
 use serde::Serialize;
@@ -85,7 +86,6 @@ pub fn run(args: Args) -> Result<()> {
     let ClipCommand::Train(args) = args.command;
     let folder = ModelFolder::open(&args.model)?;
     let model = folder.config.clone();
-    let device = args.run.device.open()?;
     let tokenizer = folder.tokenizer()?;
     let config =
         ClipConfig { tokenizer: Some(folder.sha256(TOKENIZER)?), ..read_clip_config(&args.config, &model)? };
@@ -95,6 +95,11 @@ pub fn run(args: Args) -> Result<()> {
         tokenizer.vocab_size(),
         model.text_vocab
     );
+    let plan = Plan::new(&model);
+    args.run.check_memory(&format!("the contrastive model of {}", model.name), args.batch, |batch| {
+        plan.training_clip(&config, &model, batch, args.reconstructed > 0.0)
+    })?;
+    let device = args.run.device.open()?;
     let dataset = Dataset::open(&args.data)?;
     let examples = dataset.split(Split::Train).cloned().collect();
     let schedule = ClipSchedule {

@@ -7,6 +7,7 @@ use clap::{Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::data::{self, Dataset, Family, Input, MANIFEST, Manifest, Options, Split};
+use crate::say::say;
 
 /// Arguments of `dalle data`.
 #[derive(clap::Args)]
@@ -141,10 +142,10 @@ const NAMED: usize = 20;
 /// Says what was stored and what was left out, and names what could not be used, the gravest first.
 fn report(manifest: &Manifest, out: &mut impl Write) -> std::io::Result<()> {
     for problem in manifest.problems.iter().take(NAMED) {
-        eprintln!("left out: {}: {}", problem.source, problem.message);
+        say(format_args!("left out: {}: {}", problem.source, problem.message));
     }
     if manifest.problems.len() > NAMED {
-        eprintln!("left out: {} more, named in {MANIFEST}", manifest.problems.len() - NAMED);
+        say(format_args!("left out: {} more, named in {MANIFEST}", manifest.problems.len() - NAMED));
     }
     for source in &manifest.sources {
         let left_out: Vec<String> =

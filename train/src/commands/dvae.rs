@@ -8,6 +8,7 @@ use clap::Subcommand;
 use dalle_model::burn::tensor::FloatDType;
 use dalle_model::device::DeviceName;
 use dalle_model::dvae::Dvae;
+use dalle_model::plan::Plan;
 use dalle_model::weights::to_safetensors;
 use dalle_shared::files::{CONFIG, DECODER, ENCODER};
 use image::RgbImage;
@@ -165,6 +166,10 @@ pub fn run(args: Args) -> Result<()> {
 
 fn train_dvae(args: &TrainArgs) -> Result<()> {
     let config = read_config(&args.config)?;
+    let plan = Plan::new(&config);
+    args.run.check_memory(&format!("the dVAE of {}", config.name), args.batch, |batch| {
+        plan.training_dvae(batch)
+    })?;
     let device = args.run.device.open()?.autodiff();
     ModelFolder::check_target(&args.out)?;
     let dataset = Dataset::open(&args.data)?;

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use anyhow::Result;
 use dalle_model::device::DeviceName;
 use dalle_model::memory::{self, gigabytes};
-use dalle_model::plan::{Plan, TRAINING_COPIES};
+use dalle_model::plan::{Plan, Training};
 use dalle_model::precision::Precision;
 
 use super::values;
-use crate::model_folder::read_config;
+use crate::model_folder::{read_clip_config, read_config};
 
 /// Arguments of `dalle plan`.
 #[derive(clap::Args)]
@@ -18,13 +18,16 @@ pub struct Args {
     /// Configuration (.json), such as `configs/paper-12b.json`, or a model folder's.
     #[arg(long)]
     config: PathBuf,
+    /// Configuration of a contrastive model for it, to plan its training too.
+    #[arg(long)]
+    clip: Option<PathBuf>,
     /// Captions sampled at once.
     #[arg(long, default_value_t = 1, value_parser = values::batch())]
     captions: usize,
     /// Samples of each caption.
     #[arg(long, default_value_t = 1, value_parser = values::batch())]
     samples: usize,
-    /// Pairs per update when training.
+    /// Pictures or pairs per update when training.
     #[arg(long, default_value_t = 1, value_parser = values::batch())]
     batch: usize,
     /// cpu, cuda:N, wgpu or libtorch: what fits there. It is asked, not used.
@@ -35,7 +38,7 @@ pub struct Args {
 /// Runs `dalle plan`.
 ///
 /// # Errors
-/// The configuration cannot be read.
+/// A configuration cannot be read.
 pub fn run(args: &Args) -> Result<()> {
     let config = read_config(&args.config)?;
     let plan = Plan::new(&config);
@@ -78,16 +81,19 @@ pub fn run(args: &Args) -> Result<()> {
         [Precision::F32, Precision::Bf16].map(|precision| fits(plan.sampling(precision, captions, samples)));
     writeln!(out, "  {:40} {wide:>12} {narrow:>12}", format!("  on {}", args.device))?;
     let batch = args.batch as u64;
-    let f32s = |values: u64| gigabytes(values * Precision::F32.bytes());
-    writeln!(out, "  {:40} {:>12}", "training state of the prior", f32s(plan.prior * TRAINING_COPIES))?;
-    writeln!(out, "  {:40} {:>12}", format!("activations, pairs: {batch}"), f32s(batch * plan.activations))?;
-    writeln!(
-        out,
-        "  {:40} {:>12}",
-        format!("training, pairs an update: {batch}"),
-        gigabytes(plan.training(batch))
-    )?;
-    writeln!(out, "  {:40} {:>12}", format!("  on {}", args.device), fits(plan.training(batch)))?;
+    let head = format!("training with --batch {batch}");
+    writeln!(out, "  {head:40} {:>12} {:>12} {:>12}", "state", "activations", "together")?;
+    let row = |out: &mut dyn Write, name: &str, training: Training| {
+        let all = training.bytes();
+        let [state, activations, sum] = [training.state, training.activations, all].map(gigabytes);
+        writeln!(out, "  {name:40} {state:>12} {activations:>12} {sum:>12} {}", fits(all))
+    };
+    row(&mut out, "  the dVAE", plan.training_dvae(batch))?;
+    row(&mut out, "  the prior", plan.training_prior(batch))?;
+    if let Some(path) = &args.clip {
+        let clip = read_clip_config(path, &config)?;
+        row(&mut out, "  the contrastive model", plan.training_clip(&clip, &config, batch, false))?;
+    }
     match free {
         Some(free) => writeln!(out, "{} has {} free", args.device, gigabytes(free))?,
         None => writeln!(out, "how much memory {} has free is not known", args.device)?,

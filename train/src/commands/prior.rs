@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Subcommand;
 use dalle_model::burn::tensor::FloatDType;
-use dalle_model::memory;
-use dalle_model::plan;
+use dalle_model::plan::Plan;
 use dalle_model::precision::Precision;
 use dalle_model::prior::Prior;
 use dalle_model::weights::to_safetensors;
@@ -92,8 +91,10 @@ pub fn run(args: Args) -> Result<()> {
     let PriorCommand::Train(args) = args.command;
     let folder = ModelFolder::open(&args.model)?;
     let config = folder.config.clone();
-    let needed = plan::Plan::new(&config).training(args.batch as u64);
-    memory::check(&format!("training {} with --batch {}", config.name, args.batch), needed, args.run.device)?;
+    let plan = Plan::new(&config);
+    args.run.check_memory(&format!("the prior of {}", config.name), args.batch, |batch| {
+        plan.training_prior(batch)
+    })?;
     let device = args.run.device.open()?;
     let encoder = folder.encoder(&device)?;
     let bytes = std::fs::read(&args.tokenizer).with_context(|| {

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Result, anyhow};
 use dalle_model::device::DeviceName;
+use dalle_model::memory;
+use dalle_model::plan::Training;
 use serde::Serialize;
 
 use crate::optimizer::AdamWConfig;
@@ -11,7 +14,8 @@ use crate::training::Plan;
 /// The options. What is not skipped belongs to a run's settings: with others, it does not go on.
 #[derive(clap::Args, Serialize)]
 pub struct RunArgs {
-    /// Folder for checkpoints and the loss curve; the same command continues an interrupted run.
+    /// Folder for checkpoints and the loss curve; the same command continues an interrupted run. (Ctrl-C lets the update
+    /// in work end and saves.)
     #[arg(long)]
     #[serde(skip)]
     pub run: PathBuf,
@@ -32,6 +36,24 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// Refuses a batch that the device cannot hold, before anything is allocated. `what` is trained; `needed` says with how much.
+    ///
+    /// # Errors
+    /// What it needs, what there is, and a batch that would fit.
+    pub fn check_memory(&self, what: &str, batch: usize, needed: impl Fn(u64) -> Training) -> Result<()> {
+        let batch = batch as u64;
+        memory::check(&format!("training {what} with --batch {batch}"), needed(batch).bytes(), self.device)
+            .map_err(|refusal| {
+                let halves = std::iter::successors(Some(batch / 2), |half| Some(half / 2));
+                let fits =
+                    halves.take_while(|&half| half > 0).find(|&half| needed(half).bytes() <= refusal.free);
+                match fits {
+                    Some(half) => anyhow!("{refusal}; --batch {half} would fit"),
+                    None => anyhow!("{refusal}; not even --batch 1 would fit"),
+                }
+            })
+    }
+
     /// The plan of a run of `steps` updates.
     pub fn plan(
         &self,

@@ -43,7 +43,7 @@ pub struct Args {
     #[arg(long, default_value_t = 1)]
     samples: usize,
     /// Draw this many, each with a seed of its own from --seed on, and let the contrastive model choose; --out becomes a sheet of
-    /// the best, with their scores.
+    /// the best, with their scores. The lower the --temperature, the more alike they are.
     #[arg(long, conflicts_with = "samples", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_BEST_OF))]
     best_of: Option<usize>,
     /// Of --best-of, show this many, the best first [default: 8, or all of fewer].
@@ -84,15 +84,15 @@ pub fn run(args: &Args) -> Result<()> {
         args.samples
     );
     let folder = ModelFolder::open(&args.model)?;
+    let sampling = args.sampling.settings(folder.config.dvae.vocab)?;
     let device = args.on.device.open()?;
     let prefix = prefix(args, &folder, &device)?;
     let mut model = Model::load(&folder, args.on.device, args.on.dtype)?;
     let progress = bar(model.config.geometry().image_length() as u64, "sampling tokens");
     let begun = Instant::now();
     let order = Order { caption: &args.caption, samples: args.samples, seed: args.seed, prefix: &prefix };
-    let pictures = model
-        .sample(&[order], args.sampling.into(), |done| progress.set_position(done as u64))?
-        .swap_remove(0);
+    let pictures =
+        model.sample(&[order], sampling, |done| progress.set_position(done as u64))?.swap_remove(0);
     progress.finish_and_clear();
     let count = pictures.iter().map(|tokens| tokens.len() - prefix.len()).sum::<usize>();
     let seconds = begun.elapsed().as_secs_f64();
@@ -113,13 +113,14 @@ fn choose(args: &Args, count: usize) -> Result<()> {
     let shown = args.show.unwrap_or(SHOWN.min(count));
     ensure!((1..=count).contains(&shown), "--show: expected 1 to the {count} of --best-of, got {shown}");
     let folder = ModelFolder::open(&args.model)?;
+    let sampling = args.sampling.settings(folder.config.dvae.vocab)?;
     let device = args.on.device.open()?;
     let judge = Judge::load(&folder, &device)?;
     let prefix = prefix(args, &folder, &device)?;
     let mut model = Model::load(&folder, args.on.device, args.on.dtype)?;
     let order = Order { caption: &args.caption, samples: count, seed: args.seed, prefix: &prefix };
     let progress = bar((count * model.config.geometry().image_length()) as u64, "sampling tokens");
-    let candidates = draw(&mut model, &judge, &order, args.sampling.into(), |done| {
+    let candidates = draw(&mut model, &judge, &order, sampling, |done| {
         progress.set_position(done as u64);
     })?;
     progress.finish_and_clear();

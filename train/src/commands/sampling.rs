@@ -1,8 +1,9 @@
 //! How and where tokens are drawn, as options: the same for every command that samples.
 
+use anyhow::{Result, anyhow};
 use dalle_model::device::DeviceName;
 use dalle_model::precision::Precision;
-use dalle_shared::SamplingSettings;
+use dalle_shared::{RequestError, SamplingSettings};
 
 /// Where, and in which type.
 #[derive(Clone, Copy, clap::Args)]
@@ -33,8 +34,24 @@ pub struct SamplingArgs {
     guidance: f32,
 }
 
-impl From<SamplingArgs> for SamplingSettings {
-    fn from(args: SamplingArgs) -> Self {
-        Self { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p, guidance: args.guidance }
+impl SamplingArgs {
+    /// The settings, for a vocabulary of `classes`.
+    ///
+    /// # Errors
+    /// The option that is out of range.
+    pub fn settings(self, classes: usize) -> Result<SamplingSettings> {
+        let Self { temperature, top_k, top_p, guidance } = self;
+        checked(SamplingSettings { temperature, top_k, top_p, guidance }, classes)
     }
+}
+
+/// Settings that fit a vocabulary of `classes`. What does not is named as the option that it was typed as.
+///
+/// # Errors
+/// The option that is out of range.
+pub fn checked(settings: SamplingSettings, classes: usize) -> Result<SamplingSettings> {
+    settings
+        .validate(classes)
+        .map_err(|RequestError { field, message }| anyhow!("--{}: {message}", field.replace('_', "-")))?;
+    Ok(settings)
 }

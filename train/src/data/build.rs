@@ -61,6 +61,7 @@ pub fn build(
     progress: &ProgressBar,
 ) -> Result<Manifest, DataError> {
     check(options)?;
+    check_apart(input, out)?;
     let folder = NewFolder::begin(out, MANIFEST, overwrite)?;
     let (mut sources, captions) = match input {
         Input::Packages { root, families } => {
@@ -110,6 +111,37 @@ pub fn build(
     folder.write(MANIFEST, &json)?;
     folder.publish()?;
     Ok(manifest)
+}
+
+/// Refuses to replace what is to be read, or to write where pictures are looked for: they would be found the next time.
+fn check_apart(input: &Input, out: &Path) -> Result<(), DataError> {
+    let (option, root, looks_everywhere) = match input {
+        Input::Packages { root, .. } => ("packages", root, false),
+        Input::Images { root, .. } => ("images", root, true),
+    };
+    let (read, written) = (resolved(root)?, resolved(out)?);
+    let refuse = |how: &str| {
+        let (out, root) = (out.display(), root.display());
+        let message =
+            format!("expected a folder apart from --{option}, but {out} {how} {root}; choose another");
+        Err(DataError::Option { option: "out", message })
+    };
+    match (written.starts_with(&read), read.starts_with(&written)) {
+        (true, true) => refuse("is"),
+        (true, _) if looks_everywhere => refuse("lies inside"),
+        (_, true) => refuse("holds"),
+        _ => Ok(()),
+    }
+}
+
+/// Where a path leads to, links followed as far as it exists.
+fn resolved(path: &Path) -> Result<PathBuf, DataError> {
+    let resolve = || {
+        let path = std::path::absolute(path)?;
+        let there = path.ancestors().find(|part| part.exists()).unwrap_or(&path);
+        Ok(there.canonicalize()?.join(path.strip_prefix(there).unwrap_or(Path::new(""))))
+    };
+    resolve().map_err(DataError::io("resolving", path))
 }
 
 fn check(options: &Options) -> Result<(), DataError> {

@@ -2,10 +2,11 @@
 //!
 //! Everything is written under a hidden temporary name beside the target, flushed to disk and then renamed. After an error
 //! what was written is removed and the target is as before. After a crash hidden `.dalle-partial-*` or `.dalle-old-*` stay
-//! behind, the second only if the crash came between the two renames that replace a folder: it is the old folder, whole.
+//! behind. The folders among the first are removed by the next one that is begun beside them. The second is there only if the
+//! crash came between the two renames that replace a folder: it is the old folder, whole.
 
-use std::fs::{self, File};
-use std::io::{Cursor, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Cursor, Write};
 use std::path::{Path, PathBuf};
 
 use image::{ImageFormat, RgbImage};
@@ -20,6 +21,8 @@ const PARTIAL: &str = ".dalle-partial-";
 pub struct NewFolder {
     target: PathBuf,
     temporary: TempDir,
+    /// The folder, locked as long as somebody writes into it: without a lock it is left over.
+    _lock: Option<File>,
 }
 
 impl NewFolder {
@@ -40,11 +43,10 @@ impl NewFolder {
         }
         let parent = parent_of(&target);
         fs::create_dir_all(parent).map_err(DataError::io("creating", parent))?;
-        let temporary = tempfile::Builder::new()
-            .prefix(PARTIAL)
-            .tempdir_in(parent)
-            .map_err(DataError::io("creating a temporary folder in", parent))?;
-        Ok(Self { target, temporary })
+        remove_leftovers(parent);
+        let (temporary, lock) =
+            temporary_in(parent).map_err(DataError::io("creating a temporary folder in", parent))?;
+        Ok(Self { target, temporary, _lock: lock })
     }
 
     /// Where to write.
@@ -96,6 +98,33 @@ impl NewFolder {
         match aside {
             Some(aside) => fs::remove_dir_all(&aside).map_err(DataError::io("removing", &aside)),
             None => Ok(()),
+        }
+    }
+}
+
+/// A new hidden folder in `parent`, locked. (Not every system opens or locks folders; none is taken for a leftover there.)
+fn temporary_in(parent: &Path) -> io::Result<(TempDir, Option<File>)> {
+    loop {
+        let folder = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(parent)?;
+        let lock = File::open(folder.path()).ok();
+        let taken = |lock: &File| matches!(lock.try_lock(), Err(TryLockError::WouldBlock));
+        // Somebody may have taken it for a leftover before it was locked.
+        if !lock.as_ref().is_some_and(taken) && folder.path().exists() {
+            return Ok((folder, lock));
+        }
+    }
+}
+
+/// Removes the hidden folders in `parent` that nobody has locked: who wrote them was killed.
+fn remove_leftovers(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_name().to_string_lossy().starts_with(PARTIAL) && path.is_dir() {
+            let lock = File::open(&path);
+            if lock.as_ref().is_ok_and(|lock| lock.try_lock().is_ok()) {
+                // What cannot be removed harms nobody.
+                let _ = fs::remove_dir_all(&path);
+            }
         }
     }
 }
@@ -180,4 +209,31 @@ fn make_readable(path: &Path, mode: u32) -> Result<(), DataError> {
 
 fn parent_of(path: &Path) -> &Path {
     path.parent().unwrap_or_else(|| Path::new("/"))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_program_left_is_removed_and_what_is_being_written_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let running = NewFolder::begin(&path("a"), "marker", false).unwrap();
+        running.write("marker", b"a").unwrap();
+        for other in [".dalle-partial-killed/checkpoints", ".dalle-old-whole", "mine"] {
+            fs::create_dir_all(path(other)).unwrap();
+        }
+        fs::write(path(".dalle-partial-killed/checkpoints/half"), b"half").unwrap();
+        let next = NewFolder::begin(&path("b"), "marker", false).unwrap();
+        assert!(!path(".dalle-partial-killed").exists());
+        assert!(path(".dalle-old-whole").is_dir() && path("mine").is_dir());
+        running.publish().unwrap();
+        next.publish().unwrap();
+        let mut names: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, [".dalle-old-whole", "a", "b", "mine"]);
+        assert_eq!(fs::read(path("a/marker")).unwrap(), b"a");
+    }
 }

@@ -8,9 +8,9 @@ use anyhow::Result;
 use dalle_model::clip::best_first;
 use dalle_shared::SamplingSettings;
 use image::RgbImage;
-use image::imageops::{self, FilterType};
 use serde::Serialize;
 
+use super::at_size;
 use super::retrieval::{ranks_of, share_within};
 use crate::data::Example;
 use crate::reranking::{Judge, draw, scores};
@@ -52,7 +52,6 @@ pub fn measure(
     seed: u64,
     mut progress: impl FnMut(usize),
 ) -> Result<(Vec<Point>, Vec<Row>)> {
-    let size = model.config.image_size as u32;
     let greatest = ns.iter().copied().max().unwrap_or(0);
     let tokens_each = greatest * model.config.geometry().image_length();
     let mut rows = Vec::with_capacity(examples.len());
@@ -69,7 +68,7 @@ pub fn measure(
         };
         rows.push(Row {
             caption,
-            drawing: imageops::resize(&example.image, size, size, FilterType::Triangle),
+            drawing: at_size(example, model.config.image_size),
             best: ns.iter().map(best).collect(),
         });
     }

@@ -25,8 +25,15 @@ pub mod symmetric;
 use anyhow::Result;
 use dalle_shared::SamplingSettings;
 use image::RgbImage;
+use image::imageops::{self, FilterType};
 
+use crate::data::Example;
 use crate::sampling::{Model, Order};
+
+/// An example's picture at a model's size.
+pub fn at_size(example: &Example, size: usize) -> RgbImage {
+    imageops::resize(&example.image, size as u32, size as u32, FilterType::Triangle)
+}
 
 /// Captions sampled together.
 const BATCH: usize = 20;

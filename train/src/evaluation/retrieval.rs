@@ -10,7 +10,7 @@ use image::RgbImage;
 use image::imageops::{self, FilterType};
 use serde::Serialize;
 
-use super::draw;
+use super::{at_size, draw};
 use crate::data::{Dataset, Example, Split};
 use crate::sampling::{Model, Order};
 
@@ -70,7 +70,6 @@ pub fn measure(
     seed: u64,
     progress: impl FnMut(usize),
 ) -> Result<(Retrieval, Vec<Pair>)> {
-    let size = model.config.image_size as u32;
     let captions: Vec<String> = examples.iter().map(|example| example.captions.main()).collect();
     let orders: Vec<Order> =
         captions.iter().map(|caption| Order { caption, samples: 1, seed, prefix: &[] }).collect();
@@ -80,7 +79,7 @@ pub fn measure(
         .zip(captions)
         .zip(samples)
         .map(|((example, caption), sample)| {
-            let drawing = imageops::resize(&example.image, size, size, FilterType::Triangle);
+            let drawing = at_size(example, model.config.image_size);
             Pair { caption, drawing, sample }
         })
         .collect();

@@ -4,10 +4,10 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::builder::RangedU64ValueParser;
-use dalle_shared::SamplingSettings;
 use serde::Serialize;
 
 use super::super::sample::MAX_BEST_OF;
+use super::provenance::Provenance;
 use super::{Captioned, first_of, percent};
 use crate::data::{Cell, Dataset};
 use crate::evaluation::best_of_n::{self, Point};
@@ -33,9 +33,6 @@ pub struct Args {
 #[derive(Serialize)]
 struct BestOfN<'a> {
     captions: usize,
-    #[serde(flatten)]
-    sampling: SamplingSettings,
-    seed: u64,
     points: &'a [Point],
 }
 
@@ -47,12 +44,16 @@ pub fn run(mut args: Args) -> Result<()> {
     args.n.sort_unstable();
     args.n.dedup();
     let Args { captioned: args, n: ns } = &args;
-    let (sampling, seed) = (args.sampling.settings(), args.sampling.seed);
     let dataset = Dataset::open(&args.data)?;
     let examples = retrieval::choose(&dataset, args.captions)?;
     let folder = ModelFolder::open(&args.model)?;
+    let (sampling, seed) = (args.sampling.settings(&folder)?, args.sampling.seed);
     let device = args.on.device.open()?;
     let judge = Judge::load(&folder, &device)?;
+    let provenance = Provenance::new(&[&dataset])
+        .of(&folder)?
+        .sampled(sampling, seed, args.on.dtype)
+        .judged_by(&args.model)?;
     let mut model = Model::load(&folder, args.on.device, args.on.dtype)?;
     let each = ns.iter().max().unwrap_or(&0) * model.config.geometry().image_length();
     let progress = bar((examples.len() * each) as u64, "sampling tokens");
@@ -67,8 +68,8 @@ pub fn run(mut args: Args) -> Result<()> {
             Cell { images: std::iter::once(&row.drawing).chain(best).collect(), caption: &row.caption }
         })
         .collect();
-    let result = BestOfN { captions: args.captions, sampling, seed, points: &points };
-    let written = args.outputs.write(&result, &cells, |shown| page(&result, shown))?;
+    let result = BestOfN { captions: args.captions, points: &points };
+    let written = args.outputs.write(&result, &provenance, &cells, |shown| page(&result, shown))?;
     let mut out = std::io::stdout();
     for Point { n, score, top_1, top_5 } in &points {
         writeln!(

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use anyhow::{Result, ensure};
 
+use super::provenance::Provenance;
 use super::{Captioned, first_of, percent};
 use crate::data::{Cell, Dataset};
 use crate::evaluation::clip_score::{self, ClipScore};
@@ -30,21 +31,25 @@ pub fn run(Args { captioned: args }: &Args) -> Result<()> {
     let dataset = Dataset::open(&args.data)?;
     let examples = retrieval::choose(&dataset, args.captions)?;
     let folder = ModelFolder::open(&args.model)?;
+    let (sampling, seed) = (args.sampling.settings(&folder)?, args.sampling.seed);
     let device = args.on.device.open()?;
     let judge = Judge::load(&folder, &device)?;
+    let provenance = Provenance::new(&[&dataset])
+        .of(&folder)?
+        .sampled(sampling, seed, args.on.dtype)
+        .judged_by(&args.model)?;
     let mut model = Model::load(&folder, args.on.device, args.on.dtype)?;
     let progress = bar(examples.len() as u64, "sampling pictures");
-    let (_, pairs) =
-        retrieval::measure(&mut model, &examples, args.sampling.settings(), args.sampling.seed, |done| {
-            progress.set_position(done as u64);
-        })?;
+    let (_, pairs) = retrieval::measure(&mut model, &examples, sampling, seed, |done| {
+        progress.set_position(done as u64);
+    })?;
     progress.finish_and_clear();
     let result = clip_score::measure(&judge, &pairs)?;
     let cells: Vec<Cell> = pairs
         .iter()
         .map(|pair| Cell { images: vec![&pair.drawing, &pair.sample], caption: &pair.caption })
         .collect();
-    let written = args.outputs.write(&result, &cells, |shown| page(&result, shown))?;
+    let written = args.outputs.write(&result, &provenance, &cells, |shown| page(&result, shown))?;
     writeln!(
         std::io::stdout(),
         "mean score of {} captions: with their samples {:.3}, with their true drawings {:.3}, with all other drawings {:.3}\n\

@@ -7,11 +7,12 @@ use anyhow::{Result, ensure};
 use image::RgbImage;
 
 use super::super::sampling::DeviceArgs;
-use super::{Outputs, Sampling, Selection, at_size, first_of, values};
+use super::provenance::Provenance;
+use super::{Outputs, Sampling, Selection, first_of, values};
 use crate::data::{Cell, Dataset};
 use crate::evaluation::fidelity::{Fidelity, RADII, Row, measure};
 use crate::evaluation::report::Report;
-use crate::evaluation::{draw, features};
+use crate::evaluation::{at_size, draw, features};
 use crate::model_folder::ModelFolder;
 use crate::sampling::{Model, Order};
 use crate::training::bar;
@@ -50,17 +51,21 @@ pub fn run(args: &Args) -> Result<()> {
     let device = args.on.device.open()?;
     let extractor = features::open(&args.features, &device)?;
     let folder = ModelFolder::open(&args.model)?;
+    let (sampling, seed) = (args.sampling.settings(&folder)?, args.sampling.seed);
+    let provenance = Provenance::new(&[&dataset])
+        .of(&folder)?
+        .sampled(sampling, seed, args.on.dtype)
+        .judged_by(&args.features)?;
     let mut model = Model::load(&folder, args.on.device, args.on.dtype)?;
     let captions: Vec<String> = examples.iter().map(|example| example.captions.main()).collect();
     // Many pictures may share a caption; each gets a sample of its own.
     let orders: Vec<Order> = captions
         .iter()
-        .zip(args.sampling.seed..)
+        .zip(seed..)
         .map(|(caption, seed)| Order { caption, samples: 1, seed, prefix: &[] })
         .collect();
     let progress = bar(orders.len() as u64, "sampling pictures");
-    let samples =
-        draw(&mut model, &orders, args.sampling.settings(), |done| progress.set_position(done as u64))?;
+    let samples = draw(&mut model, &orders, sampling, |done| progress.set_position(done as u64))?;
     progress.finish_and_clear();
     let truth: Vec<RgbImage> =
         examples.iter().map(|example| at_size(example, model.config.image_size)).collect();
@@ -71,7 +76,7 @@ pub fn run(args: &Args) -> Result<()> {
     let cells: Vec<Cell> = (0..truth.len())
         .map(|at| Cell { images: vec![&truth[at], &samples[at]], caption: &captions[at] })
         .collect();
-    let written = args.outputs.write(&result, &cells, |shown| page(&result, shown))?;
+    let written = args.outputs.write(&result, &provenance, &cells, |shown| page(&result, shown))?;
     let mut out = std::io::stdout();
     for row in &result.rows {
         let (score, truth) = (result.show(row.score), result.show(row.true_score));

@@ -4,6 +4,7 @@ mod best_of_n;
 mod clip_score;
 mod fidelity;
 mod overlap;
+mod provenance;
 mod reconstruction;
 mod retrieval;
 
@@ -14,14 +15,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::Subcommand;
 use dalle_shared::{SamplingSettings, sha256_hex};
-use image::RgbImage;
-use image::imageops::{self, FilterType};
+use provenance::Provenance;
 use serde::Serialize;
 
 use super::sampling::{DeviceArgs, SamplingArgs};
 use super::values;
 use crate::data::{Cell, Dataset, Example, Split, contact_sheet, write_file, write_png};
 use crate::evaluation::report::Report;
+use crate::model_folder::ModelFolder;
 
 /// Cells of a page or a contact sheet, so that it stays small enough to open.
 const SHOWN: usize = 200;
@@ -77,8 +78,9 @@ struct Sampling {
 }
 
 impl Sampling {
-    fn settings(&self) -> SamplingSettings {
-        self.sampling.into()
+    /// The settings, for a model.
+    fn settings(&self, folder: &ModelFolder) -> Result<SamplingSettings> {
+        self.sampling.settings(folder.config.dvae.vocab)
     }
 }
 
@@ -159,11 +161,6 @@ fn read_keys(path: &Path) -> Result<BTreeSet<String>> {
     Ok(text.lines().map(str::to_owned).collect())
 }
 
-/// An example's picture at a model's size.
-fn at_size(example: &Example, size: usize) -> RgbImage {
-    imageops::resize(&example.image, size as u32, size as u32, FilterType::Triangle)
-}
-
 /// What a measure writes: at least one of these.
 #[derive(clap::Args)]
 #[group(required = true, multiple = true)]
@@ -184,13 +181,15 @@ impl Outputs {
     fn write(
         &self,
         result: &impl Serialize,
+        provenance: &Provenance,
         cells: &[Cell],
         page: impl FnOnce(&[Cell]) -> Result<Report>,
     ) -> Result<String> {
         let shown = &cells[..cells.len().min(SHOWN)];
         let mut written = Vec::new();
         if let Some(path) = &self.json {
-            write_file(path, &serde_json::to_vec_pretty(result)?)?;
+            let document = Document { measured_with: provenance, result };
+            write_file(path, &serde_json::to_vec_pretty(&document)?)?;
             written.push(path.display().to_string());
         }
         if let Some(path) = &self.sheet {
@@ -199,11 +198,19 @@ impl Outputs {
             written.push(path.display().to_string());
         }
         if let Some(path) = &self.report {
-            write_file(path, page(shown)?.finish(&command()).as_bytes())?;
+            write_file(path, page(shown)?.finish(&command(), &provenance.line()).as_bytes())?;
             written.push(path.display().to_string());
         }
         Ok(written.join(", "))
     }
+}
+
+/// A result as it stands in a file.
+#[derive(Serialize)]
+struct Document<'a, R> {
+    measured_with: &'a Provenance,
+    #[serde(flatten)]
+    result: &'a R,
 }
 
 /// The command as it was typed.

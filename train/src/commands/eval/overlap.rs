@@ -1,15 +1,17 @@
 //! `dalle eval overlap`: the nearest training picture of each held-out one, and what removing the nearest changes.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use dalle_model::device::DeviceName;
 use image::RgbImage;
 use serde::Serialize;
 
-use super::{Outputs, SHOWN, at_size, first_of, percent, values};
+use super::provenance::Provenance;
+use super::{Outputs, SHOWN, first_of, percent, values};
 use crate::data::{Cell, Dataset, Example, Split, write_file};
+use crate::evaluation::at_size;
 use crate::evaluation::features::{self, extract_all};
 use crate::evaluation::overlap::nearest;
 use crate::evaluation::reconstruction::{Loss, measure};
@@ -105,6 +107,7 @@ pub fn run(args: &Args) -> Result<()> {
     let device = args.device.open()?;
     let extractor = features::open(&args.features, &device)?;
     let (train, validation) = (Dataset::open(&args.train)?, Dataset::open(&args.validation)?);
+    let mut provenance = Provenance::new(&[&train, &validation]).judged_by(&args.features)?;
     let train: Vec<&Example> = train.split(Split::Train).collect();
     let validation: Vec<&Example> = validation.split(Split::Val).collect();
     ensure!(!train.is_empty(), "{} holds no training pictures", args.train.display());
@@ -124,7 +127,12 @@ pub fn run(args: &Args) -> Result<()> {
     let (of_train, of_validation) =
         (look(&train, "looking at training pictures")?, look(&validation, "looking at held-out pictures")?);
     let pairs = nearest(&of_train, &of_validation, &device)?;
-    let losses = args.model.as_deref().map(|model| reconstruct(model, &validation, &device)).transpose()?;
+    let mut losses = None;
+    if let Some(model) = &args.model {
+        let folder = ModelFolder::open(model)?;
+        losses = Some(reconstruct(&folder, &validation, &device)?);
+        provenance = provenance.of(&folder)?;
+    }
     let named = pairs.iter().map(|pair| {
         let loss = losses.as_ref().map(|losses| &losses[pair.validation]);
         Named {
@@ -160,7 +168,7 @@ pub fn run(args: &Args) -> Result<()> {
             result.pairs[..removal.removed].iter().map(|pair| format!("{}\n", pair.validation)).collect();
         write_file(path, keys.as_bytes())?;
     }
-    let written = args.outputs.write(&result, &cells, |shown| page(&result, shown))?;
+    let written = args.outputs.write(&result, &provenance, &cells, |shown| page(&result, shown))?;
     let mut out = std::io::stdout();
     if let Some(removal) = result.threshold {
         write!(out, "{} of {} held-out pictures removed", removal.removed, result.pairs.len())?;
@@ -179,8 +187,11 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// What a model's dVAE loses of each example.
-fn reconstruct(model: &Path, examples: &[&Example], device: &dalle_model::Device) -> Result<Vec<Loss>> {
-    let folder = ModelFolder::open(model)?;
+fn reconstruct(
+    folder: &ModelFolder,
+    examples: &[&Example],
+    device: &dalle_model::Device,
+) -> Result<Vec<Loss>> {
     let (encoder, decoder) = (folder.encoder(device)?, folder.decoder(device)?);
     let sized: Vec<RgbImage> =
         examples.iter().map(|example| at_size(example, folder.config.image_size)).collect();

@@ -7,8 +7,10 @@ use anyhow::Result;
 use dalle_model::device::DeviceName;
 use image::RgbImage;
 
-use super::{Outputs, Selection, at_size, first_of, percent};
+use super::provenance::Provenance;
+use super::{Outputs, Selection, first_of, percent};
 use crate::data::{Cell, Dataset};
+use crate::evaluation::at_size;
 use crate::evaluation::reconstruction::{DIFFERENCE_GAIN, Reconstruction, difference, measure};
 use crate::evaluation::report::Report;
 use crate::evaluation::similarity::psnr;
@@ -38,6 +40,7 @@ pub fn run(args: &Args) -> Result<()> {
     let dataset = Dataset::open(&args.selection.data)?;
     let examples = args.selection.choose(&dataset)?;
     let folder = ModelFolder::open(&args.model)?;
+    let provenance = Provenance::new(&[&dataset]).of(&folder)?;
     let device = args.device.open()?;
     let (encoder, decoder) = (folder.encoder(&device)?, folder.decoder(&device)?);
     let originals: Vec<RgbImage> =
@@ -60,7 +63,7 @@ pub fn run(args: &Args) -> Result<()> {
             caption: &captions[at],
         })
         .collect();
-    let written = args.outputs.write(&result, &cells, |shown| page(&result, shown))?;
+    let written = args.outputs.write(&result, &provenance, &cells, |shown| page(&result, shown))?;
     writeln!(
         std::io::stdout(),
         "reconstruction of {} pictures: PSNR {:.2} dB, SSIM {:.4}; {:.1} % of {} codebook entries used, perplexity {:.0}; \

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::provenance::Provenance;
 use super::{Captioned, first_of, percent};
 use crate::data::{Cell, Dataset};
 use crate::evaluation::report::Report;
@@ -26,18 +27,19 @@ pub fn run(Args { captioned: args }: &Args) -> Result<()> {
     let dataset = Dataset::open(&args.data)?;
     let examples = retrieval::choose(&dataset, args.captions)?;
     let folder = ModelFolder::open(&args.model)?;
+    let (sampling, seed) = (args.sampling.settings(&folder)?, args.sampling.seed);
+    let provenance = Provenance::new(&[&dataset]).of(&folder)?.sampled(sampling, seed, args.on.dtype);
     let mut model = Model::load(&folder, args.on.device, args.on.dtype)?;
     let progress = bar(examples.len() as u64, "sampling pictures");
-    let (result, pairs) =
-        retrieval::measure(&mut model, &examples, args.sampling.settings(), args.sampling.seed, |done| {
-            progress.set_position(done as u64);
-        })?;
+    let (result, pairs) = retrieval::measure(&mut model, &examples, sampling, seed, |done| {
+        progress.set_position(done as u64);
+    })?;
     progress.finish_and_clear();
     let cells: Vec<Cell> = pairs
         .iter()
         .map(|pair| Cell { images: vec![&pair.drawing, &pair.sample], caption: &pair.caption })
         .collect();
-    let written = args.outputs.write(&result, &cells, |shown| page(&result, shown))?;
+    let written = args.outputs.write(&result, &provenance, &cells, |shown| page(&result, shown))?;
     writeln!(
         std::io::stdout(),
         "retrieval among {} drawings: top-1 {:.0} %, top-5 {:.0} % (by chance {:.0} % and {:.0} %); see {written}",

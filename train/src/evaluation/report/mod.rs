@@ -137,16 +137,17 @@ impl Report {
         self.body.push_str(html);
     }
 
-    /// The whole file. `made_by` is the command that makes it again.
-    pub fn finish(self, made_by: &str) -> String {
+    /// The whole file. `made_by` is the command that makes it again, `made_with` what it was made with.
+    pub fn finish(self, made_by: &str, made_with: &str) -> String {
         format!(
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta http-equiv=\"Content-Security-Policy\" \
              content=\"{POLICY}\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta \
              name=\"color-scheme\" content=\"light dark\">\n<title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{}\
-             </main>\n<footer><p>Made by <code>{}</code></p></footer>\n</body>\n</html>\n",
+             </main>\n<footer><p>Made by <code>{}</code></p><p>{}</p></footer>\n</body>\n</html>\n",
             escape(&self.title),
             self.body,
-            escape(made_by)
+            escape(made_by),
+            escape(made_with)
         )
     }
 
@@ -208,9 +209,10 @@ mod tests {
         report.pictures(&["true"], &[Cell { images: vec![&picture], caption }]).unwrap();
         report.table("caption", &["a", "b"], &[vec!["1 < 2".into(), "3".into()]]);
         report.chart("curve", "x", &[(0.0, 1.0), (8.0, f64::NAN), (4.0, 2.0)]);
-        let html = report.finish("dalle eval");
+        let html = report.finish("dalle eval", "model <x>");
         assert!(html.contains("<title>&lt;b&gt;&quot;T&quot; &amp; co</title>"));
         assert!(!html.contains("<script") && !html.contains("http:") && !html.contains("https:"));
+        assert!(html.contains("<p>model &lt;x&gt;</p></footer>"));
         assert!(html.contains("<th scope=\"row\">1 &lt; 2</th><td>3</td>"));
         assert!(html.contains("alt=\"true: a &lt;script&gt;") && !html.contains("NaN"));
         let (_, rest) = html.split_once("data:image/png;base64,").unwrap();
