@@ -1,9 +1,10 @@
 //! The state of a training run on disk: the only place that publishes it.
 //!
 //! A run folder holds `checkpoints/step-NNNNNNNNN/` with `state.json`, `weights.safetensors` and `optimizer.safetensors`,
-//! `checkpoints/LATEST` naming the newest whole one, `curve.png`, and `lock`, which keeps a second training out. A checkpoint is written into a temporary folder, flushed,
-//! listed with sizes and SHA-256 in its `manifest.json`, renamed into place and only then named by LATEST: a run killed at any
-//! moment resumes from the last whole checkpoint. A torn or altered folder is refused, and the one before it is used.
+//! `checkpoints/LATEST` naming the newest whole one, `curve.png`, and `lock`, which keeps a second training out. A checkpoint is
+//! written into a temporary folder, flushed, listed with sizes and SHA-256 in its `manifest.json`, renamed into place and only
+//! then named by LATEST: a run killed at any moment resumes from the last whole checkpoint. A torn or altered folder is refused,
+//! and the one before it is used.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
