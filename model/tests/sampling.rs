@@ -147,7 +147,11 @@ fn guidance_goes_from_the_logits_without_the_caption_through_those_with_it() {
     let captioned = request(&config, 2, 2);
     let without = SampleRequest { text: Vec::new(), ..captioned.clone() };
     assert_eq!(draw(&captioned, 0.0), draw(&without, 1.0), "at 0 the caption does not count");
-    assert_eq!(draw(&captioned, 1.0 + f32::EPSILON), draw(&captioned, 1.0), "near 1 it counts as it does at 1");
+    assert_eq!(
+        draw(&captioned, 1.0 + f32::EPSILON),
+        draw(&captioned, 1.0),
+        "near 1 it counts as it does at 1"
+    );
     assert_eq!(draw(&without, 7.0), draw(&without, 1.0), "without a caption there is nothing to follow");
     assert_ne!(draw(&captioned, 7.0), draw(&captioned, 1.0));
 }
