@@ -130,7 +130,7 @@ impl ModelFolder {
     /// Reads and hashes everything and puts the networks on a device. Takes seconds, for large models minutes.
     ///
     /// # Errors
-    /// What does not fit, a device that this build does not have, or one with too little memory for the model and the
+    /// What does not fit, a device that this build does not have or that does not compute in `dtype`, or one with too little memory for the model and the
     /// caches of `max_rows` samples.
     pub fn load(self, device: DeviceName, dtype: Precision, max_rows: usize) -> anyhow::Result<Loaded> {
         let mut needed = Plan::new(&self.config).sampling(dtype, max_rows as u64, max_rows as u64);
@@ -139,7 +139,7 @@ impl ModelFolder {
             needed += std::fs::metadata(self.path.join(PRIOR)).map_or(0, |file| file.len());
         }
         memory::check(&format!("the model {} with {max_rows} rows", self.config.name), needed, device)?;
-        let device = device.open()?;
+        let device = device.open_for(dtype)?;
         let at = |name: &str| self.path.join(name);
         let weights = |name: &str| {
             let path = at(name);

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, FloatDType};
+
+use crate::precision::Precision;
 
 /// A device by name. Naming one starts nothing; [`open`](Self::open) does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +34,14 @@ pub enum DeviceError {
         device: DeviceName,
         /// The cargo feature that brings it.
         feature: &'static str,
+    },
+    /// It does not compute in this type.
+    #[error("{device} does not compute in {precision}; choose another --dtype")]
+    Precision {
+        /// What was asked for.
+        device: DeviceName,
+        /// The type.
+        precision: Precision,
     },
 }
 
@@ -64,6 +74,19 @@ impl fmt::Display for DeviceName {
 }
 
 impl DeviceName {
+    /// The device, for a prior of this precision.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), or [`DeviceError::Precision`] if it does not compute in that type.
+    pub fn open_for(self, precision: Precision) -> Result<Device, DeviceError> {
+        let device = self.open()?;
+        if device.supports_dtype(FloatDType::from(precision)) {
+            Ok(device)
+        } else {
+            Err(DeviceError::Precision { device: self, precision })
+        }
+    }
+
     /// The device.
     ///
     /// # Errors
@@ -91,6 +114,13 @@ impl DeviceName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_processor_computes_in_every_type() {
+        for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
+            assert!(DeviceName::Cpu.open_for(precision).is_ok(), "{precision}");
+        }
+    }
 
     #[test]
     fn names_survive_and_rubbish_is_refused() {

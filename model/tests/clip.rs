@@ -6,7 +6,7 @@ mod common;
 
 use std::collections::HashMap;
 
-use common::config;
+use common::{assert_close, config, values};
 use dalle_model::Device;
 use dalle_model::burn::module::{Module, ModuleVisitor, Param};
 use dalle_model::burn::tensor::{FloatDType, Gradients, Tensor, TensorData};
@@ -75,16 +75,6 @@ impl Expected {
 
 fn slices<T>(rows: &[Vec<T>]) -> Vec<&[T]> {
     rows.iter().map(Vec::as_slice).collect()
-}
-
-fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().iter::<f32>().collect()
-}
-
-fn assert_close(got: &[f32], expected: &[f32], tolerance: f32, what: &str) {
-    assert_eq!(got.len(), expected.len(), "{what}");
-    let difference = got.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(difference <= tolerance, "{what}: differ by {difference}");
 }
 
 #[test]

@@ -4,10 +4,10 @@
 
 mod common;
 
-use common::{caption, config, image};
+use common::{assert_close, caption, config, image, long_config, prior, values};
 use dalle_model::Device;
 use dalle_model::burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use dalle_model::burn::tensor::{Distribution, Gradients, Tensor};
+use dalle_model::burn::tensor::{Gradients, Tensor};
 use dalle_model::config::{DvaeConfig, ModelConfig, PriorConfig};
 use dalle_model::plan::Plan;
 use dalle_model::precision::Precision;
@@ -16,33 +16,6 @@ use dalle_model::prior::{Masks, Prior, TextCache};
 use dalle_model::weights::{count_parameters, from_safetensors};
 use dalle_shared::{ImageToken, TextToken};
 use safetensors::SafeTensors;
-
-/// Random weights of a size at which every part matters: the initialisation's are so small that attention hardly does.
-fn prior(config: &ModelConfig, device: &Device) -> Prior {
-    struct Loud;
-    impl ModuleMapper for Loud {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            param.map(|tensor| {
-                let tracked = tensor.is_autodiff();
-                let quiet = tensor.inner();
-                let loud = quiet.clone() + quiet.random_like(Distribution::Normal(0.0, 0.2));
-                if tracked { Tensor::from_inner(loud).require_grad() } else { loud }
-            })
-        }
-    }
-    device.seed(7);
-    Prior::new(config, device).map(&mut Loud)
-}
-
-fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().iter::<f32>().collect()
-}
-
-fn assert_close(a: &[f32], b: &[f32], tolerance: f32, what: &str) {
-    assert_eq!(a.len(), b.len(), "{what}");
-    let difference = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(difference <= tolerance, "{what}: differ by {difference}");
-}
 
 #[test]
 fn paper_12b_has_12_09_billion_block_parameters() {
@@ -138,16 +111,6 @@ fn a_caption_continued_step_by_step_has_the_logits_of_the_whole() {
         let expected = &whole[length * classes..(length + 1) * classes];
         assert_close(&got, expected, 1e-4, &format!("{length} ids"));
     }
-}
-
-/// A size at which every ring of the cache goes round several times.
-fn long_config() -> ModelConfig {
-    let mut config = config("tiny");
-    config.image_size = 64;
-    config.prior.layers = 6;
-    config.prior.conv_kernel = 3;
-    config.validate().unwrap();
-    config
 }
 
 #[test]

@@ -76,7 +76,7 @@ impl Setting<'_> {
         let rows = self.batch * self.samples;
         let needed = plan.sampling(self.precision, self.batch as u64, rows as u64);
         memory::check(&format!("sampling {}", self.config.name), needed, self.device)?;
-        let device = self.device.open()?;
+        let device = self.device.open_for(self.precision)?;
         let prior = Prior::new(self.config, &device).with_precision(self.precision);
         let mut batch = Batch::new(prior, self.config);
         let text = (0..self.config.text_length.min(9) - 1).map(|id| TextToken(id as u32 % 2)).collect();

@@ -53,7 +53,7 @@ impl Model {
         let plan = Plan::new(&folder.config);
         let needed = plan.sampling(dtype, 1, 1) + folder.held_while_loading(device);
         memory::check(&format!("the model {}", folder.config.name), needed, device)?;
-        let opened = device.open()?;
+        let opened = device.open_for(dtype)?;
         Ok(Self {
             config: folder.config.clone(),
             tokenizer: folder.tokenizer()?,

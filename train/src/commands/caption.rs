@@ -59,7 +59,7 @@ pub fn run(args: &Args) -> Result<()> {
     let needed =
         Plan::new(&folder.config).prior_bytes(args.on.dtype) + folder.held_while_loading(args.on.device);
     memory::check(&format!("the model {}", folder.config.name), needed, args.on.device)?;
-    let device = args.on.device.open()?;
+    let device = args.on.device.open_for(args.on.dtype)?;
     let tokenizer = folder.tokenizer()?;
     let prior = folder.prior(&device, args.on.dtype)?;
     let masks = Masks::new(&folder.config, &device);
