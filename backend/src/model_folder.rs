@@ -178,6 +178,7 @@ impl ModelFolder {
             geometry: self.config.geometry(),
             prior_parameters: prior.num_params() as u64,
             scores: clip.is_some(),
+            max_rows,
             files: files.collect(),
             examples: self.config.examples.clone(),
             license: self.config.license.clone(),

@@ -78,6 +78,12 @@ pub fn focus(id: &str) {
     }
 }
 
+/// Whether no element has the focus.
+pub fn nothing_has_focus() -> bool {
+    let document = document();
+    document.active_element().is_none_or(|element| element.tag_name() == "BODY")
+}
+
 /// Where the page has one column, brings the pictures into view.
 pub fn scroll_to_result() {
     let narrow =

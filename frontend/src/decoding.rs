@@ -122,6 +122,10 @@ pub fn shown_changed(app: App) {
     app.decoding.update_value(|decoding| {
         app.ranking.with_untracked(|ranking| decoding.schedule.enlarge(ranking.shown()));
     });
+    let settled = app.decoding.with_value(|decoding| decoding.schedule.is_settled());
+    if app.phase.get_untracked() == Phase::Finished && !settled {
+        app.phase.set(Phase::Drawing);
+    }
     draw(app);
 }
 

@@ -106,7 +106,15 @@ async fn ask(app: App, run: u64, current: Current) {
         match answer {
             Ok(created) => {
                 let Current { caption, request } = current;
-                let session = Session { created, caption, request, asked_at, began_at: None, took: None };
+                let session = Session {
+                    created,
+                    caption,
+                    request,
+                    asked_at,
+                    began_at: None,
+                    took: None,
+                    preferred: Vec::new(),
+                };
                 return follow(app, run, session).await;
             }
             Err(Problem::Busy { retry_at }) => {
@@ -128,7 +136,20 @@ pub fn resume(app: App, session: Session) {
     let Some(model) = app.model.get_untracked() else { return };
     let current = Current { caption: session.caption.clone(), request: session.request.clone() };
     let run = prepare(app, &model, current);
+    app.ranking.update(|ranking| session.preferred.iter().rev().for_each(|&picture| ranking.prefer(picture)));
     spawn_local(async move { follow(app, run, session).await });
+}
+
+/// Shows a picture large that the person prefers, or no longer.
+pub fn prefer(app: App, picture: usize) {
+    app.ranking.update(|ranking| ranking.prefer(picture));
+    decoding::shown_changed(app);
+    app.session.update_value(|session| {
+        if let Some(session) = session {
+            session.preferred = app.ranking.with_untracked(|ranking| ranking.preferred().to_vec());
+            session.keep();
+        }
+    });
 }
 
 /// Follows the generation on display after the connection was lost, or asks for it anew if the server forgot it.

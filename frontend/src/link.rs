@@ -25,13 +25,18 @@ pub struct Link {
 }
 
 impl Link {
-    /// The link to what a request asks for.
-    pub fn to(caption: &str, request: &GenerationRequest) -> Self {
+    /// The link to what a request asks for. Where the person prefers one picture to the best, it is to that one alone, which its
+    /// own seed draws.
+    pub fn to(caption: &str, request: &GenerationRequest, preferred: &[usize]) -> Self {
+        let (best_of, seed) = match *preferred {
+            [picture] if request.samples == 1 => (None, request.seed.of_sample(picture)),
+            _ => (request.best_of, request.seed),
+        };
         Self {
             caption: caption.to_owned(),
             samples: request.samples,
-            best_of: request.best_of,
-            seed: request.seed.0,
+            best_of,
+            seed: seed.0,
             settings: request.sampling(),
             model: request.model.clone(),
             prefix: Some(request.prefix.clone()),

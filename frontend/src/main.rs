@@ -2,6 +2,7 @@
 //!
 //! - [`components`] show [`state::App`], which is all that the page knows
 //! - [`startup`] finds the server and its model, [`generation`] follows a generation through [`api`], [`events`] and [`log`]
+//! - [`ranking`] says which of the pictures drawn are shown large
 //! - [`decoding`] feeds the decoder worker through [`worker_client`] as [`schedule`] says; [`canvas`] draws
 //! - [`spelling`] lets scripts ask how captions become ids
 //! - [`start`] is what pictures begin with: rows of a person's own picture, or of one drawn before

@@ -101,7 +101,7 @@ impl Problem {
             Self::Refused(error) => (
                 format!("The server refused the request: {}", sentence(&error.message)),
                 match &error.field {
-                    Some(field) => format!("Change “{field}” and generate again."),
+                    Some(field) => format!("Change “{}” and generate again.", label(field)),
                     None => "Change the caption or the settings and generate again.".to_owned(),
                 },
             ),
@@ -173,6 +173,21 @@ fn sentence(text: &str) -> String {
     format!("{first}{}.", chars.as_str())
 }
 
+/// What the page calls a field of a request.
+fn label(field: &str) -> &str {
+    match field {
+        "text" => "Caption",
+        "samples" => "Pictures",
+        "best_of" => "Best of",
+        "seed" => "Seed",
+        "temperature" => "Temperature",
+        "top_k" => "Top-k",
+        "top_p" => "Top-p",
+        "prefix" => "Start from a picture",
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,6 +228,6 @@ mod tests {
         assert_eq!(remedy(ErrorCode::InvalidRequest), Remedy::Nothing);
         assert_eq!(remedy(ErrorCode::Unavailable), Remedy::Again);
         let (what, remedy) = Problem::from(error(ErrorCode::InvalidRequest)).sentences("");
-        assert!(what.contains("The reason.") && remedy.contains("top_k"), "{what} {remedy}");
+        assert!(what.contains("The reason.") && remedy.contains("“Top-k”"), "{what} {remedy}");
     }
 }

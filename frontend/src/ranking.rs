@@ -7,7 +7,7 @@ pub struct Ranking {
     shown: Vec<usize>,
     scores: Vec<Option<Score>>,
     compared: bool,
-    preferred: bool,
+    preferred: Vec<usize>,
 }
 
 /// A score, and how many of the picture's tokens were there when it was given.
@@ -25,7 +25,7 @@ impl Ranking {
             shown: (0..shown.min(drawn)).collect(),
             scores: vec![None; drawn],
             compared: false,
-            preferred: false,
+            preferred: Vec::new(),
         }
     }
 
@@ -39,14 +39,20 @@ impl Ranking {
         &self.shown
     }
 
-    /// Whether the person chose what is shown.
-    pub fn is_preferred(&self) -> bool {
-        self.preferred
+    /// Those that the person prefers, the latest first.
+    pub fn preferred(&self) -> &[usize] {
+        &self.preferred
     }
 
     /// Whether all pictures have been compared.
     pub fn is_scored(&self) -> bool {
         self.compared
+    }
+
+    /// How far the best of all scores is from the worst, once all can be compared.
+    pub fn spread(&self) -> Option<f32> {
+        let score = |picture: Option<&usize>| picture.and_then(|&picture| self.score(picture));
+        Some(score(self.order.first())? - score(self.order.last())?).filter(|_| self.compared)
     }
 
     /// The latest score of a picture.
@@ -68,20 +74,26 @@ impl Ranking {
             self.compared = true;
             self.order = (0..scores.len()).collect();
             self.order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
-            if !self.preferred {
-                self.shown = self.order[..self.shown.len()].to_vec();
-            }
+            self.fill();
         }
     }
 
-    /// The person wants to see this picture: it takes the first place, and the last one shown leaves. Scores move nothing that
-    /// is shown any more.
+    /// The person wants to see this picture, which is not shown: it takes the first place. Asked for again, it loses it to the
+    /// best of the others.
     pub fn prefer(&mut self, picture: usize) {
-        if !self.shown.contains(&picture) && picture < self.order.len() {
-            self.preferred = true;
-            self.shown.insert(0, picture);
-            self.shown.pop();
+        if let Some(place) = self.preferred.iter().position(|&preferred| preferred == picture) {
+            self.preferred.remove(place);
+        } else if !self.shown.contains(&picture) && picture < self.order.len() {
+            self.preferred.insert(0, picture);
+            self.preferred.truncate(self.shown.len());
         }
+        self.fill();
+    }
+
+    /// Shows what the person prefers, and the best of the others where there is room.
+    fn fill(&mut self) {
+        let others = self.order.iter().copied().filter(|picture| !self.preferred.contains(picture));
+        self.shown = self.preferred.iter().copied().chain(others).take(self.shown.len()).collect();
     }
 }
 
@@ -113,14 +125,24 @@ mod tests {
     }
 
     #[test]
-    fn what_the_person_prefers_stays() {
+    fn what_the_person_prefers_stays_and_the_best_fill_the_other_places() {
         let mut ranking = Ranking::new(4, 2);
         ranking.prefer(3);
         assert_eq!(ranking.shown(), [3, 0]);
         ranking.prefer(0);
-        assert_eq!(ranking.shown(), [3, 0], "it is shown already");
+        assert_eq!(ranking.preferred(), [3], "the other is shown anyway");
         score(&mut ranking, 16, [0.1, 0.4, 0.3, 0.2]);
-        assert_eq!((ranking.order(), ranking.shown()), (&[1, 2, 3, 0][..], &[3, 0][..]));
+        assert_eq!((ranking.order(), ranking.shown()), (&[1, 2, 3, 0][..], &[3, 1][..]));
+        ranking.prefer(0);
+        assert_eq!(ranking.shown(), [0, 3]);
+        ranking.prefer(2);
+        assert_eq!(
+            (ranking.shown(), ranking.preferred()),
+            (&[2, 0][..], &[2, 0][..]),
+            "there is room for two"
+        );
+        ranking.prefer(0);
+        assert_eq!(ranking.shown(), [2, 1], "asked for again, it makes room for the best");
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub struct Session {
     pub began_at: Option<f64>,
     /// Seconds until its last token came, once it has.
     pub took: Option<f64>,
+    /// Pictures that the person prefers to the best, the latest first.
+    #[serde(default)]
+    pub preferred: Vec<usize>,
 }
 
 impl Session {
@@ -45,8 +48,9 @@ impl Session {
         }
     }
 
-    /// The link to it.
-    pub fn link(&self) -> Link {
-        Link::to(&self.caption, &self.request)
+    /// Whether a link is one to it.
+    pub fn is_behind(&self, link: &Link) -> bool {
+        *link == Link::to(&self.caption, &self.request, &[])
+            || *link == Link::to(&self.caption, &self.request, &self.preferred)
     }
 }

@@ -48,7 +48,7 @@ fn opened(app: App, model: Arc<Model>, link: Option<Link>) {
     app.phase.set(Phase::Idle);
     decoding::start(app);
     // A link that was opened says more than what this tab did before.
-    let kept = Session::kept().filter(|session| link.as_ref().is_none_or(|link| *link == session.link()));
+    let kept = Session::kept().filter(|session| link.as_ref().is_none_or(|link| session.is_behind(link)));
     match kept {
         Some(session) if session.request.model == hash => generation::resume(app, session),
         _ => Session::forget(),

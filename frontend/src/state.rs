@@ -286,10 +286,19 @@ impl App {
         })
     }
 
+    /// These of the pictures drawn, each with its index.
+    pub fn drawn(self, indices: impl Fn(&Ranking) -> &[usize]) -> Vec<(usize, Picture)> {
+        self.pictures.with(|pictures| {
+            let picture = |&index: &usize| pictures.get(index).map(|picture| (index, picture.clone()));
+            self.ranking.with(|ranking| indices(ranking).iter().filter_map(picture).collect())
+        })
+    }
+
     /// The link to what is on display.
     pub fn link(self) -> Option<Link> {
+        let preferred = self.ranking.with_untracked(|ranking| ranking.preferred().to_vec());
         self.current.with_untracked(|current| {
-            current.as_ref().map(|Current { caption, request }| Link::to(caption, request))
+            current.as_ref().map(|Current { caption, request }| Link::to(caption, request, &preferred))
         })
     }
 }
@@ -312,7 +321,8 @@ impl Form {
 
     /// How many pictures to draw, if that is more than are shown and the model can choose among them.
     pub fn best_of(self, manifest: &ModelManifest) -> Option<usize> {
-        self.best_of.get().filter(|&drawn| manifest.scores && drawn > self.samples.get())
+        let drawn = self.best_of.get()?.min(manifest.max_rows);
+        (manifest.scores && drawn > self.samples.get()).then_some(drawn)
     }
 
     /// The settings as numbers.

@@ -18,6 +18,9 @@ pub struct ModelManifest {
     /// Whether it has a contrastive model, so that `best_of` can be asked for.
     #[serde(default)]
     pub scores: bool,
+    /// Most pictures that the server draws for one request; guidance counts each of them twice.
+    #[serde(default = "usual_rows")]
+    pub max_rows: usize,
     /// Files a browser needs: `config.json`, `tokenizer.json`, `decoder.safetensors`, and where the model has one
     /// `encoder.safetensors`.
     pub files: Vec<ModelFile>,
@@ -27,6 +30,10 @@ pub struct ModelManifest {
     /// Licence line to show beside pictures.
     #[serde(default)]
     pub license: String,
+}
+
+fn usual_rows() -> usize {
+    crate::MAX_BEST_OF
 }
 
 /// One downloadable file of a model.

@@ -257,6 +257,14 @@ pub struct GenerationCreated {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Seed(pub u64);
 
+impl Seed {
+    /// The seed with which the sample of this index is drawn alone.
+    #[must_use]
+    pub fn of_sample(self, sample: usize) -> Self {
+        Self(self.0.wrapping_add(sample as u64))
+    }
+}
+
 impl Serialize for Seed {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)

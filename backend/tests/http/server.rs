@@ -71,6 +71,7 @@ pub fn served_model() -> ServedModel {
     });
     let manifest = ModelManifest {
         scores: true,
+        max_rows: 32,
         name: "test".into(),
         hash: model_hash(),
         geometry: GEOMETRY,

@@ -42,11 +42,85 @@ async fn the_best_are_shown_until_the_person_prefers_another() -> Result<()> {
     assert_eq!(tokens, alone, "each sample is what its own seed draws alone");
     page.pixels(1).await?;
 
+    page.press(&format!("candidate-{number}")).await?;
+    let returned = async || Ok(Some(page.tokens(1).await?).filter(|tokens| *tokens == best));
+    page.browser.until("the best in the first place again", returned).await?;
+
     let link = page.browser.driver.current_url().await?;
     let other = Page::open(link.as_str()).await?;
     other.press("generate").await?;
     other.until_state_within(LONG, "finished").await?;
     assert_eq!(other.tokens(1).await?, best, "a link brings the same choice: {link}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_that_is_preferred_survives_a_reload_and_has_a_link_of_its_own() -> Result<()> {
+    let model = environment::shipped_model()?;
+    let server = Server::start(&model, &[]).await?;
+    let page = Page::open(&server.url("/")).await?;
+    page.open_settings().await?;
+    page.fill("temperature", "1").await?;
+    page.choose_best_of(Some(32)).await?;
+    page.generate(CAPTION, 1, SEED).await?;
+    // Sorting moves them, and who walks through them by keyboard stays where they are.
+    page.browser
+        .until("the small pictures", async || Ok(page.candidates().await?.first().map(|_| ())))
+        .await?;
+    page.browser.js::<()>("document.getElementById('candidate-21').focus(); return null", ()).await?;
+    page.until_state_within(LONG, "finished").await?;
+    let focus = async || -> Result<Option<()>> {
+        let focused: String = page.browser.js("return document.activeElement.id", ()).await?;
+        Ok((focused == "candidate-21").then_some(()))
+    };
+    page.browser.until("the focus where it was", focus).await?;
+
+    let best = page.tokens(1).await?;
+    page.press("candidate-3").await?;
+    let alone = picture::sample_hot(&model, CAPTION, SEED + 2, "1")?;
+    ensure!(alone != best, "the third is the best: another seed would show more");
+    let preferred = async || Ok(Some(page.tokens(1).await?).filter(|tokens| *tokens == alone).map(|_| ()));
+    page.browser.until("the third", preferred).await?;
+    page.reload().await?;
+    page.until_state_within(LONG, "finished").await?;
+    page.browser.until("the third after a reload", preferred).await?;
+    page.press("copy-link").await?;
+    let link = page.browser.driver.current_url().await?;
+    let other = Page::open(link.as_str()).await?;
+    other.press("generate").await?;
+    other.until_state_within(LONG, "finished").await?;
+    assert_eq!(other.tokens(1).await?, alone, "{link}");
+    ensure!(other.candidates().await?.is_empty(), "it is drawn alone");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_field_says_is_what_is_drawn() -> Result<()> {
+    let server = Server::start(&environment::shipped_model()?, &["--max-rows", "16"]).await?;
+    let page = Page::open(&server.url("/")).await?;
+    let chosen = async |wanted: &'static str| {
+        let read = "return document.querySelector('[data-testid=best-of]').value";
+        let same =
+            async || Ok(Some(page.browser.js::<String>(read, ()).await?).filter(|value| value == wanted));
+        page.browser.until(&format!("“{wanted}” in the field"), same).await
+    };
+    chosen("8").await?;
+    page.choose_best_of(Some(16)).await?;
+    page.choose_best_of(Some(4)).await?;
+    let follow =
+        async |link: &str| page.browser.js::<()>("location.hash = arguments[0]; return null", link).await;
+    follow("caption=red+apple&n=1&seed=1&best_of=2").await?;
+    chosen("2").await?;
+    // More than the server draws at once.
+    follow("caption=red+apple&n=1&seed=1&best_of=32").await?;
+    chosen("16").await?;
+    page.press("generate").await?;
+    page.until_state_within(LONG, "finished").await?;
+    assert_eq!(page.candidates().await?.len(), 16);
+    page.choose_samples(9).await?;
+    chosen("16").await?;
+    follow("caption=red+apple&n=1&seed=1").await?;
+    chosen("").await?;
     Ok(())
 }
 

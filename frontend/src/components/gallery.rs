@@ -1,22 +1,19 @@
 //! All pictures of a generation.
 
+use dalle_shared::Seed;
 use leptos::prelude::*;
 
 use super::app;
 use super::candidates::Candidates;
 use super::picture::PictureCard;
+use crate::ranking::Ranking;
 use crate::state::App;
 use crate::{browser, format};
 
 #[component]
 pub fn Gallery() -> impl IntoView {
     let app = app();
-    let pictures = move || {
-        app.pictures.with(|pictures| {
-            let picture = |&index: &usize| pictures.get(index).map(|picture| (index, picture.clone()));
-            app.ranking.with(|ranking| ranking.shown().iter().filter_map(picture).collect::<Vec<_>>())
-        })
-    };
+    let pictures = move || app.drawn(Ranking::shown);
     let shown = move || app.ranking.with(|ranking| ranking.shown().len());
     let license = move || app.model.with(|model| model.as_ref().map(|model| model.manifest.license.clone()));
     view! {
@@ -31,9 +28,9 @@ pub fn Gallery() -> impl IntoView {
             <figcaption>
                 {move || app.current.get().map(|current| view! {
                     <q>{current.caption}</q>
-                    <span class="by">"seed " {current.request.seed.0}</span>
-                    {current.request.best_of.map(|drawn| view! {
-                        <span class="by">{move || chosen(app, drawn)}</span>
+                    <span class="by">"seed " {move || seed(app, current.request.seed)}</span>
+                    {move || chosen(app, current.request.best_of).map(|chosen| view! {
+                        <span class="by">{chosen}</span>
                     })}
                     {given(app, current.request.prefix.len()).map(|given| view! { <span class="by">{given}</span> })}
                     <CopyLink/>
@@ -45,13 +42,28 @@ pub fn Gallery() -> impl IntoView {
     }
 }
 
-/// What of the pictures drawn is shown.
-fn chosen(app: App, drawn: usize) -> String {
-    app.ranking.with(|ranking| match ranking.shown().len() {
-        _ if ranking.is_preferred() => format!("your choice of {drawn}"),
-        1 => format!("the best of {drawn}"),
-        shown => format!("the best {shown} of {drawn}"),
+/// What of the pictures drawn is shown, once that is known.
+fn chosen(app: App, drawn: Option<usize>) -> Option<String> {
+    let drawn = drawn?;
+    app.ranking.with(|ranking| {
+        let (shown, preferred) = (ranking.shown().len(), ranking.preferred().len());
+        let best =
+            |count: usize| if count == 1 { "the best".to_owned() } else { format!("the best {count}") };
+        match preferred {
+            0 => ranking.is_scored().then(|| format!("{} of {drawn}", best(shown))),
+            _ if preferred < shown => Some(format!("your choice and {} of {drawn}", best(shown - preferred))),
+            _ => Some(format!("your choice of {drawn}")),
+        }
     })
+}
+
+/// The seed that draws the picture on display alone; of several, that of the first drawn.
+fn seed(app: App, first: Seed) -> u64 {
+    let sample = app.ranking.with(|ranking| match *ranking.shown() {
+        [only] => only,
+        _ => 0,
+    });
+    first.of_sample(sample).0
 }
 
 /// How much of the pictures was given, if anything was.

@@ -86,17 +86,24 @@ fn BestOf() -> impl IntoView {
     let app = app();
     let form = app.form;
     let scores = move || app.model.with(|model| model.as_ref().is_some_and(|model| model.manifest.scores));
+    // What the server draws at once, at most.
+    let most = move || {
+        app.model.with(|model| {
+            model.as_ref().map_or(MAX_BEST_OF, |model| model.manifest.max_rows.min(MAX_BEST_OF))
+        })
+    };
+    let wanted = move || form.best_of.get().map(|drawn| drawn.min(most()));
     let choices = Memo::new(move |_| {
         let mut choices: Vec<usize> = successors(Some(2), |drawn| Some(drawn * 2))
-            .take_while(|&drawn| drawn <= MAX_BEST_OF)
-            .chain(form.best_of.get())
+            .take_while(|&drawn| drawn <= most())
+            .chain(wanted())
             .filter(|&drawn| drawn > form.samples.get())
             .collect();
         choices.sort_unstable();
         choices.dedup();
         choices
     });
-    let chosen = move || form.best_of.get().filter(|&drawn| drawn > form.samples.get());
+    let chosen = move || wanted().filter(|&drawn| drawn > form.samples.get());
     view! {
         <Show when=scores>
             <div class="field best-of">
@@ -107,9 +114,9 @@ fn BestOf() -> impl IntoView {
                     title="Draws so many and shows those that fit the caption best"
                     on:change:target=move |event| form.best_of.set(event.target().value().parse().ok())
                 >
-                    <option value="" selected=move || chosen().is_none()>"off"</option>
+                    <option value="" prop:selected=move || chosen().is_none()>"off"</option>
                     <For each=move || choices.get() key=|drawn| *drawn let(drawn)>
-                        <option value=drawn.to_string() selected=move || chosen() == Some(drawn)>{drawn}</option>
+                        <option value=drawn.to_string() prop:selected=move || chosen() == Some(drawn)>{drawn}</option>
                     </For>
                 </select>
             </div>
