@@ -7,7 +7,7 @@
 //! and the one before it is used.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -68,11 +68,11 @@ impl RunFolder {
     /// Opens or creates the folder, and locks it.
     ///
     /// # Errors
-    /// It cannot be created, or another training has it.
+    /// It cannot be created, another training has it, or its `lock` is no plain file.
     pub fn open(path: &Path) -> Result<Self> {
         let cannot = || format!("cannot create the run folder {}", path.display());
         fs::create_dir_all(path).with_context(cannot)?;
-        let lock = File::create(path.join("lock")).with_context(cannot)?;
+        let lock = open_lock(&path.join("lock"))?;
         // A file system that knows no locks cannot tell: nothing is refused there.
         ensure!(
             !matches!(lock.try_lock(), Err(TryLockError::WouldBlock)),
@@ -196,6 +196,18 @@ impl RunFolder {
             ))),
         }
     }
+}
+
+/// Opens the file to lock, or creates it. One that is there may be anybody's: it is not followed where it is a link, and keeps its
+/// content.
+fn open_lock(path: &Path) -> Result<File> {
+    ensure!(
+        fs::symlink_metadata(path).map_or(true, |file| file.is_file()),
+        "{} is no plain file, so it cannot be the run's lock; remove it, or name another --run folder",
+        path.display()
+    );
+    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    open.with_context(|| format!("cannot open the run's lock {}", path.display()))
 }
 
 fn read_checkpoint(folder: &Path) -> Result<[Vec<u8>; 3]> {

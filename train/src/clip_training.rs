@@ -61,13 +61,7 @@ impl ClipStage {
         schedule: ClipSchedule,
         device: Device,
     ) -> Result<Self> {
-        ensure!(
-            (2..=examples.len()).contains(&schedule.batch),
-            "--batch: expected 2 or more, so that there is something to tell apart, and no more than the {} pictures that the \
-             dataset has to train on; got {}",
-            examples.len(),
-            schedule.batch
-        );
+        check_batch(schedule.batch, examples.len())?;
         let reconstructions = match dvae {
             Some(dvae) => reconstruct(&examples, &dvae, config, schedule.seed)?,
             None => Vec::new(),
@@ -83,6 +77,19 @@ impl ClipStage {
             device,
         })
     }
+}
+
+/// Checks that there are pairs to tell apart, and enough of them.
+///
+/// # Errors
+/// The batch is too small, or larger than the number of examples.
+pub fn check_batch(batch: usize, examples: usize) -> Result<()> {
+    ensure!(
+        (2..=examples).contains(&batch),
+        "--batch: expected 2 or more, so that there is something to tell apart, and no more than the {examples} pictures that the \
+         dataset has to train on; got {batch}"
+    );
+    Ok(())
 }
 
 /// The examples' pictures, through the dVAE.

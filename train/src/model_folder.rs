@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use dalle_model::Device;
 use dalle_model::burn::module::Module;
-use dalle_model::clip::{Clip, ClipConfig};
+use dalle_model::clip::{Clip, ClipConfig, ClipConfigError};
 use dalle_model::config::ModelConfig;
 use dalle_model::device::DeviceName;
 use dalle_model::dvae::{Decoder, Encoder};
@@ -152,10 +152,15 @@ impl ModelFolder {
     /// A file is missing or does not fit the configuration, or the folder's tokenizer is not the one that it was trained with.
     pub fn clip(&self, device: &Device) -> Result<Clip> {
         const MADE_BY: &str = "dalle clip train";
-        let path = self.path.join(CLIP_CONFIG);
         let (json, tokenizer) = (self.read(CLIP_CONFIG, MADE_BY)?, self.sha256(TOKENIZER)?);
-        let config = ClipConfig::of_folder(&json, &self.config, &tokenizer)
-            .with_context(|| format!("{}", path.display()))?;
+        let config = ClipConfig::of_folder(&json, &self.config, &tokenizer).map_err(|error| {
+            // What is wrong with a field names the file itself.
+            let place = match error {
+                ClipConfigError::Config(_) => self.path.clone(),
+                _ => self.path.join(CLIP_CONFIG),
+            };
+            anyhow::Error::new(error).context(place.display().to_string())
+        })?;
         self.load(CLIP, MADE_BY, Clip::new(&config, &self.config, device))
     }
 

@@ -17,6 +17,9 @@ use crate::model_folder::ModelFolder;
 use crate::say::say;
 use crate::tokens::decode_picture;
 
+/// Characters of a long caption that a message shows.
+const SHOWN: usize = 80;
+
 /// A loaded model.
 pub struct Model {
     /// Its configuration.
@@ -86,7 +89,8 @@ impl Model {
             if encoding.cut > 0 && self.cut.insert(order.caption.to_owned()) {
                 say(format_args!(
                     "dalle: the last {} tokens of “{}” are not read",
-                    encoding.cut, order.caption
+                    encoding.cut,
+                    beginning(order.caption)
                 ));
             }
             let (samples, seed) = (order.samples, order.seed);
@@ -117,5 +121,25 @@ impl Model {
     /// They are not a grid.
     pub fn decode(&self, tokens: &[ImageToken]) -> Result<RgbImage> {
         decode_picture(&self.decoder, tokens, self.config.geometry().grid)
+    }
+}
+
+/// A caption, or its first words with an ellipsis, for a message.
+fn beginning(caption: &str) -> String {
+    match caption.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{} …", caption[..end].trim_end()),
+        None => caption.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_shows_how_a_long_caption_begins() {
+        assert_eq!(beginning("a red square"), "a red square");
+        assert_eq!(beginning(&"ä".repeat(SHOWN)), "ä".repeat(SHOWN));
+        assert_eq!(beginning(&"a ".repeat(50_000)), format!("{} …", "a ".repeat(SHOWN / 2).trim_end()));
     }
 }

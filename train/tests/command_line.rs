@@ -4,7 +4,6 @@
 
 mod workshop;
 
-use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
@@ -15,19 +14,12 @@ fn a_batch_that_no_machine_holds_is_refused_with_its_numbers_and_one_that_fits()
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     let (folder, model) = (tempfile::tempdir().unwrap(), format!("{root}/assets/models/emoji-128"));
     let path = |name: &str| folder.path().join(name).display().to_string();
-    let tower = serde_json::json!({ "width": 2048, "layers": 24, "heads": 16 });
-    let clip = serde_json::json!({ "embedding": 512, "patch": 8, "text": tower, "image": tower });
-    fs::write(path("clip.json"), clip.to_string()).unwrap();
     for (what, command) in [
         (
             "the dVAE of paper-12b",
             format!("dvae train --config {root}/configs/paper-12b.json --out {}", path("out")),
         ),
         ("the prior of emoji-128", format!("prior train --model {model} --tokenizer x")),
-        (
-            "the contrastive model of emoji-128",
-            format!("clip train --model {model} --config {}", path("clip.json")),
-        ),
     ] {
         let command = format!("{command} --data nowhere --run {} --batch 65536", path("run"));
         let output = Command::new(env!("CARGO_BIN_EXE_dalle")).args(command.split(' ')).output().unwrap();

@@ -157,25 +157,41 @@ fn every_measure_writes_its_page_and_its_numbers() {
             assert!((alone - within).abs() < 1e-9, "{name} {when}: {alone}, {within}");
         }
         check_page(work.join("r.html"), 3 * pictures);
+        let options = match more {
+            "" => serde_json::json!({ "split": "val" }),
+            _ => {
+                let lines: String = twins.iter().map(|key| format!("{key}\n")).collect();
+                let list = format!("{} keys {}", twins.len(), sha256_hex(lines.as_bytes()));
+                serde_json::json!({ "split": "val", "without": list })
+            }
+        };
+        assert_eq!(result["measured_with"]["options"], options);
     }
 
     // Fidelity: the blur is seen, and the same command gives the same numbers.
-    let fd = |out: &str| {
+    let fd = |split: &str, out: &str| {
         let printed = dalle(
             work,
             &format!(
-                "eval fd --model WORK/model --data WORK/data --features WORK/lite0.safetensors --count 5 --radii 0,8 --json \
+                "eval fd --model WORK/model --data WORK/data --features WORK/lite0.safetensors --split {split} --count 5 --radii 0,8 --json \
                  WORK/{out}.json --report WORK/{out}.html"
             ),
         );
         assert!(printed.contains("FD-lite0") && !printed.contains("FID"), "{printed}");
         json(work.join(format!("{out}.json")))
     };
-    let result = fd("fd");
+    let result = fd("val", "fd");
     let distance = |row: usize| result["rows"][row]["distance"].as_f64().unwrap();
     assert!(distance(0) > 0.0 && distance(1) > 0.0 && distance(0) != distance(1), "{result}");
     assert_eq!((&result["pictures"], &result["features"]), (&5.into(), &1280.into()));
-    assert_eq!(result, fd("again"));
+    assert_eq!(result, fd("val", "again"));
+    let of_train = fd("train", "train");
+    let options = |split: &str| serde_json::json!({ "split": split, "count": "5", "radii": "0,8" });
+    assert_eq!(result["measured_with"]["options"], options("val"));
+    assert_eq!(of_train["measured_with"]["options"], options("train"));
+    assert!(
+        fs::read_to_string(work.join("train.html")).unwrap().contains("; count 5; radii 0,8; split train")
+    );
     check_page(work.join("fd.html"), 10);
 
     dalle(
@@ -193,17 +209,18 @@ fn every_measure_writes_its_page_and_its_numbers() {
     let model = serde_json::json!({ "name": "tiny", "hash": sha256_hex(lines.as_bytes()) });
     let (version, data) = (env!("CARGO_PKG_VERSION"), dataset.hash());
     let sampling = serde_json::json!({ "seed": 0, "temperature": 0.5, "dtype": "f32" });
-    let expected =
-        serde_json::json!({ "dalle": version, "model": model, "datasets": [data], "sampling": sampling });
+    let expected = serde_json::json!({ "dalle": version, "model": model, "datasets": [data], "sampling": sampling, "options": { "captions": "6" } });
     assert_eq!(json(work.join("retrieval.json"))["measured_with"], expected);
     let html = fs::read_to_string(work.join("retrieval.html")).unwrap();
     let hash = &model["hash"].as_str().unwrap()[..16];
     assert!(html.contains(&format!("dalle {version}; model tiny {hash}; dataset {}", &data[..16])));
     let mut expected = expected;
     expected["judge"] = sha256("lite0.safetensors").into();
+    expected["options"] = options("val");
     assert_eq!(result["measured_with"], expected);
     expected.as_object_mut().unwrap().remove("sampling");
     expected["datasets"] = serde_json::json!([data, data]);
+    expected["options"] = serde_json::json!({ "threshold": "0.99999" });
     assert_eq!(overlap["measured_with"], expected);
 }
 

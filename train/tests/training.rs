@@ -220,6 +220,23 @@ fn a_run_folder_belongs_to_one_training_until_it_ends_however_it_ends() {
 }
 
 #[test]
+fn what_is_called_lock_keeps_its_content() {
+    let workshop = Workshop::new();
+    let (run, notes) = (workshop.path("model-run"), workshop.path("notes.txt"));
+    fs::create_dir(&run).unwrap();
+    fs::write(run.join("lock"), "mine").unwrap();
+    workshop.run(&workshop.dvae("model", 1, ""));
+    assert_eq!(fs::read_to_string(run.join("lock")).unwrap(), "mine");
+
+    fs::write(&notes, "mine too").unwrap();
+    fs::remove_file(run.join("lock")).unwrap();
+    std::os::unix::fs::symlink(&notes, run.join("lock")).unwrap();
+    let complaint = workshop.fail(&workshop.dvae("model", 2, ""));
+    assert!(complaint.contains("model-run/lock is no plain file"), "{complaint}");
+    assert_eq!(fs::read_to_string(&notes).unwrap(), "mine too");
+}
+
+#[test]
 fn a_damaged_checkpoint_is_not_read_and_other_settings_are_refused() {
     let workshop = Workshop::new();
     workshop.run(&workshop.dvae("model", 6, "--save-seconds 0"));

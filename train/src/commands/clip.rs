@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::run::RunArgs;
 use super::values;
-use crate::clip_training::{ClipSchedule, ClipStage};
+use crate::clip_training::{ClipSchedule, ClipStage, check_batch};
 use crate::data::{Dataset, Split};
 use crate::model_folder::{ModelFolder, read_clip_config};
 use crate::optimizer::AdamWConfig;
@@ -95,13 +95,15 @@ pub fn run(args: Args) -> Result<()> {
         tokenizer.vocab_size(),
         model.text_vocab
     );
+    let dataset = Dataset::open(&args.data)?;
+    let examples: Vec<_> = dataset.split(Split::Train).cloned().collect();
+    // Before the memory: a batch that would fit there is of no use if it does not fit here.
+    check_batch(args.batch, examples.len())?;
     let plan = Plan::new(&model);
     args.run.check_memory(&format!("the contrastive model of {}", model.name), args.batch, |batch| {
         plan.training_clip(&config, &model, batch, args.reconstructed > 0.0)
     })?;
     let device = args.run.device.open()?;
-    let dataset = Dataset::open(&args.data)?;
-    let examples = dataset.split(Split::Train).cloned().collect();
     let schedule = ClipSchedule {
         batch: args.batch,
         step_size: Warmup { peak: args.step_size, warmup: args.warmup, updates: args.steps },

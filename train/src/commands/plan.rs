@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
     let fits = |bytes: u64| match free {
         Some(free) if bytes <= free => "fits",
         Some(_) => "does not fit",
-        None => "",
+        None => "not known",
     };
     writeln!(out, "  {:40} {:>12} {:>12}", "", "f32", "16 bits")?;
     let row = |out: &mut dyn Write, name: &str, bytes: &dyn Fn(Precision) -> u64| {
@@ -96,7 +96,15 @@ pub fn run(args: &Args) -> Result<()> {
     }
     match free {
         Some(free) => writeln!(out, "{} has {} free", args.device, gigabytes(free))?,
-        None => writeln!(out, "how much memory {} has free is not known", args.device)?,
+        None => writeln!(
+            out,
+            "how much memory {} has free is not known, so what fits is not either: {}",
+            args.device,
+            match args.device {
+                DeviceName::Cuda(_) => "NVIDIA's driver knows no such device here",
+                _ => "this kind of device does not tell",
+            }
+        )?,
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! What is stored beside a picture: its captions, its concept, its split, where it came from.
 
+use std::fmt;
+
 use dalle_shared::sha256_hex;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
@@ -23,6 +25,15 @@ impl Split {
         let drawn =
             u64::from_str_radix(&digest[..13], 16).map_or(0.0, |bits| bits as f64 / (1u64 << 52) as f64);
         if drawn < share { Self::Val } else { Self::Train }
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Train => "train",
+            Self::Val => "val",
+        })
     }
 }
 

@@ -51,6 +51,8 @@ pub fn run(mut args: Args) -> Result<()> {
     let device = args.on.device.open()?;
     let judge = Judge::load(&folder, &device)?;
     let provenance = Provenance::new(&[&dataset])
+        .with("captions", args.captions)
+        .with_list("n", ns)
         .of(&folder)?
         .sampled(sampling, seed, args.on.dtype)
         .judged_by(&args.model)?;

@@ -35,6 +35,7 @@ pub fn run(Args { captioned: args }: &Args) -> Result<()> {
     let device = args.on.device.open()?;
     let judge = Judge::load(&folder, &device)?;
     let provenance = Provenance::new(&[&dataset])
+        .with("captions", args.captions)
         .of(&folder)?
         .sampled(sampling, seed, args.on.dtype)
         .judged_by(&args.model)?;

@@ -46,13 +46,16 @@ pub struct Args {
 /// Whatever stops it, in a sentence for the person at the terminal.
 pub fn run(args: &Args) -> Result<()> {
     let dataset = Dataset::open(&args.selection.data)?;
-    let examples = args.selection.choose(&dataset)?;
+    let (examples, left_out) = args.selection.choose(&dataset)?;
     ensure!(examples.len() > 1, "a spread needs at least two pictures; there is one");
     let device = args.on.device.open()?;
     let extractor = features::open(&args.features, &device)?;
     let folder = ModelFolder::open(&args.model)?;
     let (sampling, seed) = (args.sampling.settings(&folder)?, args.sampling.seed);
-    let provenance = Provenance::new(&[&dataset])
+    let provenance = args
+        .selection
+        .told(Provenance::new(&[&dataset]), left_out)
+        .with_list("radii", &args.radii)
         .of(&folder)?
         .sampled(sampling, seed, args.on.dtype)
         .judged_by(&args.features)?;

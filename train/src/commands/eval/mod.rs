@@ -122,8 +122,8 @@ struct Selection {
 }
 
 impl Selection {
-    /// The examples, in the order of the hashes of their keys.
-    fn choose<'a>(&self, dataset: &'a Dataset) -> Result<Vec<&'a Example>> {
+    /// The examples, in the order of the hashes of their keys, and the keys of those left out.
+    fn choose<'a>(&self, dataset: &'a Dataset) -> Result<(Vec<&'a Example>, BTreeSet<String>)> {
         let left_out = self.without.as_deref().map(read_keys).transpose()?.unwrap_or_default();
         if let Some(path) = &self.without {
             let known: BTreeSet<&str> = dataset.examples.iter().map(|example| example.key.as_str()).collect();
@@ -150,7 +150,22 @@ impl Selection {
             count.max(1)
         );
         examples.sort_by(|(a, _), (b, _)| a.cmp(b));
-        Ok(examples.into_iter().take(count).map(|(_, example)| example).collect())
+        Ok((examples.into_iter().take(count).map(|(_, example)| example).collect(), left_out))
+    }
+
+    /// Adds what was selected to what a measure was measured with: of a list, how many keys it has, and the SHA-256 of them sorted,
+    /// a line each.
+    fn told(&self, mut provenance: Provenance, left_out: BTreeSet<String>) -> Provenance {
+        provenance = provenance.with("split", self.split);
+        if let Some(count) = self.count {
+            provenance = provenance.with("count", count);
+        }
+        if self.without.is_some() {
+            let lines: String = left_out.iter().map(|key| format!("{key}\n")).collect();
+            let list = format!("{} keys {}", left_out.len(), sha256_hex(lines.as_bytes()));
+            provenance = provenance.with("without", list);
+        }
+        provenance
     }
 }
 

@@ -108,6 +108,9 @@ pub fn run(args: &Args) -> Result<()> {
     let extractor = features::open(&args.features, &device)?;
     let (train, validation) = (Dataset::open(&args.train)?, Dataset::open(&args.validation)?);
     let mut provenance = Provenance::new(&[&train, &validation]).judged_by(&args.features)?;
+    if let Some(threshold) = args.threshold {
+        provenance = provenance.with("threshold", threshold);
+    }
     let train: Vec<&Example> = train.split(Split::Train).collect();
     let validation: Vec<&Example> = validation.split(Split::Val).collect();
     ensure!(!train.is_empty(), "{} holds no training pictures", args.train.display());

@@ -1,5 +1,7 @@
 //! What a measure was measured with: stands in its JSON as `measured_with`, and in small print on its page.
 
+use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -14,7 +16,7 @@ use crate::model_folder::ModelFolder;
 /// Digits of a hash that a page shows; the JSON has them all.
 const SHOWN: usize = 16;
 
-/// Everything that the figures depend on, but for the command's own options.
+/// Everything that the figures depend on.
 #[derive(Debug, Serialize)]
 pub struct Provenance {
     /// Version of the command.
@@ -28,6 +30,8 @@ pub struct Provenance {
     /// SHA-256 of the weights that judge: those of the contrastive model, or of the network behind the features.
     #[serde(skip_serializing_if = "Option::is_none")]
     judge: Option<String>,
+    /// The measure's own options, by their names, with their values as they are typed.
+    options: BTreeMap<&'static str, String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -54,7 +58,19 @@ impl Provenance {
             datasets: datasets.iter().map(|dataset| dataset.hash()).collect(),
             sampling: None,
             judge: None,
+            options: BTreeMap::new(),
         }
+    }
+
+    /// … with this option.
+    pub fn with(mut self, option: &'static str, value: impl Display) -> Self {
+        self.options.insert(option, value.to_string());
+        self
+    }
+
+    /// … with an option that takes a list.
+    pub fn with_list<V: Display>(self, option: &'static str, values: &[V]) -> Self {
+        self.with(option, values.iter().map(V::to_string).collect::<Vec<_>>().join(","))
     }
 
     /// … of this model.
@@ -95,6 +111,7 @@ impl Provenance {
             parts.push(dtype.clone());
         }
         parts.extend(self.judge.as_ref().map(|hash| format!("judged by weights {}", short(hash))));
+        parts.extend(self.options.iter().map(|(option, value)| format!("{option} {value}")));
         parts.join("; ")
     }
 }

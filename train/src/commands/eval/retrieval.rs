@@ -28,7 +28,11 @@ pub fn run(Args { captioned: args }: &Args) -> Result<()> {
     let examples = retrieval::choose(&dataset, args.captions)?;
     let folder = ModelFolder::open(&args.model)?;
     let (sampling, seed) = (args.sampling.settings(&folder)?, args.sampling.seed);
-    let provenance = Provenance::new(&[&dataset]).of(&folder)?.sampled(sampling, seed, args.on.dtype);
+    let provenance = Provenance::new(&[&dataset]).with("captions", args.captions).of(&folder)?.sampled(
+        sampling,
+        seed,
+        args.on.dtype,
+    );
     let mut model = Model::load(&folder, args.on.device, args.on.dtype)?;
     let progress = bar(examples.len() as u64, "sampling pictures");
     let (result, pairs) = retrieval::measure(&mut model, &examples, sampling, seed, |done| {
@@ -46,14 +50,19 @@ pub fn run(Args { captioned: args }: &Args) -> Result<()> {
         result.captions,
         100.0 * result.top_1,
         100.0 * result.top_5,
-        100.0 / result.captions as f64,
-        500.0 / result.captions as f64,
+        100.0 * chance(&result, 1.0),
+        100.0 * chance(&result, 5.0),
     )?;
     Ok(())
 }
 
+/// The share that would find the right one among the nearest `within` by chance.
+fn chance(result: &Retrieval, within: f64) -> f64 {
+    (within / result.captions as f64).min(1.0)
+}
+
 fn page(result: &Retrieval, shown: &[Cell]) -> Result<Report> {
-    let chance = |within: f64| percent((within / result.captions as f64).min(1.0));
+    let chance = |within| percent(chance(result, within));
     let mut page = Report::new(
         "Does a sample look like its drawing?",
         "One sample for each of some captions that the model has seen. Of all the true drawings, is the right one the nearest?",
