@@ -54,7 +54,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (sampling, seed) = (args.sampling.settings(&folder)?, args.sampling.seed);
     let provenance = args
         .selection
-        .told(Provenance::new(&[&dataset]), left_out)
+        .told(Provenance::new(&[&dataset]), &left_out)
         .with_list("radii", &args.radii)
         .of(&folder)?
         .sampled(sampling, seed, args.on.dtype)

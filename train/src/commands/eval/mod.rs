@@ -155,7 +155,7 @@ impl Selection {
 
     /// Adds what was selected to what a measure was measured with: of a list, how many keys it has, and the SHA-256 of them sorted,
     /// a line each.
-    fn told(&self, mut provenance: Provenance, left_out: BTreeSet<String>) -> Provenance {
+    fn told(&self, mut provenance: Provenance, left_out: &BTreeSet<String>) -> Provenance {
         provenance = provenance.with("split", self.split);
         if let Some(count) = self.count {
             provenance = provenance.with("count", count);

@@ -40,7 +40,7 @@ pub fn run(args: &Args) -> Result<()> {
     let dataset = Dataset::open(&args.selection.data)?;
     let (examples, left_out) = args.selection.choose(&dataset)?;
     let folder = ModelFolder::open(&args.model)?;
-    let provenance = args.selection.told(Provenance::new(&[&dataset]), left_out).of(&folder)?;
+    let provenance = args.selection.told(Provenance::new(&[&dataset]), &left_out).of(&folder)?;
     let device = args.device.open()?;
     let (encoder, decoder) = (folder.encoder(&device)?, folder.decoder(&device)?);
     let originals: Vec<RgbImage> =
