@@ -6,10 +6,9 @@ mod common;
 
 use std::collections::HashMap;
 
-use common::{assert_close, config, values};
+use common::{assert_close, config, gradients, greatest, values};
 use dalle_model::Device;
-use dalle_model::burn::module::{Module, ModuleVisitor, Param};
-use dalle_model::burn::tensor::{FloatDType, Gradients, Tensor, TensorData};
+use dalle_model::burn::tensor::{FloatDType, Tensor, TensorData};
 use dalle_model::clip::{Clip, ClipConfig, GREATEST_SCALE, ScoreError, TowerConfig, best_first};
 use dalle_model::config::ModelConfig;
 use dalle_model::weights::{from_safetensors, to_safetensors};
@@ -90,33 +89,14 @@ fn features_loss_and_gradients_are_those_of_pytorch() {
     assert_close(&values(outcome.loss.clone()), &expected.0["loss"], 1e-5, "loss");
     assert_close(&values(outcome.retrieval), &expected.0["retrieval"], 1e-6, "retrieval");
 
-    struct Compare<'a> {
-        gradients: &'a Gradients,
-        expected: &'a Expected,
-        path: Vec<String>,
-        compared: usize,
+    let compared = gradients(&clip, &outcome.loss.backward());
+    assert_eq!(compared.len(), expected.0.keys().filter(|name| name.starts_with("gradient.")).count());
+    for (name, gradient) in compared {
+        let expected = &expected.0[&format!("gradient.{name}")];
+        let greatest = greatest(expected);
+        assert!(greatest > 0.0, "the gradient of {name} proves nothing");
+        assert_close(&gradient, expected, 1e-5 + 1e-4 * greatest, &name);
     }
-    impl ModuleVisitor for Compare<'_> {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.push(name.to_owned());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let name = format!("gradient.{}", self.path.join("."));
-            let gradient = values(param.val().grad(self.gradients).unwrap());
-            let expected = &self.expected.0[&name];
-            let greatest = expected.iter().fold(0.0, |greatest: f32, x| greatest.max(x.abs()));
-            assert!(greatest > 0.0, "{name} proves nothing");
-            assert_close(&gradient, expected, 1e-5 + 1e-4 * greatest, &name);
-            self.compared += 1;
-        }
-    }
-    let gradients = outcome.loss.backward();
-    let mut compare = Compare { gradients: &gradients, expected: &expected, path: Vec::new(), compared: 0 };
-    clip.visit(&mut compare);
-    assert_eq!(compare.compared, expected.0.keys().filter(|name| name.starts_with("gradient.")).count());
 }
 
 #[test]
@@ -163,17 +143,8 @@ fn the_scale_begins_at_its_temperature_and_is_kept_within_bounds() {
     // It can still be trained: the loss's gradient reaches it.
     let expected = Expected::read();
     let captions = expected.captions();
-    let gradients = bounded.loss(&slices(&captions), expected.batch(&device)).loss.backward();
-    struct Scale<'a>(&'a Gradients, bool);
-    impl ModuleVisitor for Scale<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let single = param.lazy_shape().num_elements() == 1;
-            self.1 |= single && values(param.val().grad(self.0).unwrap())[0] != 0.0;
-        }
-    }
-    let mut reached = Scale(&gradients, false);
-    bounded.visit(&mut reached);
-    assert!(reached.1);
+    let loss = bounded.loss(&slices(&captions), expected.batch(&device)).loss;
+    assert_ne!(gradients(&bounded, &loss.backward())["ln_scale"], [0.0]);
 }
 
 #[test]

@@ -14,16 +14,17 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-
-use common::{assert_close, caption, config, image, long_config, prior, values};
+use common::{
+    assert_close, caption, config, gradients, greatest, image, long_config, loud, prior, random, values,
+};
 use dalle_model::Device;
-use dalle_model::burn::module::{Module, ModuleVisitor, Param};
-use dalle_model::burn::tensor::{Distribution, FloatDType, Gradients, Tensor};
+use dalle_model::burn::module::Module;
+use dalle_model::burn::tensor::activation::sigmoid;
+use dalle_model::burn::tensor::{FloatDType, Tensor};
 use dalle_model::clip::{Clip, ClipConfig, TowerConfig};
 use dalle_model::device::{DeviceError, DeviceName};
 use dalle_model::dvae::Dvae;
-use dalle_model::dvae::loss::{DvaeLoss, gumbel_noise, gumbel_softmax};
+use dalle_model::dvae::loss::{DvaeLoss, gumbel_softmax};
 use dalle_model::dvae::pixels::map_pixels;
 use dalle_model::precision::Precision;
 use dalle_model::prior::loss::PriorLoss;
@@ -37,39 +38,14 @@ fn name() -> DeviceName {
     std::env::var("DALLE_TEST_DEVICE").unwrap_or_else(|_| default.to_owned()).parse().unwrap()
 }
 
-/// The same tensor on another device.
-fn moved<const D: usize>(tensor: &Tensor<D>, device: &Device) -> Tensor<D> {
-    Tensor::from_data(tensor.to_data(), device)
-}
-
-/// The gradient of every parameter, by its name.
-fn gradients(module: &impl Module, gradients: &Gradients) -> BTreeMap<String, Vec<f32>> {
-    struct Collect<'a> {
-        gradients: &'a Gradients,
-        path: Vec<String>,
-        found: BTreeMap<String, Vec<f32>>,
-    }
-    impl ModuleVisitor for Collect<'_> {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.push(name.to_owned());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let gradient = values(param.val().grad(self.gradients).unwrap());
-            self.found.insert(self.path.join("."), gradient);
-        }
-    }
-    let mut collect = Collect { gradients, path: Vec::new(), found: BTreeMap::new() };
-    module.visit(&mut collect);
-    collect.found
+/// Random pictures with pixels in `[0, 1]`: `[count, 3, 32, 32]`.
+fn pictures(count: usize, device: &Device) -> Tensor<4> {
+    sigmoid(random(1, [count, 3, 32, 32], device))
 }
 
 /// Compares relative to the greatest value expected.
 fn assert_alike(got: &[f32], expected: &[f32], tolerance: f32, what: &str) {
-    let greatest = expected.iter().fold(0.0, |greatest: f32, value| greatest.max(value.abs()));
-    assert_close(got, expected, tolerance * greatest, what);
+    assert_close(got, expected, tolerance * greatest(expected), what);
 }
 
 /// Of gradients that pass through GELU: on GPUs Burn's derivative of it is that of an approximation by tanh, which the
@@ -82,12 +58,9 @@ fn compare_training<M: Module>(
     fresh: impl Fn(&Device) -> M,
     loss: impl Fn(&M, &Device) -> Tensor<1>,
 ) {
-    let here = Device::flex();
-    here.seed(7);
-    let weights = to_safetensors(&fresh(&here), FloatDType::F32).unwrap();
-    let [expected, got] = [here, name().open().unwrap()].map(|device| {
+    let [expected, got] = [Device::flex(), name().open().unwrap()].map(|device| {
         let device = device.autodiff();
-        let module = from_safetensors(fresh(&device), &weights).unwrap();
+        let module = loud(fresh(&device));
         let loss = loss(&module, &device);
         (values(loss.clone()), gradients(&module, &loss.backward()))
     });
@@ -146,7 +119,7 @@ fn the_priors_gradients_are_those_of_the_processor() {
     let targets: Vec<Option<&[TextToken]>> = captions.iter().copied().map(Some).collect();
     compare_training(
         THROUGH_GELU,
-        |device| prior(&config, device),
+        |device| Prior::new(&config, device),
         |prior, device| {
             let logits = prior.forward(&Masks::new(&config, device), &captions, &images);
             PriorLoss::new(logits, &targets, &images).total()
@@ -156,16 +129,15 @@ fn the_priors_gradients_are_those_of_the_processor() {
 
 #[test]
 fn the_dvaes_gradients_are_those_of_the_processor() {
-    let (config, here) = (config("tiny").dvae, Device::flex());
-    let pictures = Tensor::random([2, 3, 32, 32], Distribution::Uniform(0.0, 1.0), &here);
-    let noise = gumbel_noise(&Tensor::zeros([2, config.vocab, 4, 4], &here));
+    let config = config("tiny").dvae;
     compare_training(
         1e-5,
         |device| Dvae::new(&config, device),
         |dvae, device| {
-            let pictures = map_pixels(moved(&pictures, device));
+            let pictures = map_pixels(pictures(2, device));
             let logits = dvae.encoder.forward(pictures.clone());
-            let codes = gumbel_softmax(logits.clone(), moved(&noise, device), 0.5);
+            let noise = random(2, [2, config.vocab, 4, 4], device);
+            let codes = gumbel_softmax(logits.clone(), noise, 0.5);
             DvaeLoss::new(dvae.decoder.forward(codes), pictures, logits).total(6.6)
         },
     );
@@ -173,28 +145,25 @@ fn the_dvaes_gradients_are_those_of_the_processor() {
 
 #[test]
 fn the_contrastive_models_gradients_are_those_of_the_processor() {
-    let (config, here) = (config("tiny"), Device::flex());
+    let config = config("tiny");
     let tower = |width, layers, heads| TowerConfig { width, layers, heads };
     let (text, image) = (tower(16, 2, 2), tower(24, 2, 3));
     let clip = ClipConfig { embedding: 10, patch: 8, text, image, tokenizer: None };
     let captions = [caption(&config, 1, 5), caption(&config, 2, 3), caption(&config, 3, 9)];
     let captions: Vec<&[TextToken]> = captions.iter().map(Vec::as_slice).collect();
-    let pictures = Tensor::random([3, 3, 32, 32], Distribution::Uniform(0.0, 1.0), &here);
     compare_training(
         THROUGH_GELU,
         |device| Clip::new(&clip, &config, device),
-        |clip, device| clip.loss(&captions, moved(&pictures, device)).loss,
+        |clip, device| clip.loss(&captions, pictures(3, device)).loss,
     );
 }
 
 #[test]
 fn pictures_are_those_of_the_processor() {
-    let (config, here) = (config("tiny"), Device::flex());
-    let fresh = |device: &Device| Dvae::new(&config.dvae, device);
-    let weights = to_safetensors(&fresh(&here), FloatDType::F32).unwrap();
+    let config = config("tiny");
     let tokens = image(&config, 1);
-    let [expected, got] = [here, name().open().unwrap()].map(|device| {
-        let dvae = from_safetensors(fresh(&device), &weights).unwrap();
+    let [expected, got] = [Device::flex(), name().open().unwrap()].map(|device| {
+        let dvae = loud(Dvae::new(&config.dvae, &device));
         dvae.decoder.decode_rgb(&tokens, config.geometry().grid)
     });
     assert_eq!(got.len(), expected.len());

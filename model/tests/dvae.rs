@@ -4,18 +4,15 @@
 
 mod common;
 
-use common::{config, image};
+use common::{config, image, loud, random, values};
 use dalle_model::Device;
-use dalle_model::burn::tensor::{Distribution, Int, Tensor, TensorData};
+use dalle_model::burn::tensor::activation::{sigmoid, softmax};
+use dalle_model::burn::tensor::{Int, Tensor, TensorData};
 use dalle_model::config::DvaeConfig;
 use dalle_model::dvae::loss::{gumbel_noise, gumbel_softmax, kl_to_uniform, logit_laplace_nll};
 use dalle_model::dvae::pixels::{images_to_tensor, map_pixels, unmap_pixels};
 use dalle_model::dvae::{Decoder, Dvae};
 use dalle_model::weights::count_parameters;
-
-fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().iter::<f32>().collect()
-}
 
 #[test]
 fn the_released_size_has_53_8_and_43_8_million_parameters() {
@@ -105,18 +102,17 @@ fn kl_of_a_uniform_is_zero_and_of_a_certainty_ln_vocab() {
 #[test]
 fn the_relaxation_is_a_distribution_that_hardens_and_draws_the_softmax() {
     let device = Device::flex();
-    device.seed(1);
     let logits =
-        Tensor::<1>::from_floats([0.0f32, 1.0, 2.0], &device).reshape([1, 3, 1, 1]).expand([1, 3, 100, 100]);
+        Tensor::<1>::from_floats([0.0f32, 1.0, 2.0], &device).reshape([1, 3, 1, 1]).expand([1, 3, 200, 200]);
     let draw = |tau| gumbel_softmax(logits.clone(), gumbel_noise(&logits), tau);
     let soft = draw(1.0);
     assert!(values(soft.clone().sum_dim(1)).iter().all(|sum| (sum - 1.0).abs() < 1e-5));
     let hard = draw(1.0 / 16.0);
-    let sharp = |tensor: Tensor<4>| values(tensor.max_dim(1)).iter().sum::<f32>() / 1e4;
+    let sharp = |tensor: Tensor<4>| values(tensor.max_dim(1)).iter().sum::<f32>() / 4e4;
     assert!(sharp(hard.clone()) > 0.95 && sharp(hard.clone()) > sharp(soft));
     // The most likely entry is drawn with the softmax's probability (Gumbel's theorem).
     let drawn = hard.argmax(1).into_data();
-    let share = drawn.iter::<i64>().filter(|index| *index == 2).count() as f64 / 1e4;
+    let share = drawn.iter::<i64>().filter(|index| *index == 2).count() as f64 / 4e4;
     let expected = 2f64.exp() / (1.0 + 1f64.exp() + 2f64.exp());
     assert!((share - expected).abs() < 0.02, "{share} instead of {expected}");
 }
@@ -125,30 +121,30 @@ fn the_relaxation_is_a_distribution_that_hardens_and_draws_the_softmax() {
 #[test]
 fn gradients_agree_with_finite_differences() {
     let device = Device::flex().autodiff();
-    device.seed(5);
     let config = DvaeConfig { n_hid: 4, n_init: 4, blocks_per_group: 1, vocab: 6 };
-    let dvae = Dvae::new(&config, &device);
-    let x = map_pixels(Tensor::random([1, 3, 16, 16], Distribution::Uniform(0.0, 1.0), &device));
-    let noise = Tensor::<4>::random([1, 6, 2, 2], Distribution::Normal(0.0, 1.0), &device);
-    let loss = |x: Tensor<4>| {
+    let dvae = loud(Dvae::new(&config, &device));
+    let x = map_pixels(sigmoid(random(1, [1, 3, 16, 16], &device)));
+    let noise = random::<4>(2, [1, 6, 2, 2], &device);
+    let terms = |x: Tensor<4>| {
         let logits = dvae.encoder.forward(x.clone());
-        let z = dalle_model::burn::tensor::activation::softmax(logits.clone() + noise.clone(), 1);
-        logit_laplace_nll(dvae.decoder.forward(z), x).sum() + kl_to_uniform(logits).mul_scalar(6.6)
+        let z = softmax(logits.clone() + noise.clone(), 1);
+        (logit_laplace_nll(dvae.decoder.forward(z), x), kl_to_uniform(logits).mul_scalar(6.6))
     };
     let input = x.clone().require_grad();
-    let gradients = loss(input.clone()).backward();
-    let gradient = values(input.grad(&gradients).unwrap());
+    let (nll, kl) = terms(input.clone());
+    let gradient = values(input.grad(&(nll.sum() + kl.sum()).backward()).unwrap());
     let base = values(x);
     for place in [0, 100, 300, 500, 767] {
+        // Summed in double precision: the differences are small beside the sums.
         let at = |step: f32| {
             let mut moved = base.clone();
             moved[place] += step;
-            let moved = Tensor::<4>::from_data(TensorData::new(moved, [1, 3, 16, 16]), &device);
-            f64::from(loss(moved).into_scalar::<f32>())
+            let (nll, kl) = terms(Tensor::from_data(TensorData::new(moved, [1, 3, 16, 16]), &device));
+            values(nll).into_iter().chain(values(kl)).map(f64::from).sum::<f64>()
         };
-        let step = 2e-3;
+        let step = 1e-3;
         let numeric = (at(step) - at(-step)) / (2.0 * f64::from(step));
         let error = (f64::from(gradient[place]) - numeric).abs() / numeric.abs().max(1.0);
-        assert!(error < 0.03, "value {place}: autodiff {}, differences {numeric}", gradient[place]);
+        assert!(error < 0.01, "value {place}: autodiff {}, differences {numeric}", gradient[place]);
     }
 }

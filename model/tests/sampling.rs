@@ -5,24 +5,17 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
 
-use common::{caption, config};
+use common::{caption, config, prior};
 use dalle_model::Device;
-use dalle_model::burn::tensor::FloatDType;
 use dalle_model::config::ModelConfig;
-use dalle_model::prior::{Masks, Prior};
+use dalle_model::prior::Masks;
 use dalle_model::sample::{Batch, JobKey, SampleError, SampleRequest, continue_caption};
-use dalle_model::weights::{from_safetensors, to_safetensors};
 use dalle_shared::{ImageToken, SamplingSettings, TextToken};
 
-/// Every batch has the same prior: tests run side by side and share the device's generator, so it is drawn once.
+/// Every batch has the same prior.
 fn batch(config: &ModelConfig) -> Batch {
-    static WEIGHTS: OnceLock<Vec<u8>> = OnceLock::new();
-    let device = Device::flex();
-    let fresh = Prior::new(config, &device);
-    let weights = WEIGHTS.get_or_init(|| to_safetensors(&fresh, FloatDType::F32).unwrap());
-    Batch::new(from_safetensors(Prior::new(config, &device), weights).unwrap(), config)
+    Batch::new(prior(config, &Device::flex()), config)
 }
 
 fn request(config: &ModelConfig, seed: u64, samples: usize) -> SampleRequest {
@@ -160,7 +153,7 @@ fn guidance_goes_from_the_logits_without_the_caption_through_those_with_it() {
 fn captions_are_continued_and_end() {
     let config = config("tiny");
     let device = Device::flex();
-    let prior = Prior::new(&config, &device);
+    let prior = prior(&config, &device);
     let masks = Masks::new(&config, &device);
     let settings = SamplingSettings { temperature: 1.0, ..SamplingSettings::default() };
     let beginning = caption(&config, 1, 3);

@@ -1,9 +1,11 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part; a test fails by panicking")]
 //! What several tests need.
 
+use std::collections::BTreeMap;
+
 use dalle_model::Device;
-use dalle_model::burn::module::{Module, ModuleMapper, Param};
-use dalle_model::burn::tensor::{Distribution, Tensor};
+use dalle_model::burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use dalle_model::burn::tensor::{Gradients, Tensor, TensorData};
 use dalle_model::config::ModelConfig;
 use dalle_model::prior::Prior;
 use dalle_model::sample::uniform;
@@ -46,21 +48,66 @@ pub fn long_config() -> ModelConfig {
     config
 }
 
-/// Random weights of a size at which every part matters: the initialisation's are so small that attention hardly does.
-pub fn prior(config: &ModelConfig, device: &Device) -> Prior {
-    struct Loud;
+/// A tensor of pseudo-random numbers with mean 0 and the deviation 1. The device's generator serves all tests of a process,
+/// which run at once: what it draws is another thing each time.
+pub fn random<const D: usize>(seed: u64, shape: [usize; D], device: &Device) -> Tensor<D> {
+    let draw = |place| (uniform(seed, 1, place as u64) as f32 - 0.5) * 12f32.sqrt();
+    let values: Vec<f32> = (0..shape.iter().product()).map(draw).collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+/// The module with random weights, always the same, of a size at which every part matters: those that training begins with are
+/// so small that attention hardly does. Gains and biases are moved a little, the others drawn anew.
+pub fn loud<M: Module>(module: M) -> M {
+    struct Loud(u64);
     impl ModuleMapper for Loud {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            self.0 += 1;
+            let seed = self.0;
             param.map(|tensor| {
                 let tracked = tensor.is_autodiff();
                 let quiet = tensor.inner();
-                let loud = quiet.clone() + quiet.random_like(Distribution::Normal(0.0, 0.2));
+                let drawn = random(seed, quiet.dims(), &quiet.device());
+                let loud = match D {
+                    1 => quiet + drawn.mul_scalar(0.2),
+                    2 => drawn.mul_scalar(0.2),
+                    // Of a convolution: what goes in comes out as large.
+                    _ => drawn.div_scalar((quiet.dims()[1..].iter().product::<usize>() as f64).sqrt()),
+                };
                 if tracked { Tensor::from_inner(loud).require_grad() } else { loud }
             })
         }
     }
-    device.seed(7);
-    Prior::new(config, device).map(&mut Loud)
+    module.map(&mut Loud(0))
+}
+
+/// A prior with [`loud`] weights.
+pub fn prior(config: &ModelConfig, device: &Device) -> Prior {
+    loud(Prior::new(config, device))
+}
+
+/// The gradient of every parameter, by its name.
+pub fn gradients(module: &impl Module, gradients: &Gradients) -> BTreeMap<String, Vec<f32>> {
+    struct Collect<'a> {
+        gradients: &'a Gradients,
+        path: Vec<String>,
+        found: BTreeMap<String, Vec<f32>>,
+    }
+    impl ModuleVisitor for Collect<'_> {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.to_owned());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let gradient = param.val().grad(self.gradients).expect("every parameter has a gradient");
+            self.found.insert(self.path.join("."), values(gradient));
+        }
+    }
+    let mut collect = Collect { gradients, path: Vec::new(), found: BTreeMap::new() };
+    module.visit(&mut collect);
+    collect.found
 }
 
 /// The values of a tensor.
@@ -74,4 +121,9 @@ pub fn assert_close(got: &[f32], expected: &[f32], tolerance: f32, what: &str) {
     let distance = |(a, b): (&f32, &f32)| if (a - b).is_nan() { f32::INFINITY } else { (a - b).abs() };
     let difference = got.iter().zip(expected).map(distance).fold(0.0, f32::max);
     assert!(difference <= tolerance, "{what}: differ by {difference}");
+}
+
+/// The greatest absolute value.
+pub fn greatest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |greatest, value| greatest.max(value.abs()))
 }
