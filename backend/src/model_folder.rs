@@ -130,8 +130,8 @@ impl ModelFolder {
     /// Reads and hashes everything and puts the networks on a device. Takes seconds, for large models minutes.
     ///
     /// # Errors
-    /// What does not fit, a device that this build does not have or that does not compute in `dtype`, or one with too little memory for the model and the
-    /// caches of `max_rows` samples.
+    /// What does not fit, a device that this build does not have or that does not compute in `dtype`, or one with too little
+    /// memory for the model and the caches of `max_rows` samples.
     pub fn load(self, device: DeviceName, dtype: Precision, max_rows: usize) -> anyhow::Result<Loaded> {
         let mut needed = Plan::new(&self.config).sampling(dtype, max_rows as u64, max_rows as u64);
         if device == DeviceName::Cpu {

@@ -35,9 +35,9 @@ pub enum WeightsError {
         /// The file's shape.
         got: Vec<usize>,
     },
-    /// A tensor holds values that are infinite or not a number, in the type that it is to be written in.
+    /// A tensor holds values that are infinite or not a number, in the type of the file.
     #[error(
-        "tensor `{0}` holds values that are infinite or not a number: the training diverged; nothing is written"
+        "tensor `{0}` holds values that are infinite or not a number: the training that made it diverged, or it is damaged"
     )]
     NotFinite(String),
     /// A tensor is of a type that holds no weights.
@@ -78,7 +78,7 @@ pub fn to_safetensors<M: Module>(module: &M, dtype: FloatDType) -> Result<Vec<u8
 /// `module` with the weights of a safetensors file, on the device and in the type that `module` was created with.
 ///
 /// # Errors
-/// The first tensor that is missing, superfluous, or of a wrong shape or type.
+/// The first tensor that is missing, superfluous, of a wrong shape or type, or not finite.
 pub fn from_safetensors<M: Module>(module: M, bytes: &[u8]) -> Result<M, WeightsError> {
     let file = SafeTensors::deserialize(bytes)?;
     let mut loader =
@@ -174,7 +174,23 @@ impl Loader<'_> {
             Dtype::BF16 => DType::BF16,
             got => return Err(WeightsError::Type { name, got }),
         };
+        if !is_finite(view.data(), dtype) {
+            return Err(WeightsError::NotFinite(name));
+        }
         Ok(TensorData::from_bytes_vec(view.data().to_vec(), expected.to_vec(), dtype))
+    }
+}
+
+/// Whether no value has the exponent of infinities and NaNs. Of little-endian bytes, which an alignment does not matter to; fast,
+/// since it reads 12 billion values.
+fn is_finite(bytes: &[u8], dtype: DType) -> bool {
+    let halves = |exponent: u16| {
+        bytes.as_chunks().0.iter().all(|&half| u16::from_le_bytes(half) & exponent != exponent)
+    };
+    match dtype {
+        DType::F16 => halves(0x7C00),
+        DType::BF16 => halves(0x7F80),
+        _ => bytes.as_chunks().0.iter().all(|&word| u32::from_le_bytes(word) & 0x7F80_0000 != 0x7F80_0000),
     }
 }
 

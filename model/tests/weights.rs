@@ -6,7 +6,7 @@ mod common;
 
 use common::config;
 use dalle_model::Device;
-use dalle_model::burn::tensor::{FloatDType, Tensor};
+use dalle_model::burn::tensor::{FloatDType, Tensor, bf16, f16};
 use dalle_model::dvae::{Decoder, Encoder};
 use dalle_model::weights::{WeightsError, from_safetensors, to_safetensors};
 use safetensors::SafeTensors;
@@ -62,6 +62,30 @@ fn weights_of_another_model_are_refused_by_name() {
     assert!(matches!(load(&decoder), WeightsError::Shape { .. } | WeightsError::Missing(_)));
     for cut in [0, 7, 100, encoder.len() - 1] {
         assert!(matches!(load(&encoder[..cut]), WeightsError::Malformed(_)), "{cut} bytes");
+    }
+}
+
+#[test]
+fn values_that_are_no_numbers_are_refused_by_name_in_every_type() {
+    let (config, device) = (config("tiny").dvae, Device::flex());
+    for (dtype, bytes) in [(FloatDType::F32, 4), (FloatDType::F16, 2), (FloatDType::BF16, 2)] {
+        let mut file = to_safetensors(&Encoder::new(&config, &device), dtype).unwrap();
+        let last = file.len() - bytes;
+        let name = SafeTensors::deserialize(&file).unwrap();
+        let name = name.iter().find(|(_, view)| view.data().as_ptr_range().end == file.as_ptr_range().end);
+        let name = name.unwrap().0.to_owned();
+        for infinite in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+            let value = match dtype {
+                FloatDType::F16 => f16::from_f32(infinite).to_le_bytes().to_vec(),
+                FloatDType::BF16 => bf16::from_f32(infinite).to_le_bytes().to_vec(),
+                _ => infinite.to_le_bytes().to_vec(),
+            };
+            file[last..].copy_from_slice(&value);
+            match from_safetensors(Encoder::new(&config, &device), &file).unwrap_err() {
+                WeightsError::NotFinite(got) => assert_eq!(got, name),
+                other => panic!("{other}"),
+            }
+        }
     }
 }
 

@@ -80,7 +80,7 @@ impl Sampler for ModelSampler {
         let scores = clip.cosines(&[text], &[&self.decode(&whole)]).map_err(|error| match error {
             ScoreError::Request(message) => SampleError::Request(message),
             ScoreError::Device(message) => SampleError::Device(message),
-            ScoreError::NotFinite => SampleError::NotFinite { position: tokens.len() },
+            ScoreError::NotFinite => SampleError::Score(error),
         })?;
         Ok(scores[0][0])
     }

@@ -186,11 +186,13 @@ fn fail(job: &Job, error: &SampleError) -> Result<(), SampleError> {
     let refusal = match error {
         // No field: each interface has its own names for them.
         SampleError::Request(message) => Refusal::new(ErrorCode::InvalidRequest, message.clone()),
-        SampleError::NotFinite { .. } | SampleError::Device(_) => Refusal::internal(error),
+        SampleError::NotFinite { .. } | SampleError::Score(_) | SampleError::Device(_) => {
+            Refusal::internal(error)
+        }
     };
     job.log.append(EventKind::Failed { error: refusal.error });
     match error {
         SampleError::Device(_) => Err(error.clone()),
-        SampleError::Request(_) | SampleError::NotFinite { .. } => Ok(()),
+        SampleError::Request(_) | SampleError::NotFinite { .. } | SampleError::Score(_) => Ok(()),
     }
 }

@@ -22,6 +22,7 @@ pub use choose::choose;
 pub use philox::uniform;
 pub use text::continue_caption;
 
+use crate::clip::ScoreError;
 use crate::config::ModelConfig;
 use crate::prior::{Cache, Masks, Prior};
 
@@ -79,6 +80,9 @@ pub enum SampleError {
         /// Raster position.
         position: usize,
     },
+    /// Pictures that cannot be scored.
+    #[error(transparent)]
+    Score(ScoreError),
 }
 
 /// A running batch: the prior and its jobs.

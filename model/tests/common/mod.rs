@@ -57,7 +57,7 @@ pub fn random<const D: usize>(seed: u64, shape: [usize; D], device: &Device) -> 
 }
 
 /// The module with random weights, always the same, of a size at which every part matters: those that training begins with are
-/// so small that attention hardly does. Gains and biases are moved a little, the others drawn anew.
+/// so small that attention hardly does.
 pub fn loud<M: Module>(module: M) -> M {
     struct Loud(u64);
     impl ModuleMapper for Loud {
@@ -69,7 +69,8 @@ pub fn loud<M: Module>(module: M) -> M {
                 let quiet = tensor.inner();
                 let drawn = random(seed, quiet.dims(), &quiet.device());
                 let loud = match D {
-                    1 => quiet + drawn.mul_scalar(0.2),
+                    // Gains stay near 1.
+                    1 => quiet.equal_elem(1.0).float() + drawn.mul_scalar(0.2),
                     2 => drawn.mul_scalar(0.2),
                     // Of a convolution: what goes in comes out as large.
                     _ => drawn.div_scalar((quiet.dims()[1..].iter().product::<usize>() as f64).sqrt()),
