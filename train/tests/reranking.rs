@@ -152,11 +152,17 @@ fn what_cannot_be_chosen_or_trained_is_refused_with_what_to_do() {
     }
     let config = workshop.path("wrong.json");
     let tiny = include_str!("../../configs/tiny.clip.json");
-    fs::write(&config, tiny.replace("\"patch\": 8", "\"patch\": 7")).unwrap();
-    let arguments =
-        workshop.clip("model", 5, "").replace(workshop::CLIP_CONFIG, &config.display().to_string());
-    let complaint = workshop.fail(&arguments);
+    let with = |from: &str, to: &str| {
+        assert!(tiny.contains(from), "{tiny}");
+        fs::write(&config, tiny.replace(from, to)).unwrap();
+        let arguments = workshop.clip("model", 5, "");
+        workshop.fail(&arguments.replace(workshop::CLIP_CONFIG, &config.display().to_string()))
+    };
+    let complaint = with("\"patch\": 8", "\"patch\": 7");
     assert!(complaint.contains("`patch` must divide"), "{complaint}");
+    // 3 · 10¹² weights in each tower.
+    let complaint = with("\"width\": 32, \"layers\": 2", "\"width\": 16384, \"layers\": 1024");
+    assert!(complaint.contains("cpu has ") && complaint.contains("not even --batch 1"), "{complaint}");
     assert!(!workshop.path("model/clip.json").exists());
 
     // It reads captions by the ids of one tokenizer.

@@ -1,5 +1,7 @@
 //! More pictures are drawn than are shown: the contrastive model chooses, and then the person.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
 
 use crate::fixture::page::Page;
@@ -13,12 +15,7 @@ const DRAWN: usize = 8;
 #[tokio::test]
 async fn the_best_are_shown_until_the_person_prefers_another() -> Result<()> {
     let model = environment::shipped_model()?;
-    let server = Server::start(&model, &[]).await?;
-    let page = Page::open(&server.url("/")).await?;
-    // Hot enough that no two samples are alike.
-    page.open_settings().await?;
-    page.fill("temperature", "1").await?;
-    page.choose_best_of(Some(DRAWN)).await?;
+    let (_server, page) = open(&model, DRAWN).await?;
     page.generate(CAPTION, 2, SEED).await?;
     page.until_state_within(LONG, "finished").await?;
 
@@ -57,11 +54,7 @@ async fn the_best_are_shown_until_the_person_prefers_another() -> Result<()> {
 #[tokio::test]
 async fn one_that_is_preferred_survives_a_reload_and_has_a_link_of_its_own() -> Result<()> {
     let model = environment::shipped_model()?;
-    let server = Server::start(&model, &[]).await?;
-    let page = Page::open(&server.url("/")).await?;
-    page.open_settings().await?;
-    page.fill("temperature", "1").await?;
-    page.choose_best_of(Some(32)).await?;
+    let (_server, page) = open(&model, 32).await?;
     page.generate(CAPTION, 1, SEED).await?;
     // Sorting moves them, and who walks through them by keyboard stays where they are.
     page.browser
@@ -133,6 +126,16 @@ async fn a_model_that_cannot_choose_offers_no_choice() -> Result<()> {
     page.until_state("finished").await?;
     ensure!(page.candidates().await?.is_empty());
     Ok(())
+}
+
+/// A server and its page, set to draw `best_of`, so hot that no two are alike.
+async fn open(model: &Path, best_of: usize) -> Result<(Server, Page)> {
+    let server = Server::start(model, &[]).await?;
+    let page = Page::open(&server.url("/")).await?;
+    page.open_settings().await?;
+    page.fill("temperature", "1").await?;
+    page.choose_best_of(Some(best_of)).await?;
+    Ok((server, page))
 }
 
 /// The score in a label such as `Show drawing 3, score 0.63`.
