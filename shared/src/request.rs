@@ -198,7 +198,7 @@ pub fn check_best_of(shown: usize, best_of: Option<usize>) -> Result<(), Request
     match best_of {
         Some(drawn) if !(shown..=MAX_BEST_OF).contains(&drawn) => Err(RequestError::new(
             "best_of",
-            format!("expected from {shown}, the pictures to show, to {MAX_BEST_OF}, got {drawn}"),
+            format!("expected at least {shown} (what is shown) and at most {MAX_BEST_OF}, got {drawn}"),
         )),
         _ => Ok(()),
     }
