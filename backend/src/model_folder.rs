@@ -134,6 +134,8 @@ impl ModelFolder {
     /// memory for the model and the caches of `max_rows` samples.
     pub fn load(self, device: DeviceName, dtype: Precision, max_rows: usize) -> anyhow::Result<Loaded> {
         let mut needed = Plan::new(&self.config).sampling(dtype, max_rows as u64, max_rows as u64);
+        // Pictures are scored one by one.
+        needed += self.clip.as_ref().map_or(0, |clip| Plan::scoring(clip, &self.config, 1));
         if device == DeviceName::Cpu {
             // The file lies in the same memory while the network is made.
             needed += std::fs::metadata(self.path.join(PRIOR)).map_or(0, |file| file.len());

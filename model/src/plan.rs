@@ -7,7 +7,7 @@
 
 use burn::tensor::Device;
 
-use crate::clip::{Clip, ClipConfig, TowerConfig};
+use crate::clip::{Clip, ClipConfig};
 use crate::config::{DOWNSAMPLING, DvaeConfig, ModelConfig};
 use crate::dvae::{Decoder, Encoder};
 use crate::precision::Precision;
@@ -38,6 +38,9 @@ pub struct Plan {
     pub prior_activations: u64,
     /// The same of the dVAE, for each picture.
     pub dvae_activations: u64,
+    /// Values that sampling works with beside weights and caches: what a block makes of the whole stream, when an image begins with
+    /// tokens that are given, or what the decoder's last block makes of a picture, whichever is more.
+    pub working_values: u64,
     /// Multiplications and additions of decoding one picture.
     pub decode_flops: u64,
 }
@@ -82,6 +85,7 @@ impl Plan {
                 Pattern::Conv => (config.prior.conv_kernel.pow(2) as u64).div_ceil(2),
             });
         let slots = config.geometry().stream_length() as u64;
+        let heads = config.prior.heads as u64;
         Self {
             prior: count_parameters(&Prior::new(config, &device), ""),
             matrices: layers * 12 * d * d,
@@ -91,8 +95,9 @@ impl Plan {
             sample_values: 2 * d * image as u64,
             seen_values: 2 * d * seen.sum::<u64>(),
             slots,
-            prior_activations: transformer(layers, d, config.prior.heads as u64, slots),
+            prior_activations: transformer(layers, d, heads, slots),
             dvae_activations: dvae_activations(&config.dvae, grid),
+            working_values: transformer(1, d, heads, slots).max(last_block(&config.dvae, grid)),
             decode_flops: decode_flops(&config.dvae, grid),
         }
     }
@@ -107,11 +112,30 @@ impl Plan {
         (captions * self.caption_values + samples * self.sample_values) * precision.bytes()
     }
 
-    /// Bytes that sampling needs: weights of prior and decoder, and caches.
+    /// Bytes of the attention masks: one of each pattern, and the one that is being made.
+    pub fn mask_bytes(&self) -> u64 {
+        4 * self.slots * self.slots
+    }
+
+    /// Bytes that sampling needs: weights of prior and decoder, masks, caches, and what it works with.
     pub fn sampling(&self, precision: Precision, captions: u64, samples: u64) -> u64 {
         self.prior_bytes(precision)
-            + self.decoder * Precision::F32.bytes()
+            + (self.decoder + self.working_values) * Precision::F32.bytes()
+            + self.mask_bytes()
             + self.cache_bytes(precision, captions, samples)
+    }
+
+    /// Bytes that a contrastive model for `config` needs to score `pictures` at once: its weights, and what it works with.
+    pub fn scoring(clip: &ClipConfig, config: &ModelConfig, pictures: u64) -> u64 {
+        let [text, image] = pair(clip, config, 1);
+        let pixels = 2 * 3 * (config.image_size as u64).pow(2);
+        (clip_parameters(clip, config) + pictures * text.max(image + pixels)) * Precision::F32.bytes()
+    }
+
+    /// Bytes that decoding `pictures` at once needs.
+    pub fn decoding(&self, config: &ModelConfig, pictures: u64) -> u64 {
+        let working = last_block(&config.dvae, config.geometry().grid as u64);
+        (self.decoder + pictures * working) * Precision::F32.bytes()
     }
 
     /// Training the dVAE with `batch` pictures an update.
@@ -126,19 +150,16 @@ impl Plan {
 
     /// Training a contrastive model for `config` with `batch` pairs an update; with `dvae`, the dVAE stands beside it.
     pub fn training_clip(&self, clip: &ClipConfig, config: &ModelConfig, batch: u64, dvae: bool) -> Training {
-        let (text, image) = (&clip.text, &clip.image);
-        let patches = (config.image_size / clip.patch).pow(2) as u64;
-        let tower = |tower: &TowerConfig, slots| {
-            transformer(tower.layers as u64, tower.width as u64, tower.heads as u64, slots)
-        };
+        let [text, image] = pair(clip, config, u64::MAX);
         // The picture, and cut into patches.
         let pixels = 2 * 3 * (config.image_size as u64).pow(2);
-        // Start, caption, end; class and patches.
-        let pair = tower(text, config.text_length as u64 + 1) + tower(image, 1 + patches) + pixels;
         // Every caption with every picture: cosines, scaled, and of each side the logarithms, their exponentials and gradients.
-        let activations = batch * pair + 8 * batch * batch;
-        let parameters = count_parameters(&Clip::new(clip, config, &Device::flex()), "");
-        Training::new(parameters, if dvae { self.encoder + self.decoder } else { 0 }, activations)
+        let activations = batch * (text + image + pixels) + 8 * batch * batch;
+        Training::new(
+            clip_parameters(clip, config),
+            if dvae { self.encoder + self.decoder } else { 0 },
+            activations,
+        )
     }
 
     /// Bytes read for a step of `captions` captions with `samples` samples in all, on average over the picture: the weights
@@ -160,6 +181,26 @@ impl ModelConfig {
         let image = (0..layers).map(|index| Pattern::of_layer(index, layers).places(layout)).sum();
         (layers * layout.text, image)
     }
+}
+
+/// Parameters of a contrastive model for `config`.
+fn clip_parameters(clip: &ClipConfig, config: &ModelConfig) -> u64 {
+    count_parameters(&Clip::new(clip, config, &Device::flex()), "")
+}
+
+/// Values of a caption in the text tower, and of a picture in the image tower, in at most `layers` layers of each.
+fn pair(clip: &ClipConfig, config: &ModelConfig, layers: u64) -> [u64; 2] {
+    let patches = (config.image_size / clip.patch).pow(2) as u64;
+    // Start, caption, end; class and patches.
+    [(&clip.text, config.text_length as u64 + 1), (&clip.image, 1 + patches)].map(|(tower, slots)| {
+        transformer(layers.min(tower.layers as u64), tower.width as u64, tower.heads as u64, slots)
+    })
+}
+
+/// Values of the decoder's last block for a grid of `grid²` tokens: its input, three maps of a quarter of its width, its output, and
+/// a map of the widest beside it while a convolution works.
+fn last_block(config: &DvaeConfig, grid: u64) -> u64 {
+    (grid * DOWNSAMPLING as u64).pow(2) * 4 * config.n_hid as u64
 }
 
 /// Values that the backward pass of a transformer needs, for each stream of `slots`.

@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use dalle_train::commands;
 use dalle_train::say::say;
 
@@ -45,7 +45,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let matches = with_negative_numbers(Cli::command()).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let result = match cli.command {
         Command::Data(args) => commands::data::run(args),
         Command::Tokenizer(args) => commands::tokenizer::run(args),
         Command::Dvae(args) => commands::dvae::run(args),
@@ -62,10 +64,29 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if nobody_reads(&error) => ExitCode::from(CLOSED_PIPE),
         Err(error) => {
-            say(format_args!("dalle: {error:#}"));
+            say(format_args!("dalle: {}", sentence(&error)));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The command with options that take `-1` for a number, out of range as it may be, and not for another option.
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|option| match option.get_action().takes_values() {
+            true => option.allow_negative_numbers(true),
+            false => option,
+        })
+        .mut_subcommands(with_negative_numbers)
+}
+
+/// An error and its causes, each once: the messages of some repeat those of their causes.
+fn sentence(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |sentence, cause| match sentence.as_str() {
+        "" => cause,
+        said if said.contains(&cause) => sentence,
+        said => format!("{said}: {cause}"),
+    })
 }
 
 /// Whether it failed because who read its output has read enough, as `head` does.

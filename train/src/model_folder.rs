@@ -62,7 +62,8 @@ impl ModelFolder {
                 let same = || fs::read(path.join(name)).is_ok_and(|old| old == *content);
                 ensure!(
                     *name != ENCODER || !path.join(PRIOR).exists() || same(),
-                    "{} holds a prior that was trained on the codebook of another encoder; name another folder",
+                    "{} holds a prior that was trained on the codebook of another encoder; the same command with another folder \
+                     writes what was trained",
                     path.display()
                 );
             }
@@ -108,9 +109,21 @@ impl ModelFolder {
         }
     }
 
-    fn read(&self, name: &str, made_by: &str) -> Result<Vec<u8>> {
+    /// Checks that files are there, before anything is slow.
+    ///
+    /// # Errors
+    /// The first that is not, and the command that makes it.
+    pub fn require(&self, names: &[&str]) -> Result<()> {
+        for name in names {
+            let path = self.path.join(name);
+            fs::metadata(&path).with_context(|| unreadable(&path, name))?;
+        }
+        Ok(())
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>> {
         let path = self.path.join(name);
-        fs::read(&path).with_context(|| format!("cannot read {}; `{made_by}` makes it", path.display()))
+        fs::read(&path).with_context(|| unreadable(&path, name))
     }
 
     /// The tokenizer.
@@ -118,7 +131,7 @@ impl ModelFolder {
     /// # Errors
     /// The file is missing or no tokenizer.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
-        Ok(Tokenizer::from_json(&self.read(TOKENIZER, "dalle prior train")?)?)
+        Ok(Tokenizer::from_json(&self.read(TOKENIZER)?)?)
     }
 
     /// The dVAE encoder.
@@ -126,7 +139,7 @@ impl ModelFolder {
     /// # Errors
     /// The file is missing or does not fit the configuration.
     pub fn encoder(&self, device: &Device) -> Result<Encoder> {
-        self.load(ENCODER, "dalle dvae train", Encoder::new(&self.config.dvae, device))
+        self.load(ENCODER, Encoder::new(&self.config.dvae, device))
     }
 
     /// The dVAE decoder.
@@ -134,7 +147,7 @@ impl ModelFolder {
     /// # Errors
     /// The file is missing or does not fit the configuration.
     pub fn decoder(&self, device: &Device) -> Result<Decoder> {
-        self.load(DECODER, "dalle dvae train", Decoder::new(&self.config.dvae, device))
+        self.load(DECODER, Decoder::new(&self.config.dvae, device))
     }
 
     /// The prior.
@@ -143,32 +156,48 @@ impl ModelFolder {
     /// The file is missing or does not fit the configuration.
     pub fn prior(&self, device: &Device, precision: Precision) -> Result<Prior> {
         let fresh = Prior::new(&self.config, device).with_precision(precision);
-        self.load(PRIOR, "dalle prior train", fresh)
+        self.load(PRIOR, fresh)
     }
 
-    /// The contrastive model.
+    /// The contrastive model's configuration.
     ///
     /// # Errors
-    /// A file is missing or does not fit the configuration, or the folder's tokenizer is not the one that it was trained with.
-    pub fn clip(&self, device: &Device) -> Result<Clip> {
-        const MADE_BY: &str = "dalle clip train";
-        let (json, tokenizer) = (self.read(CLIP_CONFIG, MADE_BY)?, self.sha256(TOKENIZER)?);
-        let config = ClipConfig::of_folder(&json, &self.config, &tokenizer).map_err(|error| {
+    /// The file is missing or does not fit the model's, or the folder's tokenizer is not the one that it was trained with.
+    pub fn clip_config(&self) -> Result<ClipConfig> {
+        let (json, tokenizer) = (self.read(CLIP_CONFIG)?, self.sha256(TOKENIZER)?);
+        ClipConfig::of_folder(&json, &self.config, &tokenizer).map_err(|error| {
             // What is wrong with a field names the file itself.
             let place = match error {
                 ClipConfigError::Config(_) => self.path.clone(),
                 _ => self.path.join(CLIP_CONFIG),
             };
             anyhow::Error::new(error).context(place.display().to_string())
-        })?;
-        self.load(CLIP, MADE_BY, Clip::new(&config, &self.config, device))
+        })
     }
 
-    fn load<M: Module>(&self, name: &str, made_by: &str, fresh: M) -> Result<M> {
-        let bytes = self.read(name, made_by)?;
+    /// The contrastive model.
+    ///
+    /// # Errors
+    /// As [`clip_config`](Self::clip_config), or its weights are missing or do not fit.
+    pub fn clip(&self, device: &Device) -> Result<Clip> {
+        self.load(CLIP, Clip::new(&self.clip_config()?, &self.config, device))
+    }
+
+    fn load<M: Module>(&self, name: &str, fresh: M) -> Result<M> {
+        let bytes = self.read(name)?;
         weights::from_safetensors(fresh, &bytes)
             .with_context(|| format!("{}", self.path.join(name).display()))
     }
+}
+
+/// What is said of a file that cannot be read.
+fn unreadable(path: &Path, name: &str) -> String {
+    let made_by = match name {
+        ENCODER | DECODER => "dalle dvae train",
+        CLIP | CLIP_CONFIG => "dalle clip train",
+        _ => "dalle prior train",
+    };
+    format!("cannot read {}; `{made_by}` makes it", path.display())
 }
 
 /// Reads and checks a configuration.

@@ -1,14 +1,16 @@
 //! Choosing among samples: many pictures of one caption, scored by the contrastive model (section 2.6).
 //!
 //! ```text
-//! let judge = Judge::load(&folder, &device)?;
+//! let judge = Judge::load(&folder, device)?;
 //! let candidates = draw(&mut model, &judge, &order, sampling, |_| ())?;
 //! let best = &candidates[best_first(&scores(&candidates))[0]];
 //! ```
 
 use anyhow::Result;
-use dalle_model::Device;
 use dalle_model::clip::Clip;
+use dalle_model::device::DeviceName;
+use dalle_model::memory;
+use dalle_model::plan::Plan;
 use dalle_shared::{ImageToken, SamplingSettings, TextToken, Tokenizer};
 use image::RgbImage;
 
@@ -29,9 +31,11 @@ impl Judge {
     /// Loads the contrastive model of a folder.
     ///
     /// # Errors
-    /// The folder has none, or it is damaged or belongs to another tokenizer.
-    pub fn load(folder: &ModelFolder, device: &Device) -> Result<Self> {
-        let (clip, tokenizer) = (folder.clip(device)?, folder.tokenizer()?);
+    /// The folder has none, or it is damaged or belongs to another tokenizer, or the device has too little memory.
+    pub fn load(folder: &ModelFolder, device: DeviceName) -> Result<Self> {
+        let needed = Plan::scoring(&folder.clip_config()?, &folder.config, BATCH as u64);
+        memory::check("choosing among pictures", needed, device)?;
+        let (clip, tokenizer) = (folder.clip(&device.open()?)?, folder.tokenizer()?);
         Ok(Self { clip, tokenizer, text_length: folder.config.text_length })
     }
 

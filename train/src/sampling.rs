@@ -10,6 +10,7 @@ use dalle_model::memory;
 use dalle_model::plan::Plan;
 use dalle_model::precision::Precision;
 use dalle_model::sample::{Batch, JobKey, SampleRequest};
+use dalle_shared::files::{DECODER, PRIOR, TOKENIZER};
 use dalle_shared::{ImageToken, SamplingSettings, Tokenizer};
 use image::RgbImage;
 
@@ -53,6 +54,7 @@ impl Model {
     /// # Errors
     /// A file is missing or damaged, or the device is not there or too small.
     pub fn load(folder: &ModelFolder, device: DeviceName, dtype: Precision) -> Result<Self> {
+        folder.require(&[TOKENIZER, PRIOR, DECODER])?;
         let plan = Plan::new(&folder.config);
         let needed = plan.sampling(dtype, 1, 1) + folder.held_while_loading(device);
         memory::check(&format!("the model {}", folder.config.name), needed, device)?;

@@ -31,6 +31,29 @@ fn a_batch_that_no_machine_holds_is_refused_with_its_numbers_and_one_that_fits()
     assert!(!folder.path().join("run").exists());
 }
 
+/// The weights are small then, but masks and attention of a million places are not.
+#[test]
+fn a_grid_that_no_machine_holds_is_refused_and_known_to_the_plan() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("large.json");
+    let tiny = include_str!("../../configs/tiny.json");
+    std::fs::write(&config, tiny.replace("\"image_size\": 32", "\"image_size\": 8192")).unwrap();
+    let dalle = |command: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_dalle"))
+            .args(command.split(' '))
+            .arg("--config")
+            .arg(&config)
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap());
+        (output.status.success(), said.concat())
+    };
+    let (done, said) = dalle("bench sample --repeats 1");
+    assert!(!done && said.contains("sampling tiny needs ") && said.contains("cpu has "), "{said}");
+    let (done, said) = dalle("plan");
+    assert!(done && said.contains("does not fit"), "{said}");
+}
+
 #[test]
 fn a_setting_out_of_range_is_named_as_it_is_typed() {
     let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/models/emoji-128");
@@ -39,6 +62,8 @@ fn a_setting_out_of_range_is_named_as_it_is_typed() {
         ("sample", "--top-k 1025", "--top-k: expected 1 to 1024, got 1025"),
         ("sample", "--best-of 2 --top-p 0", "--top-p: expected a number above 0, at most 1, got 0"),
         ("sample", "--temperature 9", "--temperature: expected a number from 0 to 5, got 9"),
+        ("sample", "--guidance -1", "--guidance: expected a number from 0 to 20, got -1"),
+        ("sample", "--tokens ./x.png", "--tokens: ./x.png is also what --out writes; name another file"),
         ("sample", "--guidance 21", "--guidance: expected a number from 0 to 20, got 21"),
         ("caption", "--top-k 1026", "--top-k: expected 1 to 1025, got 1026"),
         ("caption", "--temperature nan", "--temperature: expected a number from 0 to 5, got NaN"),

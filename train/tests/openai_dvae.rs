@@ -141,7 +141,7 @@ fn what_does_not_belong_is_refused_in_a_sentence() {
         String::from_utf8(output.stderr).unwrap()
     };
     let swapped = refusal(&given("decoder.pkl"), &given("encoder.pkl"));
-    assert!(swapped.contains("do not belong together") || swapped.contains("the encoder"), "{swapped}");
+    assert!(swapped.contains("do not belong together"), "{swapped}");
     let picture = refusal(&given("picture.png"), &given("decoder.pkl"));
     assert!(picture.contains("expected a PyTorch file"), "{picture}");
     let missing = refusal("missing.pkl", &given("decoder.pkl"));
@@ -151,5 +151,5 @@ fn what_does_not_belong_is_refused_in_a_sentence() {
     let cut = work.path().join("cut.pkl");
     fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
     let damaged = refusal(cut.to_str().unwrap(), &given("decoder.pkl"));
-    assert!(damaged.contains("damaged"), "{damaged}");
+    assert_eq!(damaged.matches("damaged").count(), 1, "{damaged}");
 }

@@ -106,13 +106,28 @@ mod tests {
 
     proptest! {
         #[test]
-        fn always_a_token_of_positive_probability(
+        fn always_a_token_of_positive_probability_that_the_filters_keep(
             logits in proptest::collection::vec(-50f32..50.0, 1..40),
             temperature in 0f32..5.0, k in proptest::option::of(1usize..50),
             p in proptest::option::of(1e-6f32..=1.0), uniform in 0f64..1.0,
         ) {
             let token = choose(&logits, &settings(temperature, k, p), uniform).unwrap();
-            prop_assert!(token < logits.len());
+            let likelier = |&other: &usize| logits[other] > logits[token];
+            let above: Vec<usize> = (0..logits.len()).filter(likelier).collect();
+            prop_assert!(above.len() < k.unwrap_or(usize::MAX));
+            if temperature == 0.0 {
+                prop_assert!(above.is_empty());
+            } else {
+                let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let weight = |logit: f32| (f64::from(logit - best) / f64::from(temperature)).exp();
+                let mut weights: Vec<f64> = logits.iter().copied().map(weight).collect();
+                let before: f64 = above.iter().map(|&other| weights[other]).sum();
+                prop_assert!(weights[token] > 0.0);
+                weights.sort_by(|a, b| b.total_cmp(a));
+                let kept: f64 = weights.iter().take(k.unwrap_or(usize::MAX)).sum();
+                // What is likelier does not fill the share by itself.
+                prop_assert!(p.is_none_or(|p| before < f64::from(p) * kept + 1e-5));
+            }
         }
     }
 }

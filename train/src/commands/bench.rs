@@ -10,7 +10,7 @@ use dalle_model::memory::gigabytes;
 use dalle_model::precision::Precision;
 use serde::Serialize;
 
-use super::values;
+use super::{outputs, values};
 use crate::bench::{Measured, Setting, copy_bandwidth};
 use crate::data::write_file;
 use crate::model_folder::read_config;
@@ -57,10 +57,10 @@ struct Options {
     /// Configuration (.json); its weights are random.
     #[arg(long)]
     config: PathBuf,
-    /// Captions, pictures or pairs at once; several, such as 1,8,32, make a row each.
+    /// Captions, pictures or pairs at once; several, such as 1,8,32, make a row each, the smallest first.
     #[arg(long, default_value = "1", value_delimiter = ',', value_parser = values::batch())]
     batch: Vec<usize>,
-    /// Steps, decodes or updates that are timed; the median counts.
+    /// Steps (behind the first eighth of a picture), decodes or updates that are timed; the median counts.
     #[arg(long, default_value_t = 20, value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     repeats: usize,
     /// Result to write (.json).
@@ -76,7 +76,7 @@ struct Options {
 /// # Errors
 /// Whatever stops it, in a sentence for the person at the terminal.
 pub fn run(args: Args) -> Result<()> {
-    let (options, samples, precision, measure): (_, _, _, fn(&Setting) -> Result<Measured>) =
+    let (mut options, samples, precision, measure): (_, _, _, fn(&Setting) -> Result<Measured>) =
         match args.benchmark {
             Benchmark::Sample(SampleOptions { options, samples, dtype }) => {
                 (options, samples, dtype, |setting| setting.sample())
@@ -84,7 +84,11 @@ pub fn run(args: Args) -> Result<()> {
             Benchmark::Decode(options) => (options, 1, Precision::F32, |setting| setting.decode()),
             Benchmark::TrainStep(options) => (options, 1, Precision::F32, |setting| setting.train_step()),
         };
+    // The memory that a row leaves to the process is no more than the next one takes.
+    options.batch.sort_unstable();
+    options.batch.dedup();
     let config = read_config(&options.config)?;
+    outputs::check(&[&options.config], &[("--json", options.json.as_deref())])?;
     let mut out = std::io::stdout().lock();
     writeln!(
         out,

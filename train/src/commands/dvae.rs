@@ -1,7 +1,7 @@
 //! `dalle dvae`: train the dVAE, and use it on single pictures.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -10,17 +10,18 @@ use dalle_model::device::DeviceName;
 use dalle_model::dvae::Dvae;
 use dalle_model::plan::Plan;
 use dalle_model::weights::to_safetensors;
-use dalle_shared::files::{CONFIG, DECODER, ENCODER};
+use dalle_shared::files::{CONFIG, DECODER, ENCODER, PRIOR};
 use image::RgbImage;
 use indicatif::ProgressIterator;
 use serde::Serialize;
 
 use super::run::RunArgs;
-use super::values;
+use super::{outputs, values};
 use crate::data::{Dataset, MANIFEST, Split, write_file, write_png};
 use crate::dvae_training::{DvaeSchedule, DvaeStage};
 use crate::model_folder::{ModelFolder, read_config};
 use crate::optimizer::AdamWConfig;
+use crate::say::say;
 use crate::schedule::Cosine;
 use crate::tokens::{TokenGrid, decode_picture, read_picture};
 use crate::training::{bar, train};
@@ -172,6 +173,13 @@ fn train_dvae(args: &TrainArgs) -> Result<()> {
     })?;
     let device = args.run.device.open()?.autodiff();
     ModelFolder::check_target(&args.out)?;
+    if args.out.join(PRIOR).exists() {
+        say(format_args!(
+            "dalle: {} holds a prior, which knows only the codebook of the encoder beside it: another encoder will not be written \
+             there; name another --out for one",
+            args.out.display()
+        ));
+    }
     let dataset = Dataset::open(&args.data)?;
     let images = dataset.split(Split::Train).map(|example| example.image.clone()).collect();
     let mut settings = serde_json::to_value(args)?;
@@ -203,6 +211,8 @@ struct NamedGrid<'a> {
 }
 
 fn encode(args: &EncodeArgs) -> Result<()> {
+    let inputs: Vec<&Path> = args.pictures.iter().map(PathBuf::as_path).collect();
+    outputs::check(&inputs, &[("--out", Some(&args.out))])?;
     let folder = ModelFolder::open(&args.model)?;
     let encoder = folder.encoder(&args.device.open()?)?;
     let tokens = |picture: &RgbImage| TokenGrid::encode(&encoder, picture);
@@ -227,6 +237,7 @@ fn encode(args: &EncodeArgs) -> Result<()> {
 }
 
 fn decode(args: &DecodeArgs) -> Result<()> {
+    outputs::check(&[&args.tokens], &[("--out", Some(&args.out))])?;
     let folder = ModelFolder::open(&args.model)?;
     let TokenGrid { grid, tokens } = TokenGrid::read(&args.tokens, folder.config.dvae.vocab)?;
     let decoder = folder.decoder(&args.device.open()?)?;

@@ -7,6 +7,7 @@ pub mod data;
 pub mod dvae;
 pub mod eval;
 pub mod import;
+mod outputs;
 pub mod plan;
 pub mod prior;
 mod run;

@@ -12,7 +12,7 @@ use dalle_shared::{ImageToken, MAX_SAMPLES};
 use image::RgbImage;
 
 use super::sampling::{DeviceArgs, SamplingArgs};
-use super::values;
+use super::{outputs, values};
 use crate::data::{Cell, contact_sheet, write_file, write_png};
 use crate::model_folder::ModelFolder;
 use crate::reranking::{Judge, draw, scores};
@@ -75,6 +75,9 @@ pub struct Args {
 /// # Errors
 /// Whatever stops it, in a sentence for the person at the terminal.
 pub fn run(args: &Args) -> Result<()> {
+    let inputs: Vec<&Path> =
+        [&args.image, &args.image_tokens].into_iter().filter_map(Option::as_deref).collect();
+    outputs::check(&inputs, &[("--out", Some(&args.out)), ("--tokens", args.tokens.as_deref())])?;
     if let Some(count) = args.best_of {
         return choose(args, count);
     }
@@ -115,7 +118,7 @@ fn choose(args: &Args, count: usize) -> Result<()> {
     let folder = ModelFolder::open(&args.model)?;
     let sampling = args.sampling.settings(folder.config.dvae.vocab)?;
     let device = args.on.device.open()?;
-    let judge = Judge::load(&folder, &device)?;
+    let judge = Judge::load(&folder, args.on.device)?;
     let prefix = prefix(args, &folder, &device)?;
     let mut model = Model::load(&folder, args.on.device, args.on.dtype)?;
     let order = Order { caption: &args.caption, samples: count, seed: args.seed, prefix: &prefix };

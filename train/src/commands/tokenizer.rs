@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::Subcommand;
 use clap::builder::RangedU64ValueParser;
 
+use super::outputs;
 use crate::data::{Dataset, write_file};
 use crate::tokenizer_train;
 
@@ -42,6 +43,7 @@ struct TrainArgs {
 /// See [`Dataset::open`] and [`tokenizer_train::train`].
 pub fn run(args: Args) -> anyhow::Result<()> {
     let Command::Train(args) = args.command;
+    outputs::check(&[], &[("--out", Some(&args.out))])?;
     let dataset = Dataset::open(&args.data)?;
     let tokenizer = tokenizer_train::train(&dataset, args.vocab)?;
     write_file(&args.out, tokenizer.to_json()?.as_bytes())?;

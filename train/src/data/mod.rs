@@ -35,7 +35,7 @@ pub use error::DataError;
 pub use family::{FAMILIES, Family};
 pub use manifest::{MANIFEST, Manifest, Options};
 pub use package::PackageInfo;
-pub use publish::{NewFolder, write_file, write_png};
+pub use publish::{NewFolder, try_to_write, write_file, write_png};
 pub use record::{Captions, Record, Split};
 pub use shard::{ShardInfo, sanitise_key};
 pub use sheet::{Cell, contact_sheet};

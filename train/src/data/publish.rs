@@ -149,6 +149,18 @@ pub fn write_file(path: &Path, content: &[u8]) -> Result<(), DataError> {
     sync(parent)
 }
 
+/// Looks whether [`write_file`] can write `path`, and leaves nothing behind.
+///
+/// # Errors
+/// It cannot.
+pub fn try_to_write(path: &Path) -> Result<(), DataError> {
+    let path = std::path::absolute(path).map_err(DataError::io("resolving", path))?;
+    // The folders that are not there yet can be made where the last that is there can be written.
+    let there = parent_of(&path).ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    let file = tempfile::Builder::new().prefix(PARTIAL).tempfile_in(there);
+    file.map(drop).map_err(DataError::io("writing", &path))
+}
+
 fn take_over(from: &Path, to: &Path, except: &[&str]) -> Result<(), DataError> {
     for entry in fs::read_dir(from).map_err(DataError::io("listing", from))? {
         let entry = entry.map_err(DataError::io("listing", from))?;

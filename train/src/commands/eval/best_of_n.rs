@@ -44,12 +44,12 @@ pub fn run(mut args: Args) -> Result<()> {
     args.n.sort_unstable();
     args.n.dedup();
     let Args { captioned: args, n: ns } = &args;
+    args.outputs.check(&[])?;
     let dataset = Dataset::open(&args.data)?;
     let examples = retrieval::choose(&dataset, args.captions)?;
     let folder = ModelFolder::open(&args.model)?;
     let (sampling, seed) = (args.sampling.settings(&folder)?, args.sampling.seed);
-    let device = args.on.device.open()?;
-    let judge = Judge::load(&folder, &device)?;
+    let judge = Judge::load(&folder, args.on.device)?;
     let provenance = Provenance::new(&[&dataset])
         .with("captions", args.captions)
         .with_list("n", ns)

@@ -28,12 +28,12 @@ pub struct Args {
 /// Whatever stops it, in a sentence for the person at the terminal.
 pub fn run(Args { captioned: args }: &Args) -> Result<()> {
     ensure!(args.captions > 1, "--captions: expected 2 or more, so that there are wrong pairs, got 1");
+    args.outputs.check(&[])?;
     let dataset = Dataset::open(&args.data)?;
     let examples = retrieval::choose(&dataset, args.captions)?;
     let folder = ModelFolder::open(&args.model)?;
     let (sampling, seed) = (args.sampling.settings(&folder)?, args.sampling.seed);
-    let device = args.on.device.open()?;
-    let judge = Judge::load(&folder, &device)?;
+    let judge = Judge::load(&folder, args.on.device)?;
     let provenance = Provenance::new(&[&dataset])
         .with("captions", args.captions)
         .of(&folder)?

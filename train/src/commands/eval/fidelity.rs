@@ -44,7 +44,11 @@ pub struct Args {
 ///
 /// # Errors
 /// Whatever stops it, in a sentence for the person at the terminal.
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(mut args: Args) -> Result<()> {
+    args.radii.sort_by(f32::total_cmp);
+    args.radii.dedup();
+    let args = &args;
+    args.outputs.check(&[])?;
     let dataset = Dataset::open(&args.selection.data)?;
     let (examples, left_out) = args.selection.choose(&dataset)?;
     ensure!(examples.len() > 1, "a spread needs at least two pictures; there is one");

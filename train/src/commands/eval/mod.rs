@@ -19,7 +19,7 @@ use provenance::Provenance;
 use serde::Serialize;
 
 use super::sampling::{DeviceArgs, SamplingArgs};
-use super::values;
+use super::{outputs, values};
 use crate::data::{Cell, Dataset, Example, Split, contact_sheet, write_file, write_png};
 use crate::evaluation::report::Report;
 use crate::model_folder::ModelFolder;
@@ -62,7 +62,7 @@ pub fn run(args: Args) -> Result<()> {
         Measure::BestOfN(args) => best_of_n::run(args),
         Measure::ClipScore(args) => clip_score::run(&args),
         Measure::Reconstruction(args) => reconstruction::run(&args),
-        Measure::Fd(args) => fidelity::run(&args),
+        Measure::Fd(args) => fidelity::run(args),
         Measure::Overlap(args) => overlap::run(&args),
     }
 }
@@ -173,7 +173,7 @@ impl Selection {
 fn read_keys(path: &Path) -> Result<BTreeSet<String>> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read the list {}", path.display()))?;
-    Ok(text.lines().map(str::to_owned).collect())
+    Ok(text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }
 
 /// What a measure writes: at least one of these.
@@ -192,6 +192,13 @@ struct Outputs {
 }
 
 impl Outputs {
+    /// Checks before the work that all can be written, and `more` too.
+    fn check(&self, more: &[(&str, Option<&Path>)]) -> Result<()> {
+        let own = [("--report", &self.report), ("--sheet", &self.sheet), ("--json", &self.json)];
+        let own = own.map(|(option, path)| (option, path.as_deref()));
+        outputs::check(&[], &[&own, more].concat())
+    }
+
     /// Writes what is wanted, with the first [`SHOWN`] cells; `page` is made only if it is. Gives the names of what was written.
     fn write(
         &self,

@@ -45,7 +45,7 @@ pub struct Args {
     /// Remove held-out pictures whose nearest training picture has at least this cosine.
     #[arg(long, value_parser = values::cosine)]
     threshold: Option<f32>,
-    /// File to write the keys of the removed pictures into, for --without of the other measures.
+    /// File to write the keys of the removed pictures into, for --without of `fd` and `reconstruction`.
     #[arg(long, requires = "threshold", value_parser = values::file)]
     removed: Option<PathBuf>,
     #[command(flatten)]
@@ -104,6 +104,7 @@ impl Overlap<'_> {
 /// # Errors
 /// Whatever stops it, in a sentence for the person at the terminal.
 pub fn run(args: &Args) -> Result<()> {
+    args.outputs.check(&[("--removed", args.removed.as_deref())])?;
     let device = args.device.open()?;
     let extractor = features::open(&args.features, &device)?;
     let (train, validation) = (Dataset::open(&args.train)?, Dataset::open(&args.validation)?);

@@ -37,6 +37,7 @@ pub struct Args {
 /// # Errors
 /// Whatever stops it, in a sentence for the person at the terminal.
 pub fn run(args: &Args) -> Result<()> {
+    args.outputs.check(&[])?;
     let dataset = Dataset::open(&args.selection.data)?;
     let (examples, left_out) = args.selection.choose(&dataset)?;
     let folder = ModelFolder::open(&args.model)?;

@@ -24,6 +24,7 @@ pub struct Args {
 /// # Errors
 /// Whatever stops it, in a sentence for the person at the terminal.
 pub fn run(Args { captioned: args }: &Args) -> Result<()> {
+    args.outputs.check(&[])?;
     let dataset = Dataset::open(&args.data)?;
     let examples = retrieval::choose(&dataset, args.captions)?;
     let folder = ModelFolder::open(&args.model)?;
