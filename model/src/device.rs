@@ -35,6 +35,17 @@ pub enum DeviceError {
         /// The cargo feature that brings it.
         feature: &'static str,
     },
+    /// It is not there, or does not work.
+    #[error("{device} cannot be used; expected {}; it said: {cause}", match device {
+        DeviceName::Cuda(_) => "an NVIDIA GPU of this number, its driver, and CUDA's libraries",
+        _ => "a GPU with a driver for Vulkan, Metal or Direct3D",
+    })]
+    Unusable {
+        /// What was asked for.
+        device: DeviceName,
+        /// What its backend said, or the beginning of that.
+        cause: String,
+    },
     /// It does not compute in this type.
     #[error("{device} does not compute in {precision}; choose another --dtype")]
     Precision {
@@ -90,16 +101,16 @@ impl DeviceName {
     /// The device.
     ///
     /// # Errors
-    /// [`DeviceError::NotBuilt`] if this build has no such backend.
+    /// [`DeviceError::NotBuilt`] if this build has no such backend, [`DeviceError::Unusable`] if this machine has no such device.
     pub fn open(self) -> Result<Device, DeviceError> {
         match self {
             Self::Cpu => Ok(Device::flex()),
             #[cfg(feature = "cuda")]
-            Self::Cuda(index) => Ok(Device::cuda(index)),
+            Self::Cuda(index) => self.tried(Device::cuda(index)),
             #[cfg(not(feature = "cuda"))]
             Self::Cuda(_) => Err(DeviceError::NotBuilt { device: self, feature: "cuda" }),
             #[cfg(feature = "wgpu")]
-            Self::Wgpu => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
+            Self::Wgpu => self.tried(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
             #[cfg(not(feature = "wgpu"))]
             Self::Wgpu => Err(DeviceError::NotBuilt { device: self, feature: "wgpu" }),
             #[cfg(feature = "tch")]
@@ -108,6 +119,39 @@ impl DeviceName {
             #[cfg(not(feature = "tch"))]
             Self::LibTorch => Err(DeviceError::NotBuilt { device: self, feature: "tch" }),
         }
+    }
+
+    /// The device, once it has computed something: that a driver or a library is missing shows when it is used, and Burn's backends
+    /// panic then.
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    fn tried(self, device: Device) -> Result<Device, DeviceError> {
+        use std::panic;
+        use std::sync::{Arc, Mutex, PoisonError};
+
+        /// Characters of what it said that are told: names of all libraries that were looked for may follow.
+        const TOLD: usize = 120;
+        let first = Arc::new(Mutex::new(None));
+        let heard = Arc::clone(&first);
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            let said = panic.payload_as_str().unwrap_or("nothing");
+            let told = match said.char_indices().nth(TOLD) {
+                Some((end, _)) => format!("{}…", &said[..end]),
+                None => said.to_owned(),
+            };
+            heard.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(told);
+        }));
+        let worked =
+            panic::catch_unwind(|| burn::tensor::Tensor::<1>::ones([1], &device).try_into_vec_as::<f32>());
+        panic::set_hook(hook);
+        let error = match worked {
+            Ok(Ok(_)) => return Ok(device),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => String::new(),
+        };
+        // What panicked first is the cause; the error is often what followed from it in another thread.
+        let cause = first.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(error);
+        Err(DeviceError::Unusable { device: self, cause })
     }
 }
 

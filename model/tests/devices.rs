@@ -169,3 +169,10 @@ fn pictures_are_those_of_the_processor() {
     assert_eq!(got.len(), expected.len());
     assert!(got.iter().zip(&expected).all(|(a, b)| a.abs_diff(*b) <= 1), "more than 1 of 255 apart");
 }
+
+#[cfg(feature = "cuda")]
+#[test]
+fn a_gpu_that_this_machine_does_not_have_is_refused() {
+    let absent = DeviceName::Cuda(4096);
+    assert!(matches!(absent.open(), Err(DeviceError::Unusable { device, .. }) if device == absent));
+}

@@ -89,6 +89,7 @@ pub fn run(args: Args) -> Result<()> {
     options.batch.dedup();
     let config = read_config(&options.config)?;
     outputs::check(&[&options.config], &[("--json", options.json.as_deref())])?;
+    options.device.open_for(precision)?;
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
