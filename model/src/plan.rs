@@ -112,24 +112,24 @@ impl Plan {
         (captions * self.caption_values + samples * self.sample_values) * precision.bytes()
     }
 
-    /// Bytes of the attention masks: one of each pattern, and the one that is being made.
-    pub fn mask_bytes(&self) -> u64 {
-        4 * self.slots * self.slots
+    /// Bytes that sampling works with beside weights and caches: those values, and the attention masks, one of each pattern and the
+    /// one that is being made.
+    pub fn working_bytes(&self) -> u64 {
+        self.working_values * Precision::F32.bytes() + 4 * self.slots * self.slots
     }
 
-    /// Bytes that sampling needs: weights of prior and decoder, masks, caches, and what it works with.
+    /// Bytes that sampling needs: weights of prior and decoder, caches, and what it works with.
     pub fn sampling(&self, precision: Precision, captions: u64, samples: u64) -> u64 {
         self.prior_bytes(precision)
-            + (self.decoder + self.working_values) * Precision::F32.bytes()
-            + self.mask_bytes()
+            + self.decoder * Precision::F32.bytes()
+            + self.working_bytes()
             + self.cache_bytes(precision, captions, samples)
     }
 
     /// Bytes that a contrastive model for `config` needs to score `pictures` at once: its weights, and what it works with.
     pub fn scoring(clip: &ClipConfig, config: &ModelConfig, pictures: u64) -> u64 {
         let [text, image] = pair(clip, config, 1);
-        let pixels = 2 * 3 * (config.image_size as u64).pow(2);
-        (clip_parameters(clip, config) + pictures * text.max(image + pixels)) * Precision::F32.bytes()
+        (clip_parameters(clip, config) + pictures * text.max(image)) * Precision::F32.bytes()
     }
 
     /// Bytes that decoding `pictures` at once needs.
@@ -151,10 +151,8 @@ impl Plan {
     /// Training a contrastive model for `config` with `batch` pairs an update; with `dvae`, the dVAE stands beside it.
     pub fn training_clip(&self, clip: &ClipConfig, config: &ModelConfig, batch: u64, dvae: bool) -> Training {
         let [text, image] = pair(clip, config, u64::MAX);
-        // The picture, and cut into patches.
-        let pixels = 2 * 3 * (config.image_size as u64).pow(2);
         // Every caption with every picture: cosines, scaled, and of each side the logarithms, their exponentials and gradients.
-        let activations = batch * (text + image + pixels) + 8 * batch * batch;
+        let activations = batch * (text + image) + 8 * batch * batch;
         Training::new(
             clip_parameters(clip, config),
             if dvae { self.encoder + self.decoder } else { 0 },
@@ -191,10 +189,15 @@ fn clip_parameters(clip: &ClipConfig, config: &ModelConfig) -> u64 {
 /// Values of a caption in the text tower, and of a picture in the image tower, in at most `layers` layers of each.
 fn pair(clip: &ClipConfig, config: &ModelConfig, layers: u64) -> [u64; 2] {
     let patches = (config.image_size / clip.patch).pow(2) as u64;
+    // The picture, and cut into patches.
+    let pixels = 2 * 3 * (config.image_size as u64).pow(2);
     // Start, caption, end; class and patches.
-    [(&clip.text, config.text_length as u64 + 1), (&clip.image, 1 + patches)].map(|(tower, slots)| {
-        transformer(layers.min(tower.layers as u64), tower.width as u64, tower.heads as u64, slots)
-    })
+    [(&clip.text, config.text_length as u64 + 1, 0), (&clip.image, 1 + patches, pixels)].map(
+        |(tower, slots, given)| {
+            given
+                + transformer(layers.min(tower.layers as u64), tower.width as u64, tower.heads as u64, slots)
+        },
+    )
 }
 
 /// Values of the decoder's last block for a grid of `grid²` tokens: its input, three maps of a quarter of its width, its output, and

@@ -72,8 +72,7 @@ pub fn run(args: &Args) -> Result<()> {
         writeln!(out, "  {name:40} {wide:>12} {narrow:>12}")
     };
     row(&mut out, "weights of the prior", &|precision| plan.prior_bytes(precision))?;
-    let working = plan.mask_bytes() + plan.working_values * Precision::F32.bytes();
-    row(&mut out, "masks, and what it works with", &|_| working)?;
+    row(&mut out, "masks, and what it works with", &|_| plan.working_bytes())?;
     row(&mut out, "cache of a caption", &|precision| plan.cache_bytes(precision, 1, 0))?;
     row(&mut out, "cache of a sample", &|precision| plan.cache_bytes(precision, 0, 1))?;
     row(&mut out, "read for a token", &|precision| plan.step_bytes(precision, 1, 1))?;
