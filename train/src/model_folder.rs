@@ -4,7 +4,8 @@
 //!
 //! Training adds the parts one after another; the folder is always replaced as a whole.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -200,14 +201,27 @@ fn unreadable(path: &Path, name: &str) -> String {
     format!("cannot read {}; `{made_by}` makes it", path.display())
 }
 
+/// Reads a configuration. What was named by mistake may be weights, or endless.
+fn read_small(path: &Path) -> Result<Vec<u8>> {
+    const LIMIT: u64 = 1 << 20;
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes))
+        .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+    ensure!(
+        bytes.len() as u64 <= LIMIT,
+        "{} is no configuration: expected JSON of at most 1 MiB, it is larger",
+        path.display()
+    );
+    Ok(bytes)
+}
+
 /// Reads and checks a configuration.
 ///
 /// # Errors
 /// The file is missing, not of this form, or describes no model.
 pub fn read_config(path: &Path) -> Result<ModelConfig> {
-    let text = fs::read_to_string(path)
-        .with_context(|| format!("cannot read the configuration {}", path.display()))?;
-    let config: ModelConfig = serde_json::from_str(&text)
+    let config: ModelConfig = serde_json::from_slice(&read_small(path)?)
         .with_context(|| format!("{} is no model configuration", path.display()))?;
     config.validate()?;
     Ok(config)
@@ -218,7 +232,5 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
 /// # Errors
 /// The file is missing, not of this form, or describes no contrastive model for it.
 pub fn read_clip_config(path: &Path, model: &ModelConfig) -> Result<ClipConfig> {
-    let bytes =
-        fs::read(path).with_context(|| format!("cannot read the configuration {}", path.display()))?;
-    ClipConfig::from_json(&bytes, model).with_context(|| format!("{}", path.display()))
+    ClipConfig::from_json(&read_small(path)?, model).with_context(|| format!("{}", path.display()))
 }

@@ -55,6 +55,20 @@ fn a_grid_that_no_machine_holds_is_refused_and_known_to_the_plan() {
 }
 
 #[test]
+fn a_file_named_by_mistake_is_neither_read_whole_nor_overwritten() {
+    let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/models/emoji-128/model.safetensors");
+    for (command, expected) in [
+        (format!("plan --config {weights}"), "expected JSON of at most 1 MiB"),
+        (format!("data sheet data --out {weights}"), "expected a file name that ends in .png"),
+        ("data sheet data --out sheet.png --count 0".to_owned(), "--count"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_dalle")).args(command.split(' ')).output().unwrap();
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && complaint.contains(expected), "{complaint}");
+    }
+}
+
+#[test]
 fn a_setting_out_of_range_is_named_as_it_is_typed() {
     let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/models/emoji-128");
     for (command, wrong, expected) in [

@@ -3,9 +3,11 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::values;
 use crate::data::{self, Dataset, Family, Input, MANIFEST, Manifest, Options, Split};
 use crate::say::say;
 
@@ -78,14 +80,14 @@ struct InputArgs {
 struct SheetArgs {
     /// Dataset folder.
     data: PathBuf,
-    /// PNG to write.
-    #[arg(long)]
+    /// Picture to write (.png).
+    #[arg(long, value_parser = values::png)]
     out: PathBuf,
     /// Pictures shown, from the start of the shuffled dataset.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     count: usize,
     /// Pictures in a row.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     columns: usize,
     /// Show only this split.
     #[arg(long)]
