@@ -18,7 +18,7 @@ if [ ! -f "$venv/complete" ]; then
     "$venv/bin/pip" install --quiet --no-deps dalle-pytorch==1.6.6
     touch "$venv/complete"
 fi
-CARGO_TARGET_DIR=$cache/target cargo build --quiet --release --locked -p dalle-train
+CARGO_TARGET_DIR=$cache/target cargo build --quiet --release --locked -p dalle-cli
 configs=("$@")
 [ $# -gt 0 ] || configs=(configs/emoji-128.json configs/bench.json)
 "$venv/bin/python" benches/sampling.py "$cache/target/release/dalle" "${configs[@]}"

@@ -40,7 +40,7 @@ build() {
     esac
     install_missing
     [ "$DEVICE" = cpu ] || export CARGO_TARGET_DIR=$CACHE/target-${DEVICE%%:*}
-    cargo build --locked --release --package dalle-train "${features[@]}"
+    cargo build --locked --release --package dalle-cli "${features[@]}"
     PATH=$CARGO_TARGET_DIR/release:$PATH
 }
 

@@ -20,9 +20,9 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
-use crate::data::NewFolder;
+use dalle_data::NewFolder;
 use crate::optimizer::{AdamW, AdamWConfig};
-use crate::say::say;
+use dalle_data::say;
 
 /// Checkpoints kept: the newest and the one before it.
 const KEPT: usize = 2;

@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::augment;
 use crate::bpe_dropout::BpeDropout;
-use crate::data::Example;
+use dalle_data::Example;
 use crate::schedule::Warmup;
 use crate::tokens::{decode_picture, encode_pictures};
 use crate::training::{Order, Stage, bar};

@@ -21,7 +21,7 @@ use dalle_model::weights;
 use dalle_shared::files::{CLIP, CLIP_CONFIG, CONFIG, DECODER, ENCODER, PRIOR, TOKENIZER};
 use dalle_shared::{ModelManifest, Tokenizer, sha256_hex};
 
-use crate::data::NewFolder;
+use dalle_data::NewFolder;
 
 /// A model folder, opened.
 #[derive(Clone, Debug)]

@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::augment;
 use crate::bpe_dropout::BpeDropout;
-use crate::data::{Captions, Example};
+use dalle_data::{Captions, Example};
 use crate::schedule::Warmup;
 use crate::tokens::encode_pictures;
 use crate::training::{Order, Stage, Values};

@@ -1,7 +1,7 @@
 //! The loop that all stages share: resume, update, log, draw the curve, save, stop when asked.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -15,9 +15,8 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::checkpoint::{History, RunFolder, RunState};
-use crate::curve;
 use crate::optimizer::{AdamW, AdamWConfig};
-use crate::say::say;
+use dalle_data::say;
 
 /// Updates in a row whose gradients may be infinite or not a number: more are no accident.
 const MAX_SKIPPED: u64 = 20;
@@ -82,6 +81,8 @@ pub struct Plan {
     pub settings: serde_json::Value,
     /// The optimizer's.
     pub optimizer: AdamWConfig,
+    /// Plots the history into a PNG file under a title. A parameter, so that this crate needs no plotting library.
+    pub draw_curve: fn(&str, &History, &Path) -> Result<()>,
 }
 
 /// Trains `fresh`, or what the run folder has of it, to the end of the plan.
@@ -147,7 +148,7 @@ pub fn train<S: Stage>(stage: &mut S, fresh: S::Network, plan: &Plan) -> Result<
         let stop = interrupted.load(Ordering::Relaxed);
         if stop || state.step == plan.steps || saved.elapsed() > Duration::from_secs(plan.save_seconds) {
             folder.save(&state, &network, &optimizer)?;
-            curve::draw(&heading(plan, &state), &state.history, &folder.path().join("curve.png"))?;
+            (plan.draw_curve)(&heading(plan, &state), &state.history, &folder.path().join("curve.png"))?;
             saved = Instant::now();
         }
         if stop && state.step < plan.steps {

@@ -1,0 +1,194 @@
+//! `dalle data`: training sets of captioned pictures.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::builder::RangedU64ValueParser;
+use clap::{Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::values;
+use dalle_data::{Dataset, MANIFEST, Manifest, Options, Split};
+use dalle_prepare::{Family, Input};
+use dalle_data::say;
+
+/// Arguments of `dalle data`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Render drawings or read pictures, join captions, and write WebDataset shards.
+    Build(BuildArgs),
+    /// Draw a contact sheet of a dataset's pictures and captions.
+    Sheet(SheetArgs),
+}
+
+#[derive(clap::Args)]
+struct BuildArgs {
+    #[command(flatten)]
+    input: InputArgs,
+    /// Folder to write.
+    #[arg(long)]
+    out: PathBuf,
+    /// Replace `--out` if it is a dataset.
+    #[arg(long)]
+    overwrite: bool,
+    /// Emoji families [default: all coloured ones].
+    #[arg(long, value_delimiter = ',', conflicts_with = "images")]
+    families: Vec<&'static Family>,
+    /// Unicode's groups of emoji [default: all but flags, symbols and component].
+    #[arg(long, value_delimiter = ',', conflicts_with = "images")]
+    groups: Option<Vec<String>>,
+    /// Keep skin-tone variants too.
+    #[arg(long, conflicts_with = "images")]
+    skin_tones: bool,
+    /// SPDX licence of the pictures in `--images`.
+    #[arg(long, default_value = "unspecified", conflicts_with = "packages")]
+    license: String,
+    /// Side of the pictures in pixels.
+    #[arg(long, default_value_t = 128)]
+    size: u32,
+    /// Coloured backgrounds for each drawing, named in its captions, beside the white one.
+    #[arg(long, default_value_t = 0)]
+    backgrounds: usize,
+    /// Most pictures in a shard.
+    #[arg(long, default_value_t = 1000)]
+    shard_size: usize,
+    /// Share of concepts held out.
+    #[arg(long = "val", default_value_t = 0.05)]
+    val_share: f64,
+    /// Decides the order of pictures and the choice of backgrounds.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct InputArgs {
+    /// Folder with unpacked npm packages of emoji.
+    #[arg(long)]
+    packages: Option<PathBuf>,
+    /// Folder of pictures, each with a caption in a .txt file beside it or in captions.jsonl.
+    #[arg(long)]
+    images: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+struct SheetArgs {
+    /// Dataset folder.
+    data: PathBuf,
+    /// Picture to write (.png).
+    #[arg(long, value_parser = values::png)]
+    out: PathBuf,
+    /// Pictures shown, from the start of the shuffled dataset.
+    #[arg(long, default_value_t = 100, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    count: usize,
+    /// Pictures in a row.
+    #[arg(long, default_value_t = 10, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    columns: usize,
+    /// Show only this split.
+    #[arg(long)]
+    split: Option<SplitArg>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SplitArg {
+    Train,
+    Val,
+}
+
+/// Runs `dalle data`.
+///
+/// # Errors
+/// See [`dalle_prepare::build`] and [`Dataset::open`].
+pub fn run(args: Args) -> anyhow::Result<()> {
+    match args.command {
+        Command::Build(args) => build(args),
+        Command::Sheet(args) => sheet(&args),
+    }
+}
+
+fn build(args: BuildArgs) -> anyhow::Result<()> {
+    let input = match (args.input.packages, args.input.images) {
+        (Some(root), _) => {
+            let families = if args.families.is_empty() { Family::defaults() } else { args.families };
+            Input::Packages { root, families }
+        }
+        (None, Some(root)) => Input::Images { root, license: args.license },
+        (None, None) => anyhow::bail!("expected --packages or --images"),
+    };
+    let options = Options {
+        size: args.size,
+        shard_size: args.shard_size,
+        backgrounds: args.backgrounds,
+        val_share: args.val_share,
+        seed: args.seed,
+        skin_tones: args.skin_tones,
+        groups: args.groups,
+    };
+    let style = ProgressStyle::with_template("rendering {bar:40} {pos}/{len} {eta}")?;
+    let progress = ProgressBar::new(0).with_style(style);
+    let manifest = dalle_prepare::build(&input, &options, &args.out, args.overwrite, &progress)?;
+    let mut out = std::io::stdout().lock();
+    report(&manifest, &mut out)?;
+    writeln!(out, "wrote {}", args.out.display())?;
+    Ok(())
+}
+
+/// Pictures named one by one when they could not be used.
+const NAMED: usize = 20;
+
+/// Says what was stored and what was left out, and names what could not be used, the gravest first.
+fn report(manifest: &Manifest, out: &mut impl Write) -> std::io::Result<()> {
+    for problem in manifest.problems.iter().take(NAMED) {
+        say(format_args!("left out: {}: {}", problem.source, problem.message));
+    }
+    if manifest.problems.len() > NAMED {
+        say(format_args!("left out: {} more, named in {MANIFEST}", manifest.problems.len() - NAMED));
+    }
+    for source in &manifest.sources {
+        let left_out: Vec<String> =
+            source.left_out.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        let left_out = if left_out.is_empty() { "nothing".to_owned() } else { left_out.join(", ") };
+        writeln!(out, "{}: {} stored; left out: {left_out}", source.name, source.stored)?;
+    }
+    let bytes: u64 = manifest.shards.iter().map(|shard| shard.bytes).sum();
+    writeln!(
+        out,
+        "{} pictures of {}×{}: {} to train on, {} held out; {} shards, {:.1} MB",
+        manifest.records,
+        manifest.image_size,
+        manifest.image_size,
+        manifest.train,
+        manifest.val,
+        manifest.shards.len(),
+        bytes as f64 / 1e6
+    )
+}
+
+fn sheet(args: &SheetArgs) -> anyhow::Result<()> {
+    let dataset = Dataset::open(&args.data)?;
+    let wanted = args.split.map(|split| match split {
+        SplitArg::Train => Split::Train,
+        SplitArg::Val => Split::Val,
+    });
+    let chosen: Vec<_> = dataset
+        .examples
+        .iter()
+        .filter(|example| wanted.is_none_or(|split| split == example.split))
+        .take(args.count)
+        .map(|example| (example, example.captions.main()))
+        .collect();
+    let cells: Vec<dalle_eval::sheet::Cell> = chosen
+        .iter()
+        .map(|(example, caption)| dalle_eval::sheet::Cell { images: vec![&example.image], caption })
+        .collect();
+    dalle_data::write_png(&args.out, &dalle_eval::sheet::contact_sheet(&cells, args.columns))?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "wrote {} pictures to {}", cells.len(), args.out.display())?;
+    Ok(())
+}

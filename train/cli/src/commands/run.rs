@@ -1,0 +1,76 @@
+//! What every training is told: where it is kept, where it runs, and how often it says and saves how it goes.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow};
+use dalle_model::device::DeviceName;
+use dalle_model::memory;
+use dalle_model::plan::Training;
+use serde::Serialize;
+
+use dalle_train::optimizer::AdamWConfig;
+use dalle_train::training::Plan;
+
+/// The options. What is not skipped belongs to a run's settings: with others, it does not go on.
+#[derive(clap::Args, Serialize)]
+pub struct RunArgs {
+    /// Folder for checkpoints and the loss curve; the same command continues an interrupted run. (Ctrl-C lets the update
+    /// in work end and saves.)
+    #[arg(long)]
+    #[serde(skip)]
+    pub run: PathBuf,
+    /// Seed.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// cpu, cuda:N, wgpu or libtorch.
+    #[arg(long, default_value = "cpu")]
+    #[serde(skip)]
+    pub device: DeviceName,
+    /// Updates between logged values.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
+    pub log_every: u64,
+    /// Seconds between checkpoints.
+    #[arg(long, default_value_t = 300)]
+    #[serde(skip)]
+    pub save_seconds: u64,
+}
+
+impl RunArgs {
+    /// Refuses a batch that the device cannot hold, before anything is allocated. `what` is trained; `needed` says with how much.
+    ///
+    /// # Errors
+    /// What it needs, what there is, and a batch that would fit.
+    pub fn check_memory(&self, what: &str, batch: usize, needed: impl Fn(u64) -> Training) -> Result<()> {
+        let batch = batch as u64;
+        memory::check(&format!("training {what} with --batch {batch}"), needed(batch).bytes(), self.device)
+            .map_err(|refusal| {
+                let halves = std::iter::successors(Some(batch / 2), |half| Some(half / 2));
+                let fits =
+                    halves.take_while(|&half| half > 0).find(|&half| needed(half).bytes() <= refusal.free);
+                match fits {
+                    Some(half) => anyhow!("{refusal}; --batch {half} would fit"),
+                    None => anyhow!("{refusal}; not even --batch 1 would fit"),
+                }
+            })
+    }
+
+    /// The plan of a run of `steps` updates.
+    pub fn plan(
+        &self,
+        title: String,
+        steps: u64,
+        settings: serde_json::Value,
+        optimizer: AdamWConfig,
+    ) -> Plan {
+        Plan {
+            title,
+            steps,
+            log_every: self.log_every,
+            save_seconds: self.save_seconds,
+            run: self.run.clone(),
+            settings,
+            optimizer,
+            draw_curve: curve::draw,
+        }
+    }
+}

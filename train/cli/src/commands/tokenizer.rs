@@ -1,0 +1,75 @@
+//! `dalle tokenizer`: the caption vocabulary.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Subcommand;
+use clap::builder::RangedU64ValueParser;
+
+use super::outputs;
+use dalle_data::{Dataset, write_file};
+use dalle_prepare::tokenizer_train;
+
+/// Arguments of `dalle tokenizer`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Learn a byte-level BPE vocabulary from the captions of a dataset's training split.
+    Train(TrainArgs),
+}
+
+#[derive(clap::Args)]
+struct TrainArgs {
+    /// Dataset folder.
+    #[arg(long)]
+    data: PathBuf,
+    /// Most ids to make, at least 256: the bytes. The default is the paper's.
+    #[arg(long, default_value_t = 16_384, value_parser = RangedU64ValueParser::<usize>::new().range(tokenizer_train::BYTES as u64..=1 << 24))]
+    vocab: usize,
+    /// File to write: tokenizer.json.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+/// Runs `dalle tokenizer`.
+///
+/// # Errors
+/// See [`Dataset::open`] and [`tokenizer_train::train`].
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let Command::Train(args) = args.command;
+    outputs::check(&[], &[("--out", Some(&args.out))])?;
+    let dataset = Dataset::open(&args.data)?;
+    let tokenizer = tokenizer_train::train(&dataset, args.vocab)?;
+    write_file(&args.out, tokenizer.to_json()?.as_bytes())?;
+    let made = tokenizer.vocab_size();
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "wrote {made} ids ({} merges) to {}", made - tokenizer_train::BYTES, args.out.display())?;
+    if made < args.vocab {
+        writeln!(out, "{} were asked for, but no other pair repeats in the captions", args.vocab)?;
+    }
+    let lengths = lengths(&dataset, &tokenizer).context("encoding the dataset's captions")?;
+    writeln!(out, "main captions take {:.1} ids on average, at most {}", lengths.mean, lengths.longest)?;
+    Ok(())
+}
+
+struct Lengths {
+    mean: f64,
+    longest: usize,
+}
+
+fn lengths(dataset: &Dataset, tokenizer: &dalle_shared::Tokenizer) -> anyhow::Result<Lengths> {
+    let mut total = 0;
+    let mut longest = 0;
+    for example in &dataset.examples {
+        let length = tokenizer.encode(&example.captions.main(), usize::MAX)?.ids.len();
+        total += length;
+        longest = longest.max(length);
+    }
+    Ok(Lengths { mean: total as f64 / dataset.examples.len().max(1) as f64, longest })
+}

@@ -1,0 +1,130 @@
+//! What the `dalle` command says to what cannot be, and how it ends where nobody listens.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod workshop;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use workshop::Workshop;
+
+#[test]
+fn a_batch_that_no_machine_holds_is_refused_with_its_numbers_and_one_that_fits() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let (folder, model) = (tempfile::tempdir().unwrap(), format!("{root}/assets/models/emoji-128"));
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    for (what, command) in [
+        (
+            "the dVAE of paper-12b",
+            format!("dvae train --config {root}/configs/paper-12b.json --out {}", path("out")),
+        ),
+        ("the prior of emoji-128", format!("prior train --model {model} --tokenizer x")),
+    ] {
+        let command = format!("{command} --data nowhere --run {} --batch 65536", path("run"));
+        let output = Command::new(env!("CARGO_BIN_EXE_dalle")).args(command.split(' ')).output().unwrap();
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        let said = format!("training {what} with --batch 65536 needs ");
+        assert!(!output.status.success() && complaint.contains(&said), "{complaint}");
+        assert!(complaint.contains("cpu has ") && complaint.contains(" would fit"), "{complaint}");
+    }
+    assert!(!folder.path().join("run").exists());
+}
+
+/// The weights are small then, but masks and attention of a million places are not.
+#[test]
+fn a_grid_that_no_machine_holds_is_refused_and_known_to_the_plan() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("large.json");
+    let tiny = include_str!("../../../configs/tiny.json");
+    std::fs::write(&config, tiny.replace("\"image_size\": 32", "\"image_size\": 8192")).unwrap();
+    let dalle = |command: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_dalle"))
+            .args(command.split(' '))
+            .arg("--config")
+            .arg(&config)
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap());
+        (output.status.success(), said.concat())
+    };
+    let (done, said) = dalle("bench sample --repeats 1");
+    assert!(!done && said.contains("sampling tiny needs ") && said.contains("cpu has "), "{said}");
+    let (done, said) = dalle("plan");
+    assert!(done && said.contains("does not fit"), "{said}");
+}
+
+#[test]
+fn a_file_named_by_mistake_is_neither_read_whole_nor_overwritten() {
+    let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/models/emoji-128/model.safetensors");
+    for (command, expected) in [
+        (format!("plan --config {weights}"), "expected JSON of at most 1 MiB"),
+        (format!("data sheet data --out {weights}"), "expected a file name that ends in .png"),
+        ("data sheet data --out sheet.png --count 0".to_owned(), "--count"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_dalle")).args(command.split(' ')).output().unwrap();
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && complaint.contains(expected), "{complaint}");
+    }
+}
+
+#[test]
+fn a_setting_out_of_range_is_named_as_it_is_typed() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/models/emoji-128");
+    for (command, wrong, expected) in [
+        ("sample", "--top-k 0", "--top-k: expected 1 to 1024, got 0"),
+        ("sample", "--top-k 1025", "--top-k: expected 1 to 1024, got 1025"),
+        ("sample", "--best-of 2 --top-p 0", "--top-p: expected a number above 0, at most 1, got 0"),
+        ("sample", "--temperature 9", "--temperature: expected a number from 0 to 5, got 9"),
+        ("sample", "--guidance -1", "--guidance: expected a number from 0 to 20, got -1"),
+        ("sample", "--tokens ./x.png", "--tokens: ./x.png is also what --out writes; name another file"),
+        ("sample", "--guidance 21", "--guidance: expected a number from 0 to 20, got 21"),
+        ("caption", "--top-k 1026", "--top-k: expected 1 to 1025, got 1026"),
+        ("caption", "--temperature nan", "--temperature: expected a number from 0 to 5, got NaN"),
+    ] {
+        let out = if command == "sample" { "--out x.png" } else { "" };
+        let command = format!("{command} apple --model {model} {out} {wrong}");
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_dalle")).args(command.split_whitespace()).output().unwrap();
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && complaint.contains(expected), "{command}: {complaint}");
+    }
+}
+
+/// Starts a command, reads a line of what it says to one of its ends, closes that, and returns how it ended and what it said to
+/// the other.
+#[cfg(unix)]
+fn read_one_line(command: &str, stderr: bool) -> (Option<i32>, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dalle"))
+        .args(command.split_whitespace())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    if stderr {
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    } else {
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    }
+    assert!(!line.is_empty());
+    let output = child.wait_with_output().unwrap();
+    let rest = if stderr { output.stdout } else { output.stderr };
+    (output.status.code(), String::from_utf8(rest).unwrap())
+}
+
+#[cfg(unix)]
+#[test]
+fn a_closed_pipe_ends_a_command_quietly() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/models/emoji-128");
+    let ended = read_one_line(&format!("caption --model {model} --count 65536"), false);
+    assert_eq!(ended, (Some(128 + 13), String::new()));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_training_goes_on_without_who_read_its_log() {
+    let workshop = Workshop::new();
+    let (code, said) = read_one_line(&workshop.dvae("model", 20, "--log-every 1"), true);
+    assert!(code == Some(0) && said.contains("wrote encoder and decoder"), "{code:?} {said}");
+}

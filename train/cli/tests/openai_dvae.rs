@@ -1,0 +1,155 @@
+//! The released dVAE, imported: encoder, decoder and the way through files agree with the public package `dall-e` in PyTorch,
+//! run in double precision.
+//!
+//! `fixtures/openai_dvae/make.py` made the files, at small sizes. It also makes them at the released sizes; with
+//! `OPENAI_DVAE=FOLDER` in the environment the same tests compare those, on a picture of 256×256 pixels.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use dalle_model::Device;
+use dalle_model::burn::tensor::{Int, Tensor, TensorData};
+use dalle_model::dvae::pixels::{images_to_tensor, map_pixels};
+use dalle_model::dvae::{Decoder, Encoder};
+use dalle_import::import_openai_dvae;
+use safetensors::SafeTensors;
+
+fn folder() -> PathBuf {
+    let small = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/openai_dvae");
+    std::env::var_os("OPENAI_DVAE").map_or(small, PathBuf::from)
+}
+
+fn read(name: &str) -> Vec<u8> {
+    fs::read(folder().join(name)).unwrap()
+}
+
+fn imported(encoder: &str, decoder: &str) -> (Encoder, Decoder) {
+    let (_, encoder, decoder) = import_openai_dvae(&read(encoder), &read(decoder), &Device::flex()).unwrap();
+    (encoder, decoder)
+}
+
+/// What the package computed in double precision, rounded to f32 once, `[1, …]`.
+fn expected(name: &str) -> Tensor<4> {
+    let bytes = read("expected.safetensors");
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let view = file.tensor(name).unwrap();
+    let values: Vec<f32> =
+        view.data().as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+    Tensor::from_data(TensorData::new(values, view.shape().to_vec()), &Device::flex())
+}
+
+/// max |a − b| / max |b|.
+fn relative_error(a: Tensor<4>, b: Tensor<4>) -> f32 {
+    assert_eq!(a.dims(), b.dims());
+    let greatest = |x: Tensor<4>| x.abs().max().into_scalar::<f32>();
+    greatest(a - b.clone()) / greatest(b)
+}
+
+fn logits(encoder: &Encoder) -> Tensor<4> {
+    let picture = image::open(folder().join("picture.png")).unwrap().to_rgb8();
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    encoder.forward(map_pixels(images_to_tensor(&[picture.as_raw()], width, height, &Device::flex())))
+}
+
+fn maps(decoder: &Decoder) -> Tensor<4> {
+    let tokens: Tensor<3, Int> = expected("logits").argmax(1).squeeze_dim(1);
+    decoder.forward_tokens(tokens)
+}
+
+#[test]
+fn whole_modules_compute_what_the_package_computes() {
+    let (encoder, decoder) = imported("encoder.pkl", "decoder.pkl");
+    let off = [("logits", logits(&encoder)), ("maps", maps(&decoder))]
+        .map(|(name, ours)| (name, relative_error(ours, expected(name))));
+    println!("relative errors: {off:?}");
+    assert!(off.iter().all(|(_, error)| *error <= 1e-5), "{off:?}");
+}
+
+#[test]
+fn state_dicts_and_safetensors_are_the_same_weights() {
+    let (whole_encoder, whole_decoder) = imported("encoder.pkl", "decoder.pkl");
+    let (encoder, decoder) = imported("encoder.pt", "decoder.safetensors");
+    assert_eq!(relative_error(logits(&encoder), logits(&whole_encoder)), 0.0);
+    assert_eq!(relative_error(maps(&decoder), maps(&whole_decoder)), 0.0);
+}
+
+fn dalle(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_dalle")).args(arguments).output().unwrap()
+}
+
+#[test]
+fn through_files_tokens_and_pixels_agree() {
+    let work = tempfile::tempdir().unwrap();
+    let path = |name: &str| work.path().join(name).to_str().unwrap().to_owned();
+    let given = |name: &str| folder().join(name).to_str().unwrap().to_owned();
+    let (model, tokens, decoded) = (path("model"), path("tokens.json"), path("decoded.png"));
+    let steps: [&[&str]; 3] = [
+        &[
+            "import",
+            "openai-dvae",
+            "--encoder",
+            &given("encoder.pkl"),
+            "--decoder",
+            &given("decoder.pkl"),
+            "--out",
+            &model,
+        ],
+        &["dvae", "encode", &given("picture.png"), "--model", &model, "--out", &tokens],
+        &["dvae", "decode", &tokens, "--model", &model, "--out", &decoded],
+    ];
+    for step in steps {
+        let output = dalle(step);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    let json: serde_json::Value = serde_json::from_slice(&fs::read(&tokens).unwrap()).unwrap();
+    let ours: Vec<i64> =
+        json["tokens"].as_array().unwrap().iter().map(|token| token.as_i64().unwrap()).collect();
+    let theirs: Vec<i64> = expected("logits").argmax(1).into_data().iter::<i64>().collect();
+    assert_eq!(ours.len(), theirs.len());
+    let wrong = ours.iter().zip(&theirs).filter(|(a, b)| a != b).count();
+    assert!(wrong * 1000 <= ours.len(), "{wrong} of {} tokens differ", ours.len());
+
+    let (ours, theirs) =
+        (image::open(&decoded).unwrap().to_rgb8(), image::open(given("decoded.png")).unwrap().to_rgb8());
+    let worst = ours.as_raw().iter().zip(theirs.as_raw()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+    assert_eq!(ours.dimensions(), theirs.dimensions());
+    assert!(worst <= 2, "a pixel differs by {worst}");
+}
+
+#[test]
+fn what_does_not_belong_is_refused_in_a_sentence() {
+    let work = tempfile::tempdir().unwrap();
+    let out = work.path().join("model");
+    let given = |name: &str| folder().join(name).to_str().unwrap().to_owned();
+    let refusal = |encoder: &str, decoder: &str| {
+        let output = dalle(&[
+            "import",
+            "openai-dvae",
+            "--encoder",
+            encoder,
+            "--decoder",
+            decoder,
+            "--out",
+            out.to_str().unwrap(),
+        ]);
+        assert!(!output.status.success());
+        assert!(!out.exists(), "nothing is written");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let swapped = refusal(&given("decoder.pkl"), &given("encoder.pkl"));
+    assert!(swapped.contains("do not belong together"), "{swapped}");
+    let picture = refusal(&given("picture.png"), &given("decoder.pkl"));
+    assert!(picture.contains("expected a PyTorch file"), "{picture}");
+    let missing = refusal("missing.pkl", &given("decoder.pkl"));
+    assert!(missing.contains("cannot read missing.pkl"), "{missing}");
+
+    let whole = read("encoder.pkl");
+    let cut = work.path().join("cut.pkl");
+    fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
+    let damaged = refusal(cut.to_str().unwrap(), &given("decoder.pkl"));
+    assert_eq!(damaged.matches("damaged").count(), 1, "{damaged}");
+}

@@ -1,0 +1,149 @@
+//! What can be wrong with the pictures and captions somebody brings, or with a dataset folder.
+
+use std::path::{Path, PathBuf};
+
+/// Why data could not be built or read. Every message says what was expected, what came and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The file system refused.
+    #[error("{action} {}", path.display())]
+    Io {
+        /// What was being done, such as `reading`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A JSON file does not hold what it should.
+    #[error("{} is not {expected}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What it should be.
+        expected: &'static str,
+        /// Where parsing stopped.
+        source: serde_json::Error,
+    },
+    /// A package that a family needs is not there.
+    #[error(
+        "package `{package}` was not found in {}; unpack it there (`npm install {package}` in that folder, or \
+         `npm pack {package}` and untar), or leave the family out with --families",
+        folder.display()
+    )]
+    MissingPackage {
+        /// Name on npm.
+        package: &'static str,
+        /// Where it was looked for.
+        folder: PathBuf,
+    },
+    /// Two versions of one package.
+    #[error(
+        "package `{package}` was found twice, in {} and in {}; keep the version you want",
+        first.display(), second.display()
+    )]
+    AmbiguousPackage {
+        /// Name on npm.
+        package: &'static str,
+        /// One folder.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// A file inside a package has another shape than the code knows.
+    #[error("{}: {message}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and what came.
+        message: String,
+    },
+    /// An option's value is unknown or out of range.
+    #[error("--{option}: {message}")]
+    Option {
+        /// Name of the option.
+        option: &'static str,
+        /// What was expected and what came.
+        message: String,
+    },
+    /// Two pictures would have the same name in the shards.
+    #[error("`{first}` and `{second}` would both be stored as `{key}`; rename one of them")]
+    DuplicateKey {
+        /// Name in the shards.
+        key: String,
+        /// One picture.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// Nothing is left to train on.
+    #[error("no picture is left to store: {reasons}")]
+    Nothing {
+        /// How many were left out for which reason.
+        reasons: String,
+    },
+    /// The folder to write exists.
+    #[error("{} exists; choose another --out, or replace it with --overwrite", .0.display())]
+    Exists(PathBuf),
+    /// The folder to replace is not one that this program wrote, so it is not deleted.
+    #[error(
+        "{} holds no {marker}, so it was not written by this command and is not replaced; choose another --out",
+        path.display()
+    )]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// The file that would show what it is.
+        marker: String,
+    },
+    /// A dataset folder is damaged.
+    #[error(
+        "{} is damaged: {message}; build the dataset again or copy it anew",
+        path.display()
+    )]
+    Damaged {
+        /// The file at fault.
+        path: PathBuf,
+        /// What was expected and what came.
+        message: String,
+    },
+    /// The caption tokenizer could not be trained.
+    #[error("the tokenizer could not be trained: {0}")]
+    Tokenizer(String),
+}
+
+impl DataError {
+    /// For `map_err`: an I/O error that knows what was being done to which path.
+    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// For `map_err`: a JSON error that knows the file and what it should hold.
+    pub fn json(expected: &'static str, path: &Path) -> impl FnOnce(serde_json::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Json { path, expected, source }
+    }
+
+    /// A file of another shape than expected.
+    pub fn malformed(path: &Path, message: impl Into<String>) -> Self {
+        Self::Malformed { path: path.to_owned(), message: message.into() }
+    }
+
+    /// A damaged file of a dataset.
+    pub fn damaged(path: &Path, message: impl Into<String>) -> Self {
+        Self::Damaged { path: path.to_owned(), message: message.into() }
+    }
+}
+
+/// Reads and parses a JSON file.
+///
+/// # Errors
+/// It cannot be read, or does not hold what is `expected`.
+pub fn read_json<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    expected: &'static str,
+) -> Result<T, DataError> {
+    let bytes = std::fs::read(path).map_err(DataError::io("reading", path))?;
+    serde_json::from_slice(&bytes).map_err(DataError::json(expected, path))
+}

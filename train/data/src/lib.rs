@@ -1,0 +1,20 @@
+//! Datasets: the format of a dataset folder (`manifest.json`, `ATTRIBUTION.md` and WebDataset shards `shard-NNNNNN.tar`), and
+//! reading one for training. The crate `dalle-prepare` writes them.
+
+mod dataset;
+mod error;
+mod manifest;
+mod publish;
+mod record;
+mod say;
+mod shard;
+mod source;
+
+pub use dataset::{Dataset, Example};
+pub use error::{DataError, read_json};
+pub use manifest::{FORMAT, MANIFEST, Manifest, Options};
+pub use publish::{NewFolder, try_to_write, write_file, write_png};
+pub use record::{Captions, Record, Split};
+pub use say::say;
+pub use shard::{ShardInfo, ShardWriter, sanitise_key};
+pub use source::{PackageInfo, Problem, Reason, SourceSummary};

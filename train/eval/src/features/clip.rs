@@ -1,0 +1,42 @@
+//! The contrastive model of a model folder: what the paper looks for overlap with (section 3.2).
+
+use anyhow::{Result, anyhow};
+use dalle_model::burn::tensor::Device;
+use dalle_model::clip::Clip;
+use image::RgbImage;
+
+use super::{Extracted, Extractor, Names, to_tensor};
+use dalle_train::model_folder::ModelFolder;
+
+/// Its picture tower.
+pub struct ClipFeatures {
+    clip: Clip,
+    side: u32,
+    device: Device,
+}
+
+impl ClipFeatures {
+    /// That of a folder.
+    ///
+    /// # Errors
+    /// The folder has none, or it is damaged.
+    pub fn open(folder: &ModelFolder, device: &Device) -> Result<Self> {
+        let side = folder.config.image_size as u32;
+        Ok(Self { clip: folder.clip(device)?, side, device: device.clone() })
+    }
+}
+
+impl Extractor for ClipFeatures {
+    fn names(&self) -> Names {
+        Names { network: "the model's own CLIP", distance: "FD-CLIP", score: "IS-CLIP" }
+    }
+
+    fn extract(&self, pictures: &[RgbImage]) -> Result<Extracted> {
+        let features = self.clip.images(to_tensor(pictures, self.side, &self.device));
+        let [_, length] = features.dims();
+        let values: Vec<f32> =
+            features.try_into_vec_as().map_err(|error| anyhow!("the device failed: {error}"))?;
+        let features = values.chunks(length).map(<[f32]>::to_vec).collect();
+        Ok(Extracted { features, probabilities: Vec::new() })
+    }
+}
