@@ -20,9 +20,8 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
-use dalle_data::NewFolder;
 use crate::optimizer::{AdamW, AdamWConfig};
-use dalle_data::say;
+use dalle_data::{NewFolder, say};
 
 /// Checkpoints kept: the newest and the one before it.
 const KEPT: usize = 2;

@@ -13,9 +13,10 @@ use indicatif::ProgressIterator;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use dalle_data::Example;
+
 use crate::augment;
 use crate::bpe_dropout::BpeDropout;
-use dalle_data::Example;
 use crate::schedule::Warmup;
 use crate::tokens::{decode_picture, encode_pictures};
 use crate::training::{Order, Stage, bar};

@@ -12,9 +12,10 @@ use indicatif::ProgressIterator;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use dalle_data::{Captions, Example};
+
 use crate::augment;
 use crate::bpe_dropout::BpeDropout;
-use dalle_data::{Captions, Example};
 use crate::schedule::Warmup;
 use crate::tokens::encode_pictures;
 use crate::training::{Order, Stage, Values};

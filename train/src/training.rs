@@ -14,9 +14,10 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use dalle_data::say;
+
 use crate::checkpoint::{History, RunFolder, RunState};
 use crate::optimizer::{AdamW, AdamWConfig};
-use dalle_data::say;
 
 /// Updates in a row whose gradients may be infinite or not a number: more are no accident.
 const MAX_SKIPPED: u64 = 20;

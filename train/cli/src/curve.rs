@@ -8,8 +8,8 @@ use image::RgbImage;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
-use dalle_train::checkpoint::History;
 use dalle_data::write_png;
+use dalle_train::checkpoint::History;
 
 static FONT: Once = Once::new();
 

@@ -7,10 +7,10 @@ mod captions;
 #[path = "../../prepare/tests/data_support/mod.rs"]
 mod data_support;
 
-use dalle_shared::Tokenizer;
-use dalle_train::bpe_dropout::BpeDropout;
 use dalle_data::{DataError, Dataset, Split};
 use dalle_prepare::tokenizer_train::train;
+use dalle_shared::Tokenizer;
+use dalle_train::bpe_dropout::BpeDropout;
 use data_support::{Packages, options, run};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;

@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use dalle_shared::sha256_hex;
 use dalle_data::{Dataset, Split};
+use dalle_shared::sha256_hex;
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 

@@ -10,11 +10,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use dalle_import::import_openai_dvae;
 use dalle_model::Device;
 use dalle_model::burn::tensor::{Int, Tensor, TensorData};
 use dalle_model::dvae::pixels::{images_to_tensor, map_pixels};
 use dalle_model::dvae::{Decoder, Encoder};
-use dalle_import::import_openai_dvae;
 use safetensors::SafeTensors;
 
 fn folder() -> PathBuf {

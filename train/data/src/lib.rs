@@ -14,7 +14,7 @@ pub use dataset::{Dataset, Example};
 pub use error::{DataError, read_json};
 pub use manifest::{FORMAT, MANIFEST, Manifest, Options};
 pub use publish::{NewFolder, try_to_write, write_file, write_png};
-pub use record::{Captions, Record, Split};
+pub use record::{Captions, Record, Split, concept_of};
 pub use say::say;
 pub use shard::{ShardInfo, ShardWriter, sanitise_key};
 pub use source::{PackageInfo, Problem, Reason, SourceSummary};

@@ -5,6 +5,7 @@ use std::fmt;
 use dalle_shared::sha256_hex;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
 
 /// Whether a picture is trained on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -37,13 +38,26 @@ impl fmt::Display for Split {
     }
 }
 
+/// The concept that a label names: the key by which images are held out together, the same for every source. Case,
+/// punctuation, spacing, Unicode's form and a leading English article make no difference: "A red apple." and "red apple" are
+/// one concept. A label without letters or digits stands for itself.
+pub fn concept_of(label: &str) -> String {
+    let normalised: String = label.nfkc().collect::<String>().to_lowercase();
+    let mut words: Vec<&str> =
+        normalised.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    if words.len() > 1 && ["a", "an", "the"].contains(&words[0]) {
+        words.remove(0);
+    }
+    if words.is_empty() { normalised.trim().to_owned() } else { words.join(" ") }
+}
+
 /// The `.json` of one picture in a shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// What to call the picture.
     #[serde(flatten)]
     pub captions: Captions,
-    /// What it shows, for splitting: an emoji's code points without skin tone, or a folder picture's first caption.
+    /// What it shows, for splitting: [`concept_of`] its label, for an emoji that without skin tone.
     pub concept: String,
     /// An emoji's code points in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -164,4 +178,24 @@ impl Captions {
 /// Tags that a template takes.
 fn places(template: &str) -> usize {
     template.matches("{tag}").count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_concept_has_one_key_however_its_label_is_written() {
+        for label in
+            ["red apple", "Red apple", "a red apple.", "The  red-apple", " red apple!", "ｒｅｄ apple"]
+        {
+            assert_eq!(concept_of(label), "red apple", "{label}");
+        }
+        // Composed and decomposed forms of é.
+        assert_eq!(concept_of("caf\u{e9}"), concept_of("Cafe\u{301}"));
+        assert_eq!(concept_of("flag: Japan"), "flag japan");
+        assert_eq!(concept_of("A"), "a", "an article alone is a word");
+        assert_eq!(concept_of(" !? "), "!?");
+        assert_ne!(concept_of("リンゴ"), concept_of("梨"));
+    }
 }

@@ -10,9 +10,10 @@ use dalle_shared::SamplingSettings;
 use image::RgbImage;
 use serde::Serialize;
 
+use dalle_data::Example;
+
 use super::at_size;
 use super::retrieval::{ranks_of, share_within};
-use dalle_data::Example;
 use crate::reranking::{Judge, draw, scores};
 use crate::sampling::{Model, Order};
 

@@ -30,8 +30,8 @@ use dalle_shared::SamplingSettings;
 use image::RgbImage;
 use image::imageops::{self, FilterType};
 
-use dalle_data::Example;
 use crate::sampling::{Model, Order};
+use dalle_data::Example;
 
 /// An example's picture at a model's size.
 pub fn at_size(example: &Example, size: usize) -> RgbImage {

@@ -5,8 +5,9 @@ use dalle_model::dvae::{Decoder, Encoder};
 use image::RgbImage;
 use serde::Serialize;
 
-use super::similarity::{WINDOW, mean_squared_error, psnr, ssim};
 use dalle_train::tokens::{decode_picture, encode_pictures};
+
+use super::similarity::{WINDOW, mean_squared_error, psnr, ssim};
 
 /// Loudness of a difference picture: a difference of one level shows as this many.
 pub const DIFFERENCE_GAIN: u16 = 4;

@@ -14,8 +14,8 @@ use dalle_model::plan::Plan;
 use dalle_shared::{ImageToken, SamplingSettings, TextToken, Tokenizer};
 use image::RgbImage;
 
-use dalle_train::model_folder::ModelFolder;
 use crate::sampling::{Model, Order};
+use dalle_train::model_folder::ModelFolder;
 
 /// Pictures drawn at once: a bound on memory, and more than a processor gains from.
 const BATCH: usize = 32;

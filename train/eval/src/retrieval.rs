@@ -10,8 +10,9 @@ use image::RgbImage;
 use image::imageops::{self, FilterType};
 use serde::Serialize;
 
-use super::{at_size, draw};
 use dalle_data::{Dataset, Example, Split};
+
+use super::{at_size, draw};
 use crate::sampling::{Model, Order};
 
 /// Side to which pictures are reduced before they are compared.

@@ -14,8 +14,8 @@ use dalle_shared::files::{DECODER, PRIOR, TOKENIZER};
 use dalle_shared::{ImageToken, SamplingSettings, Tokenizer};
 use image::RgbImage;
 
-use dalle_train::model_folder::ModelFolder;
 use dalle_data::say;
+use dalle_train::model_folder::ModelFolder;
 use dalle_train::tokens::decode_picture;
 
 /// Characters of a long caption that a message shows.

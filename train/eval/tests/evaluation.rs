@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use dalle_model::Device;
 use dalle_eval::features::{Extractor, from_arrays, open};
 use dalle_eval::frechet::{Gaussian, frechet_distance, inception_score};
 use dalle_eval::gaussian::blur;
 use dalle_eval::similarity::{mean_squared_error, psnr, ssim};
 use dalle_import::{Array, read_checkpoint};
+use dalle_model::Device;
 use image::RgbImage;
 use serde_json::Value;
 

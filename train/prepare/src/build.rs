@@ -11,19 +11,17 @@ use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 
+use dalle_data::{
+    DataError, FORMAT, MANIFEST, Manifest, NewFolder, Options, Problem, Reason, Record, ShardWriter, Split,
+};
+
 use super::attribution;
 use super::background::{self, PALETTE, WHITE};
 use super::emoji::{self, Selection};
-use dalle_data::DataError;
 use super::family::Family;
 use super::folder;
-use dalle_data::{FORMAT, MANIFEST, Manifest, Options};
-use dalle_data::NewFolder;
-use dalle_data::{Record, Split};
 use super::render::{Cutout, RenderError};
-use dalle_data::ShardWriter;
 use super::source::{Drawing, Source};
-use dalle_data::{Problem, Reason};
 
 /// Where the pictures are.
 pub enum Input {

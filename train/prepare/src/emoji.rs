@@ -3,17 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use dalle_data::{Captions, DataError, PackageInfo, Reason, SourceSummary, Split, sanitise_key};
+
 use super::emojibase::{self, Emoji, Emojibase};
-use dalle_data::DataError;
 use super::family::{Family, Format};
 use super::iconify::{self, Icon};
 use super::package::{Package, Packages};
-use dalle_data::PackageInfo;
-use dalle_data::{Captions, Split};
 use super::render::Art;
-use dalle_data::sanitise_key;
 use super::source::{Drawing, Source};
-use dalle_data::{Reason, SourceSummary};
 
 /// Groups left out unless asked for: hundreds of nearly equal flags, lettered buttons, parts of emoji.
 pub const UNWANTED_GROUPS: [&str; 3] = ["flags", "symbols", "component"];

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use dalle_data::{DataError, read_json};
+use dalle_data::{DataError, concept_of, read_json};
 
 /// The package's name on npm.
 pub const PACKAGE: &str = "emojibase-data";
@@ -18,7 +18,7 @@ pub const PACKAGE: &str = "emojibase-data";
 pub struct Emoji {
     /// Code points in upper-case hexadecimal joined by `-`, without variation selectors.
     pub hexcode: String,
-    /// Code points of the emoji without its skin tone: what is held out together.
+    /// [`concept_of`] the emoji without its skin tone: what is held out together.
     pub concept: String,
     /// Name, such as "red apple".
     pub label: String,
@@ -88,7 +88,7 @@ impl Emojibase {
         for record in records {
             let emoji = Emoji {
                 hexcode: hexcode(&record.hexcode),
-                concept: hexcode(&record.hexcode),
+                concept: concept_of(&record.label),
                 group: key(&messages.groups, record.group),
                 subgroup: key(&messages.subgroups, record.subgroup),
                 label: record.label,

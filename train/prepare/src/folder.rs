@@ -8,12 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use dalle_data::DataError;
-use dalle_data::{Captions, Split};
+use dalle_data::{Captions, DataError, Reason, SourceSummary, Split, concept_of, sanitise_key};
+
 use super::render::Art;
-use dalle_data::sanitise_key;
 use super::source::{Drawing, Source};
-use dalle_data::{Reason, SourceSummary};
 
 /// Name of the list of captions.
 const LIST: &str = "captions.jsonl";
@@ -67,10 +65,11 @@ pub fn read(root: &Path, license: &str, val_share: f64) -> Result<Source, DataEr
             continue;
         };
         let stem = Path::new(&name).with_extension("");
+        let concept = concept_of(&captions.label);
         source.drawings.push(Drawing {
             key: sanitise_key(&stem.to_string_lossy()),
-            split: Split::of(&captions.label, val_share),
-            concept: captions.label.clone(),
+            split: Split::of(&concept, val_share),
+            concept,
             captions,
             hexcode: None,
             license: license.to_owned(),

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use dalle_data::{DataError, read_json};
 use super::render::{Art, Turn};
+use dalle_data::{DataError, read_json};
 
 /// A drawing of a set, not yet joined to a caption.
 pub struct Icon {

@@ -6,10 +6,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use dalle_data::PackageInfo;
+use dalle_data::{DataError, PackageInfo, read_json};
 use serde::Deserialize;
-
-use dalle_data::{DataError, read_json};
 
 /// How deep below the given folder a `package.json` may lie: `node_modules/@scope/name`, with one level to spare.
 const DEPTH: usize = 4;

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use dalle_data::{DataError, Dataset, Reason};
 use dalle_prepare::Input;
-use data_support::{options, run, write};
+use data_support::{Packages, options, run, write};
 use image::{Rgb, RgbImage, Rgba, RgbaImage};
 use tempfile::TempDir;
 
@@ -180,4 +180,21 @@ fn a_dataset_is_not_written_into_the_pictures_or_around_them() {
         assert!(root.join("cat.png").is_file());
     }
     run(&input(&folder), &options(), &folder.path().join("in-data"), false).unwrap();
+}
+
+#[test]
+fn a_concept_is_on_the_same_side_whichever_source_shows_it() {
+    let packages = Packages::with_three_drawings();
+    let drawings = packages.root().join("drawings");
+    run(&packages.input(&["fluent-flat"]), &options(), &drawings, false).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    photo(&folder.path().join("in/1.png"), [200, 10, 10]);
+    write(&folder.path().join("in/1.txt"), "A red apple.");
+    let photos = folder.path().join("photos");
+    run(&input(&folder), &options(), &photos, false).unwrap();
+    let drawings = Dataset::open(&drawings).unwrap();
+    let drawing = drawings.examples.iter().find(|example| example.captions.label == "red apple").unwrap();
+    let photo = &Dataset::open(&photos).unwrap().examples[0];
+    assert_eq!(photo.captions.label, "A red apple.", "the caption stays as it was written");
+    assert_eq!((&photo.concept, photo.split), (&drawing.concept, drawing.split));
 }

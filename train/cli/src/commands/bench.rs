@@ -10,10 +10,11 @@ use dalle_model::memory::gigabytes;
 use dalle_model::precision::Precision;
 use serde::Serialize;
 
-use super::{outputs, values};
-use crate::bench::{Measured, Setting, copy_bandwidth};
 use dalle_data::write_file;
 use dalle_train::model_folder::read_config;
+
+use super::{outputs, values};
+use crate::bench::{Measured, Setting, copy_bandwidth};
 
 /// Arguments of `dalle bench`.
 #[derive(clap::Args)]

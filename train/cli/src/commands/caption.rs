@@ -10,9 +10,10 @@ use dalle_model::prior::Masks;
 use dalle_model::sample::continue_caption;
 use dalle_shared::SamplingSettings;
 
+use dalle_train::model_folder::ModelFolder;
+
 use super::sampling::{DeviceArgs, checked};
 use super::values;
-use dalle_train::model_folder::ModelFolder;
 
 /// Arguments of `dalle caption`.
 #[derive(clap::Args)]

@@ -12,14 +12,15 @@ use dalle_model::weights::to_safetensors;
 use dalle_shared::files::{CLIP, CLIP_CONFIG, DECODER, ENCODER, TOKENIZER};
 use serde::Serialize;
 
-use super::run::RunArgs;
-use super::values;
-use dalle_train::clip_training::{ClipSchedule, ClipStage, check_batch};
 use dalle_data::{Dataset, Split};
+use dalle_train::clip_training::{ClipSchedule, ClipStage, check_batch};
 use dalle_train::model_folder::{ModelFolder, read_clip_config};
 use dalle_train::optimizer::AdamWConfig;
 use dalle_train::schedule::Warmup;
 use dalle_train::training::train;
+
+use super::run::RunArgs;
+use super::values;
 
 /// Arguments of `dalle clip`.
 #[derive(clap::Args)]

@@ -7,10 +7,10 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::values;
-use dalle_data::{Dataset, MANIFEST, Manifest, Options, Split};
+use dalle_data::{Dataset, MANIFEST, Manifest, Options, Split, say};
 use dalle_prepare::{Family, Input};
-use dalle_data::say;
+
+use super::values;
 
 /// Arguments of `dalle data`.
 #[derive(clap::Args)]

@@ -15,16 +15,16 @@ use image::RgbImage;
 use indicatif::ProgressIterator;
 use serde::Serialize;
 
-use super::run::RunArgs;
-use super::{outputs, values};
-use dalle_data::{Dataset, MANIFEST, Split, write_file, write_png};
+use dalle_data::{Dataset, MANIFEST, Split, say, write_file, write_png};
 use dalle_train::dvae_training::{DvaeSchedule, DvaeStage};
 use dalle_train::model_folder::{ModelFolder, read_config};
 use dalle_train::optimizer::AdamWConfig;
-use dalle_data::say;
 use dalle_train::schedule::Cosine;
 use dalle_train::tokens::{TokenGrid, decode_picture, read_picture};
 use dalle_train::training::{bar, train};
+
+use super::run::RunArgs;
+use super::{outputs, values};
 
 /// Arguments of `dalle dvae`.
 #[derive(clap::Args)]

@@ -9,8 +9,9 @@ use dalle_model::memory::{self, gigabytes};
 use dalle_model::plan::{Plan, Training};
 use dalle_model::precision::Precision;
 
-use super::values;
 use dalle_train::model_folder::{read_clip_config, read_config};
+
+use super::values;
 
 /// Arguments of `dalle plan`.
 #[derive(clap::Args)]

@@ -14,14 +14,15 @@ use dalle_shared::files::{ENCODER, PRIOR, TOKENIZER};
 use dalle_shared::{Tokenizer, sha256_hex};
 use serde::Serialize;
 
-use super::run::RunArgs;
-use super::values;
 use dalle_data::{Dataset, Example, Split};
 use dalle_train::model_folder::ModelFolder;
 use dalle_train::optimizer::AdamWConfig;
 use dalle_train::prior_training::{PriorSchedule, PriorStage};
 use dalle_train::schedule::Warmup;
 use dalle_train::training::train;
+
+use super::run::RunArgs;
+use super::values;
 
 /// Arguments of `dalle prior`.
 #[derive(clap::Args)]

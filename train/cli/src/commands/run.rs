@@ -8,6 +8,7 @@ use dalle_model::memory;
 use dalle_model::plan::Training;
 use serde::Serialize;
 
+use crate::curve;
 use dalle_train::optimizer::AdamWConfig;
 use dalle_train::training::Plan;
 

@@ -11,15 +11,16 @@ use dalle_model::clip::best_first;
 use dalle_shared::{ImageToken, MAX_SAMPLES};
 use image::RgbImage;
 
-use super::sampling::{DeviceArgs, SamplingArgs};
-use super::{outputs, values};
 use dalle_data::{write_file, write_png};
-use dalle_eval::sheet::{Cell, contact_sheet};
-use dalle_train::model_folder::ModelFolder;
 use dalle_eval::reranking::{Judge, draw, scores};
 use dalle_eval::sampling::{Model, Order};
+use dalle_eval::sheet::{Cell, contact_sheet};
+use dalle_train::model_folder::ModelFolder;
 use dalle_train::tokens::{TokenGrid, read_picture};
 use dalle_train::training::bar;
+
+use super::sampling::{DeviceArgs, SamplingArgs};
+use super::{outputs, values};
 
 /// Most pictures to choose among; the paper draws 512.
 pub const MAX_BEST_OF: u64 = 1 << 12;

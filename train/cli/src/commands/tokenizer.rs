@@ -7,9 +7,10 @@ use anyhow::Context;
 use clap::Subcommand;
 use clap::builder::RangedU64ValueParser;
 
-use super::outputs;
 use dalle_data::{Dataset, write_file};
 use dalle_prepare::tokenizer_train;
+
+use super::outputs;
 
 /// Arguments of `dalle tokenizer`.
 #[derive(clap::Args)]

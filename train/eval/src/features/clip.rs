@@ -5,8 +5,9 @@ use dalle_model::burn::tensor::Device;
 use dalle_model::clip::Clip;
 use image::RgbImage;
 
-use super::{Extracted, Extractor, Names, to_tensor};
 use dalle_train::model_folder::ModelFolder;
+
+use super::{Extracted, Extractor, Names, to_tensor};
 
 /// Its picture tower.
 pub struct ClipFeatures {

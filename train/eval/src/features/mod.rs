@@ -18,9 +18,9 @@ use image::imageops::{self, FilterType};
 use image::{Rgb32FImage, RgbImage};
 use rayon::prelude::*;
 
+use clip::ClipFeatures;
 use dalle_import::{Array, read_checkpoint, read_file};
 use dalle_train::model_folder::ModelFolder;
-use clip::ClipFeatures;
 use inception::Inception;
 use lite0::Lite0;
 use weights::Weights;

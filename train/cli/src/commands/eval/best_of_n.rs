@@ -6,18 +6,19 @@ use anyhow::Result;
 use clap::builder::RangedU64ValueParser;
 use serde::Serialize;
 
+use dalle_data::Dataset;
+use dalle_eval::best_of_n::{self, Point};
+use dalle_eval::report::Report;
+use dalle_eval::reranking::Judge;
+use dalle_eval::retrieval;
+use dalle_eval::sampling::Model;
+use dalle_eval::sheet::Cell;
+use dalle_train::model_folder::ModelFolder;
+use dalle_train::training::bar;
+
 use super::super::sample::MAX_BEST_OF;
 use super::provenance::Provenance;
 use super::{Captioned, first_of, percent};
-use dalle_data::Dataset;
-use dalle_eval::sheet::Cell;
-use dalle_eval::best_of_n::{self, Point};
-use dalle_eval::report::Report;
-use dalle_eval::retrieval;
-use dalle_train::model_folder::ModelFolder;
-use dalle_eval::reranking::Judge;
-use dalle_eval::sampling::Model;
-use dalle_train::training::bar;
 
 /// Arguments of `dalle eval best-of-n`.
 #[derive(clap::Args)]

@@ -4,17 +4,18 @@ use std::io::Write;
 
 use anyhow::{Result, ensure};
 
-use super::provenance::Provenance;
-use super::{Captioned, first_of, percent};
 use dalle_data::Dataset;
-use dalle_eval::sheet::Cell;
 use dalle_eval::clip_score::{self, ClipScore};
 use dalle_eval::report::Report;
-use dalle_eval::retrieval;
-use dalle_train::model_folder::ModelFolder;
 use dalle_eval::reranking::Judge;
+use dalle_eval::retrieval;
 use dalle_eval::sampling::Model;
+use dalle_eval::sheet::Cell;
+use dalle_train::model_folder::ModelFolder;
 use dalle_train::training::bar;
+
+use super::provenance::Provenance;
+use super::{Captioned, first_of, percent};
 
 /// Arguments of `dalle eval clip-score`.
 #[derive(clap::Args)]

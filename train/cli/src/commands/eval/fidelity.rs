@@ -6,17 +6,18 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use image::RgbImage;
 
+use dalle_data::Dataset;
+use dalle_eval::fidelity::{Fidelity, RADII, Row, measure};
+use dalle_eval::report::Report;
+use dalle_eval::sampling::{Model, Order};
+use dalle_eval::sheet::Cell;
+use dalle_eval::{at_size, draw, features};
+use dalle_train::model_folder::ModelFolder;
+use dalle_train::training::bar;
+
 use super::super::sampling::DeviceArgs;
 use super::provenance::Provenance;
 use super::{Outputs, Sampling, Selection, first_of, values};
-use dalle_data::Dataset;
-use dalle_eval::sheet::Cell;
-use dalle_eval::fidelity::{Fidelity, RADII, Row, measure};
-use dalle_eval::report::Report;
-use dalle_eval::{at_size, draw, features};
-use dalle_train::model_folder::ModelFolder;
-use dalle_eval::sampling::{Model, Order};
-use dalle_train::training::bar;
 
 /// Arguments of `dalle eval fd`.
 #[derive(clap::Args)]

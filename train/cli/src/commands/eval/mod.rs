@@ -18,12 +18,13 @@ use dalle_shared::{SamplingSettings, sha256_hex};
 use provenance::Provenance;
 use serde::Serialize;
 
+use dalle_data::{Dataset, Example, Split, write_file, write_png};
+use dalle_eval::report::Report;
+use dalle_eval::sheet::{Cell, contact_sheet};
+use dalle_train::model_folder::ModelFolder;
+
 use super::sampling::{DeviceArgs, SamplingArgs};
 use super::{outputs, values};
-use dalle_data::{Dataset, Example, Split, write_file, write_png};
-use dalle_eval::sheet::{Cell, contact_sheet};
-use dalle_eval::report::Report;
-use dalle_train::model_folder::ModelFolder;
 
 /// Cells of a page or a contact sheet, so that it stays small enough to open.
 const SHOWN: usize = 200;

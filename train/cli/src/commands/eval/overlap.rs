@@ -8,20 +8,21 @@ use dalle_model::device::DeviceName;
 use image::RgbImage;
 use serde::Serialize;
 
-use super::provenance::Provenance;
-use super::{Outputs, SHOWN, first_of, percent, values};
 use dalle_data::{Dataset, Example, Split, write_file};
-use dalle_eval::sheet::Cell;
 use dalle_eval::at_size;
 use dalle_eval::features::{self, extract_all};
 use dalle_eval::overlap::nearest;
 use dalle_eval::reconstruction::{Loss, measure};
 use dalle_eval::report::Report;
+use dalle_eval::sheet::Cell;
 use dalle_eval::similarity::psnr;
 use dalle_train::model_folder::ModelFolder;
 use dalle_train::training::bar;
 
-const SCRIPT: &str = include_str!("../../evaluation/report/overlap.js");
+use super::provenance::Provenance;
+use super::{Outputs, SHOWN, first_of, percent, values};
+
+const SCRIPT: &str = include_str!("overlap.js");
 /// Where the page's slider begins without a --threshold.
 const START: f32 = 0.95;
 /// Thresholds of the page's table.

@@ -7,16 +7,17 @@ use anyhow::Result;
 use dalle_model::device::DeviceName;
 use image::RgbImage;
 
-use super::provenance::Provenance;
-use super::{Outputs, Selection, first_of, percent};
 use dalle_data::Dataset;
-use dalle_eval::sheet::Cell;
 use dalle_eval::at_size;
 use dalle_eval::reconstruction::{DIFFERENCE_GAIN, Reconstruction, difference, measure};
 use dalle_eval::report::Report;
+use dalle_eval::sheet::Cell;
 use dalle_eval::similarity::psnr;
 use dalle_train::model_folder::ModelFolder;
 use dalle_train::training::bar;
+
+use super::provenance::Provenance;
+use super::{Outputs, Selection, first_of, percent};
 
 /// Arguments of `dalle eval reconstruction`.
 #[derive(clap::Args)]

@@ -2,15 +2,16 @@
 
 use std::io::Write;
 
-use super::provenance::Provenance;
-use super::{Captioned, first_of, percent};
 use dalle_data::Dataset;
-use dalle_eval::sheet::Cell;
 use dalle_eval::report::Report;
 use dalle_eval::retrieval::{self, Retrieval};
-use dalle_train::model_folder::ModelFolder;
 use dalle_eval::sampling::Model;
+use dalle_eval::sheet::Cell;
+use dalle_train::model_folder::ModelFolder;
 use dalle_train::training::bar;
+
+use super::provenance::Provenance;
+use super::{Captioned, first_of, percent};
 use anyhow::Result;
 
 /// Arguments of `dalle eval retrieval`.
