@@ -1,8 +1,8 @@
-"""Times sampling by `dalle bench sample` and by DALLE-pytorch at the same sizes. Called by sampling.sh.
+"""Times sampling with `dalle bench sample` and with DALLE-pytorch at the same sizes. Called by sampling.sh.
 
-DALLE-pytorch is given its fastest settings: its key and value cache on (called directly, since `generate_images` does not hand
-it on without guidance), and `optimize_for_inference`, which turns sparse layers into masked dense ones that can be cached. Its
-MLPs are gated, with half as many weights again as ours.
+DALLE-pytorch runs with its fastest settings: its key/value cache on (called directly, because `generate_images` does not use it
+without guidance), and `optimize_for_inference`, which turns sparse layers into masked dense ones that can be cached. Its MLPs are
+gated and have 1.5 times the weights of ours.
 """
 
 import json
@@ -16,12 +16,12 @@ import types
 
 THREADS = "2"
 os.environ["OMP_NUM_THREADS"] = THREADS
-# Threads that spin while they wait take the processor from each other as soon as anything else runs beside them.
+# Spinning threads take CPU time from each other as soon as anything else is running.
 os.environ["OMP_WAIT_POLICY"] = "passive"
 
 import torch
 
-# What it imports at the top for its VQGAN, its tokenizers and its training, none of which is timed.
+# Imports for its VQGAN, tokenizers and training, none of which is timed.
 for name in ("taming", "taming.models", "taming.models.vqgan", "omegaconf", "youtokentome", "ftfy", "regex", "transformers",
              "tokenizers", "tokenizers.processors", "webdataset", "torchvision", "torchvision.transforms", "PIL", "requests"):
     try:
@@ -38,11 +38,11 @@ torch.set_num_threads(int(THREADS))
 
 
 def theirs(config: dict, batch: int) -> float:
-    """Seconds a token of DALLE-pytorch, median over the second half of a picture."""
+    """Seconds per token of DALLE-pytorch, median over the second half of an image."""
     grid = config["image_size"] // 8
     prior = config["prior"]
     layers = prior["layers"]
-    # Its convolutional layers cannot be cached: ours has one, here a row layer stands for it.
+    # Its convolutional layers cannot be cached; our only one is replaced with a row layer.
     types_ = ["axial_col" if i % 4 == 1 else "axial_row" for i in range(layers)]
     vae = DiscreteVAE(image_size=config["image_size"], num_layers=3, num_tokens=config["dvae"]["vocab"], codebook_dim=8, hidden_dim=8)
     model = DALLE(

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Our sampler beside DALLE-pytorch's at the same sizes, on this processor with two threads, in one run.
+# Times sampling here and in DALLE-pytorch at the same sizes, on two CPU threads, in one run.
 #
 #   benches/sampling.sh [CONFIG…]      default: configs/emoji-128.json configs/bench.json
 #
-# Prints a table and writes benches/results/dalle_pytorch.json. Needs Python 3.10 or newer with venv; PyTorch and DALLE-pytorch
-# are fetched into the cache, a virtual environment of their own.
+# Prints a table and writes benches/results/dalle_pytorch.json. Needs Python 3.10 or newer with venv. Installs PyTorch and
+# DALLE-pytorch into a virtual environment in the cache.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${DALLE_CACHE:-$HOME/.cache/dalle}
@@ -14,7 +14,7 @@ if [ ! -f "$venv/complete" ]; then
     python3 -m venv --clear "$venv"
     "$venv/bin/pip" install --quiet torch==2.9.0 numpy==2.4.6 einops==0.8.2 axial-positional-embedding==0.3.12 \
         rotary-embedding-torch==0.9.1 packaging==26.3 tqdm==4.70.1 pyyaml==6.0.3 requests==2.34.2 "setuptools<81"
-    # Without what it needs for training, tokenizing and its pictures' models.
+    # Without its dependencies for training, tokenization and image models.
     "$venv/bin/pip" install --quiet --no-deps dalle-pytorch==1.6.6
     touch "$venv/complete"
 fi

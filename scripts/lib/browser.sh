@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # A browser and its driver for the end-to-end tests. Sourced after common.sh.
 
-# find_chromium: the caller's $CHROMIUM, or the first that exists under one of its names.
+# find_chromium: $CHROMIUM, or the first browser found under one of its usual names.
 find_chromium() { echo "${CHROMIUM:-$(command -v chromium chromium-browser google-chrome | head -n 1)}"; }
 
 need_browser() {
@@ -9,7 +9,7 @@ need_browser() {
     [ -n "${CHROMEDRIVER:-}" ] || need chromedriver=chromium-driver
 }
 
-# use_browser: sets CHROMIUM and CHROMEDRIVER, unless the caller has, to the commands that exist.
+# use_browser: exports CHROMIUM and CHROMEDRIVER, unless they are already set.
 use_browser() {
     need_browser
     install_missing

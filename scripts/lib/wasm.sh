@@ -1,17 +1,17 @@
 # shellcheck shell=bash
-# The compiler for the browser and its two tools. Sourced after common.sh.
+# The WebAssembly compiler and wasm-bindgen. Sourced after common.sh.
 #
-# The ordinary way is rustup's wasm32 target. Where rustup cannot fetch it, Debian's second Rust (rustc-web, kept current
-# for browsers) compiles the standard library once into a folder of its own, and then serves as the wasm compiler.
+# Normally this is rustup's wasm32 target. If rustup cannot download it, Debian's rustc-web (a current Rust packaged for browsers)
+# compiles the standard library once into a separate folder and is used as the wasm compiler.
 
 WASM=wasm32-unknown-unknown
 WASM_TARGET_DIR=$CACHE/target-wasm
-# Environment of every cargo call for wasm, filled by use_wasm: empty with rustup.
+# Environment of every cargo call for wasm, set by use_wasm; empty with rustup.
 WASM_ENV=()
-# The way to take, rustup or debian. DALLE_WASM=debian takes the second even where the first would do: for testing it.
+# The compiler to use, rustup or debian. DALLE_WASM=debian forces the second, to test it.
 WASM_WAY=${DALLE_WASM:-}
 
-# need_wasm: chooses the way.
+# need_wasm: chooses the compiler.
 need_wasm() {
     if [ -z "$WASM_WAY" ]; then
         if rustup_wasm; then WASM_WAY=rustup; else WASM_WAY=debian; fi
@@ -34,20 +34,20 @@ use_wasm() {
     )
 }
 
-# rustup_wasm: true when rustup's compiler has the target, now or after fetching it.
+# rustup_wasm: succeeds if rustup's compiler has the target, installing it if necessary.
 rustup_wasm() {
     compgen -G "$(rustc --print sysroot)/lib/rustlib/$WASM/lib/libstd-*.rlib" >/dev/null && return
-    # Someone who needed the second way before does not wait for the first again.
+    # If Debian's compiler was needed before, do not wait for rustup again.
     compgen -G "$CACHE/wasm-sysroot-*" >/dev/null && return 1
     command -v rustup >/dev/null || return 1
-    say "  fetching Rust's $WASM target"
-    # The limit is for a connection that hangs; a slow one has time.
+    say "  downloading Rust's $WASM target"
+    # The limit is for a hanging connection; it leaves time for a slow one.
     locked setup timeout 600 rustup target add "$WASM" >&2 && return
-    say "  rustup could not fetch it: using Debian's rustc-web instead"
+    say "  rustup could not download it: using Debian's rustc-web instead"
     return 1
 }
 
-# build_wasm_sysroot FOLDER: the standard library for wasm, and a rustc that finds it there and the host's where it was.
+# build_wasm_sysroot FOLDER: compiles the standard library for wasm, and writes a rustc wrapper that uses it along with the host's.
 build_wasm_sysroot() {
     local sysroot=$1 work=$CACHE/wasm-sysroot.tmp host
     [ ! -d "$sysroot" ] || return 0
@@ -56,7 +56,7 @@ build_wasm_sysroot() {
     mkdir -p "$work"/{bin,crate/src,"lib/rustlib/$WASM/lib"}
     printf '[package]\nname = "std-for-wasm"\nedition = "2024"\n[workspace]\n' >"$work/crate/Cargo.toml"
     echo '#![no_std]' >"$work/crate/src/lib.rs"
-    # Bitcode: without it link-time optimisation of the page would find none in the standard library.
+    # Link-time optimisation of the page needs the standard library's bitcode.
     (cd "$work/crate" && RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Cembed-bitcode=yes \
         CARGO_TARGET_DIR=$work/crate/target cargo build --quiet --release --target "$WASM" \
         -Zbuild-std=std,panic_abort,panic_unwind)
@@ -68,7 +68,7 @@ build_wasm_sysroot() {
     printf '#!/bin/sh\nexec /usr/bin/rustc --sysroot "${0%%/bin/rustc}" "$@"\n' >"$work/bin/rustc"
     chmod +x "$work/bin/rustc"
     rm -rf "$work/crate"
-    # cargo does not notice a new standard library behind the same compiler.
+    # cargo does not notice that the compiler's standard library has changed.
     rm -rf "${WASM_TARGET_DIR:?}/$WASM"
     mv "$work" "$sysroot"
 }
@@ -77,7 +77,7 @@ wasm_cargo() {
     env CARGO_TARGET_DIR="$WASM_TARGET_DIR" "${WASM_ENV[@]}" cargo "$@"
 }
 
-# wasm_clippy ARGUMENT…: clippy of the same version as the wasm compiler.
+# wasm_clippy ARGUMENT…: runs the clippy that matches the wasm compiler.
 wasm_clippy() {
     if [ ${#WASM_ENV[@]} -eq 0 ]; then
         wasm_cargo clippy "$@" -- --deny warnings
@@ -86,7 +86,7 @@ wasm_clippy() {
     fi
 }
 
-# use_wasm_tools: sets WASM_BINDGEN to the command of the version that Cargo.lock asks for.
+# use_wasm_tools: sets WASM_BINDGEN to a wasm-bindgen of the version in Cargo.lock.
 use_wasm_tools() {
     local version
     version=$(lock_version wasm-bindgen)
@@ -94,7 +94,7 @@ use_wasm_tools() {
     [ -x "$WASM_BINDGEN" ] || locked setup install_wasm_bindgen "$version"
 }
 
-# No --locked: where a registry lags behind the tool's lock file, that would fail.
+# Without --locked, which fails if a registry mirror lags behind the tool's lock file.
 install_wasm_bindgen() {
     [ ! -x "$WASM_BINDGEN" ] || return 0
     say "  compiling wasm-bindgen $1, once (about 3 minutes)"
