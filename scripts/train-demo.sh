@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# scripts/train-demo.sh: how the model in assets/models was made, from packages of drawings to a model folder.
-# Stop it with Ctrl-C whenever you like: the same command continues.
-# Settings by environment:
-#   DEVICE  cuda:N, wgpu, libtorch (this processor, with LibTorch's kernels) or cpu (this processor, portable, slowest);
-#           without it cuda:0 where there is an NVIDIA GPU, else libtorch
-#   WORK    folder of packages, dataset, checkpoints, loss curves and model; train-demo in the cache without it
+# scripts/train-demo.sh: the recipe of the model in assets/models, from npm packages of drawings to a model folder.
+# Ctrl-C stops it at any time; the same command resumes.
+# Environment variables:
+#   DEVICE  cuda:N, wgpu, libtorch (the CPU with LibTorch's kernels) or cpu (the portable CPU backend, slowest);
+#           default: cuda:0 if there is an NVIDIA GPU, otherwise libtorch
+#   WORK    folder for packages, datasets, checkpoints, loss curves and the model; default: train-demo in the cache
 
 source "$(dirname "$0")/lib/common.sh"
 source "$ROOT/scripts/lib/cuda.sh"
@@ -18,10 +18,10 @@ if [ -z "${DEVICE:-}" ]; then
     if nvidia-smi >/dev/null 2>&1; then DEVICE=cuda:0; else DEVICE=libtorch; fi
 fi
 
-# `dalle` saves and ends by itself when Ctrl-C is pressed; nothing is to follow it then.
-trap 'say; say "interrupted; the same command continues"; exit 130' INT TERM
+# On Ctrl-C `dalle` saves a checkpoint and exits; the script then stops too.
+trap 'say; say "interrupted; run the same command to resume"; exit 130' INT TERM
 
-# Builds `dalle` for $DEVICE. Each backend has a target folder of its own: the default one stays as the other scripts need it.
+# build: builds `dalle` for $DEVICE. Each backend has its own target folder, so that the other scripts can reuse the default one.
 build() {
     local features=()
     need_cargo
@@ -44,7 +44,7 @@ build() {
     PATH=$CARGO_TARGET_DIR/release:$PATH
 }
 
-# fetch NAME VERSION SHA256: an npm package, unpacked under $WORK/packages.
+# fetch NAME VERSION SHA256: downloads an npm package and unpacks it under $WORK/packages.
 fetch() {
     local name=$1 version=$2 sha256=$3 folder=$WORK/packages/${1##*/}-$2 work=$WORK/fetch.tmp
     [ ! -d "$folder" ] || return 0
@@ -53,16 +53,16 @@ fetch() {
     say "  $name $version"
     rm -rf "$work"
     mkdir -p "$work" "$WORK/packages"
-    npm pack --silent --pack-destination "$work" "$name@$version" >/dev/null || die "npm could not fetch $name $version"
+    npm pack --silent --pack-destination "$work" "$name@$version" >/dev/null || die "npm could not download $name $version"
     mv "$work"/*.tgz "$work/package.tgz"
     echo "$sha256  $work/package.tgz" | sha256sum --check --status ||
-        die "what npm fetched is not the $name $version that this recipe was made with"
+        die "the downloaded $name $version does not have the SHA-256 that this recipe expects"
     tar --extract --file "$work/package.tgz" --directory "$work"
     rm "$work/package.tgz"
     mv "$work" "$folder"
 }
 
-# dataset NAME OPTION…: the dataset $WORK/NAME, unless it is there.
+# dataset NAME OPTION…: builds the dataset $WORK/NAME, unless it exists.
 dataset() {
     local out=$WORK/$1
     shift
@@ -72,31 +72,31 @@ dataset() {
 say "[1/7] Building dalle for $DEVICE"
 build
 
-say "[2/7] Drawings and captions"
+say "[2/7] Downloading drawings and captions, building the datasets"
 fetch @iconify-json/fluent-emoji-flat 1.2.6 7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175
 fetch emojibase-data 17.0.0 d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a
-# Stage 1 learns from every drawing, stage 2 from all but people: there are many and they look much alike.
+# Stage 1 trains on all drawings, stage 2 on all except people, who are many and look alike.
 dataset drawings
 dataset things --groups smileys-emotion,animals-nature,food-drink,travel-places,activities,objects
 
-say "[3/7] Caption tokenizer"
+say "[3/7] Training the caption tokenizer"
 dalle tokenizer train --data "$WORK/things" --vocab 1024 --out "$WORK/tokenizer.json"
 
-say "[4/7] Stage 1: the dVAE (loss curve: $WORK/dvae/curve.png)"
+say "[4/7] Training stage 1, the dVAE (loss curve: $WORK/dvae/curve.png)"
 dalle dvae train --config "$config" --data "$WORK/drawings" --run "$WORK/dvae" --out "$model" --device "$DEVICE" \
     --steps 5000 --batch 4 --step-size 2e-3 --final-step-size 1e-4 --step-size-updates 4000 \
     --beta 15 --beta-updates 1 --tau-updates 3000 --ewma 0.99
 
-say "[5/7] Stage 2: the prior (loss curve: $WORK/prior/curve.png)"
+say "[5/7] Training stage 2, the prior (loss curve: $WORK/prior/curve.png)"
 dalle prior train --model "$model" --data "$WORK/things" --tokenizer "$WORK/tokenizer.json" --run "$WORK/prior" \
     --device "$DEVICE" --steps 7350 --batch 8 --step-size 2e-3 --warmup 100 \
     --weight-decay 0.01 --bpe-dropout 0 --ewma 0.99
 
-say "[6/7] The contrastive model, which chooses among samples (loss curve: $WORK/clip/curve.png)"
+say "[6/7] Training CLIP, which reranks samples (loss curve: $WORK/clip/curve.png)"
 dalle clip train --model "$model" --config "${config%.json}.clip.json" --data "$WORK/things" --run "$WORK/clip" \
     --device "$DEVICE" --steps 700 --batch 64 --step-size 1e-3 --warmup 50 --bpe-dropout 0.1 --reconstructed 0.5 --log-every 10
 
-say "[7/7] Judging: is the nearest drawing the right one, of one sample and of the best of more?"
+say "[7/7] Evaluating: how often the nearest drawing is the right one, for one sample and for the best of several"
 dalle eval best-of-n --model "$model" --data "$WORK/things" --n 1,2,4,8 --sheet "$WORK/best-of-n.png" \
     --json "$WORK/best-of-n.json" --report "$WORK/best-of-n.html" --device "$DEVICE"
-say "To see it in the browser: MODEL=$model scripts/demo"
+say "To use the model in the browser: MODEL=$model scripts/demo"
