@@ -80,6 +80,12 @@ impl Tokenizer {
         let text =
             std::str::from_utf8(bytes).map_err(|error| TokenizerError::Malformed(error.to_string()))?;
         let mut bpe = Bpe::from_str(text).map_err(|error| TokenizerError::Malformed(error.to_string()))?;
+        let mut ids: Vec<u32> = bpe.get_vocab(true).into_values().collect();
+        ids.sort_unstable();
+        if let Some((expected, got)) = (0..).zip(ids).find(|(expected, got)| expected != got) {
+            let problem = if got < expected { "two tokens have it" } else { "no token has it" };
+            return Err(TokenizerError::Malformed(format!("id {}: {problem}", expected.min(got))));
+        }
         if bpe.get_model().dropout.is_some() {
             let mut model = bpe.get_model().clone();
             model.dropout = None;
@@ -216,6 +222,17 @@ mod tests {
         assert_eq!(again.encode("a cat", 9).unwrap(), tokenizer().encode("a cat", 9).unwrap());
         for rubbish in [&b"{}"[..], b"\xff", b"", b"[1]"] {
             assert!(Tokenizer::from_json(rubbish).is_err());
+        }
+    }
+
+    #[test]
+    fn ids_that_are_missing_or_taken_twice_are_refused() {
+        let json = tokenizer().to_json().unwrap();
+        for (id, problem) in [(257, "id 257: two tokens have it"), (259, "id 258: no token has it")] {
+            let changed = json.replace("\"Ġcat\": 258", &format!("\"Ġcat\": {id}"));
+            assert_ne!(changed, json);
+            let error = Tokenizer::from_json(changed.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
         }
     }
 
