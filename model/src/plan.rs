@@ -13,7 +13,7 @@ use crate::dvae::{Decoder, Encoder};
 use crate::precision::Precision;
 use crate::prior::Prior;
 use crate::prior::mask::{Layout, Pattern};
-use crate::weights::count_parameters;
+use crate::weights::{count_parameters, largest_tensor};
 
 /// A model's sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Plan {
     pub sample_values: u64,
     /// Keys and values of a sample that a step reads, all layers together, on average over the picture.
     pub seen_values: u64,
+    /// Parameters of the prior's largest tensor.
+    pub largest_tensor: u64,
     /// Slots of the stream.
     pub slots: u64,
     /// Values that a training step of the prior keeps for the backward pass, for each pair of caption and picture.
@@ -86,14 +88,16 @@ impl Plan {
             });
         let slots = config.geometry().stream_length() as u64;
         let heads = config.prior.heads as u64;
+        let prior = Prior::new(config, &device);
         Self {
-            prior: count_parameters(&Prior::new(config, &device), ""),
+            prior: count_parameters(&prior, ""),
             matrices: layers * 12 * d * d,
             encoder: count_parameters(&Encoder::new(&config.dvae, &device), ""),
             decoder: count_parameters(&Decoder::new(&config.dvae, &device), ""),
             caption_values: 2 * d * text as u64,
             sample_values: 2 * d * image as u64,
             seen_values: 2 * d * seen.sum::<u64>(),
+            largest_tensor: largest_tensor(&prior),
             slots,
             prior_activations: transformer(layers, d, heads, slots),
             dvae_activations: dvae_activations(&config.dvae, grid),
@@ -118,12 +122,17 @@ impl Plan {
         self.working_values * Precision::F32.bytes() + 4 * self.slots * self.slots
     }
 
-    /// Bytes that sampling needs: weights of prior and decoder, caches, and what it works with.
+    /// Bytes that loading the prior needs beside its weights: one tensor, as it is in the file and in f32.
+    pub fn loading_bytes(&self) -> u64 {
+        2 * self.largest_tensor * Precision::F32.bytes()
+    }
+
+    /// Bytes that loading and sampling need: weights of prior and decoder, caches, and working memory.
     pub fn sampling(&self, precision: Precision, captions: u64, samples: u64) -> u64 {
+        let working = self.working_bytes() + self.cache_bytes(precision, captions, samples);
         self.prior_bytes(precision)
             + self.decoder * Precision::F32.bytes()
-            + self.working_bytes()
-            + self.cache_bytes(precision, captions, samples)
+            + working.max(self.loading_bytes())
     }
 
     /// Bytes that a contrastive model for `config` needs to score `pictures` at once: its weights, and what it works with.

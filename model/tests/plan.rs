@@ -22,6 +22,8 @@ fn the_papers_model_costs_what_it_costs() {
     // Two bytes each for keys and values: 256 places a layer for the text; for the image 47 · 33 + 16 · 1024 + 166.
     assert_eq!(plan.cache_bytes(Precision::Bf16, 1, 0), 64 * 256 * 2 * 3968 * 2);
     assert_eq!(plan.cache_bytes(Precision::Bf16, 0, 1), (47 * 33 + 16 * 1024 + 166) * 2 * 3968 * 2);
+    // The largest tensor is the classifier of text.
+    assert_eq!(plan.loading_bytes(), 2 * 4 * d * 16385);
     // The released dVAE has 53.8 and 43.8 million parameters, and a decode takes 308 GFLOP.
     assert_eq!((plan.encoder / 100_000, plan.decoder / 100_000), (537, 438));
     assert_eq!((plan.decode_flops as f64 / 1e9).round(), 308.0);

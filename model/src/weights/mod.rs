@@ -1,0 +1,157 @@
+//! Weights as safetensors: the content of `model.safetensors`, `encoder.safetensors`, `decoder.safetensors` and
+//! `clip.safetensors`.
+//!
+//! A tensor's name is its path through the module (`groups.1.0.res_path.conv_2.w`). Loading requires exactly the module's
+//! tensors in exactly its shapes. Files hold f32, f16 or bf16; a module has the type that it was created with.
+
+mod load;
+
+use std::error::Error;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{DType, FloatDType, Tensor, TensorData};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+
+pub use load::{TensorSource, check, from_safetensors, load};
+
+/// Weights that cannot be loaded into a module, or saved.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// Not a safetensors file, or a truncated one.
+    #[error("not a safetensors file, or a damaged one: {0}")]
+    Malformed(#[from] safetensors::SafeTensorError),
+    /// A tensor of the module is not in the file.
+    #[error("the weights hold no tensor `{0}`; they belong to another model or configuration")]
+    Missing(String),
+    /// The file holds a tensor that the module does not have.
+    #[error(
+        "the weights hold `{0}`, which this model does not have; they belong to another model or configuration"
+    )]
+    Unexpected(String),
+    /// A tensor has another shape than the module's.
+    #[error("tensor `{name}` has shape {got:?}, the configuration asks for {expected:?}")]
+    Shape {
+        /// The tensor.
+        name: String,
+        /// The module's shape.
+        expected: Vec<usize>,
+        /// The file's shape.
+        got: Vec<usize>,
+    },
+    /// A tensor holds NaN or infinite values, in the type of the file.
+    #[error("tensor `{0}` holds NaN or infinite values: its training diverged, or the file is damaged")]
+    NotFinite(String),
+    /// A tensor cannot be read from the file.
+    #[error("cannot read tensor `{name}`: {cause}")]
+    Read {
+        /// The tensor.
+        name: String,
+        /// The system's reason.
+        cause: Box<dyn Error + Send + Sync>,
+    },
+    /// A tensor has a type other than those of weights.
+    #[error("tensor `{name}` is of type {got:?}; expected F32, F16 or BF16")]
+    Type {
+        /// The tensor.
+        name: String,
+        /// The file's type.
+        got: Dtype,
+    },
+}
+
+/// The module's weights as the bytes of a safetensors file, in `dtype` (F32, F16 or BF16).
+///
+/// # Errors
+/// A weight is not finite in `dtype`.
+pub fn to_safetensors<M: Module>(module: &M, dtype: FloatDType) -> Result<Vec<u8>, WeightsError> {
+    let mut collector = Collector { path: Vec::new(), dtype, tensors: Vec::new(), not_finite: None };
+    module.visit(&mut collector);
+    if let Some(name) = collector.not_finite {
+        return Err(WeightsError::NotFinite(name));
+    }
+    let views = collector
+        .tensors
+        .iter()
+        .map(|(name, data)| {
+            let dtype = match data.dtype() {
+                DType::F16 => Dtype::F16,
+                DType::BF16 => Dtype::BF16,
+                _ => Dtype::F32,
+            };
+            Ok((name.clone(), TensorView::new(dtype, data.shape().to_vec(), data.as_bytes())?))
+        })
+        .collect::<Result<Vec<_>, WeightsError>>()?;
+    Ok(safetensors::serialize(views, None)?)
+}
+
+/// Parameters in the part of `module` at `path` (all of them for ""), counted without allocating any.
+pub fn count_parameters<M: Module>(module: &M, path: &str) -> u64 {
+    Counter::count(module, path).total
+}
+
+/// Parameters of the largest tensor of `module`, counted without allocating any.
+pub fn largest_tensor<M: Module>(module: &M) -> u64 {
+    Counter::count(module, "").largest
+}
+
+struct Counter {
+    path: Vec<String>,
+    below: String,
+    total: u64,
+    largest: u64,
+}
+
+impl Counter {
+    fn count<M: Module>(module: &M, path: &str) -> Self {
+        let mut counter = Self { path: Vec::new(), below: path.to_owned(), total: 0, largest: 0 };
+        module.visit(&mut counter);
+        counter
+    }
+}
+
+impl ModuleVisitor for Counter {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let path = self.path.join(".");
+        let inside =
+            path.strip_prefix(&self.below).is_some_and(|rest| self.below.is_empty() || rest.starts_with('.'));
+        if inside {
+            let parameters = param.lazy_shape().num_elements() as u64;
+            self.total += parameters;
+            self.largest = self.largest.max(parameters);
+        }
+    }
+}
+
+struct Collector {
+    path: Vec<String>,
+    dtype: FloatDType,
+    tensors: Vec<(String, TensorData)>,
+    not_finite: Option<String>,
+}
+
+impl ModuleVisitor for Collector {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let data = param.val().into_data_dtype(self.dtype.into());
+        if self.not_finite.is_none() && data.iter::<f32>().any(|value| !value.is_finite()) {
+            self.not_finite = Some(self.path.join("."));
+        }
+        self.tensors.push((self.path.join("."), data));
+    }
+}
