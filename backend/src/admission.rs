@@ -9,9 +9,9 @@ use dalle_shared::ErrorCode;
 use crate::engine::EngineHandle;
 use crate::jobs::{Job, Registry};
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::model_folder::ServedModel;
 use crate::queue::{Full, Queue};
 use crate::refusal::Refusal;
+use crate::served::ServedModel;
 
 /// The server's parts, shared by all handlers.
 pub struct App {

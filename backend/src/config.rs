@@ -7,8 +7,8 @@ use axum::http::HeaderValue;
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 
-use dalle_model::device::DeviceName;
 use dalle_model::precision::Precision;
+use dalle_native::device::DeviceName;
 
 /// Serves a text-to-image model: image tokens as a stream of events, OpenAI's Images API, and the page.
 #[derive(Clone, Debug, Parser)]

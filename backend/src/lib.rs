@@ -4,7 +4,7 @@
 //! api ── admission ──▶ queue ──▶ engine (one thread, the device) ──▶ jobs' logs ──▶ api (server-sent events)
 //! ```
 //!
-//! [`serve`] runs the whole; [`Config`] is its command line; [`ModelFolder`] is what it serves. Anything that implements
+//! [`serve`] runs the whole; [`Config`] is its command line; [`open_model`] and [`load_model`] read the model that it serves. Anything that implements
 //! [`Sampler`] can be served.
 
 mod admission;
@@ -14,14 +14,16 @@ mod connections;
 mod engine;
 mod jobs;
 mod lifecycle;
-mod model_folder;
+mod loading;
 mod queue;
 mod refusal;
+mod served;
 mod server;
 pub mod shutdown;
 mod telemetry;
 
 pub use config::Config;
 pub use engine::{Loaded, ModelSampler, Sampler};
-pub use model_folder::{FolderError, ModelFolder, ServedModel};
+pub use loading::{load_model, open_model};
+pub use served::ServedModel;
 pub use server::{Options, ServerError, serve};

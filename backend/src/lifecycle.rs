@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::watch;
 
-use crate::model_folder::ServedModel;
+use crate::served::ServedModel;
 
 /// A stage of the server's life.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use dalle_backend::{Config, ModelFolder, Options, serve, shutdown};
+use dalle_backend::{Config, Options, load_model, open_model, serve, shutdown};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
@@ -36,7 +36,7 @@ fn start_log() -> anyhow::Result<()> {
 
 async fn run(config: Config) -> anyhow::Result<()> {
     start_log()?;
-    let folder = ModelFolder::open(&config.model)?;
+    let folder = open_model(&config.model)?;
     if let Some(site) = &config.site {
         let index = site.join("index.html");
         anyhow::ensure!(
@@ -72,6 +72,6 @@ async fn run(config: Config) -> anyhow::Result<()> {
         }
     };
     let Config { device, dtype, max_rows, .. } = config;
-    serve(listener, options, move || folder.load(device, dtype, max_rows), stop).await?;
+    serve(listener, options, move || load_model(&folder, device, dtype, max_rows), stop).await?;
     Ok(())
 }

@@ -13,11 +13,11 @@ use dalle_model::burn::module::Module;
 use dalle_model::burn::tensor::FloatDType;
 use dalle_model::clip::{Clip, ClipConfig};
 use dalle_model::config::ModelConfig;
-use dalle_model::device::DeviceName;
 use dalle_model::dvae::{Decoder, Encoder};
 use dalle_model::prior::Prior;
 use dalle_model::sample::{Batch, JobKey, SampleRequest};
 use dalle_model::weights::to_safetensors;
+use dalle_native::device::DeviceName;
 use dalle_shared::{
     EventKind, GenerationCreated, GenerationEvent, ImageToken, ModelManifest, SamplingSettings, TextToken,
     Tokenizer, sha256_hex,
@@ -273,6 +273,23 @@ fn says_what_is_wrong_with_a_model_folder() {
     assert!(foreign.contains("decoder.safetensors") && foreign.contains("another model"), "{foreign}");
     std::fs::write(&weights, whole).unwrap();
 
+    // The server does not run the encoder, but browsers are handed it.
+    let encoder = folder.join("encoder.safetensors");
+    let whole = std::fs::read(&encoder).unwrap();
+    std::fs::write(&encoder, &whole[..100]).unwrap();
+    let torn = failure(folder, &[]);
+    assert!(torn.contains("encoder.safetensors") && torn.contains("damaged"), "{torn}");
+    let mut infinite = whole.clone();
+    let end = infinite.len();
+    infinite[end - 4..].copy_from_slice(&f32::INFINITY.to_le_bytes());
+    std::fs::write(&encoder, infinite).unwrap();
+    let infinite = failure(folder, &[]);
+    assert!(
+        infinite.contains("encoder.safetensors: tensor `") && infinite.contains("NaN or infinite"),
+        "{infinite}"
+    );
+    std::fs::write(&encoder, whole).unwrap();
+
     std::fs::write(folder.join("config.json"), r#"{"name": "x"}"#).unwrap();
     let config = failure(folder, &[]);
     assert!(config.contains("config.json") && config.contains("text_length"), "{config}");
@@ -305,7 +322,7 @@ fn says_what_is_wrong_with_a_contrastive_model() {
     let patch = said_of(&|json| json["patch"] = 7.into());
     assert!(patch.contains("clip.json: `patch` must divide"), "{patch}");
     let form = said_of(&|json| *json = json!({ "name": "x" }));
-    assert!(form.contains("clip.json: no configuration of a contrastive model"), "{form}");
+    assert!(form.contains("clip.json is not a CLIP configuration"), "{form}");
     let wide = said_of(&|json| json["embedding"] = 32.into());
     assert!(wide.contains("clip.safetensors: tensor `text.projection` has shape"), "{wide}");
     std::fs::remove_file(weights).unwrap();

@@ -1,7 +1,6 @@
 //! One typed configuration for a model of any size: the content of a model folder's `config.json`.
 
 use dalle_shared::Geometry;
-use dalle_shared::files::CONFIG;
 use serde::{Deserialize, Serialize};
 
 /// A whole model. `configs/paper-12b.json` is the paper's; `configs/tiny.json` trains in seconds.
@@ -10,17 +9,17 @@ use serde::{Deserialize, Serialize};
 pub struct ModelConfig {
     /// Short name, such as `emoji-128`.
     pub name: String,
-    /// Licence line shown beside pictures.
+    /// Licence line shown beside images.
     #[serde(default)]
     pub license: String,
-    /// Captions to start from, shown on the page.
+    /// Example captions, shown on the page.
     #[serde(default)]
     pub examples: Vec<String>,
-    /// Text positions (the paper: 256) …
+    /// Text slots (the paper: 256).
     pub text_length: usize,
-    /// … over this many BPE ids (16,384).
+    /// Text vocabulary: BPE ids (16,384).
     pub text_vocab: usize,
-    /// Side of the picture in pixels, a multiple of 8 (256).
+    /// Side of the image in pixels, a multiple of 8 (256).
     pub image_size: usize,
     /// Stage 1.
     pub dvae: DvaeConfig,
@@ -34,7 +33,7 @@ pub struct ModelConfig {
 pub struct DvaeConfig {
     /// Base width; the four groups are 1, 2, 4 and 8 times as wide.
     pub n_hid: usize,
-    /// Width behind the decoder's first 1×1 convolution.
+    /// Width after the decoder's first 1×1 convolution.
     pub n_init: usize,
     /// Residual blocks in each group (2).
     pub blocks_per_group: usize,
@@ -59,6 +58,11 @@ pub struct PriorConfig {
 /// Factor between pixels and tokens: three 2×2 poolings.
 pub const DOWNSAMPLING: usize = 8;
 
+/// Most characters of a name, of a licence line, and of an example caption.
+const LONGEST: [usize; 3] = [100, 1000, 1000];
+/// Most example captions.
+const MOST_EXAMPLES: usize = 1000;
+
 impl PriorConfig {
     /// Width of the residual stream (3968 in the paper).
     pub fn d_model(&self) -> usize {
@@ -68,16 +72,41 @@ impl PriorConfig {
 
 /// A configuration that describes no model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{file}: `{field}` {expected}, got {got}")]
+#[error("`{field}` {expected}, got {got}")]
 pub struct ConfigError {
-    /// The file that holds it.
-    pub file: &'static str,
     /// The field at fault.
     pub field: &'static str,
     /// What was expected.
-    pub expected: &'static str,
-    /// What came.
-    pub got: usize,
+    pub expected: String,
+    /// What was received.
+    pub got: String,
+}
+
+/// Checks one field.
+pub(crate) fn check(
+    ok: bool,
+    field: &'static str,
+    expected: impl Into<String>,
+    got: impl ToString,
+) -> Result<(), ConfigError> {
+    if ok { Ok(()) } else { Err(ConfigError { field, expected: expected.into(), got: got.to_string() }) }
+}
+
+/// Checks fields with an upper bound, which only keeps nonsense from being allocated: the paper's sizes are far below.
+pub(crate) fn check_ranges(fields: &[(&'static str, usize, usize, usize)]) -> Result<(), ConfigError> {
+    fields.iter().try_for_each(|&(field, got, low, high)| {
+        check((low..=high).contains(&got), field, format!("must be from {low} to {high}"), got)
+    })
+}
+
+/// Checks a line of text that goes into terminals, logs and pages.
+fn check_line(field: &'static str, line: &str, longest: usize) -> Result<(), ConfigError> {
+    let length = line.chars().count();
+    check(length <= longest, field, format!("must have at most {longest} characters"), length)?;
+    match line.chars().find(|c| c.is_control()) {
+        Some(c) => check(false, field, "must have no control characters", format!("U+{:04X}", u32::from(c))),
+        None => Ok(()),
+    }
 }
 
 impl ModelConfig {
@@ -92,32 +121,31 @@ impl ModelConfig {
         }
     }
 
-    /// Checks that the numbers describe a model.
+    /// Checks that the fields describe a model.
     ///
     /// # Errors
-    /// The first field that does not fit.
+    /// The first field that does not.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let check = |ok: bool, field, expected, got| {
-            if ok { Ok(()) } else { Err(ConfigError { file: CONFIG, field, expected, got }) }
-        };
-        // One position is the start of the text, so that a caption needs two. The upper bounds only keep nonsense from
-        // being allocated; the paper's sizes are far below.
-        let ranges = [
-            ("text_length", self.text_length, 2, 1 << 16, "must be from 2 to 65536"),
-            ("text_vocab", self.text_vocab, 1, 1 << 24, "must be from 1 to 16777216"),
-            ("image_size", self.image_size, 8, 1 << 13, "must be from 8 to 8192"),
-            ("dvae.n_hid", self.dvae.n_hid, 4, 1 << 12, "must be from 4 to 4096"),
-            ("dvae.vocab", self.dvae.vocab, 1, 1 << 16, "must be from 1 to 65536"),
-            ("dvae.n_init", self.dvae.n_init, 1, 1 << 14, "must be from 1 to 16384"),
-            ("dvae.blocks_per_group", self.dvae.blocks_per_group, 1, 64, "must be from 1 to 64"),
-            ("prior.layers", self.prior.layers, 1, 1024, "must be from 1 to 1024"),
-            ("prior.heads", self.prior.heads, 1, 1024, "must be from 1 to 1024"),
-            ("prior.head_dim", self.prior.head_dim, 1, 1024, "must be from 1 to 1024"),
-            ("prior.conv_kernel", self.prior.conv_kernel, 1, 255, "must be from 1 to 255"),
-        ];
-        for (field, got, low, high, expected) in ranges {
-            check((low..=high).contains(&got), field, expected, got)?;
-        }
+        let [name, license, example] = LONGEST;
+        check_line("name", &self.name, name)?;
+        check_line("license", &self.license, license)?;
+        let count = self.examples.len();
+        check(count <= MOST_EXAMPLES, "examples", format!("must be at most {MOST_EXAMPLES}"), count)?;
+        self.examples.iter().try_for_each(|caption| check_line("examples", caption, example))?;
+        // One text slot is the start of the text, so that a caption needs two.
+        check_ranges(&[
+            ("text_length", self.text_length, 2, 1 << 16),
+            ("text_vocab", self.text_vocab, 1, 1 << 24),
+            ("image_size", self.image_size, 8, 1 << 13),
+            ("dvae.n_hid", self.dvae.n_hid, 4, 1 << 12),
+            ("dvae.vocab", self.dvae.vocab, 1, 1 << 16),
+            ("dvae.n_init", self.dvae.n_init, 1, 1 << 14),
+            ("dvae.blocks_per_group", self.dvae.blocks_per_group, 1, 64),
+            ("prior.layers", self.prior.layers, 1, 1024),
+            ("prior.heads", self.prior.heads, 1, 1024),
+            ("prior.head_dim", self.prior.head_dim, 1, 1024),
+            ("prior.conv_kernel", self.prior.conv_kernel, 1, 255),
+        ])?;
         let by_8 = self.image_size.is_multiple_of(DOWNSAMPLING);
         check(by_8, "image_size", "must be a multiple of 8", self.image_size)?;
         check(self.dvae.n_hid.is_multiple_of(4), "dvae.n_hid", "must be a multiple of 4", self.dvae.n_hid)?;

@@ -175,7 +175,7 @@ fn sizes_that_describe_no_model_are_named() {
         change(&mut changed);
         changed.validate(&model).unwrap_err().to_string()
     };
-    assert!(complaint(|clip| clip.patch = 5).starts_with("clip.json: `patch` must divide"));
+    assert!(complaint(|clip| clip.patch = 5).starts_with("`patch` must divide"));
     assert!(complaint(|clip| clip.patch = 0).contains("`patch`"));
     assert!(complaint(|clip| clip.embedding = 0).contains("`embedding`"));
     assert!(complaint(|clip| clip.text.heads = 3).contains("`text.heads` must divide"));

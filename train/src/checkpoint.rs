@@ -21,7 +21,8 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use crate::optimizer::{AdamW, AdamWConfig};
-use dalle_data::{NewFolder, say};
+use dalle_data::say;
+use dalle_native::publish::NewFolder;
 
 /// Checkpoints kept: the newest and the one before it.
 const KEPT: usize = 2;

@@ -6,7 +6,6 @@ pub mod checkpoint;
 pub mod clip_training;
 pub mod dvae_training;
 pub mod dvae_watch;
-pub mod model_folder;
 pub mod optimizer;
 pub mod prior_training;
 pub mod schedule;

@@ -49,7 +49,7 @@ impl PriorStage {
     /// A stage over the examples, whose pictures are tokenized once, up front; `device` is the autodiff device to train on.
     ///
     /// # Errors
-    /// There are no examples, the tokenizer knows more ids than the model, or the device fails.
+    /// There are no examples, or the device fails.
     pub fn new(
         examples: &[Example],
         encoder: &Encoder,
@@ -59,13 +59,6 @@ impl PriorStage {
         device: &Device,
     ) -> Result<Self> {
         ensure!(!examples.is_empty(), "the dataset holds no picture to train on");
-        ensure!(
-            tokenizer.vocab_size() <= config.text_vocab,
-            "the tokenizer has {} ids, the configuration room for {} (`text_vocab`); train one with --vocab {}",
-            tokenizer.vocab_size(),
-            config.text_vocab,
-            config.text_vocab
-        );
         let mut rng = ChaCha8Rng::seed_from_u64(schedule.seed);
         let mut pairs = Vec::with_capacity(examples.len());
         let bar = crate::training::bar(examples.len() as u64, "tokenizing pictures");

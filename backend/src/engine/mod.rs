@@ -23,8 +23,8 @@ use self::running::Running;
 use self::speed::Speed;
 use self::worker::Worker;
 use crate::lifecycle::Lifecycle;
-use crate::model_folder::ServedModel;
 use crate::queue::Queue;
+use crate::served::ServedModel;
 
 pub use self::sampler::{ModelSampler, Sampler};
 

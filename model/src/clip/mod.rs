@@ -17,7 +17,7 @@ use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 use dalle_shared::TextToken;
 
-pub use config::{ClipConfig, ClipConfigError, TowerConfig};
+pub use config::{ClipConfig, TowerConfig};
 pub use loss::ClipLoss;
 pub use score::{ScoreError, best_first};
 use tower::{ImageTower, TextTower};

@@ -2,6 +2,7 @@
 //! What several tests need.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use dalle_model::Device;
 use dalle_model::burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
@@ -13,8 +14,11 @@ use dalle_shared::{ImageToken, TextToken};
 
 /// A configuration of the repository.
 pub fn config(name: &str) -> ModelConfig {
-    let path = format!("{}/../configs/{name}.json", env!("CARGO_MANIFEST_DIR"));
-    let config: ModelConfig = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let mut roots = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let configs =
+        roots.find_map(|root| Some(root.join("configs")).filter(|configs| configs.is_dir())).unwrap();
+    let json = std::fs::read_to_string(configs.join(format!("{name}.json"))).unwrap();
+    let config: ModelConfig = serde_json::from_str(&json).unwrap();
     config.validate().unwrap();
     config
 }

@@ -8,7 +8,7 @@ use image::RgbImage;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
-use dalle_data::write_png;
+use crate::png::write_png;
 use dalle_train::checkpoint::History;
 
 static FONT: Once = Once::new();
@@ -41,7 +41,7 @@ pub fn draw(title: &str, history: &History, path: &Path) -> Result<()> {
     paint(title, &panels, &mut pixels, size)
         .map_err(|error| anyhow!("cannot draw {}: {error}", path.display()))?;
     let picture = RgbImage::from_raw(size.0, size.1, pixels).context("a curve of an impossible size")?;
-    Ok(write_png(path, &picture)?)
+    write_png(path, &picture)
 }
 
 /// A name and its (step, value) pairs.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 mod bench;
 mod commands;
 mod curve;
+mod png;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use dalle_data::say;

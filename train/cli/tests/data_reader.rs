@@ -8,7 +8,7 @@ mod data_support;
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
-use dalle_data::{Captions, DataError, Dataset, MANIFEST, sanitise_key, write_file};
+use dalle_data::{Captions, DataError, Dataset, MANIFEST, sanitise_key};
 use dalle_eval::sheet::{Cell, contact_sheet};
 use data_support::{Packages, options, run};
 use image::{Rgb, RgbImage};
@@ -159,17 +159,6 @@ fn a_sheet_shows_every_picture_and_writes_below_it() {
     assert!(inked > 50, "a caption of eleven characters has ink, got {inked} pixels");
     assert_eq!(above, 0, "no ink on the pictures");
     assert!(contact_sheet(&[], 10).width() > 0);
-}
-
-#[test]
-fn a_file_is_replaced_whole() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("new/file.json");
-    write_file(&path, b"first").unwrap();
-    write_file(&path, b"second").unwrap();
-    assert_eq!(std::fs::read(&path).unwrap(), b"second");
-    assert_eq!(data_support::names(path.parent().unwrap()), ["file.json"]);
-    assert!(matches!(write_file(folder.path(), b"x"), Err(DataError::Io { .. })));
 }
 
 proptest! {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use dalle_native::publish::PublishError;
+
 /// Why data could not be built or read. Every message says what was expected, what came and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
@@ -82,20 +84,9 @@ pub enum DataError {
         /// How many were left out for which reason.
         reasons: String,
     },
-    /// The folder to write exists.
-    #[error("{} exists; choose another --out, or replace it with --overwrite", .0.display())]
-    Exists(PathBuf),
-    /// The folder to replace is not one that this program wrote, so it is not deleted.
-    #[error(
-        "{} holds no {marker}, so it was not written by this command and is not replaced; choose another --out",
-        path.display()
-    )]
-    Foreign {
-        /// The folder.
-        path: PathBuf,
-        /// The file that would show what it is.
-        marker: String,
-    },
+    /// The dataset folder cannot be written.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
     /// A dataset folder is damaged.
     #[error(
         "{} is damaged: {message}; build the dataset again or copy it anew",

@@ -4,7 +4,6 @@
 mod dataset;
 mod error;
 mod manifest;
-mod publish;
 mod record;
 mod say;
 mod shard;
@@ -13,7 +12,6 @@ mod source;
 pub use dataset::{Dataset, Example};
 pub use error::{DataError, read_json};
 pub use manifest::{FORMAT, MANIFEST, Manifest, Options};
-pub use publish::{NewFolder, try_to_write, write_file, write_png};
 pub use record::{Captions, Record, Split, concept_of};
 pub use say::say;
 pub use shard::{ShardInfo, ShardWriter, sanitise_key};

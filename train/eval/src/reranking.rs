@@ -8,14 +8,14 @@
 
 use anyhow::Result;
 use dalle_model::clip::Clip;
-use dalle_model::device::DeviceName;
-use dalle_model::memory;
 use dalle_model::plan::Plan;
+use dalle_native::device::DeviceName;
+use dalle_native::memory;
 use dalle_shared::{ImageToken, SamplingSettings, TextToken, Tokenizer};
 use image::RgbImage;
 
 use crate::sampling::{Model, Order};
-use dalle_train::model_folder::ModelFolder;
+use dalle_native::ModelFolder;
 
 /// Pictures drawn at once: a bound on memory, and more than a processor gains from.
 const BATCH: usize = 32;

@@ -4,18 +4,18 @@ use std::collections::HashSet;
 
 use anyhow::{Result, ensure};
 use dalle_model::config::ModelConfig;
-use dalle_model::device::DeviceName;
 use dalle_model::dvae::Decoder;
-use dalle_model::memory;
 use dalle_model::plan::Plan;
 use dalle_model::precision::Precision;
 use dalle_model::sample::{Batch, JobKey, SampleRequest};
+use dalle_native::device::DeviceName;
+use dalle_native::memory;
 use dalle_shared::files::{DECODER, PRIOR, TOKENIZER};
 use dalle_shared::{ImageToken, SamplingSettings, Tokenizer};
 use image::RgbImage;
 
 use dalle_data::say;
-use dalle_train::model_folder::ModelFolder;
+use dalle_native::ModelFolder;
 use dalle_train::tokens::decode_picture;
 
 /// Characters of a long caption that a message shows.
@@ -56,7 +56,7 @@ impl Model {
     pub fn load(folder: &ModelFolder, device: DeviceName, dtype: Precision) -> Result<Self> {
         folder.require(&[TOKENIZER, PRIOR, DECODER])?;
         let plan = Plan::new(&folder.config);
-        let needed = plan.sampling(dtype, 1, 1) + folder.held_while_loading(device);
+        let needed = plan.sampling(dtype, 1, 1);
         memory::check(&format!("the model {}", folder.config.name), needed, device)?;
         let opened = device.open_for(dtype)?;
         Ok(Self {

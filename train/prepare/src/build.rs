@@ -12,8 +12,10 @@ use indicatif::ProgressBar;
 use rayon::prelude::*;
 
 use dalle_data::{
-    DataError, FORMAT, MANIFEST, Manifest, NewFolder, Options, Problem, Reason, Record, ShardWriter, Split,
+    DataError, FORMAT, MANIFEST, Manifest, Options, Problem, Reason, Record, ShardWriter, Split,
 };
+
+use dalle_native::publish::NewFolder;
 
 use super::attribution;
 use super::background::{self, PALETTE, WHITE};

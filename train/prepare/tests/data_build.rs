@@ -7,6 +7,7 @@ mod data_support;
 use std::collections::{BTreeMap, HashMap};
 
 use dalle_data::{DataError, Dataset, Reason, Split};
+use dalle_native::publish::PublishError;
 use dalle_prepare::Family;
 use data_support::{Packages, contents, names, options, rectangle, run, write};
 use image::Rgb;
@@ -269,7 +270,7 @@ fn an_existing_folder_is_replaced_only_if_asked_and_only_if_it_is_a_dataset() {
     let out = packages.root().join("out");
     run(&input, &options(), &out, false).unwrap();
     let first = contents(&out);
-    assert!(matches!(run(&input, &options(), &out, false), Err(DataError::Exists(_))));
+    assert!(matches!(run(&input, &options(), &out, false), Err(DataError::Publish(PublishError::Exists(_)))));
 
     // A failing build leaves the old dataset as it was.
     let broken = packages.root().join("node_modules/@iconify-json/fluent-emoji-flat/icons.json");
@@ -288,7 +289,10 @@ fn an_existing_folder_is_replaced_only_if_asked_and_only_if_it_is_a_dataset() {
 
     let foreign = packages.root().join("holiday");
     write(&foreign.join("diary.txt"), "mine");
-    assert!(matches!(run(&input, &options(), &foreign, true), Err(DataError::Foreign { .. })));
+    assert!(matches!(
+        run(&input, &options(), &foreign, true),
+        Err(DataError::Publish(PublishError::Foreign { .. }))
+    ));
     assert_eq!(names(&foreign), ["diary.txt"]);
 }
 

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Subcommand, builder::RangedU64ValueParser};
-use dalle_model::device::DeviceName;
-use dalle_model::memory::gigabytes;
 use dalle_model::precision::Precision;
+use dalle_native::device::DeviceName;
+use dalle_native::memory::gigabytes;
 use serde::Serialize;
 
-use dalle_data::write_file;
-use dalle_train::model_folder::read_config;
+use dalle_native::publish::write_file;
+use dalle_native::read_config;
 
 use super::{outputs, values};
 use crate::bench::{Measured, Setting, copy_bandwidth};

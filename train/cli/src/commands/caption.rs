@@ -4,13 +4,13 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use dalle_model::memory;
 use dalle_model::plan::Plan;
 use dalle_model::prior::Masks;
 use dalle_model::sample::continue_caption;
+use dalle_native::memory;
 use dalle_shared::SamplingSettings;
 
-use dalle_train::model_folder::ModelFolder;
+use dalle_native::ModelFolder;
 
 use super::sampling::{DeviceArgs, checked};
 use super::values;
@@ -57,8 +57,8 @@ pub fn run(args: &Args) -> Result<()> {
     };
     // The class behind the vocabulary is the caption's end.
     let settings = checked(settings, folder.config.text_vocab + 1)?;
-    let needed =
-        Plan::new(&folder.config).prior_bytes(args.on.dtype) + folder.held_while_loading(args.on.device);
+    let plan = Plan::new(&folder.config);
+    let needed = plan.prior_bytes(args.on.dtype) + plan.loading_bytes();
     memory::check(&format!("the model {}", folder.config.name), needed, args.on.device)?;
     let device = args.on.device.open_for(args.on.dtype)?;
     let tokenizer = folder.tokenizer()?;

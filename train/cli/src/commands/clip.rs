@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::Subcommand;
 use dalle_model::burn::tensor::FloatDType;
 use dalle_model::clip::{Clip, ClipConfig};
@@ -13,8 +13,8 @@ use dalle_shared::files::{CLIP, CLIP_CONFIG, DECODER, ENCODER, TOKENIZER};
 use serde::Serialize;
 
 use dalle_data::{Dataset, Split};
+use dalle_native::{ModelFolder, read_clip_config};
 use dalle_train::clip_training::{ClipSchedule, ClipStage, check_batch};
-use dalle_train::model_folder::{ModelFolder, read_clip_config};
 use dalle_train::optimizer::AdamWConfig;
 use dalle_train::schedule::Warmup;
 use dalle_train::training::train;
@@ -90,12 +90,6 @@ pub fn run(args: Args) -> Result<()> {
     let tokenizer = folder.tokenizer()?;
     let config =
         ClipConfig { tokenizer: Some(folder.sha256(TOKENIZER)?), ..read_clip_config(&args.config, &model)? };
-    ensure!(
-        tokenizer.vocab_size() <= model.text_vocab,
-        "the folder's tokenizer has {} ids, its configuration room for {} (`text_vocab`): they belong to different models",
-        tokenizer.vocab_size(),
-        model.text_vocab
-    );
     let dataset = Dataset::open(&args.data)?;
     let examples: Vec<_> = dataset.split(Split::Train).cloned().collect();
     // Before the memory: a batch that would fit there is of no use if it does not fit here.

@@ -187,7 +187,7 @@ fn sheet(args: &SheetArgs) -> anyhow::Result<()> {
         .iter()
         .map(|(example, caption)| dalle_eval::sheet::Cell { images: vec![&example.image], caption })
         .collect();
-    dalle_data::write_png(&args.out, &dalle_eval::sheet::contact_sheet(&cells, args.columns))?;
+    crate::png::write_png(&args.out, &dalle_eval::sheet::contact_sheet(&cells, args.columns))?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "wrote {} pictures to {}", cells.len(), args.out.display())?;
     Ok(())

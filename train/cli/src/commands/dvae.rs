@@ -6,18 +6,20 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Subcommand;
 use dalle_model::burn::tensor::FloatDType;
-use dalle_model::device::DeviceName;
 use dalle_model::dvae::Dvae;
 use dalle_model::plan::Plan;
 use dalle_model::weights::to_safetensors;
+use dalle_native::device::DeviceName;
 use dalle_shared::files::{CONFIG, DECODER, ENCODER, PRIOR};
 use image::RgbImage;
 use indicatif::ProgressIterator;
 use serde::Serialize;
 
-use dalle_data::{Dataset, MANIFEST, Split, say, write_file, write_png};
+use crate::png::write_png;
+use dalle_data::{Dataset, MANIFEST, Split, say};
+use dalle_native::publish::write_file;
+use dalle_native::{ModelFolder, read_config};
 use dalle_train::dvae_training::{DvaeSchedule, DvaeStage};
-use dalle_train::model_folder::{ModelFolder, read_config};
 use dalle_train::optimizer::AdamWConfig;
 use dalle_train::schedule::Cosine;
 use dalle_train::tokens::{TokenGrid, decode_picture, read_picture};
@@ -242,7 +244,7 @@ fn decode(args: &DecodeArgs) -> Result<()> {
     let TokenGrid { grid, tokens } = TokenGrid::read(&args.tokens, folder.config.dvae.vocab)?;
     let decoder = folder.decoder(&args.device.open()?)?;
     let picture = decode_picture(&decoder, &tokens, grid)?;
-    Ok(write_png(&args.out, &picture)?)
+    write_png(&args.out, &picture)
 }
 
 #[cfg(test)]

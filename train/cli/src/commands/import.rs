@@ -7,12 +7,12 @@ use anyhow::Result;
 use clap::Subcommand;
 use dalle_model::burn::tensor::FloatDType;
 use dalle_model::config::{ModelConfig, PriorConfig};
-use dalle_model::device::DeviceName;
 use dalle_model::weights::to_safetensors;
+use dalle_native::device::DeviceName;
 use dalle_shared::files::{CONFIG, DECODER, ENCODER};
 
 use dalle_import::{import_openai_dvae, read_file};
-use dalle_train::model_folder::ModelFolder;
+use dalle_native::ModelFolder;
 
 /// Arguments of `dalle import`.
 #[derive(clap::Args)]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use dalle_data::try_to_write;
+use dalle_native::publish::try_to_write;
 
 /// Checks that each output (its option, and its path if it is wanted) can be written, and is neither another output nor a file that
 /// the command reads.

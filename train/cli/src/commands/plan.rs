@@ -4,12 +4,12 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use dalle_model::device::DeviceName;
-use dalle_model::memory::{self, gigabytes};
 use dalle_model::plan::{Plan, Training};
 use dalle_model::precision::Precision;
+use dalle_native::device::DeviceName;
+use dalle_native::memory::{self, gigabytes};
 
-use dalle_train::model_folder::{read_clip_config, read_config};
+use dalle_native::{read_clip_config, read_config};
 
 use super::values;
 

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Subcommand;
 use dalle_model::burn::tensor::FloatDType;
 use dalle_model::plan::Plan;
@@ -11,11 +11,11 @@ use dalle_model::precision::Precision;
 use dalle_model::prior::Prior;
 use dalle_model::weights::to_safetensors;
 use dalle_shared::files::{ENCODER, PRIOR, TOKENIZER};
-use dalle_shared::{Tokenizer, sha256_hex};
+use dalle_shared::sha256_hex;
 use serde::Serialize;
 
 use dalle_data::{Dataset, Example, Split};
-use dalle_train::model_folder::ModelFolder;
+use dalle_native::{ModelFolder, read_tokenizer};
 use dalle_train::optimizer::AdamWConfig;
 use dalle_train::prior_training::{PriorSchedule, PriorStage};
 use dalle_train::schedule::Warmup;
@@ -98,10 +98,7 @@ pub fn run(args: Args) -> Result<()> {
     })?;
     let device = args.run.device.open()?;
     let encoder = folder.encoder(&device)?;
-    let bytes = std::fs::read(&args.tokenizer).with_context(|| {
-        format!("cannot read the tokenizer {}; `dalle tokenizer train` makes one", args.tokenizer.display())
-    })?;
-    let tokenizer = Tokenizer::from_json(&bytes)?;
+    let (tokenizer, tokenizer_json) = read_tokenizer(&args.tokenizer, &config)?;
     let dataset = Dataset::open(&args.data)?;
     let examples: Vec<Example> = dataset.split(Split::Train).cloned().collect();
     let device = device.autodiff();
@@ -115,7 +112,7 @@ pub fn run(args: Args) -> Result<()> {
     let mut settings = serde_json::to_value(&args)?;
     settings["model"] = serde_json::to_value(&config.prior)?;
     settings["encoder"] = folder.sha256(ENCODER)?.into();
-    settings["tokenizer"] = sha256_hex(&bytes).into();
+    settings["tokenizer"] = sha256_hex(&tokenizer_json).into();
     settings["data"] = dataset.hash().into();
     device.seed(args.run.seed);
     let fresh = match &args.init {
@@ -143,7 +140,7 @@ pub fn run(args: Args) -> Result<()> {
     let (prior, _) = train(&mut stage, fresh, &plan)?;
     ModelFolder::write(
         &args.model,
-        &[(TOKENIZER, bytes), (PRIOR, to_safetensors(&prior, FloatDType::F16)?)],
+        &[(TOKENIZER, tokenizer_json), (PRIOR, to_safetensors(&prior, FloatDType::F16)?)],
     )?;
     writeln!(std::io::stdout(), "wrote the prior to {}", args.model.display())?;
     Ok(())

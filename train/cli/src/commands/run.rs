@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
-use dalle_model::device::DeviceName;
-use dalle_model::memory;
 use dalle_model::plan::Training;
+use dalle_native::device::DeviceName;
+use dalle_native::memory;
 use serde::Serialize;
 
 use crate::curve;

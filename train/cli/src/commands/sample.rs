@@ -11,11 +11,12 @@ use dalle_model::clip::best_first;
 use dalle_shared::{ImageToken, MAX_SAMPLES};
 use image::RgbImage;
 
-use dalle_data::{write_file, write_png};
+use crate::png::write_png;
 use dalle_eval::reranking::{Judge, draw, scores};
 use dalle_eval::sampling::{Model, Order};
 use dalle_eval::sheet::{Cell, contact_sheet};
-use dalle_train::model_folder::ModelFolder;
+use dalle_native::ModelFolder;
+use dalle_native::publish::write_file;
 use dalle_train::tokens::{TokenGrid, read_picture};
 use dalle_train::training::bar;
 

@@ -1,8 +1,8 @@
 //! How and where tokens are drawn, as options: the same for every command that samples.
 
 use anyhow::{Result, anyhow};
-use dalle_model::device::DeviceName;
 use dalle_model::precision::Precision;
+use dalle_native::device::DeviceName;
 use dalle_shared::{RequestError, SamplingSettings};
 
 /// Where, and in which type.

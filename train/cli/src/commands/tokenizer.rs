@@ -7,7 +7,8 @@ use anyhow::Context;
 use clap::Subcommand;
 use clap::builder::RangedU64ValueParser;
 
-use dalle_data::{Dataset, write_file};
+use dalle_data::Dataset;
+use dalle_native::publish::write_file;
 use dalle_prepare::tokenizer_train;
 
 use super::outputs;

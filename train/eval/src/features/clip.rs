@@ -5,7 +5,7 @@ use dalle_model::burn::tensor::Device;
 use dalle_model::clip::Clip;
 use image::RgbImage;
 
-use dalle_train::model_folder::ModelFolder;
+use dalle_native::ModelFolder;
 
 use super::{Extracted, Extractor, Names, to_tensor};
 

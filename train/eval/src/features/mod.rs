@@ -20,7 +20,7 @@ use rayon::prelude::*;
 
 use clip::ClipFeatures;
 use dalle_import::{Array, read_checkpoint, read_file};
-use dalle_train::model_folder::ModelFolder;
+use dalle_native::ModelFolder;
 use inception::Inception;
 use lite0::Lite0;
 use weights::Weights;

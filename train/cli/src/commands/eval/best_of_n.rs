@@ -13,7 +13,7 @@ use dalle_eval::reranking::Judge;
 use dalle_eval::retrieval;
 use dalle_eval::sampling::Model;
 use dalle_eval::sheet::Cell;
-use dalle_train::model_folder::ModelFolder;
+use dalle_native::ModelFolder;
 use dalle_train::training::bar;
 
 use super::super::sample::MAX_BEST_OF;

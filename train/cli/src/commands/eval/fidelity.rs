@@ -12,7 +12,7 @@ use dalle_eval::report::Report;
 use dalle_eval::sampling::{Model, Order};
 use dalle_eval::sheet::Cell;
 use dalle_eval::{at_size, draw, features};
-use dalle_train::model_folder::ModelFolder;
+use dalle_native::ModelFolder;
 use dalle_train::training::bar;
 
 use super::super::sampling::DeviceArgs;

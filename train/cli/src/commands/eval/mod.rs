@@ -18,10 +18,12 @@ use dalle_shared::{SamplingSettings, sha256_hex};
 use provenance::Provenance;
 use serde::Serialize;
 
-use dalle_data::{Dataset, Example, Split, write_file, write_png};
+use crate::png::write_png;
+use dalle_data::{Dataset, Example, Split};
 use dalle_eval::report::Report;
 use dalle_eval::sheet::{Cell, contact_sheet};
-use dalle_train::model_folder::ModelFolder;
+use dalle_native::ModelFolder;
+use dalle_native::publish::write_file;
 
 use super::sampling::{DeviceArgs, SamplingArgs};
 use super::{outputs, values};

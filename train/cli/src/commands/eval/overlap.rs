@@ -4,11 +4,11 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use dalle_model::device::DeviceName;
+use dalle_native::device::DeviceName;
 use image::RgbImage;
 use serde::Serialize;
 
-use dalle_data::{Dataset, Example, Split, write_file};
+use dalle_data::{Dataset, Example, Split};
 use dalle_eval::at_size;
 use dalle_eval::features::{self, extract_all};
 use dalle_eval::overlap::nearest;
@@ -16,7 +16,8 @@ use dalle_eval::reconstruction::{Loss, measure};
 use dalle_eval::report::Report;
 use dalle_eval::sheet::Cell;
 use dalle_eval::similarity::psnr;
-use dalle_train::model_folder::ModelFolder;
+use dalle_native::ModelFolder;
+use dalle_native::publish::write_file;
 use dalle_train::training::bar;
 
 use super::provenance::Provenance;

@@ -11,7 +11,7 @@ use dalle_shared::{SamplingSettings, sha256_hex};
 use serde::Serialize;
 
 use dalle_data::Dataset;
-use dalle_train::model_folder::ModelFolder;
+use dalle_native::ModelFolder;
 
 /// Digits of a hash that a page shows; the JSON has them all.
 const SHOWN: usize = 16;

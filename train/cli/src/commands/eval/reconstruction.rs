@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use dalle_model::device::DeviceName;
+use dalle_native::device::DeviceName;
 use image::RgbImage;
 
 use dalle_data::Dataset;
@@ -13,7 +13,7 @@ use dalle_eval::reconstruction::{DIFFERENCE_GAIN, Reconstruction, difference, me
 use dalle_eval::report::Report;
 use dalle_eval::sheet::Cell;
 use dalle_eval::similarity::psnr;
-use dalle_train::model_folder::ModelFolder;
+use dalle_native::ModelFolder;
 use dalle_train::training::bar;
 
 use super::provenance::Provenance;

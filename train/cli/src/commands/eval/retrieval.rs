@@ -7,7 +7,7 @@ use dalle_eval::report::Report;
 use dalle_eval::retrieval::{self, Retrieval};
 use dalle_eval::sampling::Model;
 use dalle_eval::sheet::Cell;
-use dalle_train::model_folder::ModelFolder;
+use dalle_native::ModelFolder;
 use dalle_train::training::bar;
 
 use super::provenance::Provenance;

@@ -1,13 +1,17 @@
-//! Where a network runs, as a person writes it: `cpu`, `cuda:1`, `wgpu`, `libtorch`.
+//! Devices by name: `cpu`, `cuda:1`, `wgpu`, `libtorch`.
+//!
+//! ```text
+//! let device = "cuda:1".parse::<DeviceName>()?.open_for(Precision::Bf16)?;
+//! ```
 
 use std::fmt;
 use std::str::FromStr;
 
-use burn::tensor::{Device, FloatDType};
+use dalle_model::Device;
+use dalle_model::burn::tensor::FloatDType;
+use dalle_model::precision::Precision;
 
-use crate::precision::Precision;
-
-/// A device by name. Naming one starts nothing; [`open`](Self::open) does.
+/// A device by name. [`open`](Self::open) starts it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceName {
     /// This machine's processor.
@@ -17,39 +21,39 @@ pub enum DeviceName {
     Cuda(usize),
     /// The system's preferred GPU through Vulkan, Metal or Direct3D.
     Wgpu,
-    /// This machine's processor through LibTorch's kernels, whose convolutions train several times faster.
+    /// This machine's processor through LibTorch, whose convolutions train several times faster.
     LibTorch,
 }
 
-/// A device that cannot be had.
+/// A device that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
-    /// No such name.
+    /// Not the name of a device.
     #[error("expected `cpu`, `cuda:N` (such as `cuda:0`), `wgpu` or `libtorch`, got `{0}`")]
     Unknown(String),
     /// The program was built without this backend.
     #[error("this program was built without {device}; build it with `--features {feature}`")]
     NotBuilt {
-        /// What was asked for.
+        /// The device.
         device: DeviceName,
-        /// The cargo feature that brings it.
+        /// The cargo feature that adds it.
         feature: &'static str,
     },
-    /// It is not there, or does not work.
-    #[error("{device} cannot be used; expected {}; it said: {cause}", match device {
-        DeviceName::Cuda(_) => "an NVIDIA GPU of this number, its driver, and CUDA's libraries",
+    /// The device is not there, or does not work.
+    #[error("{device} cannot be used; expected {}; {cause}", match device {
+        DeviceName::Cuda(_) => "an NVIDIA GPU with this index, its driver, and CUDA's libraries",
         _ => "a GPU with a driver for Vulkan, Metal or Direct3D",
     })]
     Unusable {
-        /// What was asked for.
+        /// The device.
         device: DeviceName,
-        /// What its backend said, or the beginning of that.
+        /// What the driver lists, or what failed.
         cause: String,
     },
-    /// It does not compute in this type.
+    /// The device does not compute in this type.
     #[error("{device} does not compute in {precision}; choose another --dtype")]
     Precision {
-        /// What was asked for.
+        /// The device.
         device: DeviceName,
         /// The type.
         precision: Precision,
@@ -85,7 +89,7 @@ impl fmt::Display for DeviceName {
 }
 
 impl DeviceName {
-    /// The device, for a prior of this precision.
+    /// Opens the device for a prior of this precision.
     ///
     /// # Errors
     /// As [`open`](Self::open), or [`DeviceError::Precision`] if it does not compute in that type.
@@ -98,7 +102,7 @@ impl DeviceName {
         }
     }
 
-    /// The device.
+    /// Opens the device.
     ///
     /// # Errors
     /// [`DeviceError::NotBuilt`] if this build has no such backend, [`DeviceError::Unusable`] if this machine has no such device.
@@ -106,11 +110,11 @@ impl DeviceName {
         match self {
             Self::Cpu => Ok(Device::flex()),
             #[cfg(feature = "cuda")]
-            Self::Cuda(index) => self.tried(Device::cuda(index)),
+            Self::Cuda(index) => self.open_cuda(index),
             #[cfg(not(feature = "cuda"))]
             Self::Cuda(_) => Err(DeviceError::NotBuilt { device: self, feature: "cuda" }),
             #[cfg(feature = "wgpu")]
-            Self::Wgpu => self.tried(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
+            Self::Wgpu => self.open_wgpu(),
             #[cfg(not(feature = "wgpu"))]
             Self::Wgpu => Err(DeviceError::NotBuilt { device: self, feature: "wgpu" }),
             #[cfg(feature = "tch")]
@@ -121,37 +125,47 @@ impl DeviceName {
         }
     }
 
-    /// The device, once it has computed something: that a driver or a library is missing shows when it is used, and Burn's backends
-    /// panic then.
-    #[cfg(any(feature = "cuda", feature = "wgpu"))]
-    fn tried(self, device: Device) -> Result<Device, DeviceError> {
-        use std::panic;
-        use std::sync::{Arc, Mutex, PoisonError};
+    /// Asks CUDA's driver for its devices first: Burn panics on one that is missing.
+    #[cfg(feature = "cuda")]
+    fn open_cuda(self, index: usize) -> Result<Device, DeviceError> {
+        use dalle_model::burn::tensor::DeviceType;
 
-        /// Characters of what it said that are told: names of all libraries that were looked for may follow.
-        const TOLD: usize = 120;
-        let first = Arc::new(Mutex::new(None));
-        let heard = Arc::clone(&first);
-        let hook = panic::take_hook();
-        panic::set_hook(Box::new(move |panic| {
-            let said = panic.payload_as_str().unwrap_or("nothing");
-            let told = match said.char_indices().nth(TOLD) {
-                Some((end, _)) => format!("{}…", &said[..end]),
-                None => said.to_owned(),
-            };
-            heard.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(told);
-        }));
-        let worked =
-            panic::catch_unwind(|| burn::tensor::Tensor::<1>::ones([1], &device).try_into_vec_as::<f32>());
-        panic::set_hook(hook);
-        let error = match worked {
-            Ok(Ok(_)) => return Ok(device),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => String::new(),
-        };
-        // What panicked first is the cause; the error is often what followed from it in another thread.
-        let cause = first.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(error);
-        Err(DeviceError::Unusable { device: self, cause })
+        match Device::enumerate(DeviceType::Cuda).len() {
+            0 => Err(self.unusable("CUDA's driver is missing or lists no GPU")),
+            1 if index > 0 => Err(self.unusable("CUDA's driver lists only cuda:0")),
+            count if index >= count => {
+                Err(self.unusable(format!("CUDA's driver lists cuda:0 to cuda:{}", count - 1)))
+            }
+            _ => self.try_out(Device::cuda(index)),
+        }
+    }
+
+    /// Asks the graphics drivers for their adapters first: Burn panics if there is none.
+    #[cfg(feature = "wgpu")]
+    fn open_wgpu(self) -> Result<Device, DeviceError> {
+        use dalle_model::burn::tensor::{DeviceKind, DeviceType};
+
+        if Device::enumerate(DeviceType::Wgpu).is_empty() {
+            return Err(self.unusable("no driver lists an adapter"));
+        }
+        self.try_out(Device::wgpu(DeviceKind::DefaultDevice))
+    }
+
+    /// The device, after it has computed something: a missing library shows only when it is used, and Burn panics then.
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    fn try_out(self, device: Device) -> Result<Device, DeviceError> {
+        use dalle_model::burn::tensor::Tensor;
+
+        match std::panic::catch_unwind(|| Tensor::<1>::ones([1], &device).try_into_vec_as::<f32>()) {
+            Ok(Ok(_)) => Ok(device),
+            Ok(Err(error)) => Err(self.unusable(format!("its first computation failed: {error}"))),
+            Err(_) => Err(self.unusable("its first computation failed with the panic printed above")),
+        }
+    }
+
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
+    fn unusable(self, cause: impl Into<String>) -> DeviceError {
+        DeviceError::Unusable { device: self, cause: cause.into() }
     }
 }
 

@@ -1,17 +1,18 @@
-//! A GPU computes what the processor computes: logits in every type that it has, gradients, pictures, scores.
+//! A GPU computes what the processor computes: logits in every type that it has, gradients, images, scores.
 //!
-//! Without a GPU's backend this file is empty. On a machine that has one:
+//! Built without a GPU backend, this file is empty. On a machine with a GPU:
 //!
 //! ```sh
-//! cargo test --release --package dalle-model --features cuda --test devices
+//! cargo test --release --package dalle-native --features cuda --test devices
 //! ```
 //!
-//! or `--features wgpu` for any adapter of Vulkan, Metal or Direct3D, one in software too. `DALLE_TEST_DEVICE` names the device;
-//! without it that is `cuda:0`, or `wgpu`.
+//! or `--features wgpu` for any adapter of Vulkan, Metal or Direct3D, including software ones. `DALLE_TEST_DEVICE` names the
+//! device (default: `cuda:0`, or `wgpu`).
 
 #![cfg(any(feature = "cuda", feature = "wgpu"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../../tests/common/mod.rs"]
 mod common;
 
 use common::{
@@ -22,7 +23,6 @@ use dalle_model::burn::module::Module;
 use dalle_model::burn::tensor::activation::sigmoid;
 use dalle_model::burn::tensor::{FloatDType, Tensor};
 use dalle_model::clip::{Clip, ClipConfig, TowerConfig};
-use dalle_model::device::{DeviceError, DeviceName};
 use dalle_model::dvae::Dvae;
 use dalle_model::dvae::loss::{DvaeLoss, gumbel_softmax};
 use dalle_model::dvae::pixels::map_pixels;
@@ -30,6 +30,7 @@ use dalle_model::precision::Precision;
 use dalle_model::prior::loss::PriorLoss;
 use dalle_model::prior::{Masks, Prior};
 use dalle_model::weights::{from_safetensors, to_safetensors};
+use dalle_native::device::{DeviceError, DeviceName};
 use dalle_shared::TextToken;
 
 /// The device under test.
@@ -175,4 +176,6 @@ fn pictures_are_those_of_the_processor() {
 fn a_gpu_that_this_machine_does_not_have_is_refused() {
     let absent = DeviceName::Cuda(4096);
     assert!(matches!(absent.open(), Err(DeviceError::Unusable { device, .. }) if device == absent));
+    let sentence = absent.open().unwrap_err().to_string();
+    assert!(sentence.contains("cuda:4096 cannot be used") && sentence.contains("driver"), "{sentence}");
 }

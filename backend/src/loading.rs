@@ -1,0 +1,90 @@
+//! Loading: from a model folder to what clients see and what the engine runs.
+
+use std::path::Path;
+
+use axum::body::Bytes;
+use dalle_model::burn::module::Module;
+use dalle_model::dvae::{Decoder, Encoder};
+use dalle_model::plan::Plan;
+use dalle_model::precision::Precision;
+use dalle_model::sample::Batch;
+use dalle_native::device::DeviceName;
+use dalle_native::{FolderError, ModelFolder, memory, read_tokenizer};
+use dalle_shared::files::{CONFIG, DECODER, ENCODER, PRIOR, TOKENIZER};
+use dalle_shared::{ModelFile, ModelManifest, sha256_hex};
+
+use crate::engine::{Loaded, ModelSampler};
+use crate::served::ServedModel;
+
+/// Opens a model folder and checks that its files exist: quick, so that a mistyped path is reported at once.
+///
+/// # Errors
+/// What is missing or malformed.
+pub fn open_model(path: &Path) -> Result<ModelFolder, FolderError> {
+    let folder = ModelFolder::open(path)?;
+    folder.require(&[TOKENIZER, PRIOR, DECODER])?;
+    if folder.has_clip()? {
+        folder.clip_config()?;
+    }
+    Ok(folder)
+}
+
+/// Reads and hashes all files and loads the networks onto a device. Takes seconds, for large models minutes.
+///
+/// # Errors
+/// A file that does not fit the configuration, a device that this build does not have or that does not compute in `dtype`, or one
+/// with too little memory for the model and the caches of `max_rows` samples.
+pub fn load_model(
+    folder: &ModelFolder,
+    device: DeviceName,
+    dtype: Precision,
+    max_rows: usize,
+) -> anyhow::Result<Loaded> {
+    let config = &folder.config;
+    let mut needed = Plan::new(config).sampling(dtype, max_rows as u64, max_rows as u64);
+    let scores = folder.has_clip()?;
+    if scores {
+        // Images are scored one by one.
+        needed += Plan::scoring(&folder.clip_config()?, config, 1);
+    }
+    memory::check(&format!("the model {} with {max_rows} rows", config.name), needed, device)?;
+    let device = device.open_for(dtype)?;
+
+    let (tokenizer, tokenizer_json) = read_tokenizer(&folder.file(TOKENIZER), config)?;
+    let mut files = vec![(CONFIG, folder.config_json.clone()), (TOKENIZER, tokenizer_json)];
+    let fresh = Decoder::new(&config.dvae, &device);
+    let bytes = folder.read_weights(DECODER, &fresh)?;
+    let decoder = folder.load_from(DECODER, fresh, &bytes)?;
+    files.push((DECODER, bytes));
+    // Without an encoder a model generates images, but does not continue one.
+    if folder.has(ENCODER) {
+        files.push((ENCODER, folder.read_weights(ENCODER, &Encoder::new(&config.dvae, &device))?));
+    }
+    let files: Vec<(ModelFile, Bytes)> = files.into_iter().map(|(name, bytes)| served(name, bytes)).collect();
+    let (prior, prior_hash) = folder.prior_and_sha256(&device, dtype)?;
+    let clip = if scores { Some(folder.clip(&device)?) } else { None };
+
+    let hashes = files.iter().map(|(file, _)| (file.name.as_str(), file.sha256.as_str()));
+    let manifest = ModelManifest {
+        name: config.name.clone(),
+        hash: ModelManifest::hash_files(hashes.chain([(PRIOR, prior_hash.as_str())])),
+        geometry: config.geometry(),
+        prior_parameters: prior.num_params() as u64,
+        scores,
+        max_rows,
+        files: files.iter().map(|(file, _)| file.clone()).collect(),
+        examples: config.examples.clone(),
+        license: config.license.clone(),
+    };
+    let grid = manifest.geometry.grid;
+    let sampler = ModelSampler { batch: Batch::new(prior, config), decoder, grid, clip };
+    let contents = files.into_iter().map(|(_, bytes)| bytes).collect();
+    Ok(Loaded { model: ServedModel { manifest, tokenizer, contents }, sampler: Box::new(sampler) })
+}
+
+/// A file as it is served. Its address changes with its content, so that browsers may cache it for ever.
+fn served(name: &str, bytes: Vec<u8>) -> (ModelFile, Bytes) {
+    let sha256 = sha256_hex(&bytes);
+    let url = format!("/v1/model/files/{name}?sha256={sha256}");
+    (ModelFile { name: name.to_owned(), url, bytes: bytes.len() as u64, sha256 }, bytes.into())
+}

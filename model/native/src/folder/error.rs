@@ -1,0 +1,114 @@
+//! What can be wrong with a model folder.
+
+use std::io;
+use std::path::PathBuf;
+
+use dalle_model::config::ConfigError;
+use dalle_model::weights::WeightsError;
+use dalle_shared::TokenizerError;
+use dalle_shared::files::{CLIP_CONFIG, TOKENIZER};
+
+use crate::publish::PublishError;
+
+/// A model folder, or one of its files, that cannot be used or written.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// A file cannot be read.
+    #[error("cannot read the {kind} {}: {cause}; {help}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What it should be.
+        kind: &'static str,
+        /// The system's reason.
+        cause: io::Error,
+        /// What was expected, or the command that makes the file.
+        help: &'static str,
+    },
+    /// A pipe, a device or a folder in the place of a file: reading it could wait forever.
+    #[error("{} is not a regular file", .0.display())]
+    NotAFile(PathBuf),
+    /// A file that is larger than any of its kind.
+    #[error("{} is too large for a {kind}: expected JSON of at most {} MiB", path.display(), limit >> 20)]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// What it should be.
+        kind: &'static str,
+        /// Most bytes of such a file.
+        limit: u64,
+    },
+    /// A configuration is not JSON of the expected form.
+    #[error("{} is not a {kind}: {cause}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What it should be.
+        kind: &'static str,
+        /// Where parsing stopped.
+        cause: serde_json::Error,
+    },
+    /// A configuration has a field out of range.
+    #[error("{}: {cause}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// The field.
+        cause: ConfigError,
+    },
+    /// `clip.json` and `clip.safetensors` belong together, and one of them is missing.
+    #[error(
+        "{missing} is missing, but {} exists: CLIP needs both; `dalle clip train` makes them, and without either the model \
+         generates images but cannot rank them", existing.display()
+    )]
+    HalfClip {
+        /// The missing file.
+        missing: &'static str,
+        /// The existing file.
+        existing: PathBuf,
+    },
+    /// CLIP encodes captions with another tokenizer than the prior.
+    #[error(
+        "{}: this CLIP was trained with another {TOKENIZER} than the one beside it; train it again with `dalle clip train`",
+        .0.join(CLIP_CONFIG).display()
+    )]
+    ClipTokenizer(PathBuf),
+    /// The tokenizer cannot be used.
+    #[error("{}: {cause}", path.display())]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: TokenizerError,
+    },
+    /// The tokenizer has more ids than the configuration.
+    #[error(
+        "{} has {got} ids, but the configuration has room for {expected} (`text_vocab`): they belong to different models; \
+         `dalle tokenizer train --vocab {expected}` trains one that fits", path.display()
+    )]
+    Vocabulary {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// `text_vocab`.
+        expected: usize,
+        /// Ids of the tokenizer.
+        got: usize,
+    },
+    /// Weights do not fit the configuration, or are damaged.
+    #[error("{}: {cause}", path.display())]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        cause: WeightsError,
+    },
+    /// The folder's prior predicts the tokens of another encoder.
+    #[error(
+        "{} holds a prior that was trained on the codebook of another encoder; the same command with another folder writes what \
+         was trained", .0.display()
+    )]
+    OtherCodebook(PathBuf),
+    /// The folder cannot be written.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}

@@ -1,0 +1,253 @@
+//! A model on disk, in the Hugging Face layout.
+//!
+//! `config.json`, `tokenizer.json`, `model.safetensors` (the prior), `encoder.safetensors` and `decoder.safetensors` (the dVAE),
+//! `README.md` (the model card); optionally `clip.json` and `clip.safetensors` (CLIP). Training adds the parts one after another,
+//! and always replaces the folder as a whole.
+//!
+//! ```text
+//! let folder = ModelFolder::open(Path::new("assets/models/emoji-128"))?;
+//! let prior = folder.prior(&device, Precision::F32)?;
+//! ```
+
+mod error;
+mod read;
+mod weights_file;
+
+use std::path::{Path, PathBuf};
+
+use dalle_model::Device;
+use dalle_model::burn::module::Module;
+use dalle_model::clip::{Clip, ClipConfig};
+use dalle_model::config::ModelConfig;
+use dalle_model::dvae::{Decoder, Encoder};
+use dalle_model::precision::Precision;
+use dalle_model::prior::Prior;
+use dalle_model::weights::{self, WeightsError};
+use dalle_shared::files::{CLIP, CLIP_CONFIG, CONFIG, DECODER, ENCODER, PRIOR, TOKENIZER};
+use dalle_shared::{ModelManifest, Tokenizer};
+
+pub use error::FolderError;
+use read::{Kind, read_config_and_json};
+pub use read::{read_clip_config, read_config, read_tokenizer};
+use weights_file::WeightsFile;
+
+use crate::publish::{NewFolder, recover};
+
+/// A model folder, opened.
+#[derive(Clone, Debug)]
+pub struct ModelFolder {
+    path: PathBuf,
+    /// Its configuration.
+    pub config: ModelConfig,
+    /// The content of `config.json`.
+    pub config_json: Vec<u8>,
+}
+
+impl ModelFolder {
+    /// Opens a folder that holds at least a configuration.
+    ///
+    /// # Errors
+    /// The configuration is missing, or describes no model.
+    pub fn open(path: &Path) -> Result<Self, FolderError> {
+        if !path.exists() {
+            // Where the folder cannot be brought back, reading it says so.
+            let _ = recover(path);
+        }
+        let (config, config_json) = read_config_and_json(&path.join(CONFIG))?;
+        Ok(Self { path: path.to_owned(), config, config_json })
+    }
+
+    /// Where one of its files is.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Whether it has one of its files.
+    pub fn has(&self, name: &str) -> bool {
+        self.file(name).exists()
+    }
+
+    /// Checks that files exist, before anything is slow.
+    ///
+    /// # Errors
+    /// The first that is missing, with the command that makes it, or that is not a regular file.
+    pub fn require(&self, names: &[&str]) -> Result<(), FolderError> {
+        names.iter().try_for_each(|name| Kind::of(name).open(&self.file(name)).map(drop))
+    }
+
+    /// Whether the folder has CLIP.
+    ///
+    /// # Errors
+    /// It has only one of its two files.
+    pub fn has_clip(&self) -> Result<bool, FolderError> {
+        match (self.has(CLIP_CONFIG), self.has(CLIP)) {
+            (true, false) => Err(FolderError::HalfClip { missing: CLIP, existing: self.file(CLIP_CONFIG) }),
+            (false, true) => Err(FolderError::HalfClip { missing: CLIP_CONFIG, existing: self.file(CLIP) }),
+            (both, _) => Ok(both),
+        }
+    }
+
+    /// The content of a file.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not a regular file.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>, FolderError> {
+        Kind::of(name).read(&self.file(name))
+    }
+
+    /// SHA-256 of a file.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn sha256(&self, name: &str) -> Result<String, FolderError> {
+        let (kind, path) = (Kind::of(name), self.file(name));
+        weights_file::sha256(&mut kind.open(&path)?).map_err(|cause| kind.unreadable(&path, cause))
+    }
+
+    /// The folder's identity, as the server gives it: a hash over the files that change what it generates.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn hash(&self) -> Result<String, FolderError> {
+        let names = [CONFIG, TOKENIZER, PRIOR, ENCODER, DECODER].into_iter().filter(|name| self.has(name));
+        let hashes: Vec<(&str, String)> =
+            names.map(|name| Ok((name, self.sha256(name)?))).collect::<Result<_, FolderError>>()?;
+        Ok(ModelManifest::hash_files(hashes.iter().map(|(name, sha256)| (*name, sha256.as_str()))))
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// The file is missing, is not a tokenizer, or has more ids than the configuration.
+    pub fn tokenizer(&self) -> Result<Tokenizer, FolderError> {
+        Ok(read_tokenizer(&self.file(TOKENIZER), &self.config)?.0)
+    }
+
+    /// The dVAE's encoder.
+    ///
+    /// # Errors
+    /// The file is missing or does not fit the configuration.
+    pub fn encoder(&self, device: &Device) -> Result<Encoder, FolderError> {
+        self.load(ENCODER, Encoder::new(&self.config.dvae, device))
+    }
+
+    /// The dVAE's decoder.
+    ///
+    /// # Errors
+    /// The file is missing or does not fit the configuration.
+    pub fn decoder(&self, device: &Device) -> Result<Decoder, FolderError> {
+        self.load(DECODER, Decoder::new(&self.config.dvae, device))
+    }
+
+    /// The prior.
+    ///
+    /// # Errors
+    /// The file is missing or does not fit the configuration.
+    pub fn prior(&self, device: &Device, precision: Precision) -> Result<Prior, FolderError> {
+        self.load(PRIOR, Prior::new(&self.config, device).with_precision(precision))
+    }
+
+    /// The prior, and SHA-256 of the very file that it was loaded from.
+    ///
+    /// # Errors
+    /// As [`prior`](Self::prior).
+    pub fn prior_and_sha256(
+        &self,
+        device: &Device,
+        precision: Precision,
+    ) -> Result<(Prior, String), FolderError> {
+        let mut file = self.weights_file(PRIOR)?;
+        let sha256 = file.sha256().map_err(|cause| Kind::of(PRIOR).unreadable(&self.file(PRIOR), cause))?;
+        let fresh = Prior::new(&self.config, device).with_precision(precision);
+        let prior = weights::load(fresh, &mut file).map_err(|cause| self.weights_error(PRIOR, cause))?;
+        Ok((prior, sha256))
+    }
+
+    /// The configuration of CLIP.
+    ///
+    /// # Errors
+    /// The file is missing or does not fit the model's configuration, or CLIP was trained with another tokenizer.
+    pub fn clip_config(&self) -> Result<ClipConfig, FolderError> {
+        let config = read_clip_config(&self.file(CLIP_CONFIG), &self.config)?;
+        if config.tokenizer == Some(self.sha256(TOKENIZER)?) {
+            Ok(config)
+        } else {
+            Err(FolderError::ClipTokenizer(self.path.clone()))
+        }
+    }
+
+    /// CLIP.
+    ///
+    /// # Errors
+    /// As [`clip_config`](Self::clip_config), or its weights are missing or do not fit.
+    pub fn clip(&self, device: &Device) -> Result<Clip, FolderError> {
+        self.load(CLIP, Clip::new(&self.clip_config()?, &self.config, device))
+    }
+
+    fn load<M: Module>(&self, name: &str, fresh: M) -> Result<M, FolderError> {
+        let mut file = self.weights_file(name)?;
+        weights::load(fresh, &mut file).map_err(|cause| self.weights_error(name, cause))
+    }
+
+    fn weights_file(&self, name: &str) -> Result<WeightsFile, FolderError> {
+        let file = Kind::of(name).open(&self.file(name))?;
+        WeightsFile::new(file).map_err(|cause| self.weights_error(name, cause))
+    }
+
+    fn weights_error(&self, name: &str, cause: WeightsError) -> FolderError {
+        FolderError::Weights { path: self.file(name), cause }
+    }
+
+    /// `fresh` with the weights in `bytes`, the content of the file `name`.
+    ///
+    /// # Errors
+    /// They do not fit the configuration.
+    pub fn load_from<M: Module>(&self, name: &str, fresh: M, bytes: &[u8]) -> Result<M, FolderError> {
+        weights::from_safetensors(fresh, bytes).map_err(|cause| self.weights_error(name, cause))
+    }
+
+    /// The content of the file of weights `name`, which fit `module`.
+    ///
+    /// # Errors
+    /// The file is missing or does not fit the configuration.
+    pub fn read_weights<M: Module>(&self, name: &str, module: &M) -> Result<Vec<u8>, FolderError> {
+        let mut file = self.weights_file(name)?;
+        // Only then is it known how large it may be.
+        weights::check(module, &mut file).map_err(|cause| self.weights_error(name, cause))?;
+        file.content().map_err(|cause| Kind::of(name).unreadable(&self.file(name), cause))
+    }
+
+    /// Checks that a model can be written to `path`: before hours of training, not after.
+    ///
+    /// # Errors
+    /// `path` exists and is not a model folder, or its parent cannot be written.
+    pub fn check_target(path: &Path) -> Result<(), FolderError> {
+        NewFolder::begin(path, CONFIG, true)?;
+        Ok(())
+    }
+
+    /// Writes `parts` (file names and contents) into the folder at `path`, replacing files of the same names and keeping all
+    /// others. Creates the folder if it is missing.
+    ///
+    /// # Errors
+    /// It cannot be written, exists and is not a model folder, or holds a prior that was trained on the codebook of another
+    /// encoder. It is then unchanged.
+    pub fn write(path: &Path, parts: &[(&str, Vec<u8>)]) -> Result<(), FolderError> {
+        let folder = NewFolder::begin(path, CONFIG, true)?;
+        if path.exists() {
+            let changed =
+                |name, new: &[u8]| !Kind::of(name).read(&path.join(name)).is_ok_and(|old| old == new);
+            if path.join(PRIOR).exists()
+                && parts.iter().any(|(name, new)| *name == ENCODER && changed(name, new))
+            {
+                return Err(FolderError::OtherCodebook(path.to_owned()));
+            }
+            let names: Vec<&str> = parts.iter().map(|(name, _)| *name).collect();
+            folder.keep_from(path, &names)?;
+        }
+        for (name, content) in parts {
+            folder.write(name, content)?;
+        }
+        Ok(folder.publish()?)
+    }
+}

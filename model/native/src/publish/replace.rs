@@ -1,0 +1,119 @@
+//! Replacing a folder by another one.
+//!
+//! Where the system can exchange two names, one of the two folders is under the name at every moment. Elsewhere the old folder
+//! is first renamed to `.dalle-old-NAME`; [`recover`] brings it back if the program was killed before the second rename.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use super::parent_of;
+
+/// Puts the folder `new` in the place of the folder `target` beside it, and returns where the old folder is now.
+///
+/// # Errors
+/// The names cannot be changed; both folders are then where they were.
+pub fn replace(new: &Path, target: &Path) -> io::Result<PathBuf> {
+    use io::ErrorKind::{CrossesDevices, InvalidInput, Unsupported};
+    match exchange(new, target) {
+        Ok(()) => Ok(new.to_owned()),
+        // Not every file system knows it.
+        Err(error) if matches!(error.kind(), CrossesDevices | InvalidInput | Unsupported) => {
+            in_two_steps(new, target)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Brings back the folder `target` if a program was killed while replacing it, and removes an old one that was replaced.
+///
+/// # Errors
+/// It cannot be renamed or removed.
+pub fn recover(target: &Path) -> io::Result<()> {
+    let Some(old) = old_name(target).filter(|old| old.is_dir()) else { return Ok(()) };
+    if target.exists() { fs::remove_dir_all(old) } else { fs::rename(old, target) }
+}
+
+/// Where the old folder is between the two steps.
+fn old_name(target: &Path) -> Option<PathBuf> {
+    let mut name = std::ffi::OsString::from(".dalle-old-");
+    name.push(target.file_name()?);
+    Some(parent_of(target).join(name))
+}
+
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+fn exchange(a: &Path, b: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE)?)
+}
+
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+fn exchange(_: &Path, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+fn in_two_steps(new: &Path, target: &Path) -> io::Result<PathBuf> {
+    let old = old_name(target).ok_or(io::ErrorKind::InvalidInput)?;
+    fs::rename(target, &old)?;
+    if let Err(error) = fs::rename(new, target) {
+        fs::rename(&old, target)?;
+        return Err(error);
+    }
+    Ok(old)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::super::NewFolder;
+    use super::*;
+
+    fn folder_with(path: &Path, content: &str) {
+        fs::create_dir_all(path).unwrap();
+        fs::write(path.join("marker"), content).unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn at_every_moment_a_folder_is_under_the_name_that_is_replaced() {
+        let parent = tempfile::tempdir().unwrap();
+        let target = parent.path().join("model");
+        folder_with(&target, "0");
+        let (done, missing) = (AtomicBool::new(false), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    if !target.is_dir() {
+                        missing.store(true, Ordering::Relaxed);
+                    }
+                }
+            });
+            for content in 1..=500 {
+                let new = NewFolder::begin(&target, "marker", true).unwrap();
+                new.write("marker", content.to_string().as_bytes()).unwrap();
+                new.publish().unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        assert!(!missing.into_inner(), "for a moment there was no folder");
+        assert_eq!(fs::read_to_string(target.join("marker")).unwrap(), "500");
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn a_program_killed_between_the_two_steps_leaves_a_folder_that_comes_back() {
+        let parent = tempfile::tempdir().unwrap();
+        let at = |name: &str| parent.path().join(name);
+        // Killed after the first step.
+        folder_with(&at(".dalle-old-model"), "old");
+        NewFolder::begin(&at("model"), "marker", true).unwrap();
+        assert_eq!(fs::read_to_string(at("model/marker")).unwrap(), "old");
+        // Killed after the second.
+        folder_with(&at("new"), "new");
+        assert_eq!(in_two_steps(&at("new"), &at("model")).unwrap(), at(".dalle-old-model"));
+        assert_eq!(fs::read_to_string(at(".dalle-old-model/marker")).unwrap(), "old");
+        recover(&at("model")).unwrap();
+        assert_eq!(fs::read_to_string(at("model/marker")).unwrap(), "new");
+        assert!(!at(".dalle-old-model").exists());
+    }
+}
