@@ -161,6 +161,18 @@ fn a_sheet_shows_every_picture_and_writes_below_it() {
     assert!(contact_sheet(&[], 10).width() > 0);
 }
 
+#[test]
+fn a_control_character_in_one_caption_costs_no_other_its_text() {
+    let picture = RgbImage::from_pixel(64, 64, Rgb([0, 0, 255]));
+    let cells = |caption: &'static str| {
+        ["a red apple", caption].map(|caption| Cell { images: vec![&picture], caption })
+    };
+    let plain = contact_sheet(&cells("a yellow apple"), 2);
+    for caption in ["a yellow\u{1} apple", "a yellow apple\0\0", "a \u{ffff}yellow\u{fffe} app\u{7f}le\u{9b}"] {
+        assert!(contact_sheet(&cells(caption), 2) == plain, "{caption:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_name_becomes_a_key_that_tar_and_webdataset_accept(name in any::<String>()) {

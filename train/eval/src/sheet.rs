@@ -72,7 +72,10 @@ fn lines(caption: &str, width: u32) -> Vec<String> {
     lines.iter().map(|line| line.chars().take(room).collect()).collect()
 }
 
+/// Text as XML writes it, without the characters that XML forbids.
 fn escape(text: &str) -> String {
+    let allowed = |c: &char| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}');
+    let text: String = text.chars().filter(allowed).collect();
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
