@@ -1,8 +1,8 @@
-//! BPE dropout (arXiv 1910.13267): captions spelled in other ways than the usual one, as the paper trains with (appendix B.2).
+//! BPE dropout (arXiv 1910.13267): spellings of a caption other than the usual one, as the paper trains with (appendix B.2).
 //!
-//! Before each merge, every merge that is possible is dropped with some probability; of the others the first learned is made; when
-//! none is left the word is done. The library can do this too, but draws from a generator that cannot be seeded, and a run
-//! that is resumed must continue as if it had not stopped.
+//! Before each merge, every possible merge is dropped with some probability; of the rest, the one learned first is made. A word
+//! is done when none is left. The `tokenizers` library can do this too, but its random numbers cannot be seeded, and a resumed
+//! run must continue as if it had not stopped.
 
 use std::collections::HashMap;
 
@@ -13,8 +13,8 @@ use rand::{Rng, RngExt};
 /// A tokenizer that drops merges.
 pub struct BpeDropout {
     tokenizer: Tokenizer,
-    /// When each pair was learned to be merged.
-    ranks: HashMap<(String, String), usize>,
+    /// For each pair of ids that can be merged: when the merge was learned, and the id that it makes.
+    merges: HashMap<(TextToken, TextToken), (usize, TextToken)>,
     probability: f64,
 }
 
@@ -22,53 +22,53 @@ impl BpeDropout {
     /// Drops each merge with `probability`.
     ///
     /// # Errors
-    /// The tokenizer's file has no list of merges.
+    /// The tokenizer's file has no list of merges, or a merge of tokens that have no id.
     pub fn new(tokenizer: Tokenizer, probability: f32) -> Result<Self> {
         let file: serde_json::Value = serde_json::from_str(&tokenizer.to_json()?)?;
         let merges = file["model"]["merges"].as_array().context("the tokenizer has no list of merges")?;
-        let ranks = merges
-            .iter()
-            .enumerate()
-            .map(|(rank, merge)| {
-                let pair: (String, String) = serde_json::from_value(merge.clone())?;
-                Ok((pair, rank))
-            })
-            .collect::<Result<_>>()
-            .context("a merge of the tokenizer is no pair")?;
-        Ok(Self { tokenizer, ranks, probability: probability.into() })
+        let id = |token: &str| {
+            tokenizer.id(token).with_context(|| format!("the tokenizer has no id for `{token}`"))
+        };
+        let merge = |(rank, pair): (usize, &serde_json::Value)| {
+            let (left, right): (String, String) =
+                serde_json::from_value(pair.clone()).context("a merge of the tokenizer is not a pair")?;
+            Ok(((id(&left)?, id(&right)?), (rank, id(&format!("{left}{right}"))?)))
+        };
+        let merges = merges.iter().enumerate().map(merge).collect::<Result<_>>()?;
+        Ok(Self { tokenizer, merges, probability: probability.into() })
     }
 
     /// Encodes a caption into at most `length` ids.
     ///
     /// # Errors
-    /// The library refuses the text, or a merge leads to a token that has no id.
+    /// The library refuses the text, or a byte has no id.
     pub fn encode(&self, caption: &str, length: usize, rng: &mut impl Rng) -> Result<Vec<TextToken>> {
         let mut ids = Vec::new();
         for word in self.tokenizer.words(caption)? {
-            for token in self.merge(&word, rng) {
-                ids.push(
-                    self.tokenizer
-                        .id(&token)
-                        .with_context(|| format!("the tokenizer has no id for `{token}`"))?,
-                );
-            }
+            let letters = word.chars().map(|letter| {
+                let letter = letter.encode_utf8(&mut [0; 4]).to_owned();
+                self.tokenizer.id(&letter).with_context(|| format!("the tokenizer has no id for `{letter}`"))
+            });
+            let letters = letters.collect::<Result<_>>()?;
+            ids.extend(self.merge(letters, rng));
         }
         ids.truncate(length);
         Ok(ids)
     }
 
-    fn merge(&self, word: &str, rng: &mut impl Rng) -> Vec<String> {
-        let mut tokens: Vec<String> = word.chars().map(String::from).collect();
+    /// Merges the letters of a word.
+    fn merge(&self, mut ids: Vec<TextToken>, rng: &mut impl Rng) -> Vec<TextToken> {
         loop {
-            let possible = tokens.windows(2).enumerate().filter_map(|(place, pair)| {
-                let rank = *self.ranks.get(&(pair[0].clone(), pair[1].clone()))?;
-                Some((rank, place))
+            let possible = ids.windows(2).enumerate().filter_map(|(place, pair)| {
+                let &(rank, merged) = self.merges.get(&(pair[0], pair[1]))?;
+                Some((rank, place, merged))
             });
-            let Some((_, place)) = possible.filter(|_| !rng.random_bool(self.probability)).min() else {
-                return tokens;
+            let kept = possible.filter(|_| !rng.random_bool(self.probability));
+            let Some((_, place, merged)) = kept.min_by_key(|&(rank, place, _)| (rank, place)) else {
+                return ids;
             };
-            let right = tokens.remove(place + 1);
-            tokens[place].push_str(&right);
+            ids[place] = merged;
+            ids.remove(place + 1);
         }
     }
 }
