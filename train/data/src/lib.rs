@@ -3,6 +3,7 @@
 
 mod dataset;
 mod error;
+mod image_file;
 mod manifest;
 mod record;
 mod say;
@@ -11,6 +12,7 @@ mod source;
 
 pub use dataset::{Dataset, Example};
 pub use error::{DataError, read_json};
+pub use image_file::{ImageFileError, decode_image, read_image, read_regular_file};
 pub use manifest::{FORMAT, MANIFEST, Manifest, Options};
 pub use record::{Captions, Record, Split, concept_of};
 pub use say::say;

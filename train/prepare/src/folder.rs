@@ -8,13 +8,20 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use dalle_data::{Captions, DataError, Reason, SourceSummary, Split, concept_of, sanitise_key};
+use dalle_data::{
+    Captions, DataError, Reason, SourceSummary, Split, concept_of, read_regular_file, sanitise_key,
+};
 
 use super::render::Art;
 use super::source::{Drawing, Source};
 
 /// Name of the list of captions.
 const LIST: &str = "captions.jsonl";
+
+/// Most bytes of the captions beside an image.
+const MAX_CAPTIONS: u64 = 1 << 20;
+/// Most bytes of the list of captions: of some ten million images.
+const MAX_LIST: u64 = 1 << 30;
 
 /// Endings of files that are pictures.
 const PICTURES: [&str; 5] = ["png", "jpg", "jpeg", "webp", "svg"];
@@ -119,7 +126,10 @@ fn read_list(path: &Path) -> Result<BTreeMap<String, Line>, DataError> {
     if !path.exists() {
         return Ok(lines);
     }
-    let text = std::fs::read_to_string(path).map_err(DataError::io("reading", path))?;
+    let bytes = read_regular_file(path, MAX_LIST)
+        .map_err(|error| DataError::io("reading", path)(std::io::Error::other(error)))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| DataError::malformed(path, "expected UTF-8 text; save it as UTF-8"))?;
     for (number, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
         let line: Line = serde_json::from_str(text).map_err(|error| {
             let expected = r#"{"file": "cat.jpg", "caption": "a cat", "tags": ["pet"]}"#;
@@ -138,8 +148,9 @@ fn beside(picture: &Path) -> Result<Option<Vec<String>>, String> {
     if !path.exists() {
         return Ok(None);
     }
-    let text =
-        std::fs::read_to_string(&path).map_err(|error| format!("its .txt file cannot be read: {error}"))?;
+    let bytes = read_regular_file(&path, MAX_CAPTIONS).map_err(|error| format!("its .txt file: {error}"))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| "its .txt file is not UTF-8 text; save it as UTF-8".to_owned())?;
     Ok(Some(text.lines().map(str::to_owned).collect()))
 }
 

@@ -20,6 +20,7 @@ mod iconify;
 mod package;
 mod render;
 mod source;
+mod svg;
 pub mod tokenizer_train;
 
 pub use build::{Input, build};

@@ -1,11 +1,12 @@
-//! A drawing or photo becomes a square picture: rendered, cropped to what is drawn, centred, set on a background.
+//! An image as training sees it: a drawing or photo as a square, cropped to what is drawn, centred, on a background.
 
 use std::path::PathBuf;
 
+use dalle_data::{ImageFileError, read_image, read_regular_file};
 use image::imageops::{self, FilterType};
-use image::{DynamicImage, ImageReader, Rgb, RgbImage, Rgba, RgbaImage};
-use resvg::tiny_skia::{Pixmap, Transform};
-use resvg::usvg;
+use image::{DynamicImage, GenericImageView, Rgb, RgbImage, Rgba, RgbaImage};
+
+use crate::svg::{self, SvgError, VISIBLE, visible};
 
 /// Where a picture comes from.
 #[derive(Clone, Debug)]
@@ -32,38 +33,35 @@ pub struct Turn {
     pub quarter_turns: u8,
 }
 
-/// Why a picture could not be made.
+/// Why an image cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
     /// Not an SVG document that can be rendered.
-    #[error("not a usable SVG: {0}")]
-    Svg(#[from] usvg::Error),
-    /// Not a bitmap that can be read.
-    #[error("not a usable picture (PNG, JPEG or WebP): {0}")]
-    Bitmap(#[from] image::ImageError),
-    /// The file cannot be read.
-    #[error("cannot be read: {0}")]
-    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Svg(#[from] SvgError),
+    /// Not UTF-8.
+    #[error("not a usable SVG: expected UTF-8 text")]
+    Encoding,
+    /// Not an image file that can be read.
+    #[error(transparent)]
+    File(#[from] ImageFileError),
     /// Nothing visible is drawn.
     #[error("nothing visible is drawn")]
     Empty,
-    /// Its sides are so unequal that it cannot be rendered.
-    #[error("cannot be rendered at {0} pixels")]
-    Size(u32),
+    /// The result could not be encoded.
+    #[error("cannot be encoded: {0}")]
+    Encode(#[from] image::ImageError),
 }
 
 /// Rendering before reduction is this many times larger: edges become smooth.
 const SUPERSAMPLING: f32 = 2.0;
-/// Longest side of the small rendering that finds where the drawing is.
-const PROBE: f32 = 96.0;
-/// Longest side of any rendering: a tiny drawing in a large frame is enlarged from here.
-const LARGEST: f32 = 4096.0;
-/// Alpha from which a pixel counts as drawn.
-const VISIBLE: u8 = 8;
 /// Difference in a colour channel that the eye notices at once.
 const DIFFERENT: u8 = 40;
-/// Share of the picture's side left free at each edge around a drawing.
+/// Part of the image's side that is left free at each edge around a drawing.
 const MARGIN: f32 = 1.0 / 32.0;
+/// Longest side of a photo in units of the shorter one; the ends of a longer one are cut before it is resized. Only the middle
+/// square is used, and a strip of one by a million pixels would be enlarged with its whole length.
+const LONGEST: u32 = 4;
 
 /// A square picture with premultiplied alpha, waiting for its background.
 pub struct Cutout {
@@ -80,35 +78,36 @@ impl Cutout {
         match art {
             Art::Svg { text, turn } => Self::svg(text, *turn, size),
             Art::File(path) if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("svg")) => {
-                let bytes = std::fs::read(path)?;
-                let text = String::from_utf8(bytes).map_err(|_| usvg::Error::NotAnUtf8Str)?;
+                let bytes = read_regular_file(path, svg::MAX_BYTES)?;
+                let text = String::from_utf8(bytes).map_err(|_| RenderError::Encoding)?;
                 Self::svg(&text, Turn::default(), size)
             }
-            Art::File(path) => {
-                let bitmap = ImageReader::open(path)?.with_guessed_format()?.decode()?;
-                Self::bitmap(&bitmap, size)
-            }
+            Art::File(path) => Self::bitmap(read_image(path)?, size),
         }
     }
 
     fn svg(text: &str, turn: Turn, size: u32) -> Result<Self, RenderError> {
-        let options = usvg::Options { dpi: 96.0, ..usvg::Options::default() };
-        let tree = usvg::Tree::from_str(text, &options)?;
-        let probe = rasterise(&tree, PROBE)?;
-        let (_, _, width, height) = visible(&probe).ok_or(RenderError::Empty)?;
-        // As large as makes the drawing, not its frame, the wanted size.
-        let drawn = width.max(height) as f32 / PROBE;
-        let pixels = rasterise(&tree, (size as f32 * SUPERSAMPLING / drawn).min(LARGEST))?;
+        let pixels = svg::render(text, size as f32 * SUPERSAMPLING)?;
         Self::framed(&turned(pixels, turn), size)
     }
 
     /// An opaque bitmap is a photo: its middle square. One with holes is a drawing: cropped to what is drawn.
-    fn bitmap(bitmap: &DynamicImage, size: u32) -> Result<Self, RenderError> {
-        if bitmap.to_rgba8().pixels().all(|pixel| pixel[3] == u8::MAX) {
-            let square = bitmap.resize_to_fill(size, size, FilterType::Lanczos3);
-            return Ok(Self { pixels: square.to_rgba8(), opaque: true });
-        }
-        let mut pixels = bitmap.to_rgba8();
+    fn bitmap(bitmap: DynamicImage, size: u32) -> Result<Self, RenderError> {
+        let bitmap = match bitmap.color().has_alpha() {
+            false => bitmap,
+            true => {
+                let pixels = bitmap.into_rgba8();
+                if pixels.pixels().any(|pixel| pixel[3] != u8::MAX) {
+                    return Self::drawing(pixels, size);
+                }
+                pixels.into()
+            }
+        };
+        let square = middle(bitmap).resize_to_fill(size, size, FilterType::Lanczos3);
+        Ok(Self { pixels: square.into_rgba8(), opaque: true })
+    }
+
+    fn drawing(mut pixels: RgbaImage, size: u32) -> Result<Self, RenderError> {
         for Rgba([red, green, blue, alpha]) in pixels.pixels_mut() {
             for channel in [red, green, blue] {
                 *channel = multiply(*channel, *alpha);
@@ -162,16 +161,15 @@ fn multiply(value: u8, alpha: u8) -> u8 {
     ((product + 127) / 255) as u8
 }
 
-/// The whole frame of an SVG, its longest side this many pixels, premultiplied.
-fn rasterise(tree: &usvg::Tree, longest: f32) -> Result<RgbaImage, RenderError> {
-    let frame = tree.size();
-    let scale = longest / frame.width().max(frame.height());
-    let side = |length: f32| (length * scale).ceil().max(1.0) as u32;
-    let (width, height) = (side(frame.width()), side(frame.height()));
-    let refused = || RenderError::Size(width.max(height));
-    let mut pixmap = Pixmap::new(width, height).ok_or_else(refused)?;
-    resvg::render(tree, Transform::from_scale(scale, scale), &mut pixmap.as_mut());
-    RgbaImage::from_raw(width, height, pixmap.take()).ok_or_else(refused)
+/// The middle of a photo whose sides are very unequal; others as they are.
+fn middle(photo: DynamicImage) -> DynamicImage {
+    let (width, height) = photo.dimensions();
+    let longest = width.min(height).saturating_mul(LONGEST);
+    let (cut_width, cut_height) = (width.min(longest), height.min(longest));
+    if (cut_width, cut_height) == (width, height) {
+        return photo;
+    }
+    photo.crop_imm((width - cut_width) / 2, (height - cut_height) / 2, cut_width, cut_height)
 }
 
 fn turned(pixels: RgbaImage, turn: Turn) -> RgbaImage {
@@ -188,16 +186,4 @@ fn turned(pixels: RgbaImage, turn: Turn) -> RgbaImage {
         3 => imageops::rotate270(&pixels),
         _ => pixels,
     }
-}
-
-/// Left, top, width and height of what is drawn.
-fn visible(pixels: &RgbaImage) -> Option<(u32, u32, u32, u32)> {
-    let (mut left, mut top, mut right, mut bottom) = (u32::MAX, u32::MAX, 0, 0);
-    for (x, y, pixel) in pixels.enumerate_pixels() {
-        if pixel[3] >= VISIBLE {
-            (left, top) = (left.min(x), top.min(y));
-            (right, bottom) = (right.max(x + 1), bottom.max(y + 1));
-        }
-    }
-    (left < right).then(|| (left, top, right - left, bottom - top))
 }
