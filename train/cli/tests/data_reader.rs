@@ -168,7 +168,8 @@ fn a_control_character_in_one_caption_costs_no_other_its_text() {
         ["a red apple", caption].map(|caption| Cell { images: vec![&picture], caption })
     };
     let plain = contact_sheet(&cells("a yellow apple"), 2);
-    for caption in ["a yellow\u{1} apple", "a yellow apple\0\0", "a \u{ffff}yellow\u{fffe} app\u{7f}le\u{9b}"] {
+    for caption in ["a yellow\u{1} apple", "a yellow apple\0\0", "a \u{ffff}yellow\u{fffe} app\u{7f}le\u{9b}"]
+    {
         assert!(contact_sheet(&cells(caption), 2) == plain, "{caption:?}");
     }
 }

@@ -17,4 +17,4 @@ pub use manifest::{FORMAT, MANIFEST, Manifest, Options};
 pub use record::{Captions, Record, Split, concept_of};
 pub use say::say;
 pub use shard::{ShardInfo, ShardWriter, sanitise_key};
-pub use source::{PackageInfo, Problem, Reason, SourceSummary};
+pub use source::{PackageInfo, Problem, Reason, SourceInfo, SourceSummary};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::shard::ShardInfo;
-use super::source::{PackageInfo, Problem, SourceSummary};
+use super::source::{Problem, SourceSummary};
 
 /// Name of the file; its presence marks a folder as a dataset.
 pub const MANIFEST: &str = "manifest.json";
@@ -26,9 +26,6 @@ pub struct Manifest {
     pub val: usize,
     /// How it was made.
     pub options: Options,
-    /// Where the captions come from, unless from files beside the pictures.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub captions: Option<PackageInfo>,
     /// Where the pictures come from.
     pub sources: Vec<SourceSummary>,
     /// The shards, in order.
@@ -50,9 +47,4 @@ pub struct Options {
     pub val_share: f64,
     /// Decides the order of pictures and the choice of backgrounds.
     pub seed: u64,
-    /// Whether skin-tone variants were wanted.
-    pub skin_tones: bool,
-    /// Groups wanted; none stands for the default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub groups: Option<Vec<String>>,
 }

@@ -1,10 +1,12 @@
 //! What is stored beside a picture: its captions, its concept, its split, where it came from.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use dalle_shared::sha256_hex;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use unicode_normalization::UnicodeNormalization;
 
 /// Whether a picture is trained on.
@@ -59,15 +61,15 @@ pub struct Record {
     pub captions: Captions,
     /// What it shows, for splitting: [`concept_of`] its label, for an emoji that without skin tone.
     pub concept: String,
-    /// An emoji's code points in hexadecimal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hexcode: Option<String>,
     /// Trained on or held out.
     pub split: Split,
     /// SPDX licence of the picture.
     pub license: String,
-    /// Package, version and name of the picture, or its path in the folder.
+    /// Package, version and name of the image, or its path in the folder.
     pub source: String,
+    /// What else the source knows of the image, such as the family, group and code points of an emoji.
+    #[serde(flatten)]
+    pub extra: BTreeMap<String, Value>,
 }
 
 /// The captions of one picture. Which one is read is drawn anew in each epoch.
@@ -78,18 +80,6 @@ pub struct Captions {
     /// Words that belong to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// The family that drew it; empty for a folder of pictures.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub family: String,
-    /// The family's word for its style.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub style: String,
-    /// Unicode's group.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub group: String,
-    /// Unicode's subgroup.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub subgroup: String,
     /// Colour of the background, unless white.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub background: Option<String>,

@@ -4,24 +4,25 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-/// A package as it goes into the manifest and ATTRIBUTION.md.
+/// A package as the manifest and ATTRIBUTION.md name it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackageInfo {
     /// Name on npm.
     pub name: String,
     /// Exact version.
     pub version: String,
-    /// SPDX licence: the drawings' own where the package states it, else the package's.
+    /// SPDX licence: that of the drawings if the package states it, else that of the package.
     pub license: String,
-    /// Who made it: the drawings' author where the package states one, else its own.
+    /// Author: that of the drawings if the package states one, else its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
-    /// The drawings' project where the package states one, else its own page.
+    /// Project of the drawings if the package states one, else the page of the package.
     pub url: String,
 }
 
-/// Why a picture of a source is not in the dataset; the gravest first.
+/// Why an image of a source is not in the dataset; the most serious first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
@@ -29,11 +30,11 @@ pub enum Reason {
     Unreadable,
     /// Its caption cannot be read.
     UnreadableCaption,
-    /// Not a picture.
+    /// Not an image.
     NotAPicture,
-    /// No label matches it, or no caption lies beside it.
+    /// It has no caption.
     NoCaption,
-    /// The same pixels with the same caption are there already.
+    /// The same pixels with the same caption are stored already.
     Duplicate,
     /// Another drawing replaced it in its set.
     Superseded,
@@ -51,58 +52,50 @@ impl fmt::Display for Reason {
             Self::Group => "group not wanted",
             Self::NoCaption => "no caption",
             Self::UnreadableCaption => "caption unreadable",
-            Self::Unreadable => "picture unreadable",
+            Self::Unreadable => "image unreadable",
             Self::Duplicate => "duplicate",
-            Self::NotAPicture => "not a picture",
+            Self::NotAPicture => "not an image",
         })
     }
 }
 
-/// A picture that is wanted but cannot be used.
+/// An image that is wanted but cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Problem {
-    /// Which kind of problem.
+    /// Kind of problem.
     pub reason: Reason,
-    /// Which picture.
+    /// Which image.
     pub source: String,
     /// What is wrong.
     pub message: String,
 }
 
-/// One family, or one folder of pictures, as the manifest lists it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SourceSummary {
-    /// The family's name; `images` for a folder.
+/// What a source says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceInfo {
+    /// Its name, unique in the dataset: that of an emoji family, or `images` for a folder.
     pub name: String,
-    /// The family's word for its style.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub style: String,
-    /// SPDX licence of its pictures.
+    /// SPDX licence of its images.
     pub license: String,
-    /// The package; none for a folder.
+    /// The package that it comes from, if it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub package: Option<PackageInfo>,
-    /// Drawings stored (each perhaps on several backgrounds).
-    pub stored: usize,
-    /// Drawings left out, by reason.
-    pub left_out: BTreeMap<Reason, usize>,
+    /// The package that its captions come from, if they are not its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub captions: Option<PackageInfo>,
+    /// The options that decide which of its images are wanted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, Value>,
 }
 
-impl SourceSummary {
-    /// A source of which nothing is stored or left out yet.
-    pub fn new(name: &str, style: &str, license: &str, package: Option<PackageInfo>) -> Self {
-        Self {
-            name: name.to_owned(),
-            style: style.to_owned(),
-            license: license.to_owned(),
-            package,
-            stored: 0,
-            left_out: BTreeMap::new(),
-        }
-    }
-
-    /// Counts one more that is left out.
-    pub fn leave_out(&mut self, reason: Reason) {
-        *self.left_out.entry(reason).or_default() += 1;
-    }
+/// A source with what became of its images.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceSummary {
+    /// What it says of itself.
+    #[serde(flatten)]
+    pub info: SourceInfo,
+    /// Images stored (each perhaps on several backgrounds).
+    pub stored: usize,
+    /// Images left out, by reason.
+    pub left_out: BTreeMap<Reason, usize>,
 }

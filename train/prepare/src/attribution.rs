@@ -1,4 +1,4 @@
-//! ATTRIBUTION.md of a dataset: who made what went in, and under which licence. Generated, never written by hand.
+//! ATTRIBUTION.md of a dataset: who made the works in it, and under which licences. Generated, never written by hand.
 
 use std::fmt::Write;
 
@@ -7,29 +7,28 @@ use dalle_data::Manifest;
 /// The whole file, in Markdown.
 pub fn render(manifest: &Manifest) -> String {
     let mut text = String::from(
-        "# Attribution\n\nThis dataset was made by `dalle data build` from the following works. The pictures were rendered, \
+        "# Attribution\n\nThis dataset was made by `dalle data build` from the following works. The images were rendered, \
          cropped and set on plain backgrounds. Licences are SPDX identifiers; their texts are at \
-         <https://spdx.org/licenses/>.\n\n| pictures | made by | licence | from |\n|---|---|---|---|\n",
+         <https://spdx.org/licenses/>.\n\n| images | made by | licence | from |\n|---|---|---|---|\n",
     );
-    for source in manifest.sources.iter().filter(|source| source.stored > 0) {
-        let (author, from) = match &source.package {
+    let stored = || manifest.sources.iter().filter(|source| source.stored > 0);
+    for source in stored() {
+        let (author, from) = match &source.info.package {
             Some(package) => (
                 package.author.as_deref().unwrap_or("see the project"),
                 format!("`{}` {}, <{}>", package.name, package.version, package.url),
             ),
-            None => ("their owner", "a folder of pictures".to_owned()),
+            None => ("their owner", "a folder of images".to_owned()),
         };
-        row(&mut text, &format!("{} × {}", source.stored, source.name), author, &source.license, &from);
+        let what = format!("{} × {}", source.stored, source.info.name);
+        row(&mut text, &what, author, &source.info.license, &from);
     }
-    if let Some(captions) = &manifest.captions {
+    let mut packages: Vec<_> = stored().filter_map(|source| source.info.captions.as_ref()).collect();
+    packages.dedup();
+    for captions in packages {
         let from = format!("`{}` {}, <{}>", captions.name, captions.version, captions.url);
-        row(
-            &mut text,
-            "labels and tags",
-            captions.author.as_deref().unwrap_or("see the project"),
-            &captions.license,
-            &from,
-        );
+        let author = captions.author.as_deref().unwrap_or("see the project");
+        row(&mut text, "labels and tags", author, &captions.license, &from);
     }
     text
 }

@@ -1,100 +1,65 @@
-//! `dalle data build`: drawings in, a dataset folder out.
+//! `dalle data build`: sources of captioned images in, a dataset folder out.
 //!
-//! The same input and options give the same bytes, however many threads render.
+//! The same input and options give the same bytes, however many threads render. What is known of the images is held in
+//! memory, about a kilobyte each, to put them in random order; their pixels are not.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use dalle_data::{
+    DataError, FORMAT, MANIFEST, Manifest, Options, Problem, Reason, Record, ShardWriter, SourceSummary,
+    Split, sanitise_key,
+};
+use dalle_native::publish::NewFolder;
 use dalle_shared::sha256_hex;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 
-use dalle_data::{
-    DataError, FORMAT, MANIFEST, Manifest, Options, Problem, Reason, Record, ShardWriter, Split,
-};
+use crate::attribution;
+use crate::background::{self, PALETTE, WHITE};
+use crate::render::{Cutout, RenderError};
+use crate::source::{LeftOut, RawExample, Source};
 
-use dalle_native::publish::NewFolder;
-
-use super::attribution;
-use super::background::{self, PALETTE, WHITE};
-use super::emoji::{self, Selection};
-use super::family::Family;
-use super::folder;
-use super::render::{Cutout, RenderError};
-use super::source::{Drawing, Source};
-
-/// Where the pictures are.
-pub enum Input {
-    /// Unpacked npm packages of emoji families.
-    Packages {
-        /// The folder they lie under.
-        root: PathBuf,
-        /// The families wanted.
-        families: Vec<&'static Family>,
-    },
-    /// A folder of pictures with captions.
-    Images {
-        /// The folder.
-        root: PathBuf,
-        /// SPDX licence of the pictures.
-        license: String,
-    },
-}
-
-/// Pictures rendered before they are written: bounds memory, and keeps every thread busy.
+/// Images rendered before they are written: bounds memory, and keeps every thread busy.
 const BATCH: usize = 256;
 
-/// Sides of pictures that make sense.
+/// Sides of images that make sense.
 const SIZES: std::ops::RangeInclusive<u32> = 8..=1024;
 
 /// Builds the dataset folder `out` and returns its manifest.
 ///
 /// # Errors
-/// An option out of range, input that is missing or malformed, two pictures of one key, nothing left to store, or a
-/// file that cannot be written. `out` is then as it was.
+/// An option is out of range, a source cannot be read, two images have one key, nothing is left to store, or a file
+/// cannot be written. `out` is then as it was.
 pub fn build(
-    input: &Input,
+    sources: &[Box<dyn Source>],
     options: &Options,
     out: &Path,
     overwrite: bool,
     progress: &ProgressBar,
 ) -> Result<Manifest, DataError> {
     check(options)?;
-    check_apart(input, out)?;
+    check_apart(sources, out)?;
     let folder = NewFolder::begin(out, MANIFEST, overwrite)?;
-    let (mut sources, captions) = match input {
-        Input::Packages { root, families } => {
-            let selection = Selection {
-                families,
-                groups: options.groups.as_deref(),
-                skin_tones: options.skin_tones,
-                val_share: options.val_share,
-            };
-            let (sources, captions) = emoji::read(root, &selection)?;
-            (sources, Some(captions))
-        }
-        Input::Images { root, license } => (vec![folder::read(root, license, options.val_share)?], None),
-    };
-    let drawings = in_order(&mut sources, options.seed)?;
+    let mut tally = Tally::new(sources);
+    let images = in_order(sources, &mut tally, options.seed)?;
     let mut writer = Writer::new(ShardWriter::new(folder.path(), options.shard_size));
-    progress.set_length(drawings.len() as u64);
-    for batch in drawings.chunks(BATCH) {
+    progress.set_length(images.len() as u64);
+    for batch in images.chunks(BATCH) {
         let rendered: Vec<Result<Vec<Entry>, RenderError>> =
-            batch.par_iter().map(|(_, drawing)| render(drawing, options)).collect();
-        for ((source, drawing), rendered) in batch.iter().zip(rendered) {
-            writer.store(&mut sources[*source], drawing, rendered)?;
+            batch.par_iter().map(|image| render(image, &tally, options)).collect();
+        for (image, rendered) in batch.iter().zip(rendered) {
+            writer.store(&mut tally, image, rendered)?;
         }
         progress.inc(batch.len() as u64);
     }
     progress.finish();
     if writer.train + writer.val == 0 {
-        return Err(DataError::Nothing { reasons: reasons(&sources) });
+        return Err(DataError::Nothing { reasons: tally.reasons() });
     }
-    let mut problems: Vec<Problem> =
-        sources.iter_mut().flat_map(|s| std::mem::take(&mut s.problems)).collect();
-    problems.sort();
+    tally.problems.sort();
     let manifest = Manifest {
         format: FORMAT,
         image_size: options.size,
@@ -102,10 +67,9 @@ pub fn build(
         train: writer.train,
         val: writer.val,
         options: options.clone(),
-        captions,
-        sources: sources.into_iter().map(|source| source.summary).collect(),
+        sources: tally.sources,
         shards: writer.shards.finish()?,
-        problems,
+        problems: tally.problems,
     };
     let json = serde_json::to_vec_pretty(&manifest).map_err(DataError::json("a manifest", out))?;
     folder.write("ATTRIBUTION.md", attribution::render(&manifest).as_bytes())?;
@@ -114,25 +78,58 @@ pub fn build(
     Ok(manifest)
 }
 
-/// Refuses to replace what is to be read, or to write where pictures are looked for: they would be found the next time.
-fn check_apart(input: &Input, out: &Path) -> Result<(), DataError> {
-    let (option, root, looks_everywhere) = match input {
-        Input::Packages { root, .. } => ("packages", root, false),
-        Input::Images { root, .. } => ("images", root, true),
-    };
-    let (read, written) = (resolved(root)?, resolved(out)?);
-    let refuse = |how: &str| {
-        let (out, root) = (out.display(), root.display());
-        let message =
-            format!("expected a folder apart from --{option}, but {out} {how} {root}; choose another");
-        Err(DataError::Option { option: "out", message })
-    };
-    match (written.starts_with(&read), read.starts_with(&written)) {
-        (true, true) => refuse("is"),
-        (true, _) if looks_everywhere => refuse("lies inside"),
-        (_, true) => refuse("holds"),
-        _ => Ok(()),
+/// What became of the images of each source.
+struct Tally {
+    sources: Vec<SourceSummary>,
+    problems: Vec<Problem>,
+}
+
+impl Tally {
+    fn new(sources: &[Box<dyn Source>]) -> Self {
+        let summary = |source: &Box<dyn Source>| SourceSummary {
+            info: source.info(),
+            stored: 0,
+            left_out: BTreeMap::new(),
+        };
+        Self { sources: sources.iter().map(summary).collect(), problems: Vec::new() }
     }
+
+    fn leave_out(&mut self, source: usize, LeftOut { reason, problem }: LeftOut) {
+        *self.sources[source].left_out.entry(reason).or_default() += 1;
+        self.problems.extend(problem.map(|(source, message)| Problem { reason, source, message }));
+    }
+
+    /// How many images were left out for which reason.
+    fn reasons(&self) -> String {
+        let mut counts: BTreeMap<Reason, usize> = BTreeMap::new();
+        for (reason, count) in self.sources.iter().flat_map(|source| &source.left_out) {
+            *counts.entry(*reason).or_default() += count;
+        }
+        if counts.is_empty() {
+            return "the input holds none".to_owned();
+        }
+        let counts: Vec<String> = counts.iter().map(|(reason, count)| format!("{reason}: {count}")).collect();
+        counts.join(", ")
+    }
+}
+
+/// Refuses to replace what is to be read, or to write where images are looked for: they would be found the next time.
+fn check_apart(sources: &[Box<dyn Source>], out: &Path) -> Result<(), DataError> {
+    let written = resolved(out)?;
+    for input in sources.iter().flat_map(|source| source.inputs()) {
+        let read = resolved(&input.path)?;
+        let how = match (written.starts_with(&read), read.starts_with(&written)) {
+            (true, true) => "is",
+            (true, _) if input.everything => "lies inside",
+            (_, true) => "holds",
+            _ => continue,
+        };
+        let (option, out, path) = (input.option, out.display(), input.path.display());
+        let message =
+            format!("expected a folder apart from --{option}, but {out} {how} {path}; choose another");
+        return Err(DataError::Option { option: "out", message });
+    }
+    Ok(())
 }
 
 /// Where a path leads to, links followed as far as it exists.
@@ -154,7 +151,7 @@ fn check(options: &Options) -> Result<(), DataError> {
         );
     }
     if options.shard_size == 0 {
-        return refuse("shard-size", "expected at least one picture in a shard, got 0".to_owned());
+        return refuse("shard-size", "expected at least one image in a shard, got 0".to_owned());
     }
     if options.backgrounds > PALETTE.len() {
         return refuse(
@@ -168,23 +165,38 @@ fn check(options: &Options) -> Result<(), DataError> {
     Ok(())
 }
 
-/// All drawings with the index of their source, in an order that mixes families and depends on the seed and keys only.
-fn in_order(sources: &mut [Source], seed: u64) -> Result<Vec<(usize, Drawing)>, DataError> {
-    let mut keys: HashMap<String, String> = HashMap::new();
-    let mut drawings = Vec::new();
-    for (index, source) in sources.iter_mut().enumerate() {
-        for drawing in source.drawings.drain(..) {
-            if let Some(first) = keys.insert(drawing.key.clone(), drawing.source.clone()) {
-                return Err(DataError::DuplicateKey { key: drawing.key, first, second: drawing.source });
-            }
-            drawings.push((index, drawing));
-        }
-    }
-    drawings.sort_by_cached_key(|(_, drawing)| sha256_hex(format!("{seed} {}", drawing.key).as_bytes()));
-    Ok(drawings)
+/// An image with the index of its source and its key in the shards.
+struct Keyed {
+    source: usize,
+    key: String,
+    example: RawExample,
 }
 
-/// One picture, ready to be stored.
+/// The images of all sources in an order that mixes them and depends on the seed and the keys alone.
+fn in_order(sources: &[Box<dyn Source>], tally: &mut Tally, seed: u64) -> Result<Vec<Keyed>, DataError> {
+    let mut origins: HashMap<String, String> = HashMap::new();
+    let mut images = Vec::new();
+    for (index, source) in sources.iter().enumerate() {
+        for example in source.examples()? {
+            let example = match example {
+                Ok(example) => example,
+                Err(left_out) => {
+                    tally.leave_out(index, left_out);
+                    continue;
+                }
+            };
+            let key = sanitise_key(&example.name);
+            if let Some(first) = origins.insert(key.clone(), example.origin.clone()) {
+                return Err(DataError::DuplicateKey { key, first, second: example.origin });
+            }
+            images.push(Keyed { source: index, key, example });
+        }
+    }
+    images.sort_by_cached_key(|image| sha256_hex(format!("{seed} {}", image.key).as_bytes()));
+    Ok(images)
+}
+
+/// One image, ready to be stored.
 struct Entry {
     key: String,
     record: Record,
@@ -193,28 +205,30 @@ struct Entry {
 
 /// The drawing on white, and on as many coloured backgrounds as are wanted, of those that it stands out from. A photo has
 /// its own.
-fn render(drawing: &Drawing, options: &Options) -> Result<Vec<Entry>, RenderError> {
-    let cutout = Cutout::new(&drawing.art, options.size)?;
-    let coloured = background::ranked(options.seed, &drawing.key)
+fn render(image: &Keyed, tally: &Tally, options: &Options) -> Result<Vec<Entry>, RenderError> {
+    let Keyed { source, key, example } = image;
+    let cutout = Cutout::new(&example.art, options.size)?;
+    let coloured = background::ranked(options.seed, key)
         .into_iter()
         .filter(|background| cutout.stands_out_from(background.colour))
         .take(options.backgrounds);
+    let license = example.license.as_ref().unwrap_or(&tally.sources[*source].info.license);
     std::iter::once(WHITE)
         .chain(coloured)
         .map(|background| {
-            let mut key = drawing.key.clone();
-            let mut captions = drawing.captions.clone();
+            let mut key = key.clone();
+            let mut captions = example.captions.clone();
             if background != WHITE {
                 key = format!("{key}_on_{}", background.name.replace(' ', "-"));
                 captions = captions.on_background(background.name);
             }
             let record = Record {
                 captions,
-                concept: drawing.concept.clone(),
-                hexcode: drawing.hexcode.clone(),
-                split: drawing.split,
-                license: drawing.license.clone(),
-                source: drawing.source.clone(),
+                split: Split::of(&example.concept, options.val_share),
+                concept: example.concept.clone(),
+                license: license.clone(),
+                source: example.origin.clone(),
+                extra: example.extra.clone(),
             };
             Ok(Entry { key, record, png: png(&cutout.on(background.colour))? })
         })
@@ -235,8 +249,8 @@ fn png(picture: &RgbImage) -> Result<Vec<u8>, RenderError> {
 /// Stores what was rendered and keeps count.
 struct Writer {
     shards: ShardWriter,
-    /// Family, label and pixels of what is stored.
-    seen: HashSet<(String, String, String)>,
+    /// Source, label and pixels of what is stored.
+    seen: HashSet<(usize, String, String)>,
     train: usize,
     val: usize,
 }
@@ -248,24 +262,26 @@ impl Writer {
 
     fn store(
         &mut self,
-        source: &mut Source,
-        drawing: &Drawing,
+        tally: &mut Tally,
+        image: &Keyed,
         rendered: Result<Vec<Entry>, RenderError>,
     ) -> Result<(), DataError> {
+        let Keyed { source, example, .. } = image;
         let entries = match rendered {
             Ok(entries) => entries,
             Err(error) => {
-                source.fail(Reason::Unreadable, drawing.source.clone(), error.to_string());
+                let problem =
+                    LeftOut::unusable(Reason::Unreadable, example.origin.clone(), error.to_string());
+                tally.leave_out(*source, problem);
                 return Ok(());
             }
         };
         let pixels = entries.first().map(|entry| sha256_hex(&entry.png)).unwrap_or_default();
-        let identity = (drawing.captions.family.clone(), drawing.captions.label.clone(), pixels);
-        if !self.seen.insert(identity) {
-            source.summary.leave_out(Reason::Duplicate);
+        if !self.seen.insert((*source, example.captions.label.clone(), pixels)) {
+            tally.leave_out(*source, LeftOut::unwanted(Reason::Duplicate));
             return Ok(());
         }
-        source.summary.stored += 1;
+        tally.sources[*source].stored += 1;
         for Entry { key, record, png } in entries {
             let json = serde_json::to_vec(&record).map_err(DataError::json("a record", Path::new(&key)))?;
             let text = record.captions.main();
@@ -277,16 +293,4 @@ impl Writer {
         }
         Ok(())
     }
-}
-
-fn reasons(sources: &[Source]) -> String {
-    let mut counts: BTreeMap<Reason, usize> = BTreeMap::new();
-    for (reason, count) in sources.iter().flat_map(|source| &source.summary.left_out) {
-        *counts.entry(*reason).or_default() += count;
-    }
-    if counts.is_empty() {
-        return "the input holds none".to_owned();
-    }
-    let counts: Vec<String> = counts.iter().map(|(reason, count)| format!("{reason}: {count}")).collect();
-    counts.join(", ")
 }

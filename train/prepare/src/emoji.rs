@@ -1,127 +1,149 @@
-//! Emoji families as a source: packages found, drawings joined to labels, the unwanted left out.
+//! Emoji families as sources: packages found, drawings joined to labels, the unwanted left out.
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use dalle_data::{Captions, DataError, PackageInfo, Reason, SourceSummary, Split, sanitise_key};
+use dalle_data::{Captions, DataError, PackageInfo, Reason, SourceInfo};
+use serde_json::{Value, json};
 
-use super::emojibase::{self, Emoji, Emojibase};
-use super::family::{Family, Format};
-use super::iconify::{self, Icon};
-use super::package::{Package, Packages};
-use super::render::Art;
-use super::source::{Drawing, Source};
+use crate::emojibase::{self, Emoji, Emojibase};
+use crate::family::{Family, Format};
+use crate::iconify::{self, Icon};
+use crate::package::{Package, Packages};
+use crate::render::Art;
+use crate::source::{Input, LeftOut, RawExample, Source};
 
 /// Groups left out unless asked for: hundreds of nearly equal flags, lettered buttons, parts of emoji.
-pub const UNWANTED_GROUPS: [&str; 3] = ["flags", "symbols", "component"];
+const UNWANTED_GROUPS: [&str; 3] = ["flags", "symbols", "component"];
 
-/// Which emoji are wanted.
-pub struct Selection<'a> {
+/// Emoji in unpacked npm packages.
+#[derive(Clone, Debug)]
+pub struct EmojiPackages {
+    /// The folder that holds the packages.
+    pub root: PathBuf,
     /// Families, in the order of the manifest.
-    pub families: &'a [&'static Family],
-    /// Groups; none stands for all but [`UNWANTED_GROUPS`].
-    pub groups: Option<&'a [String]>,
+    pub families: Vec<&'static Family>,
+    /// Groups; none stands for all but flags, symbols and parts of emoji.
+    pub groups: Option<Vec<String>>,
     /// Whether skin-tone variants are wanted.
     pub skin_tones: bool,
-    /// Share of concepts held out.
-    pub val_share: f64,
 }
 
-/// Reads the wanted drawings of every wanted family. Also returns the package that the captions come from.
-///
-/// # Errors
-/// A package is missing or malformed, or a group is unknown.
-pub fn read(root: &Path, selection: &Selection) -> Result<(Vec<Source>, PackageInfo), DataError> {
-    let packages = Packages::find(root)?;
-    let captions = packages.get(emojibase::PACKAGE)?;
-    let emojibase = Emojibase::read(&captions.folder)?;
-    let groups = wanted_groups(&emojibase, selection.groups)?;
-    // A style is worth naming only where there is another.
-    let name_style = selection.families.len() > 1;
-    let sources = selection.families.iter().map(|family| {
-        let mut package = packages.get(family.package)?;
-        package.info.author = family.artist.map(str::to_owned).or(package.info.author);
-        let icons = match family.format {
-            Format::Iconify => iconify::read(&package.folder)?,
-            Format::Bitmaps(folder) => bitmaps(&package.folder.join(folder))?,
+impl EmojiPackages {
+    /// Finds the packages. Each family is a source.
+    ///
+    /// # Errors
+    /// A package is missing or malformed, or a group is unknown.
+    pub fn sources(&self) -> Result<Vec<Box<dyn Source>>, DataError> {
+        let packages = Packages::find(&self.root)?;
+        let captions = packages.get(emojibase::PACKAGE)?;
+        let emojibase = Emojibase::read(&captions.folder)?;
+        let groups = wanted_groups(&emojibase, self.groups.as_deref())?;
+        let labels = Arc::new(Labels { emojibase, package: captions.info, groups });
+        let source = |family: &&'static Family| {
+            let mut package = packages.get(family.package)?;
+            package.info.author = family.artist.map(str::to_owned).or(package.info.author);
+            let (selection, labels) = (self.clone(), Arc::clone(&labels));
+            Ok(Box::new(EmojiFamily { family, package, selection, labels }) as Box<dyn Source>)
         };
-        let mut source = Source::new(SourceSummary::new(
-            family.name,
-            family.style,
-            &package.info.license,
-            Some(package.info.clone()),
-        ));
-        for icon in icons {
-            let emoji = match wanted(&icon, &emojibase, &groups, selection.skin_tones) {
-                Ok(emoji) => emoji,
-                Err(Reason::NoCaption) => {
-                    let message = "emojibase has no emoji of these code points or this name".to_owned();
-                    source.fail(Reason::NoCaption, source_of(&package, &icon.name), message);
-                    continue;
-                }
-                Err(reason) => {
-                    source.summary.leave_out(reason);
-                    continue;
-                }
-            };
-            source.drawings.push(Drawing {
-                key: sanitise_key(&format!("{}_{}", family.name, icon.name)),
-                captions: captions_of(emoji, family, name_style),
-                concept: emoji.concept.clone(),
-                split: Split::of(&emoji.concept, selection.val_share),
-                hexcode: Some(emoji.hexcode.clone()),
-                license: package.info.license.clone(),
-                source: source_of(&package, &icon.name),
-                art: icon.art,
-            });
+        self.families.iter().map(source).collect()
+    }
+}
+
+/// Labels of emoji, and the groups that are wanted.
+struct Labels {
+    emojibase: Emojibase,
+    package: PackageInfo,
+    groups: BTreeSet<String>,
+}
+
+/// The emoji of one family.
+struct EmojiFamily {
+    family: &'static Family,
+    package: Package,
+    selection: EmojiPackages,
+    labels: Arc<Labels>,
+}
+
+impl Source for EmojiFamily {
+    fn info(&self) -> SourceInfo {
+        SourceInfo {
+            name: self.family.name.to_owned(),
+            license: self.package.info.license.clone(),
+            package: Some(self.package.info.clone()),
+            captions: Some(self.labels.package.clone()),
+            options: BTreeMap::from([
+                ("groups".to_owned(), json!(self.labels.groups)),
+                ("skin_tones".to_owned(), json!(self.selection.skin_tones)),
+            ]),
         }
-        Ok(source)
-    });
-    Ok((sources.collect::<Result<_, DataError>>()?, captions.info))
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        vec![Input { option: "packages", path: self.selection.root.clone(), everything: false }]
+    }
+
+    fn examples(&self) -> Result<Box<dyn Iterator<Item = Result<RawExample, LeftOut>> + '_>, DataError> {
+        let icons = match self.family.format {
+            Format::Iconify => iconify::read(&self.package.folder)?,
+            Format::Bitmaps(folder) => bitmaps(&self.package.folder.join(folder))?,
+        };
+        Ok(Box::new(icons.into_iter().map(|icon| self.example(icon))))
+    }
 }
 
-fn source_of(package: &Package, name: &str) -> String {
-    format!("{}@{}: {name}", package.info.name, package.info.version)
+impl EmojiFamily {
+    fn example(&self, icon: Icon) -> Result<RawExample, LeftOut> {
+        let package = &self.package.info;
+        let origin = format!("{}@{}: {}", package.name, package.version, icon.name);
+        if icon.hidden {
+            return Err(LeftOut::unwanted(Reason::Superseded));
+        }
+        let Some(emoji) = join(&icon, &self.labels.emojibase) else {
+            let message = "emojibase has no emoji of these code points or this name";
+            return Err(LeftOut::unusable(Reason::NoCaption, origin, message));
+        };
+        if emoji.skin_tone && !self.selection.skin_tones {
+            return Err(LeftOut::unwanted(Reason::SkinTone));
+        }
+        if !self.labels.groups.contains(&emoji.group) {
+            return Err(LeftOut::unwanted(Reason::Group));
+        }
+        let name = format!("{}_{}", self.family.name, icon.name);
+        // A style is worth naming only if there is another.
+        let captions = captions_of(emoji, self.family, self.selection.families.len() > 1);
+        let extra = [
+            ("family", self.family.name),
+            ("style", self.family.style),
+            ("group", &emoji.group),
+            ("subgroup", &emoji.subgroup),
+            ("hexcode", &emoji.hexcode),
+        ];
+        Ok(RawExample {
+            concept: emoji.concept.clone(),
+            extra: extra.map(|(name, value)| (name.to_owned(), Value::from(value))).into(),
+            ..RawExample::new(name, origin, icon.art, captions)
+        })
+    }
 }
 
-fn wanted_groups<'a>(
-    emojibase: &'a Emojibase,
-    asked: Option<&'a [String]>,
-) -> Result<BTreeSet<&'a str>, DataError> {
-    let known = || emojibase.groups().iter().map(String::as_str);
+fn wanted_groups(emojibase: &Emojibase, asked: Option<&[String]>) -> Result<BTreeSet<String>, DataError> {
+    let known = emojibase.groups();
     let Some(asked) = asked else {
-        return Ok(known().filter(|group| !UNWANTED_GROUPS.contains(group)).collect());
+        return Ok(known
+            .iter()
+            .filter(|group| !UNWANTED_GROUPS.contains(&group.as_str()))
+            .cloned()
+            .collect());
     };
-    for group in asked {
-        if !known().any(|known| known == group) {
-            let known: Vec<&str> = known().collect();
-            return Err(DataError::Option {
-                option: "groups",
-                message: format!("expected some of {}, got `{group}`", known.join(", ")),
-            });
-        }
+    if let Some(group) = asked.iter().find(|group| !known.contains(group)) {
+        return Err(DataError::Option {
+            option: "groups",
+            message: format!("expected some of {}, got `{group}`", known.join(", ")),
+        });
     }
-    Ok(asked.iter().map(String::as_str).collect())
-}
-
-/// The emoji that an icon draws, or why it is left out.
-fn wanted<'a>(
-    icon: &Icon,
-    emojibase: &'a Emojibase,
-    groups: &BTreeSet<&str>,
-    skin_tones: bool,
-) -> Result<&'a Emoji, Reason> {
-    if icon.hidden {
-        return Err(Reason::Superseded);
-    }
-    let emoji = join(icon, emojibase).ok_or(Reason::NoCaption)?;
-    if emoji.skin_tone && !skin_tones {
-        return Err(Reason::SkinTone);
-    }
-    if !groups.contains(emoji.group.as_str()) {
-        return Err(Reason::Group);
-    }
-    Ok(emoji)
+    Ok(asked.iter().cloned().collect())
 }
 
 /// By code points; else by name; else by another name of the same drawing; else by the name without the number that
@@ -149,10 +171,6 @@ fn captions_of(emoji: &Emoji, family: &Family, name_style: bool) -> Captions {
     Captions {
         label: emoji.label.clone(),
         tags: emoji.tags.iter().filter(is_new).cloned().collect(),
-        family: family.name.to_owned(),
-        style: family.style.to_owned(),
-        group: emoji.group.clone(),
-        subgroup: emoji.subgroup.clone(),
         templates,
         ..Captions::default()
     }

@@ -1,30 +1,35 @@
-//! A folder of pictures with captions as a source.
+//! A folder of images with captions as a source.
 //!
-//! A caption lies beside its picture (`cat.jpg`, `cat.txt`: each line one caption, the first the main one), or in
-//! `captions.jsonl` at the top of the folder: `{"file": "cat.jpg", "caption": "a cat", "tags": ["pet"]}` on each line.
+//! The captions of `cat.jpg` are in `cat.txt` (one a line, the first is the main one), or in `captions.jsonl` at the top of
+//! the folder: `{"file": "cat.jpg", "caption": "a cat", "tags": ["pet"]}` on each line.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use dalle_data::{Captions, DataError, Reason, SourceInfo, read_regular_file};
 use serde::Deserialize;
 
-use dalle_data::{
-    Captions, DataError, Reason, SourceSummary, Split, concept_of, read_regular_file, sanitise_key,
-};
-
-use super::render::Art;
-use super::source::{Drawing, Source};
+use crate::render::Art;
+use crate::source::{Input, LeftOut, RawExample, Source};
 
 /// Name of the list of captions.
 const LIST: &str = "captions.jsonl";
 
 /// Most bytes of the captions beside an image.
 const MAX_CAPTIONS: u64 = 1 << 20;
-/// Most bytes of the list of captions: of some ten million images.
+/// Most bytes of the list of captions: some ten million lines.
 const MAX_LIST: u64 = 1 << 30;
 
-/// Endings of files that are pictures.
-const PICTURES: [&str; 5] = ["png", "jpg", "jpeg", "webp", "svg"];
+/// Endings of image files.
+const IMAGES: [&str; 5] = ["png", "jpg", "jpeg", "webp", "svg"];
+
+/// A folder of images.
+pub struct ImageFolder {
+    /// The folder; those in it are read too.
+    pub root: PathBuf,
+    /// SPDX licence of the images.
+    pub license: String,
+}
 
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,65 +40,65 @@ struct Line {
     tags: Vec<String>,
 }
 
-/// Reads the pictures under `root`.
-///
-/// # Errors
-/// The folder or its `captions.jsonl` cannot be read.
-pub fn read(root: &Path, license: &str, val_share: f64) -> Result<Source, DataError> {
-    let mut listed = read_list(&root.join(LIST))?;
-    let mut files = Vec::new();
-    walk(root, &mut files)?;
-    files.sort();
-    let mut source = Source::new(SourceSummary::new("images", "", license, None));
-    for path in files {
-        let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().replace('\\', "/");
-        match kind(&path) {
-            Kind::Captions => continue,
-            Kind::Other => {
-                let message = format!("expected one of the endings {}", PICTURES.join(", "));
-                source.fail(Reason::NotAPicture, name, message);
-                continue;
-            }
-            Kind::Picture => {}
+impl Source for ImageFolder {
+    fn info(&self) -> SourceInfo {
+        SourceInfo { name: "images".to_owned(), license: self.license.clone(), ..SourceInfo::default() }
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        vec![Input { option: "images", path: self.root.clone(), everything: true }]
+    }
+
+    fn examples(&self) -> Result<Box<dyn Iterator<Item = Result<RawExample, LeftOut>> + '_>, DataError> {
+        let mut listed = read_list(&self.root.join(LIST))?;
+        let mut files = Vec::new();
+        walk(&self.root, &mut files)?;
+        files.sort();
+        let mut images = Vec::new();
+        for path in files {
+            let name = path.strip_prefix(&self.root).unwrap_or(&path).to_string_lossy().replace('\\', "/");
+            let line = if matches!(kind(&path), Kind::Image) { listed.remove(&name) } else { None };
+            images.push((name, path, line));
         }
-        let captions = match (listed.remove(&name), beside(&path)) {
-            (Some(line), _) => captions(&[line.caption], line.tags),
-            (None, Ok(Some(lines))) => captions(&lines, Vec::new()),
-            (None, Ok(None)) => None,
-            (None, Err(message)) => {
-                source.fail(Reason::UnreadableCaption, name, message);
-                continue;
-            }
-        };
-        let Some(captions) = captions else {
-            let message =
-                format!("expected a .txt file of the same name, or a line in {LIST}, with a caption");
-            source.fail(Reason::NoCaption, name, message);
-            continue;
-        };
-        let stem = Path::new(&name).with_extension("");
-        let concept = concept_of(&captions.label);
-        source.drawings.push(Drawing {
-            key: sanitise_key(&stem.to_string_lossy()),
-            split: Split::of(&concept, val_share),
-            concept,
-            captions,
-            hexcode: None,
-            license: license.to_owned(),
-            source: name,
-            art: Art::File(path),
+        let missing = listed.into_keys().map(|name| {
+            let message = format!(
+                "{LIST} has a caption for it; expected an image of this name, such as cats/tabby.jpg"
+            );
+            Err(LeftOut::unusable(Reason::NotAPicture, name, message))
         });
+        let examples = images.into_iter().filter_map(|(name, path, line)| example(name, path, line));
+        Ok(Box::new(examples.chain(missing)))
     }
-    for name in listed.into_keys() {
-        let message =
-            format!("{LIST} has a caption for it; expected a picture of this name, such as cats/tabby.jpg");
-        source.fail(Reason::NotAPicture, name, message);
+}
+
+/// The image in a file; none for a file of captions.
+fn example(name: String, path: PathBuf, line: Option<Line>) -> Option<Result<RawExample, LeftOut>> {
+    match kind(&path) {
+        Kind::Captions => return None,
+        Kind::Other => {
+            let message = format!("expected one of the endings {}", IMAGES.join(", "));
+            return Some(Err(LeftOut::unusable(Reason::NotAPicture, name, message)));
+        }
+        Kind::Image => {}
     }
-    Ok(source)
+    let captions = match (line, beside(&path)) {
+        (Some(line), _) => captions(&[line.caption], line.tags),
+        (None, Ok(Some(lines))) => captions(&lines, Vec::new()),
+        (None, Ok(None)) => None,
+        (None, Err(message)) => {
+            return Some(Err(LeftOut::unusable(Reason::UnreadableCaption, name, message)));
+        }
+    };
+    let Some(captions) = captions else {
+        let message = format!("expected a .txt file of the same name, or a line in {LIST}, with a caption");
+        return Some(Err(LeftOut::unusable(Reason::NoCaption, name, message)));
+    };
+    let stem = Path::new(&name).with_extension("").to_string_lossy().into_owned();
+    Some(Ok(RawExample::new(stem, name, Art::File(path), captions)))
 }
 
 enum Kind {
-    Picture,
+    Image,
     Captions,
     Other,
 }
@@ -102,7 +107,7 @@ fn kind(path: &Path) -> Kind {
     let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
     match ending.as_str() {
         "txt" | "jsonl" => Kind::Captions,
-        ending if PICTURES.contains(&ending) => Kind::Picture,
+        ending if IMAGES.contains(&ending) => Kind::Image,
         _ => Kind::Other,
     }
 }
@@ -120,7 +125,7 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), DataError> {
     Ok(())
 }
 
-/// The lines of `captions.jsonl` by file name; empty where there is no such list.
+/// The lines of `captions.jsonl` by file name; empty if there is no such list.
 fn read_list(path: &Path) -> Result<BTreeMap<String, Line>, DataError> {
     let mut lines = BTreeMap::new();
     if !path.exists() {
@@ -142,9 +147,9 @@ fn read_list(path: &Path) -> Result<BTreeMap<String, Line>, DataError> {
     Ok(lines)
 }
 
-/// The caption lines of the `.txt` file beside a picture.
-fn beside(picture: &Path) -> Result<Option<Vec<String>>, String> {
-    let path = picture.with_extension("txt");
+/// The lines of the `.txt` file beside an image.
+fn beside(image: &Path) -> Result<Option<Vec<String>>, String> {
+    let path = image.with_extension("txt");
     if !path.exists() {
         return Ok(None);
     }
@@ -154,7 +159,7 @@ fn beside(picture: &Path) -> Result<Option<Vec<String>>, String> {
     Ok(Some(text.lines().map(str::to_owned).collect()))
 }
 
-/// The first caption is the label, the others are alternatives. None where there is no text.
+/// The first caption is the label, the others are alternatives. None if there is no text.
 fn captions(lines: &[String], tags: Vec<String>) -> Option<Captions> {
     let mut lines = lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty());
     let label = lines.next()?.to_owned();

@@ -1,13 +1,13 @@
-//! Training sets: from packages of drawings, or a folder of pictures with captions, to WebDataset shards; and the caption
-//! tokenizer.
+//! Building datasets, from packages of drawings or a folder of images with captions to WebDataset shards; and training the
+//! caption tokenizer.
 //!
 //! ```text
-//! packages ─ family, package, emojibase, iconify, emoji ┐
-//!                                                       ├─ source ─ render ─ build ─▶ dataset folder
-//! folder of pictures ─ folder ──────────────────────────┘
+//! npm packages ─▶ EmojiPackages (family, package, emojibase, iconify, emoji) ┐
+//!                                                                            ├─ Source ─▶ render ─▶ build ─▶ dataset folder
+//! folder of images ─▶ ImageFolder ───────────────────────────────────────────┘
 //! ```
 //!
-//! See [`build`](build::build). The crate `dalle-data` reads what is written here.
+//! See [`build`](build::build). The crate `dalle-data` reads what is written here. A new kind of input is a new [`Source`].
 
 mod attribution;
 mod background;
@@ -23,5 +23,9 @@ mod source;
 mod svg;
 pub mod tokenizer_train;
 
-pub use build::{Input, build};
+pub use build::build;
+pub use emoji::EmojiPackages;
 pub use family::{FAMILIES, Family};
+pub use folder::ImageFolder;
+pub use render::{Art, Turn};
+pub use source::{Input, LeftOut, RawExample, Source};

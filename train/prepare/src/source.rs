@@ -1,48 +1,85 @@
-//! Where pictures come from, before rendering: what every source hands to the builder.
+//! Where the images of a dataset come from.
+//!
+//! A [`Source`] lists captioned images one after the other without decoding them; the builder renders, sorts and stores
+//! them. To read another kind of data, implement this trait: the builder need not change.
 
-use dalle_data::{Captions, Problem, Reason, SourceSummary, Split};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use super::render::Art;
+use dalle_data::{Captions, DataError, Reason, SourceInfo, concept_of};
+use serde_json::Value;
 
-/// A picture to be rendered, with everything known of it.
-pub struct Drawing {
-    /// Name in the shards.
-    pub key: String,
+use crate::render::Art;
+
+/// Captioned images of one origin and licence.
+pub trait Source {
+    /// What the manifest says of it.
+    fn info(&self) -> SourceInfo;
+
+    /// What it reads, so that nothing is written there.
+    fn inputs(&self) -> Vec<Input>;
+
+    /// Its images in any order, and those that are left out.
+    ///
+    /// # Errors
+    /// The source itself cannot be read. A fault of one image is an item.
+    fn examples(&self) -> Result<Box<dyn Iterator<Item = Result<RawExample, LeftOut>> + '_>, DataError>;
+}
+
+/// A file or folder that a source reads.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// The option that names it.
+    pub option: &'static str,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether every file below it is taken for an image.
+    pub everything: bool,
+}
+
+/// An image before it is rendered, with all that is known of it.
+pub struct RawExample {
+    /// Name, unique in the dataset; becomes the key in the shards.
+    pub name: String,
     /// Where its pixels come from.
     pub art: Art,
-    /// What to call it; its templates are those of a white background.
+    /// Its captions on a white background.
     pub captions: Captions,
-    /// What is held out together.
+    /// What is held out together: [`concept_of`] its label, unless the source knows better.
     pub concept: String,
-    /// Trained on or held out.
-    pub split: Split,
-    /// An emoji's code points.
-    pub hexcode: Option<String>,
-    /// SPDX licence.
-    pub license: String,
-    /// Package, version and name, or path within the folder.
-    pub source: String,
+    /// SPDX licence, if it is not that of its source.
+    pub license: Option<String>,
+    /// Package, version and name, or path within a folder, for messages and the record.
+    pub origin: String,
+    /// What else the source knows of it: stored, not interpreted.
+    pub extra: BTreeMap<String, Value>,
 }
 
-/// A source and its pictures.
-pub struct Source {
-    /// Its entry in the manifest so far.
-    pub summary: SourceSummary,
-    /// Its pictures.
-    pub drawings: Vec<Drawing>,
-    /// Those that cannot be used, by name.
-    pub problems: Vec<Problem>,
+impl RawExample {
+    /// An image of which no more is known than its captions.
+    pub fn new(name: String, origin: String, art: Art, captions: Captions) -> Self {
+        let concept = concept_of(&captions.label);
+        Self { name, art, captions, concept, license: None, origin, extra: BTreeMap::new() }
+    }
 }
 
-impl Source {
-    /// A source of which nothing is read yet.
-    pub fn new(summary: SourceSummary) -> Self {
-        Self { summary, drawings: Vec::new(), problems: Vec::new() }
+/// An image that is not used.
+#[derive(Clone, Debug)]
+pub struct LeftOut {
+    /// Why.
+    pub reason: Reason,
+    /// What is wrong with which image, if it was wanted. Those that were not are only counted.
+    pub problem: Option<(String, String)>,
+}
+
+impl LeftOut {
+    /// An image that was not asked for.
+    pub fn unwanted(reason: Reason) -> Self {
+        Self { reason, problem: None }
     }
 
-    /// Counts one more that is left out although it was wanted, and keeps its name.
-    pub fn fail(&mut self, reason: Reason, source: String, message: String) {
-        self.summary.leave_out(reason);
-        self.problems.push(Problem { reason, source, message });
+    /// An image that cannot be used: what is wrong with which one.
+    pub fn unusable(reason: Reason, origin: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { reason, problem: Some((origin.into(), message.into())) }
     }
 }

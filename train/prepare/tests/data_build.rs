@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use dalle_data::{DataError, Dataset, Reason, Split};
 use dalle_native::publish::PublishError;
-use dalle_prepare::Family;
+use dalle_prepare::{EmojiPackages, Family};
 use data_support::{Packages, contents, names, options, rectangle, run, write};
 use image::Rgb;
 use serde_json::json;
@@ -66,30 +66,27 @@ fn skin_tones_and_groups_are_options() {
         &json!({}),
     );
     let input = packages.input(&["fluent-flat"]);
-    let keys = |options: &_, name: &str| {
+    let keys = |input: &_, name: &str| {
         let out = packages.root().join(name);
-        run(&input, options, &out, false).unwrap();
+        run(input, &options(), &out, false).unwrap();
         let mut examples = Dataset::open(&out).unwrap().examples;
         examples.sort_by(|a, b| a.key.cmp(&b.key));
         examples
     };
-    let plain = keys(&options(), "plain");
+    let plain = keys(&input, "plain");
     assert_eq!(plain.len(), 1);
     assert_eq!(plain[0].captions.label, "raised hand");
 
-    let mut tones = options();
-    tones.skin_tones = true;
-    let toned = keys(&tones, "tones");
+    let toned = keys(&EmojiPackages { skin_tones: true, ..input.clone() }, "tones");
     assert_eq!(toned.len(), 2);
     assert_eq!(toned[1].captions.label, "raised hand: light skin tone");
     assert_eq!(toned[1].concept, toned[0].concept, "a skin tone is held out with its emoji");
 
-    let mut flags = options();
-    flags.groups = Some(vec!["flags".to_owned()]);
-    assert_eq!(keys(&flags, "flags")[0].captions.label, "flag: Japan");
+    let flags = |group: &str| EmojiPackages { groups: Some(vec![group.to_owned()]), ..input.clone() };
+    assert_eq!(keys(&flags("flags"), "flags")[0].captions.label, "flag: Japan");
 
-    flags.groups = Some(vec!["fruit".to_owned()]);
-    let error = run(&input, &flags, &packages.root().join("none"), false).unwrap_err().to_string();
+    let none = packages.root().join("none");
+    let error = run(&flags("fruit"), &options(), &none, false).unwrap_err().to_string();
     assert!(error.contains("`fruit`") && error.contains("food-drink"), "{error}");
 }
 
@@ -329,7 +326,7 @@ fn a_family_of_bitmaps_is_joined_by_its_file_names() {
     let dataset = Dataset::open(&out).unwrap();
     assert_eq!(dataset.examples[0].captions.label, "red heart");
     assert_eq!(*dataset.examples[0].image.get_pixel(16, 16), Rgb([0, 0, 255]));
-    let author = manifest.sources[0].package.as_ref().and_then(|package| package.author.as_deref());
+    let author = manifest.sources[0].info.package.as_ref().and_then(|package| package.author.as_deref());
     assert_eq!(author, Some("Microsoft Corporation"));
 }
 

@@ -7,7 +7,7 @@ mod data_support;
 use std::path::Path;
 
 use dalle_data::{DataError, Dataset, Reason};
-use dalle_prepare::Input;
+use dalle_prepare::ImageFolder;
 use data_support::{Packages, options, run, write};
 use image::{Rgb, RgbImage, Rgba, RgbaImage};
 use tempfile::TempDir;
@@ -20,8 +20,8 @@ fn photo(path: &Path, colour: [u8; 3]) {
     picture.save(path).unwrap();
 }
 
-fn input(folder: &TempDir) -> Input {
-    Input::Images { root: folder.path().join("in"), license: "CC0-1.0".to_owned() }
+fn input(folder: &TempDir) -> ImageFolder {
+    ImageFolder { root: folder.path().join("in"), license: "CC0-1.0".to_owned() }
 }
 
 #[test]
@@ -53,6 +53,31 @@ fn captions_come_from_text_files_and_from_the_list() {
     assert_eq!(dog.captions.tags, ["pet", "ears"]);
     let attribution = std::fs::read_to_string(out.join("ATTRIBUTION.md")).unwrap();
     assert!(attribution.contains("| 2 × images | their owner | CC0-1.0 |"), "{attribution}");
+}
+
+#[test]
+fn a_photo_that_its_camera_marked_as_turned_is_stored_upright() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("in");
+    std::fs::create_dir_all(&root).unwrap();
+    // Upright it is red above blue; the camera was held so that red came to lie left.
+    let lying = RgbImage::from_fn(64, 64, |x, _| if x < 32 { Rgb([255, 0, 0]) } else { Rgb([0, 0, 255]) });
+    let mut jpeg = std::io::Cursor::new(Vec::new());
+    lying.write_to(&mut jpeg, image::ImageFormat::Jpeg).unwrap();
+    let mut jpeg = jpeg.into_inner();
+    // An Exif segment with one entry: orientation (tag 0x0112), a 16-bit number, 6: turn clockwise to see it upright.
+    let tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+    let mut segment = vec![0xFF, 0xE1, 0, (2 + 6 + tiff.len()) as u8];
+    segment.extend(b"Exif\0\0");
+    segment.extend(tiff);
+    jpeg.splice(2..2, segment);
+    std::fs::write(root.join("photo.jpg"), jpeg).unwrap();
+    write(&root.join("photo.txt"), "red above blue");
+    run(&input(&folder), &options(), &folder.path().join("out"), false).unwrap();
+    let photo = &Dataset::open(&folder.path().join("out")).unwrap().examples[0].image;
+    for (x, y, red) in [(4, 4, true), (28, 4, true), (4, 28, false), (28, 28, false)] {
+        assert_eq!(photo.get_pixel(x, y).0[0] > 128, red, "at {x}, {y}");
+    }
 }
 
 #[test]
@@ -147,7 +172,7 @@ fn a_malformed_list_is_refused_with_its_line() {
             run(&input(&folder), &options(), &folder.path().join("out"), false).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
-    let missing = Input::Images { root: folder.path().join("nowhere"), license: String::new() };
+    let missing = ImageFolder { root: folder.path().join("nowhere"), license: String::new() };
     let error = run(&missing, &options(), &folder.path().join("out"), false).unwrap_err();
     assert!(matches!(error, DataError::Io { .. }), "{error}");
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use dalle_data::{Dataset, Manifest};
-use dalle_prepare::Input;
+use dalle_prepare::ImageFolder;
 use data_support::{options, run, write};
 use image::{Rgb, RgbImage};
 
@@ -27,7 +27,7 @@ fn folder() -> (tempfile::TempDir, PathBuf) {
 
 fn build(folder: &Path) -> Manifest {
     let begun = Instant::now();
-    let input = Input::Images { root: folder.join("in"), license: "CC0-1.0".to_owned() };
+    let input = ImageFolder { root: folder.join("in"), license: "CC0-1.0".to_owned() };
     let manifest = run(&input, &options(), &folder.join("out"), true).unwrap();
     assert!(begun.elapsed() < BOUND, "the build took {:?}", begun.elapsed());
     manifest
@@ -200,7 +200,7 @@ fn pipes_and_devices_are_refused_wherever_a_file_is_expected() {
     assert!(manifest.problems.iter().all(|problem| problem.message.contains("not a regular file")));
 
     pipe("captions.jsonl");
-    let input = Input::Images { root: images, license: String::new() };
+    let input = ImageFolder { root: images, license: String::new() };
     let error = run(&input, &options(), &folder.path().join("out"), true).unwrap_err();
     let reason = std::error::Error::source(&error).unwrap().to_string();
     assert!(reason.contains("not a regular file"), "{error}: {reason}");

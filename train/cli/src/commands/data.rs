@@ -8,7 +8,7 @@ use clap::{Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use dalle_data::{Dataset, MANIFEST, Manifest, Options, Split, say};
-use dalle_prepare::{Family, Input};
+use dalle_prepare::{EmojiPackages, Family, ImageFolder, Source};
 
 use super::values;
 
@@ -113,12 +113,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn build(args: BuildArgs) -> anyhow::Result<()> {
-    let input = match (args.input.packages, args.input.images) {
+    let sources = match (args.input.packages, args.input.images) {
         (Some(root), _) => {
             let families = if args.families.is_empty() { Family::defaults() } else { args.families };
-            Input::Packages { root, families }
+            EmojiPackages { root, families, groups: args.groups, skin_tones: args.skin_tones }.sources()?
         }
-        (None, Some(root)) => Input::Images { root, license: args.license },
+        (None, Some(root)) => vec![Box::new(ImageFolder { root, license: args.license }) as Box<dyn Source>],
         (None, None) => anyhow::bail!("expected --packages or --images"),
     };
     let options = Options {
@@ -127,12 +127,10 @@ fn build(args: BuildArgs) -> anyhow::Result<()> {
         backgrounds: args.backgrounds,
         val_share: args.val_share,
         seed: args.seed,
-        skin_tones: args.skin_tones,
-        groups: args.groups,
     };
     let style = ProgressStyle::with_template("rendering {bar:40} {pos}/{len} {eta}")?;
     let progress = ProgressBar::new(0).with_style(style);
-    let manifest = dalle_prepare::build(&input, &options, &args.out, args.overwrite, &progress)?;
+    let manifest = dalle_prepare::build(&sources, &options, &args.out, args.overwrite, &progress)?;
     let mut out = std::io::stdout().lock();
     report(&manifest, &mut out)?;
     writeln!(out, "wrote {}", args.out.display())?;
@@ -154,7 +152,7 @@ fn report(manifest: &Manifest, out: &mut impl Write) -> std::io::Result<()> {
         let left_out: Vec<String> =
             source.left_out.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
         let left_out = if left_out.is_empty() { "nothing".to_owned() } else { left_out.join(", ") };
-        writeln!(out, "{}: {} stored; left out: {left_out}", source.name, source.stored)?;
+        writeln!(out, "{}: {} stored; left out: {left_out}", source.info.name, source.stored)?;
     }
     let bytes: u64 = manifest.shards.iter().map(|shard| shard.bytes).sum();
     writeln!(

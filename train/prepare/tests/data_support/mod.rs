@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dalle_data::{DataError, Manifest, Options};
-use dalle_prepare::{FAMILIES, Family, Input, build};
+use dalle_prepare::{EmojiPackages, FAMILIES, Family, ImageFolder, Source, build};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -114,11 +114,31 @@ impl Packages {
         folder
     }
 
-    pub fn input(&self, families: &[&str]) -> Input {
-        Input::Packages {
+    pub fn input(&self, families: &[&str]) -> EmojiPackages {
+        EmojiPackages {
             root: self.root().to_owned(),
             families: families.iter().map(|name| family(name)).collect(),
+            groups: None,
+            skin_tones: false,
         }
+    }
+}
+
+/// What a dataset can be built from.
+pub trait Input {
+    fn sources(&self) -> Result<Vec<Box<dyn Source>>, DataError>;
+}
+
+impl Input for EmojiPackages {
+    fn sources(&self) -> Result<Vec<Box<dyn Source>>, DataError> {
+        self.sources()
+    }
+}
+
+impl Input for ImageFolder {
+    fn sources(&self) -> Result<Vec<Box<dyn Source>>, DataError> {
+        let Self { root, license } = self;
+        Ok(vec![Box::new(Self { root: root.clone(), license: license.clone() })])
     }
 }
 
@@ -132,20 +152,17 @@ pub fn write(path: &Path, content: &str) {
 }
 
 pub fn options() -> Options {
-    Options {
-        size: 32,
-        shard_size: 2,
-        backgrounds: 0,
-        val_share: 0.0,
-        seed: 7,
-        skin_tones: false,
-        groups: None,
-    }
+    Options { size: 32, shard_size: 2, backgrounds: 0, val_share: 0.0, seed: 7 }
 }
 
 /// Builds without showing progress.
-pub fn run(input: &Input, options: &Options, out: &Path, overwrite: bool) -> Result<Manifest, DataError> {
-    build(input, options, out, overwrite, &ProgressBar::hidden())
+pub fn run(
+    input: &impl Input,
+    options: &Options,
+    out: &Path,
+    overwrite: bool,
+) -> Result<Manifest, DataError> {
+    build(&input.sources()?, options, out, overwrite, &ProgressBar::hidden())
 }
 
 /// Names of everything in a folder, hidden or not.
