@@ -112,6 +112,7 @@ impl Log {
             }
             EventKind::Cancelled => Change::Cancelled,
             EventKind::Failed { error } => Change::Failed(error),
+            EventKind::Unknown => Change::Repeat,
         };
         self.next += 1;
         Ok(change)

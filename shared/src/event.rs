@@ -1,7 +1,7 @@
 //! A generation as an append-only log of numbered events.
 //!
-//! Streaming, resuming after a lost connection, a second viewer and replay are the same read of this log. Sent as
-//! server-sent events: `id` is [`GenerationEvent::seq`], `event` the kind's name, `data` this JSON.
+//! Streaming, resuming after a lost connection, a second viewer and replay are the same read of this log. An entry is sent
+//! as a server-sent event: `id` is [`GenerationEvent::seq`], `event` is [`EventKind::name`], `data` is the entry as JSON.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,46 +18,54 @@ pub struct GenerationEvent {
 }
 
 /// What can happen to a generation. The last event of a log is `Finished`, `Cancelled` or `Failed`.
+///
+/// Readers ignore kinds they do not know, so that a newer server can send more kinds to an older page.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum EventKind {
     /// The engine took the job from the queue.
     Started,
-    /// Tokens since the last such event, in raster order: those that the request gave
-    /// ([`prefix`](crate::GenerationRequest::prefix)), then those sampled. All samples of a request advance together, so every
-    /// row of `tokens` (one per sample) has the same length.
+    /// The tokens since the previous event of this kind, in raster order: first those of the request's
+    /// [`prefix`](crate::GenerationRequest::prefix), then the sampled ones. All samples of a request advance together, so
+    /// every row of `tokens` (one per sample) has the same length.
     Tokens {
         /// Raster position of the first token of each row.
         start: usize,
         /// `tokens[sample][i]` is the token at position `start + i`.
         tokens: Vec<Vec<ImageToken>>,
     },
-    /// The contrastive model has scored a sample of a request with `best_of`: once provisionally, when half of its tokens were
-    /// there, and once when it had them all. The later score replaces the earlier.
+    /// CLIP has scored a sample of a request with `best_of`: once provisionally, at half of its tokens, and once when it is
+    /// complete. The later score replaces the earlier one.
     Scored {
-        /// Which sample.
+        /// Index of the sample.
         sample: usize,
-        /// How many of its tokens were there.
+        /// Number of tokens it had.
         tokens: usize,
-        /// Its cosine with the caption, from −1 to 1; more is better.
+        /// Cosine similarity with the caption, from −1 to 1; higher is better.
         score: f32,
     },
-    /// Every sample has all its tokens, and where `best_of` was asked its last score.
+    /// Every sample is complete and, with `best_of`, has its final score.
     Finished {
-        /// Seconds the engine worked on the job.
+        /// Seconds from the start of the job in the engine to its end.
         seconds: f64,
     },
-    /// Cancelled by the client, or abandoned by it longer than the grace time.
+    /// Cancelled by the client, or unwatched for longer than the grace time.
     Cancelled,
-    /// The engine failed.
+    /// The generation failed.
     Failed {
-        /// What to tell the person.
+        /// The error to show.
         error: ApiError,
     },
+    /// A kind that this build does not know. Readers count it and otherwise ignore it; it is never sent.
+    #[serde(other, skip_serializing)]
+    Unknown,
 }
 
 impl EventKind {
-    /// Name of the server-sent event.
+    /// The [`name`](Self::name) of every kind that is sent, for clients that subscribe by name (`EventSource`).
+    pub const NAMES: [&str; 6] = ["started", "tokens", "scored", "finished", "cancelled", "failed"];
+
+    /// Name of the server-sent event, and `type` of its JSON.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Started => "started",
@@ -66,6 +74,7 @@ impl EventKind {
             Self::Finished { .. } => "finished",
             Self::Cancelled => "cancelled",
             Self::Failed { .. } => "failed",
+            Self::Unknown => "unknown",
         }
     }
 
@@ -80,13 +89,13 @@ impl EventKind {
 pub struct GenerationStatus {
     /// The generation's id.
     pub id: String,
-    /// Where it stands.
+    /// Its state.
     pub state: GenerationState,
     /// Address of its event stream, relative to the backend's base address.
     pub events: String,
 }
 
-/// Where a generation stands.
+/// State of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GenerationState {
@@ -100,4 +109,46 @@ pub enum GenerationState {
     Cancelled,
     /// Failed.
     Failed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorCode;
+
+    #[test]
+    fn the_list_of_names_holds_every_kind_that_is_sent_as_its_json_names_it() {
+        let error = ApiError { code: ErrorCode::Internal, message: "m".into(), field: None };
+        let kinds = [
+            EventKind::Started,
+            EventKind::Tokens { start: 0, tokens: vec![vec![ImageToken(1)]] },
+            EventKind::Scored { sample: 0, tokens: 1, score: 0.5 },
+            EventKind::Finished { seconds: 1.0 },
+            EventKind::Cancelled,
+            EventKind::Failed { error },
+        ];
+        assert_eq!(kinds.each_ref().map(EventKind::name), EventKind::NAMES);
+        for kind in kinds {
+            let event = GenerationEvent { seq: 3, kind };
+            let json = serde_json::to_value(&event).unwrap();
+            assert_eq!(json["type"], event.kind.name());
+            assert_eq!(serde_json::from_value::<GenerationEvent>(json).unwrap(), event);
+        }
+    }
+
+    #[test]
+    fn an_event_of_an_unknown_kind_is_read_as_unknown_and_is_never_sent() {
+        for json in [
+            r#"{"seq": 4, "type": "explained"}"#,
+            r#"{"seq": 4, "type": "explained", "sample": 1, "top": [[1, 0.5]], "error": {"code": "new"}}"#,
+            r#"{"type": "explained", "tokens": "text", "seq": 4}"#,
+        ] {
+            let event: GenerationEvent = serde_json::from_str(json).unwrap();
+            assert_eq!(event, GenerationEvent { seq: 4, kind: EventKind::Unknown }, "{json}");
+            assert!(!event.kind.is_last(), "{json}");
+            assert!(serde_json::to_string(&event).is_err(), "{json}");
+        }
+        assert!(serde_json::from_str::<GenerationEvent>(r#"{"seq": 4}"#).is_err(), "a kind is required");
+        assert!(serde_json::from_str::<GenerationEvent>(r#"{"seq": 4, "type": "tokens"}"#).is_err());
+    }
 }

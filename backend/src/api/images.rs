@@ -164,7 +164,7 @@ async fn best_tokens(job: &Job) -> Result<Vec<Vec<ImageToken>>, Refusal> {
                 return Err(Refusal::new(ErrorCode::Unavailable, "the generation was cancelled; ask again"));
             }
             EventKind::Scored { sample, score, .. } => scores[sample] = score,
-            EventKind::Started | EventKind::Finished { .. } => {}
+            EventKind::Started | EventKind::Finished { .. } | EventKind::Unknown => {}
         }
     }
     Ok(best_first(&scores).into_iter().map(|sample| std::mem::take(&mut rows[sample])).collect())

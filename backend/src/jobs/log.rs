@@ -69,9 +69,12 @@ impl Log {
     pub fn state(&self) -> GenerationState {
         match self.entries.lock().events.last().map(|event| &event.kind) {
             None => GenerationState::Queued,
-            Some(EventKind::Started | EventKind::Tokens { .. } | EventKind::Scored { .. }) => {
-                GenerationState::Running
-            }
+            Some(
+                EventKind::Started
+                | EventKind::Tokens { .. }
+                | EventKind::Scored { .. }
+                | EventKind::Unknown,
+            ) => GenerationState::Running,
             Some(EventKind::Finished { .. }) => GenerationState::Finished,
             Some(EventKind::Cancelled) => GenerationState::Cancelled,
             Some(EventKind::Failed { .. }) => GenerationState::Failed,
