@@ -23,7 +23,7 @@ pub use decoder::{DecoderCommand, DecoderDevice, DecoderFailure, DecoderPart, De
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use event::{EventKind, GenerationEvent, GenerationState, GenerationStatus};
 pub use geometry::Geometry;
-pub use hex::sha256_hex;
+pub use hex::{sha256_hex, to_hex};
 pub use manifest::{ModelFile, ModelManifest};
 pub use request::{
     GenerationCreated, GenerationRequest, MAX_BEST_OF, MAX_SAMPLES, RequestError, SamplingSettings, Seed,

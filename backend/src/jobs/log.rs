@@ -70,10 +70,7 @@ impl Log {
         match self.entries.lock().events.last().map(|event| &event.kind) {
             None => GenerationState::Queued,
             Some(
-                EventKind::Started
-                | EventKind::Tokens { .. }
-                | EventKind::Scored { .. }
-                | EventKind::Unknown,
+                EventKind::Started | EventKind::Tokens { .. } | EventKind::Scored { .. } | EventKind::Unknown,
             ) => GenerationState::Running,
             Some(EventKind::Finished { .. }) => GenerationState::Finished,
             Some(EventKind::Cancelled) => GenerationState::Cancelled,

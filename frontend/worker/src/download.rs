@@ -1,6 +1,6 @@
 //! Fetching a file of the model with progress in bytes, and checking that it is the one the manifest describes.
 
-use dalle_shared::{DecoderFailure, DecoderPart, DecoderReport, ModelFile, address, sha256_hex};
+use dalle_shared::{DecoderFailure, DecoderPart, DecoderReport, ModelFile, address, sha256_hex, to_hex};
 use js_sys::{Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -96,7 +96,7 @@ async fn digest(bytes: &[u8]) -> String {
         let data = Uint8Array::from(bytes);
         let digest = subtle.digest_with_str_and_js_u8_array("SHA-256", &data).ok()?;
         let digest = Uint8Array::new(&JsFuture::from(digest).await.ok()?).to_vec();
-        Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+        Some(to_hex(&digest))
     };
     match native.await {
         Some(sha256) => sha256,

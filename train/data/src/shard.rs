@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use dalle_shared::to_hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -115,7 +116,7 @@ impl ShardWriter {
             Ok((hashing.bytes, hashing.digest.finalize()))
         });
         let (bytes, digest) = written.map_err(DataError::io("writing", &path))?;
-        let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = to_hex(&digest);
         self.done.push(ShardInfo { name: shard.name, records: shard.records, bytes, sha256 });
         Ok(())
     }
