@@ -164,20 +164,7 @@ impl GenerationRequest {
     /// # Errors
     /// The first field at fault, with what was expected.
     pub fn validate(&self, geometry: &Geometry) -> Result<(), RequestError> {
-        if self.text.len() > geometry.caption_length() {
-            return Err(RequestError::new(
-                "text",
-                format!("expected at most {} token ids, got {}", geometry.caption_length(), self.text.len()),
-            ));
-        }
-        if let Some((index, id)) =
-            self.text.iter().enumerate().find(|(_, id)| id.0 as usize >= geometry.text_vocab)
-        {
-            return Err(RequestError::new(
-                "text",
-                format!("id {} at index {index} is not below the vocabulary's {}", id.0, geometry.text_vocab),
-            ));
-        }
+        check_text(&self.text, geometry)?;
         if !(1..=MAX_SAMPLES).contains(&self.samples) {
             return Err(RequestError::new(
                 "samples",
@@ -204,25 +191,38 @@ pub fn check_best_of(shown: usize, best_of: Option<usize>) -> Result<(), Request
     }
 }
 
-/// Checks that pictures can begin with `prefix`.
+/// Checks that `text` is a caption of the model: not too long, every id in the vocabulary.
 ///
 /// # Errors
-/// There are more tokens than the grid holds, or one that is not in the codebook.
+/// Names the field `text`: there are more ids than the caption has slots, or an id is not in the vocabulary.
+pub fn check_text(text: &[TextToken], geometry: &Geometry) -> Result<(), RequestError> {
+    check_ids("text", text.iter().map(|id| id.0 as usize), geometry.caption_length(), geometry.text_vocab)
+}
+
+/// Checks that an image can begin with `prefix`: not larger than the grid, every token in the codebook.
+///
+/// # Errors
+/// Names the field `prefix`: there are more tokens than the grid has cells, or a token is not in the codebook.
 pub fn check_prefix(prefix: &[ImageToken], geometry: &Geometry) -> Result<(), RequestError> {
-    if prefix.len() > geometry.image_length() {
-        return Err(RequestError::new(
-            "prefix",
-            format!("expected at most {} image tokens, got {}", geometry.image_length(), prefix.len()),
-        ));
+    let tokens = prefix.iter().map(|token| usize::from(token.0));
+    check_ids("prefix", tokens, geometry.image_length(), geometry.image_vocab)
+}
+
+fn check_ids(
+    field: &'static str,
+    ids: impl ExactSizeIterator<Item = usize>,
+    most: usize,
+    vocab: usize,
+) -> Result<(), RequestError> {
+    let got = ids.len();
+    if got > most {
+        return Err(RequestError::new(field, format!("expected at most {most} ids, got {got}")));
     }
-    match prefix.iter().enumerate().find(|(_, token)| usize::from(token.0) >= geometry.image_vocab) {
-        Some((index, token)) => Err(RequestError::new(
-            "prefix",
-            format!(
-                "token {} at index {index} is not below the codebook's {}",
-                token.0, geometry.image_vocab
-            ),
-        )),
+    match ids.enumerate().find(|(_, id)| *id >= vocab) {
+        Some((index, id)) => {
+            let message = format!("expected ids below {vocab}, got {id} at index {index}");
+            Err(RequestError::new(field, message))
+        }
         None => Ok(()),
     }
 }
