@@ -16,7 +16,7 @@ mod text;
 use std::borrow::Cow;
 
 use burn::tensor::Tensor;
-use dalle_shared::{Geometry, ImageToken, SamplingSettings, TextToken};
+use dalle_shared::{Geometry, ImageToken, SamplingSettings, TextToken, check_prefix, check_text};
 
 pub use choose::choose;
 pub use philox::uniform;
@@ -148,32 +148,13 @@ impl Batch {
     }
 
     fn check(&self, request: &SampleRequest) -> Result<(), SampleError> {
-        let Geometry { text_length, text_vocab, image_vocab, .. } = self.geometry;
-        let refuse = |message: String| Err(SampleError::Request(message));
-        if request.text.len() >= text_length {
-            return refuse(format!(
-                "expected at most {} text ids, got {}",
-                text_length - 1,
-                request.text.len()
-            ));
-        }
-        if let Some(id) = request.text.iter().find(|id| id.0 as usize >= text_vocab) {
-            return refuse(format!("text id {} is not below the vocabulary's {text_vocab}", id.0));
-        }
-        if let Some(token) = request.prefix.iter().find(|token| usize::from(token.0) >= image_vocab) {
-            return refuse(format!("image token {} is not below the codebook's {image_vocab}", token.0));
-        }
-        if request.prefix.len() > self.geometry.image_length() {
-            return refuse(format!(
-                "expected at most {} given image tokens, got {}",
-                self.geometry.image_length(),
-                request.prefix.len()
-            ));
-        }
         if request.samples == 0 {
-            return refuse("expected at least one sample".to_owned());
+            return Err(SampleError::Request("samples: expected at least 1, got 0".to_owned()));
         }
-        request.sampling.validate(image_vocab).map_err(|error| SampleError::Request(error.to_string()))
+        check_text(&request.text, &self.geometry)
+            .and_then(|()| check_prefix(&request.prefix, &self.geometry))
+            .and_then(|()| request.sampling.validate(self.geometry.image_vocab))
+            .map_err(|error| SampleError::Request(error.to_string()))
     }
 
     /// Drops a job, if it still runs. The others are not disturbed.
