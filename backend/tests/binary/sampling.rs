@@ -1,0 +1,66 @@
+//! What it samples is what the model gives outside any server.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use dalle_model::burn::module::Module;
+use dalle_shared::{ImageToken, ModelManifest, TextToken, sha256_hex};
+use serde_json::{Value, json};
+
+use crate::fixture::{Model, Server};
+
+#[tokio::test]
+async fn gives_the_tokens_and_pictures_of_the_model() {
+    let model = Model::new();
+    let server = Server::start(model.folder.path());
+    server.until_ready().await;
+    let manifest: ModelManifest = reqwest::get(server.url("/v1/model")).await.unwrap().json().await.unwrap();
+    assert_eq!(manifest.hash, model.hash());
+    assert_eq!(manifest.prior_parameters, model.prior.num_params() as u64);
+    for file in &manifest.files {
+        let bytes = reqwest::get(server.url(&file.url)).await.unwrap().bytes().await.unwrap();
+        assert_eq!((sha256_hex(&bytes), bytes.len() as u64), (file.sha256.clone(), file.bytes));
+    }
+
+    let names: Vec<&str> = manifest.files.iter().map(|file| file.name.as_str()).collect();
+    assert_eq!(names, ["config.json", "tokenizer.json", "decoder.safetensors", "encoder.safetensors"]);
+
+    // Several at once, of different captions and sizes: each as if it were alone.
+    let generate = |index: u32| {
+        let text: Vec<u32> = (0..index * 3).map(|i| (i * 7 + index) % 256).collect();
+        let samples = 1 + index as usize % 3;
+        let body = json!({ "model": manifest.hash, "text": text, "samples": samples, "seed": index });
+        let server = &server;
+        async move { (text, samples, index, server.generate(&body).await) }
+    };
+    for (text, samples, seed, rows) in futures_util::future::join_all((0..5).map(generate)).await {
+        let text = text.into_iter().map(TextToken).collect();
+        assert_eq!(rows, model.sample(text, samples, seed.into()), "seed {seed}");
+    }
+
+    // A picture's own beginning, given: the rest is drawn as it was. Another beginning stays as it is.
+    let text: Vec<TextToken> = (0..5).map(TextToken).collect();
+    let own = model.sample(text.clone(), 1, 9).swap_remove(0);
+    let given: Vec<ImageToken> = own.iter().map(|token| ImageToken((token.0 + 1) % 16)).collect();
+    let begun = async |prefix: &[ImageToken]| {
+        let body = json!({ "model": manifest.hash, "text": text, "seed": 9, "prefix": prefix });
+        server.generate(&body).await.swap_remove(0)
+    };
+    for length in [1, 6, own.len()] {
+        assert_eq!(begun(&own[..length]).await, own, "{length} given");
+    }
+    let other = begun(&given[..6]).await;
+    assert_eq!((&other[..6], other.len()), (&given[..6], own.len()));
+
+    let answer =
+        server.post("/v1/images/generations", &json!({ "prompt": "A cat", "n": 2, "seed": 5 })).await;
+    let answer: Value = answer.json().await.unwrap();
+    let text = model.tokenizer.encode("A cat", manifest.geometry.caption_length()).unwrap().ids;
+    let rows = model.sample(text, 2, 5);
+    let data = answer["data"].as_array().unwrap();
+    assert_eq!(data.len(), 2);
+    for (row, picture) in rows.iter().zip(data) {
+        let png = STANDARD.decode(picture["b64_json"].as_str().unwrap()).unwrap();
+        let got = image::load_from_memory(&png).unwrap().into_rgb8();
+        assert_eq!(got.into_raw(), model.decoder.decode_rgb(row, manifest.geometry.grid));
+    }
+}
