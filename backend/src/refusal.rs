@@ -34,7 +34,7 @@ impl Refusal {
 
     /// 500: a fault of the server's own. What happened goes to the log under an id; the client gets the id.
     pub fn internal(cause: impl Display) -> Self {
-        let id = format!("{:08x}", rand::random::<u32>());
+        let id = log_id();
         tracing::error!(%id, %cause, "internal error");
         let message = format!("the server failed; its log says why under the id {id}. Try again");
         Self::new(ErrorCode::Internal, message)
@@ -51,6 +51,11 @@ impl Refusal {
         self.retry_after = Some(seconds);
         self
     }
+}
+
+/// A random id that finds an error in the log.
+pub fn log_id() -> String {
+    format!("{:08x}", rand::random::<u32>())
 }
 
 impl From<RequestError> for Refusal {

@@ -37,6 +37,8 @@ fn describe() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
     describe_counter!("dalle_requests_total", "Requests by route, method and status");
     describe_counter!("dalle_tokens_sampled_total", "Image tokens sampled");
+    describe_counter!("dalle_finished_total", "Generations that finished");
+    describe_counter!("dalle_failed_total", "Generations that failed");
     describe_counter!("dalle_cancelled_total", "Generations cancelled by their client or abandoned");
     describe_counter!("dalle_busy_total", "Requests refused because the queue was full");
     describe_gauge!("dalle_queue_depth", "Generations that wait for the engine");
@@ -48,7 +50,13 @@ fn describe() {
         "From admission to the first token in the log"
     );
     // So that they read 0, not absent, before the first.
-    for counter in ["dalle_tokens_sampled_total", "dalle_cancelled_total", "dalle_busy_total"] {
+    for counter in [
+        "dalle_tokens_sampled_total",
+        "dalle_finished_total",
+        "dalle_failed_total",
+        "dalle_cancelled_total",
+        "dalle_busy_total",
+    ] {
         metrics::counter!(counter).absolute(0);
     }
     for gauge in ["dalle_queue_depth", "dalle_rows_running"] {

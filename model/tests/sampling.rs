@@ -8,9 +8,12 @@ use std::collections::BTreeMap;
 
 use common::{caption, config, prior};
 use dalle_model::Device;
+use dalle_model::burn::module::{Module, ModuleMapper, Param};
+use dalle_model::burn::tensor::{Tensor, TensorData};
 use dalle_model::config::ModelConfig;
-use dalle_model::prior::Masks;
-use dalle_model::sample::{Batch, JobKey, SampleError, SampleRequest, continue_caption};
+use dalle_model::precision::Precision;
+use dalle_model::prior::{Masks, Prior};
+use dalle_model::sample::{Batch, JobKey, NotFinite, SampleError, SampleRequest, continue_caption};
 use dalle_shared::{ImageToken, SamplingSettings, TextToken};
 
 /// Every batch has the same prior.
@@ -32,8 +35,9 @@ type Pictures = BTreeMap<JobKey, Vec<Vec<ImageToken>>>;
 
 fn step_into(batch: &mut Batch, pictures: &mut Pictures) {
     for output in batch.step().unwrap() {
-        let samples = pictures.entry(output.job).or_insert_with(|| vec![Vec::new(); output.tokens.len()]);
-        for (sample, token) in samples.iter_mut().zip(output.tokens) {
+        let tokens = output.tokens.unwrap();
+        let samples = pictures.entry(output.job).or_insert_with(|| vec![Vec::new(); tokens.len()]);
+        for (sample, token) in samples.iter_mut().zip(tokens) {
             assert_eq!(sample.len(), output.position);
             sample.push(token);
         }
@@ -190,4 +194,111 @@ fn requests_out_of_range_are_refused_and_change_nothing() {
     }
     batch.admit(JobKey(0), good).unwrap();
     assert_eq!(run(&mut batch).len(), 1);
+}
+
+/// The prior with another value at some indices of the parameter `name`.
+fn with_values(prior: Prior, name: &str, values: &[(usize, f32)]) -> Prior {
+    struct Change<'a> {
+        path: Vec<String>,
+        name: &'a str,
+        values: &'a [(usize, f32)],
+        found: bool,
+    }
+    impl ModuleMapper for Change<'_> {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.to_owned());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            if self.path.join(".") != self.name {
+                return param;
+            }
+            self.found = true;
+            param.map(|tensor| {
+                let (shape, device) = (tensor.dims(), tensor.device());
+                let mut all: Vec<f32> = common::values(tensor);
+                self.values.iter().for_each(|(index, value)| all[*index] = *value);
+                Tensor::from_data(TensorData::new(all, shape), &device)
+            })
+        }
+    }
+    let mut change = Change { path: Vec::new(), name, values, found: false };
+    let prior = prior.map(&mut change);
+    assert!(change.found, "no parameter {name}");
+    prior
+}
+
+/// A job whose caption has the id `poison` joins two healthy ones; one of these has all but its last token as prefix.
+fn fails_alone(prior: &Prior, config: &ModelConfig, poison: u32) {
+    let poisoned = SampleRequest { text: vec![TextToken(poison)], ..request(config, 7, 2) };
+    let guided = SampleRequest {
+        sampling: SamplingSettings { guidance: 2.0, ..SamplingSettings::default() },
+        ..poisoned.clone()
+    };
+    let others = [
+        SampleRequest { text: vec![TextToken(poison + 1)], ..request(config, 1, 3) },
+        SampleRequest {
+            text: Vec::new(),
+            prefix: vec![ImageToken(3); config.geometry().image_length() - 1],
+            ..request(config, 2, 1)
+        },
+    ];
+    let new = || Batch::new(prior.clone(), config);
+    let alone = others.each_ref().map(|other| {
+        let mut batch = new();
+        batch.admit(JobKey(0), other.clone()).unwrap();
+        run(&mut batch).remove(&JobKey(0)).unwrap()
+    });
+
+    let mut batch = new();
+    batch.admit(JobKey(0), others[0].clone()).unwrap();
+    let mut pictures = Pictures::new();
+    (0..3).for_each(|_| step_into(&mut batch, &mut pictures));
+    batch.admit(JobKey(8), poisoned).unwrap();
+    batch.admit(JobKey(1), others[1].clone()).unwrap();
+    batch.admit(JobKey(9), guided).unwrap();
+    let (failed, healthy): (Vec<_>, Vec<_>) =
+        batch.step().unwrap().into_iter().partition(|output| output.tokens.is_err());
+    let failed: Vec<_> = failed.into_iter().map(|output| (output.job, output.tokens)).collect();
+    let expected = Err(NotFinite { position: 0 });
+    assert_eq!(failed, [(JobKey(8), expected.clone()), (JobKey(9), expected)]);
+    assert_eq!(batch.rows(), 3, "the failed jobs have left, and so has the one that is complete");
+    for output in healthy {
+        let tokens = output.tokens.unwrap();
+        let samples = pictures.entry(output.job).or_insert_with(|| vec![Vec::new(); tokens.len()]);
+        samples.iter_mut().zip(tokens).for_each(|(sample, token)| sample.push(token));
+    }
+    while !batch.is_empty() {
+        step_into(&mut batch, &mut pictures);
+    }
+    assert_eq!(alone, [&pictures[&JobKey(0)], &pictures[&JobKey(1)]].map(Clone::clone));
+}
+
+#[test]
+fn a_job_whose_logits_are_not_finite_leaves_and_the_others_sample_what_they_sample_alone() {
+    let config = config("tiny");
+    let width = config.prior.d_model();
+    let poison = 5;
+    let first = poison * width;
+    let nan: Vec<(usize, f32)> = (first..first + width).map(|index| (index, f32::NAN)).collect();
+    let prior = with_values(prior(&config, &Device::flex()), "embed.text", &nan);
+    fails_alone(&prior, &config, poison as u32);
+}
+
+/// One component of the caption's embedding is so large that its value in the first layer, 5.6 · 15,000, is beyond f16.
+#[test]
+fn a_job_that_overflows_in_16_bits_leaves_and_the_others_sample_what_they_sample_alone() {
+    let config = config("tiny");
+    let width = config.prior.d_model();
+    let poison = 5;
+    let prior = with_values(prior(&config, &Device::flex()), "embed.text", &[(poison * width, 1000.0)]);
+    let prior = with_values(prior, "blocks.0.qkv.weight", &[(2 * width, 15_000.0)]);
+    let mut batch = Batch::new(prior.clone(), &config);
+    batch
+        .admit(JobKey(0), SampleRequest { text: vec![TextToken(poison as u32)], ..request(&config, 7, 2) })
+        .unwrap();
+    assert_eq!(run(&mut batch).len(), 1, "f32 holds it");
+    fails_alone(&prior.with_precision(Precision::F16), &config, poison as u32);
 }

@@ -5,6 +5,7 @@
 //!
 //! Architecture invariant: HTTP handlers never touch a device; only this thread does.
 
+mod error;
 mod running;
 mod sampler;
 mod speed;
@@ -15,10 +16,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
-use dalle_model::sample::{JobKey, SampleError, SampleRequest};
+use dalle_model::sample::{JobKey, SampleRequest};
 use dalle_shared::{ImageToken, SamplingSettings, TextToken};
 use tokio::sync::oneshot;
 
+use self::error::EngineError;
 use self::running::Running;
 use self::speed::Speed;
 use self::worker::Worker;
@@ -116,7 +118,10 @@ impl Engine {
 
 /// Runs the shortest caption through one step, so that the first request finds kernels compiled and
 /// memory touched.
-fn warm_up(sampler: &mut dyn Sampler) -> Result<(), SampleError> {
+///
+/// # Errors
+/// The device fails, or the model's logits are not finite.
+fn warm_up(sampler: &mut dyn Sampler) -> Result<(), EngineError> {
     const WARM_UP: JobKey = JobKey(u64::MAX);
     let request = SampleRequest {
         text: vec![TextToken(0)],
@@ -126,7 +131,9 @@ fn warm_up(sampler: &mut dyn Sampler) -> Result<(), SampleError> {
         prefix: Vec::new(),
     };
     sampler.admit(WARM_UP, request)?;
-    sampler.step()?;
+    for output in sampler.step()? {
+        output.tokens?;
+    }
     sampler.remove(WARM_UP);
     Ok(())
 }

@@ -18,7 +18,7 @@ pub trait Sampler {
     /// Samples one token for every row. A job that has all its tokens leaves by itself.
     ///
     /// # Errors
-    /// The device's failure, or a model that gives no numbers; the batch is empty then.
+    /// The device's failure; the batch is empty then. A job whose logits are not finite leaves with an output that says so.
     fn step(&mut self) -> Result<Vec<StepOutput>, SampleError>;
 
     /// Drops a job. Unknown jobs are ignored.
@@ -35,7 +35,7 @@ pub trait Sampler {
     ///
     /// # Errors
     /// There is nothing to score with, or it fails.
-    fn score(&self, text: &[TextToken], tokens: &[ImageToken]) -> Result<f32, SampleError>;
+    fn score(&self, text: &[TextToken], tokens: &[ImageToken]) -> Result<f32, ScoreError>;
 }
 
 /// The prior and the decoder of a model folder.
@@ -71,17 +71,12 @@ impl Sampler for ModelSampler {
         self.decoder.decode_rgb(tokens, self.grid)
     }
 
-    fn score(&self, text: &[TextToken], tokens: &[ImageToken]) -> Result<f32, SampleError> {
+    fn score(&self, text: &[TextToken], tokens: &[ImageToken]) -> Result<f32, ScoreError> {
         let (Some(clip), Some(&first)) = (&self.clip, tokens.first()) else {
-            return Err(SampleError::Request("there is nothing to score with".to_owned()));
+            return Err(ScoreError::Request("there is nothing to score with".to_owned()));
         };
         let mut whole = tokens.to_vec();
         whole.resize(self.grid * self.grid, first);
-        let scores = clip.cosines(&[text], &[&self.decode(&whole)]).map_err(|error| match error {
-            ScoreError::Request(message) => SampleError::Request(message),
-            ScoreError::Device(message) => SampleError::Device(message),
-            ScoreError::NotFinite => SampleError::Score(error),
-        })?;
-        Ok(scores[0][0])
+        Ok(clip.cosines(&[text], &[&self.decode(&whole)])?[0][0])
     }
 }

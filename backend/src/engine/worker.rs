@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
 
-use dalle_model::sample::{JobKey, SampleError};
-use dalle_shared::{ErrorCode, EventKind};
+use dalle_model::sample::JobKey;
+use dalle_shared::EventKind;
 
-use super::{Command, Decode, Running, Sampler, Speed};
+use super::{Command, Decode, EngineError, Running, Sampler, Speed};
 use crate::jobs::Job;
 use crate::queue::Queue;
-use crate::refusal::Refusal;
 
 /// The state of the engine's thread.
 pub struct Worker {
@@ -52,7 +51,7 @@ impl Worker {
     ///
     /// # Errors
     /// The device's failure, after which nothing can be expected of it.
-    pub fn run(&mut self, commands: &Receiver<Command>) -> Result<(), SampleError> {
+    pub fn run(&mut self, commands: &Receiver<Command>) -> Result<(), EngineError> {
         while self.collect(commands) {
             self.drop_ended();
             self.admit()?;
@@ -93,12 +92,12 @@ impl Worker {
         });
     }
 
-    fn admit(&mut self) -> Result<(), SampleError> {
+    fn admit(&mut self) -> Result<(), EngineError> {
         while let Some(job) = self.queue.take(self.max_rows.saturating_sub(self.rows())) {
             tracing::debug!(job = %job.id, samples = job.request.samples, "started");
             match self.sampler.admit(job.key, job.request.clone()) {
                 Ok(()) => drop(self.running.insert(job.key, Running::start(job, self.image_length))),
-                Err(error) => fail(&job, &error)?,
+                Err(error) => fail(&job, error)?,
             }
         }
         Ok(())
@@ -109,25 +108,26 @@ impl Worker {
         self.sampler.rows() + self.running.values().map(Running::rows_to_score).sum::<usize>()
     }
 
-    fn step(&mut self) -> Result<(), SampleError> {
+    fn step(&mut self) -> Result<(), EngineError> {
         let rows = self.sampler.rows();
         if rows == 0 {
             return Ok(());
         }
         let begin = Instant::now();
-        let outputs = match self.sampler.step() {
-            Ok(outputs) => outputs,
-            Err(error) => {
-                return self.running.drain().try_for_each(|(_, running)| fail(&running.job, &error));
-            }
-        };
+        let outputs = self.sampler.step()?;
         let now = Instant::now();
         metrics::histogram!("dalle_step_seconds").record((now - begin).as_secs_f64());
         metrics::counter!("dalle_tokens_sampled_total").increment(rows as u64);
         for output in outputs {
-            if let Some(running) = self.running.get_mut(&output.job)
-                && running.push(&output.tokens, now)
-            {
+            let Some(running) = self.running.get_mut(&output.job) else { continue };
+            let ended = match output.tokens {
+                Ok(tokens) => running.push(&tokens, now),
+                Err(error) => {
+                    fail(&running.job, error)?;
+                    true
+                }
+            };
+            if ended {
                 self.running.remove(&output.job);
             }
         }
@@ -138,7 +138,7 @@ impl Worker {
 
     /// Scores one picture at most, of the oldest job that waits for it, for the same reason; while others sample, no more than
     /// half of the time.
-    fn score(&mut self) -> Result<(), SampleError> {
+    fn score(&mut self) -> Result<(), EngineError> {
         let samples = self.sampler.rows() > 0;
         if samples && Instant::now() < self.next_score {
             return Ok(());
@@ -161,7 +161,7 @@ impl Worker {
             Err(error) => {
                 self.sampler.remove(key);
                 self.running.remove(&key);
-                return fail(&job, &error);
+                return fail(&job, error);
             }
         };
         if ended {
@@ -181,18 +181,12 @@ impl Worker {
     }
 }
 
-/// Ends a job with what went wrong. A failure of the device is handed on: it is everybody's.
-fn fail(job: &Job, error: &SampleError) -> Result<(), SampleError> {
-    let refusal = match error {
-        // No field: each interface has its own names for them.
-        SampleError::Request(message) => Refusal::new(ErrorCode::InvalidRequest, message.clone()),
-        SampleError::NotFinite { .. } | SampleError::Score(_) | SampleError::Device(_) => {
-            Refusal::internal(error)
-        }
-    };
-    job.log.append(EventKind::Failed { error: refusal.error });
-    match error {
-        SampleError::Device(_) => Err(error.clone()),
-        SampleError::Request(_) | SampleError::NotFinite { .. } | SampleError::Score(_) => Ok(()),
-    }
+/// Ends a job with an error.
+///
+/// # Errors
+/// The error itself, if it is not of this job alone.
+fn fail(job: &Job, error: impl Into<EngineError>) -> Result<(), EngineError> {
+    let error = error.into();
+    job.log.append(EventKind::Failed { error: error.report(job.key) });
+    if error.is_fatal() { Err(error) } else { Ok(()) }
 }

@@ -52,9 +52,7 @@ impl Job {
 
     /// Ends the job unless it has ended. The engine drops it before its next step.
     pub fn cancel(&self) {
-        if self.log.append(EventKind::Cancelled) {
-            metrics::counter!("dalle_cancelled_total").increment(1);
-        }
+        self.log.append(EventKind::Cancelled);
     }
 
     /// Counts a viewer until the result is dropped. None when there are too many.

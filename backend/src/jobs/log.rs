@@ -38,6 +38,12 @@ impl Log {
         if kind.is_last() {
             entries.ended = Some(Instant::now());
         }
+        match kind {
+            EventKind::Finished { .. } => metrics::counter!("dalle_finished_total").increment(1),
+            EventKind::Failed { .. } => metrics::counter!("dalle_failed_total").increment(1),
+            EventKind::Cancelled => metrics::counter!("dalle_cancelled_total").increment(1),
+            _ => {}
+        }
         let seq = entries.events.len() as u64;
         entries.events.push(GenerationEvent { seq, kind });
         self.length.send_replace(entries.events.len());

@@ -81,7 +81,7 @@ impl Model {
         let mut rows = vec![Vec::new(); samples];
         while !batch.is_empty() {
             for output in batch.step().unwrap() {
-                rows.iter_mut().zip(output.tokens).for_each(|(row, token)| row.push(token));
+                rows.iter_mut().zip(output.tokens.unwrap()).for_each(|(row, token)| row.push(token));
             }
         }
         rows

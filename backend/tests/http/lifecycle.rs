@@ -52,7 +52,7 @@ async fn a_panic_of_the_engine_is_told_and_ends_the_server() {
 
 #[tokio::test]
 async fn a_model_without_numbers_fails_the_jobs_not_the_server() {
-    let server = TestServer::start(Behaviour { fails_at_step: Some(6), ..brisk() }).await;
+    let server = TestServer::start(Behaviour { nan_at_step: Some(6), ..brisk() }).await;
     let created = server.create(&request(1, 1)).await;
     let events = Events::of(server.get(&created.events).await).rest().await;
     assert!(
@@ -61,6 +61,33 @@ async fn a_model_without_numbers_fails_the_jobs_not_the_server() {
     let next = server.create(&request(1, 1)).await;
     let events = Events::of(server.get(&next.events).await).rest().await;
     assert!(matches!(events.last().unwrap().kind, EventKind::Finished { .. }));
+}
+
+/// One that samples, and one that is complete and waits for its scores.
+#[tokio::test]
+async fn a_request_without_numbers_fails_alone() {
+    let score_time = Duration::from_millis(30);
+    let behaviour = Behaviour { nan_for_samples: Some(2), score_time, ..brisk() };
+    let server = TestServer::start(behaviour).await;
+    let mut body = request(1, 1);
+    body["best_of"] = 9.into();
+    body["prefix"] = vec![7; crate::sampler::GEOMETRY.image_length() - 1].into();
+    let scored = server.create(&body).await;
+    let mut waiting = Events::of(server.get(&scored.events).await);
+    while !matches!(waiting.next().await.unwrap().kind, EventKind::Scored { .. }) {}
+    let running = server.create(&request(2, 3)).await;
+    let mut sampled = Events::of(server.get(&running.events).await);
+    while !matches!(sampled.next().await.unwrap().kind, EventKind::Tokens { .. }) {}
+
+    let failing = server.create(&request(3, 2)).await;
+    let events = Events::of(server.get(&failing.events).await).rest().await;
+    let EventKind::Failed { error } = &events.last().unwrap().kind else { panic!("{events:?}") };
+    assert_eq!(error.code, ErrorCode::Internal);
+    assert!(error.message.contains("NaN or infinite"), "{}", error.message);
+    for healthy in [waiting, sampled] {
+        let last = healthy.rest().await.pop().unwrap().kind;
+        assert!(matches!(last, EventKind::Finished { .. }), "{last:?}");
+    }
 }
 
 #[tokio::test]

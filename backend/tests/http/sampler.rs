@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use dalle_backend::Sampler;
-use dalle_model::sample::{JobKey, SampleError, SampleRequest, StepOutput};
+use dalle_model::clip::ScoreError;
+use dalle_model::sample::{JobKey, NotFinite, SampleError, SampleRequest, StepOutput};
 use dalle_shared::{Geometry, ImageToken, TextToken, sha256_hex};
 
 /// What every test serves.
@@ -48,7 +49,10 @@ pub struct Behaviour {
     pub score_time: Duration,
     /// Steps are counted from 1; the first is the warm-up.
     pub panics_at_step: Option<usize>,
-    pub fails_at_step: Option<usize>,
+    /// At this step the logits of every job are NaN.
+    pub nan_at_step: Option<usize>,
+    /// The logits of a request for this many samples are NaN from its second token on.
+    pub nan_for_samples: Option<usize>,
     /// A request for this many samples is refused.
     pub refuses_samples: Option<usize>,
 }
@@ -84,18 +88,19 @@ impl Sampler for TestSampler {
         std::thread::sleep(self.behaviour.step_time);
         let step = self.probe.steps.fetch_add(1, SeqCst) + 1;
         assert_ne!(self.behaviour.panics_at_step, Some(step), "told to panic");
-        if self.behaviour.fails_at_step == Some(step) {
-            self.jobs.clear();
-            return Err(SampleError::NotFinite { position: step });
-        }
+        let Behaviour { nan_at_step, nan_for_samples, .. } = self.behaviour;
         let outputs = self.jobs.iter_mut().map(|(job, request, next)| {
             let position = *next;
+            if nan_at_step == Some(step) || (nan_for_samples == Some(request.samples) && position == 1) {
+                *next = GEOMETRY.image_length();
+                return StepOutput { job: *job, position, tokens: Err(NotFinite { position }) };
+            }
             *next += 1;
             let given = request.prefix.get(position);
             let draw = |sample| {
                 given.copied().unwrap_or_else(|| token(&request.text, request.seed, sample, position))
             };
-            StepOutput { job: *job, position, tokens: (0..request.samples).map(draw).collect() }
+            StepOutput { job: *job, position, tokens: Ok((0..request.samples).map(draw).collect()) }
         });
         let outputs = outputs.collect();
         self.jobs.retain(|(_, _, next)| *next < GEOMETRY.image_length());
@@ -112,7 +117,7 @@ impl Sampler for TestSampler {
         self.jobs.iter().map(|(_, request, _)| request.samples).sum()
     }
 
-    fn score(&self, _: &[TextToken], tokens: &[ImageToken]) -> Result<f32, SampleError> {
+    fn score(&self, _: &[TextToken], tokens: &[ImageToken]) -> Result<f32, ScoreError> {
         std::thread::sleep(self.behaviour.score_time);
         Ok(score(tokens))
     }

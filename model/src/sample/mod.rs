@@ -1,12 +1,35 @@
-//! The one sampling loop, for the command line, the server and evaluation alike.
+//! Samples images from the prior: the one loop of the command line, the server and evaluation.
 //!
-//! A [`Batch`] advances any number of jobs together by one token a [`step`](Batch::step). Jobs join and leave between steps
-//! (continuous batching), without moving one another's caches; what a job draws does not depend on its neighbours.
+//! A [`Batch`] advances any number of jobs together, one token a [`step`](Batch::step). Jobs join and leave between steps
+//! (continuous batching). What a job samples does not depend on the other jobs: neither on their tokens nor on their errors.
 //!
-//! ```text
-//! let mut batch = Batch::new(prior, &config);
-//! batch.admit(key, request)?;
-//! while !batch.is_empty() { for out in batch.step()? { … } }
+//! ```
+//! use dalle_model::Device;
+//! use dalle_model::prior::Prior;
+//! use dalle_model::sample::{Batch, JobKey, SampleRequest};
+//! use dalle_shared::{SamplingSettings, TextToken};
+//!
+//! let config = serde_json::from_str(include_str!("../../../configs/tiny.json"))?;
+//! let mut batch = Batch::new(Prior::new(&config, &Device::flex()), &config);
+//! let request = SampleRequest {
+//!     text: vec![TextToken(1), TextToken(2)],
+//!     samples: 2,
+//!     seed: 7,
+//!     sampling: SamplingSettings::default(),
+//!     prefix: Vec::new(),
+//! };
+//! batch.admit(JobKey(0), request)?;
+//! let mut images = vec![Vec::new(); 2];
+//! while !batch.is_empty() {
+//!     for output in batch.step()? {
+//!         // An error here is of this job alone.
+//!         for (image, token) in images.iter_mut().zip(output.tokens?) {
+//!             image.push(token);
+//!         }
+//!     }
+//! }
+//! assert!(images.iter().all(|image| image.len() == config.geometry().image_length()));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod choose;
@@ -22,7 +45,6 @@ pub use choose::choose;
 pub use philox::uniform;
 pub use text::continue_caption;
 
-use crate::clip::ScoreError;
 use crate::config::ModelConfig;
 use crate::prior::{Cache, Masks, Prior};
 
@@ -35,18 +57,18 @@ pub struct JobKey(pub u64);
 pub struct SampleRequest {
     /// Caption ids without padding, at most `text_length − 1`.
     pub text: Vec<TextToken>,
-    /// Pictures of that caption, drawn side by side.
+    /// Number of images of that caption.
     pub samples: usize,
-    /// Seed of the first; the next has the next seed, so that each can be drawn again alone.
+    /// Seed of the first sample; sample `s` has the seed `seed + s` (wrapping), so that each can be sampled again alone.
     pub seed: u64,
-    /// Temperature, top-k and top-p.
+    /// Temperature, top-k, top-p and guidance.
     pub sampling: SamplingSettings,
-    /// Tokens that every picture begins with, given instead of drawn (section 3.3).
+    /// Tokens that every image begins with, in raster order (section 3.3).
     pub prefix: Vec<ImageToken>,
 }
 
 impl SampleRequest {
-    /// Rows that the prior computes for it: guidance needs each sample a second time, without its caption.
+    /// Rows of the batch that the request takes: one a sample, with guidance two (with and without the caption).
     pub fn rows(&self) -> usize {
         if self.sampling.is_guided() { 2 * self.samples } else { self.samples }
     }
@@ -59,33 +81,36 @@ pub struct StepOutput {
     pub job: JobKey,
     /// Raster position.
     pub position: usize,
-    /// The token of each sample.
-    pub tokens: Vec<ImageToken>,
+    /// The token of each sample, or the reason why the job has left the batch.
+    pub tokens: Result<Vec<ImageToken>, NotFinite>,
 }
 
-/// A request that does not fit the model, or a model that gives no usable answer.
+/// NaN or infinite logits: the weights are damaged, or the prior overflows on this job's tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the prior produced NaN or infinite logits at position {position}; its weights are damaged, or it overflows (in 16 bits, \
+     try --dtype f32)"
+)]
+pub struct NotFinite {
+    /// Raster position, or index in the caption where a caption is sampled.
+    pub position: usize,
+}
+
+/// A request that does not fit the model, or a failed device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SampleError {
-    /// A request out of range.
+    /// A field of the request is out of range.
     #[error("{0}")]
     Request(String),
-    /// The device could not run or be read.
+    /// The device could not compute, or its memory could not be read.
     #[error("the device failed: {0}")]
     Device(String),
-    /// NaN or infinite logits: damaged weights, or overflow in 16 bits.
-    #[error(
-        "the prior gave logits that are no numbers at position {position}; its weights are damaged or overflow"
-    )]
-    NotFinite {
-        /// Raster position.
-        position: usize,
-    },
-    /// Pictures that cannot be scored.
+    /// The logits of a caption that is sampled are not finite.
     #[error(transparent)]
-    Score(ScoreError),
+    NotFinite(#[from] NotFinite),
 }
 
-/// A running batch: the prior and its jobs.
+/// The prior and the jobs it samples.
 pub struct Batch {
     prior: Prior,
     masks: Masks,
@@ -125,10 +150,10 @@ impl Batch {
         self.jobs.is_empty()
     }
 
-    /// Takes a job in: runs its caption, and the tokens that are given, once, whatever the number of samples.
+    /// Adds a job: runs its caption and prefix through the prior, once for all samples.
     ///
     /// # Errors
-    /// [`SampleError::Request`] for a request out of range; then nothing has changed.
+    /// [`SampleError::Request`] for a request out of range, [`SampleError::Device`]; the batch is unchanged then.
     pub fn admit(&mut self, key: JobKey, request: SampleRequest) -> Result<(), SampleError> {
         self.check(&request)?;
         let mut streams = Vec::new();
@@ -157,53 +182,55 @@ impl Batch {
             .map_err(|error| SampleError::Request(error.to_string()))
     }
 
-    /// Drops a job, if it still runs. The others are not disturbed.
+    /// Drops a job. Does nothing if it has left the batch.
     pub fn remove(&mut self, key: JobKey) {
         self.jobs.retain(|job| job.key != key);
     }
 
-    /// Draws the next token of every sample of every job; the first time, the tokens that are given come before it. Jobs whose
-    /// images are complete leave the batch.
+    /// Samples the next token of every sample of every job. A job's first step also returns its prefix, one output a position.
+    ///
+    /// Jobs whose images are complete leave the batch, and so does a job whose logits are not finite, after an output that says
+    /// so. The other jobs continue.
     ///
     /// # Errors
-    /// [`SampleError::Device`] or [`SampleError::NotFinite`]; the batch is then empty.
+    /// [`SampleError::Device`]; the batch is empty then.
     pub fn step(&mut self) -> Result<Vec<StepOutput>, SampleError> {
-        let outputs = self.draw().and_then(|outputs| {
-            let last = self.geometry.image_length();
-            self.jobs.retain(|job| job.position < last);
-            self.advance(&outputs)?;
-            Ok(outputs)
-        });
-        if outputs.is_err() {
+        let outputs = self.sample();
+        let advanced = self.advance(&outputs);
+        if advanced.is_err() {
             self.jobs.clear();
         }
+        advanced.map(|()| outputs)
+    }
+
+    /// The next outputs of every job, from the logits of the last step. Only the jobs that go on stay.
+    fn sample(&mut self) -> Vec<StepOutput> {
+        let (length, vocab) = (self.geometry.image_length(), self.geometry.image_vocab);
+        let mut outputs = Vec::with_capacity(self.jobs.len());
+        self.jobs.retain_mut(|job| {
+            while let Some(&token) = job.request.prefix.get(job.position) {
+                outputs.push(job.output(Ok(vec![token; job.request.samples])));
+            }
+            let mut finite = true;
+            if job.position < length {
+                let tokens = job.sample(vocab);
+                finite = tokens.is_ok();
+                outputs.push(job.output(tokens));
+            }
+            finite && job.position < length
+        });
         outputs
     }
 
-    fn draw(&mut self) -> Result<Vec<StepOutput>, SampleError> {
-        let (length, vocab) = (self.geometry.image_length(), self.geometry.image_vocab);
-        let mut outputs = Vec::with_capacity(self.jobs.len());
-        for job in &mut self.jobs {
-            while job.position < job.request.prefix.len() {
-                let token = job.request.prefix[job.position];
-                outputs.push(job.output(vec![token; job.request.samples]));
-            }
-            if job.position < length {
-                let tokens = job.draw(vocab)?;
-                outputs.push(job.output(tokens));
-            }
-        }
-        Ok(outputs)
-    }
-
-    /// Runs the tokens just drawn through the prior, for the logits of the next ones.
+    /// Runs the sampled tokens through the prior, for the logits of the next ones.
     fn advance(&mut self, outputs: &[StepOutput]) -> Result<(), SampleError> {
         let mut tokens = Vec::new();
         for job in &self.jobs {
             let output = outputs.iter().rfind(|output| output.job == job.key);
-            let output = output.expect("every job that stays has just drawn");
+            let last = output.and_then(|output| output.tokens.as_ref().ok());
+            let last = last.expect("every job that stays has just sampled");
             for _ in &job.streams {
-                tokens.extend(&output.tokens);
+                tokens.extend(last);
             }
         }
         let mut streams: Vec<&mut Stream> = self.jobs.iter_mut().flat_map(|job| &mut job.streams).collect();
@@ -224,20 +251,20 @@ impl Batch {
 
 impl Job {
     /// The next token of each sample.
-    fn draw(&self, vocab: usize) -> Result<Vec<ImageToken>, SampleError> {
+    fn sample(&self, vocab: usize) -> Result<Vec<ImageToken>, NotFinite> {
         let SampleRequest { samples, seed, ref sampling, .. } = self.request;
         let position = self.position;
-        let draw = |sample| {
+        let token = |sample| {
             let logits = self.logits(sample, vocab);
             choose(&logits, sampling, uniform(seed.wrapping_add(sample as u64), 0, position as u64))
                 .and_then(|index| u16::try_from(index).ok().map(ImageToken))
-                .ok_or(SampleError::NotFinite { position })
+                .ok_or(NotFinite { position })
         };
-        (0..samples).map(draw).collect()
+        (0..samples).map(token).collect()
     }
 
-    /// The logits of a sample's next token: c, or with guidance u + scale·(c − u), where c knows the caption and u does not
-    /// (Ho & Salimans, "Classifier-Free Diffusion Guidance", on logits instead of scores).
+    /// The logits of a sample's next token: `c`, or with guidance `u + scale·(c − u)`, where `c` is computed with the caption and
+    /// `u` without (Ho & Salimans, "Classifier-Free Diffusion Guidance", applied to logits).
     fn logits(&self, sample: usize, vocab: usize) -> Cow<'_, [f32]> {
         let row = |stream: &'_ Stream| {
             let row = if stream.logits.len() == vocab { 0 } else { sample };
@@ -250,8 +277,8 @@ impl Job {
         Cow::Owned(captioned.iter().zip(without).map(|(c, u)| u + scale * (c - u)).collect())
     }
 
-    /// Takes note of the tokens of the next position.
-    fn output(&mut self, tokens: Vec<ImageToken>) -> StepOutput {
+    /// The output of the next position.
+    fn output(&mut self, tokens: Result<Vec<ImageToken>, NotFinite>) -> StepOutput {
         let position = self.position;
         self.position += 1;
         StepOutput { job: self.key, position, tokens }

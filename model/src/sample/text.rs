@@ -3,7 +3,7 @@
 
 use dalle_shared::{SamplingSettings, TextToken};
 
-use super::{SampleError, choose, read, uniform};
+use super::{NotFinite, SampleError, choose, read, uniform};
 use crate::prior::{Masks, Prior, TextCache};
 
 /// Stream of random numbers for text; images have stream 0.
@@ -35,8 +35,8 @@ pub fn continue_caption(
     while caption.len() < longest {
         let logits = read(prior.continue_text(masks, &mut cache, &caption))?;
         let position = caption.len();
-        let next = choose(&logits, settings, uniform(seed, TEXT, position as u64))
-            .ok_or(SampleError::NotFinite { position })?;
+        let next =
+            choose(&logits, settings, uniform(seed, TEXT, position as u64)).ok_or(NotFinite { position })?;
         // The class behind the vocabulary is the caption's end.
         if next == vocab {
             break;

@@ -99,7 +99,9 @@ impl Setting<'_> {
             }
             for step in 0..length {
                 let begun = Instant::now();
-                batch.step()?;
+                for output in batch.step()? {
+                    output.tokens?;
+                }
                 if step >= warm_up && times.len() < self.repeats {
                     times.push(begun.elapsed().as_secs_f64());
                 }

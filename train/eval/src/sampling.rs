@@ -105,7 +105,7 @@ impl Model {
         let mut done = 0;
         while !self.batch.is_empty() {
             for output in self.batch.step()? {
-                for (picture, token) in pictures[output.job.0 as usize].iter_mut().zip(output.tokens) {
+                for (picture, token) in pictures[output.job.0 as usize].iter_mut().zip(output.tokens?) {
                     picture.push(token);
                 }
             }

@@ -1,0 +1,77 @@
+//! Why a generation, or the engine itself, failed.
+
+use dalle_model::clip::ScoreError;
+use dalle_model::sample::{JobKey, NotFinite, SampleError};
+use dalle_shared::{ApiError, ErrorCode};
+
+use crate::refusal::{Refusal, log_id};
+
+/// An error of sampling or scoring.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// Sampling failed.
+    #[error(transparent)]
+    Sample(#[from] SampleError),
+    /// CLIP could not score an image.
+    #[error(transparent)]
+    Score(#[from] ScoreError),
+}
+
+impl From<NotFinite> for EngineError {
+    fn from(error: NotFinite) -> Self {
+        Self::Sample(error.into())
+    }
+}
+
+impl EngineError {
+    /// Whether the device failed. The engine stops then; every other error is of one job alone.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Self::Sample(SampleError::Device(_)) | Self::Score(ScoreError::Device(_)))
+    }
+
+    /// What the job's client is told. Anything but a bad request is logged with the job's key under an id, which the client
+    /// gets.
+    pub fn report(&self, job: JobKey) -> ApiError {
+        let id = match self {
+            // No field: each interface has its own names for them.
+            Self::Sample(SampleError::Request(message)) | Self::Score(ScoreError::Request(message)) => {
+                return Refusal::new(ErrorCode::InvalidRequest, message.clone()).error;
+            }
+            _ => log_id(),
+        };
+        tracing::error!(%id, job = job.0, cause = %self, "generation failed");
+        let message = if self.is_fatal() {
+            format!("the server's device failed; try again when the server is back (log id {id})")
+        } else {
+            format!(
+                "the model produced NaN or infinite values for this request; try another caption or seed (log id {id})"
+            )
+        };
+        Refusal::new(ErrorCode::Internal, message).error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_failed_device_is_fatal_and_only_a_bad_request_is_told_in_full() {
+        let request = || "samples: expected at least 1, got 0".to_owned();
+        let secret = || "secret".to_owned();
+        for (error, fatal, code) in [
+            (EngineError::from(SampleError::Request(request())), false, ErrorCode::InvalidRequest),
+            (EngineError::from(ScoreError::Request(request())), false, ErrorCode::InvalidRequest),
+            (EngineError::from(NotFinite { position: 3 }), false, ErrorCode::Internal),
+            (EngineError::from(ScoreError::NotFinite), false, ErrorCode::Internal),
+            (EngineError::from(SampleError::Device(secret())), true, ErrorCode::Internal),
+            (EngineError::from(ScoreError::Device(secret())), true, ErrorCode::Internal),
+        ] {
+            assert_eq!(error.is_fatal(), fatal, "{error}");
+            let told = error.report(JobKey(1));
+            assert_eq!(told.code, code, "{error}");
+            assert_eq!(told.message == request(), code == ErrorCode::InvalidRequest, "{}", told.message);
+            assert!(!told.message.contains("secret"), "internals stay inside: {}", told.message);
+        }
+    }
+}
