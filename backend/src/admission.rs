@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use dalle_model::sample::{JobKey, SampleRequest};
 use dalle_shared::ErrorCode;
@@ -23,6 +24,8 @@ pub struct App {
     pub queue: Arc<Queue>,
     /// The device's thread.
     pub engine: EngineHandle,
+    /// The Images API answers within this time.
+    pub images_timeout: Duration,
     /// Rows that the engine advances together.
     max_rows: usize,
     next_key: AtomicU64,
@@ -36,8 +39,9 @@ impl App {
         queue: Arc<Queue>,
         engine: EngineHandle,
         max_rows: usize,
+        images_timeout: Duration,
     ) -> Self {
-        Self { lifecycle, jobs, queue, engine, max_rows, next_key: AtomicU64::new(0) }
+        Self { lifecycle, jobs, queue, engine, images_timeout, max_rows, next_key: AtomicU64::new(0) }
     }
 
     /// The model, if requests for it are welcome.

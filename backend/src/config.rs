@@ -10,6 +10,8 @@ use clap::builder::RangedU64ValueParser;
 use dalle_model::precision::Precision;
 use dalle_native::device::DeviceName;
 
+use crate::server::Options;
+
 /// Serves a text-to-image model: image tokens as a stream of events, OpenAI's Images API, and the page.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "dalle-server", version)]
@@ -41,10 +43,26 @@ pub struct Config {
     /// Seconds after which a generation that nobody watches is cancelled.
     #[arg(long, env = "DALLE_GRACE", default_value = "10", value_name = "SECONDS", value_parser = seconds)]
     pub grace: Duration,
+    /// Seconds within which the Images API answers; images that take longer are cancelled and answered 503.
+    #[arg(long, env = "DALLE_IMAGES_TIMEOUT", default_value = "600", value_name = "SECONDS", value_parser = seconds)]
+    pub images_timeout: Duration,
     /// Origin of a page hosted elsewhere that may use this server, such as https://example.org (repeatable;
     /// comma-separated in the variable).
     #[arg(long = "allow-origin", env = "DALLE_ALLOW_ORIGIN", value_name = "URL", value_delimiter = ',', value_parser = origin)]
     pub allow_origin: Vec<Option<HeaderValue>>,
+}
+
+impl From<Config> for Options {
+    fn from(config: Config) -> Self {
+        Self {
+            site: config.site,
+            queue: config.queue,
+            max_rows: config.max_rows,
+            grace: config.grace,
+            images_timeout: config.images_timeout,
+            origins: config.allow_origin.into_iter().flatten().collect(),
+        }
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -80,6 +98,12 @@ fn origin(text: &str) -> Result<Option<HeaderValue>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_options_they_are_the_defaults() {
+        let config = Config::try_parse_from(["dalle-server", "--model", "m"]).unwrap();
+        assert_eq!(Options::from(config), Options::default());
+    }
 
     #[test]
     fn options_are_checked() {

@@ -55,13 +55,6 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout();
     writeln!(stdout, "listening on http://{}", listener.local_addr()?)?;
     stdout.flush()?;
-    let options = Options {
-        site: config.site,
-        queue: config.queue,
-        max_rows: config.max_rows,
-        grace: config.grace,
-        origins: config.allow_origin.into_iter().flatten().collect(),
-    };
     let stop = async {
         match stop.await {
             Ok(Ok(())) => {}
@@ -72,6 +65,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         }
     };
     let Config { device, dtype, max_rows, .. } = config;
-    serve(listener, options, move || load_model(&folder, device, dtype, max_rows), stop).await?;
+    let load = move || load_model(&folder, device, dtype, max_rows);
+    serve(listener, Options::from(config), load, stop).await?;
     Ok(())
 }

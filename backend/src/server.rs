@@ -23,7 +23,7 @@ const KEPT: (Duration, usize) = (Duration::from_secs(600), 256);
 const SWEEP: Duration = Duration::from_millis(100);
 
 /// What can be chosen.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// The page's folder.
     pub site: Option<PathBuf>,
@@ -33,8 +33,24 @@ pub struct Options {
     pub max_rows: usize,
     /// An unfinished generation that nobody watches is cancelled after this time.
     pub grace: Duration,
+    /// The Images API answers within this time, or 503.
+    pub images_timeout: Duration,
     /// Origins of pages hosted elsewhere.
     pub origins: Vec<HeaderValue>,
+}
+
+impl Default for Options {
+    /// What the command line gives without options.
+    fn default() -> Self {
+        Self {
+            site: None,
+            queue: 16,
+            max_rows: 32,
+            grace: Duration::from_secs(10),
+            images_timeout: Duration::from_secs(600),
+            origins: Vec::new(),
+        }
+    }
 }
 
 /// Why a server ended before it was told to.
@@ -68,6 +84,7 @@ pub async fn serve(
         Arc::new(Queue::new(options.queue)),
         engine.handle(),
         max_rows,
+        options.images_timeout,
     ));
     let router = api::router(Arc::clone(&app), options.site.as_deref(), options.origins);
     let (close, closed) = oneshot::channel();

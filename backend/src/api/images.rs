@@ -5,7 +5,7 @@
 
 use std::io::Cursor;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::State;
@@ -19,11 +19,15 @@ use dalle_shared::{
 use image::{ImageFormat, RgbImage};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use super::json::JsonBody;
 use crate::admission::App;
 use crate::jobs::{Job, Viewer};
 use crate::refusal::Refusal;
+
+/// Retry-After in seconds where images were not ready in time.
+const RETRY_SLOW: u64 = 30;
 
 /// OpenAI's request, and `seed`.
 #[derive(Deserialize)]
@@ -93,11 +97,16 @@ pub async fn create(
     let job = app.admit(sampled, request.best_of.is_some())?;
     let Some(viewer) = job.view() else { return Err(Refusal::internal("a new job has too many viewers")) };
     let client = CancelOnDrop(viewer);
-    let mut data = Vec::new();
-    for tokens in best_tokens(client.0.job()).await?.into_iter().take(shown) {
-        let pixels = app.engine.decode(tokens).await.map_err(|_| Refusal::stopping())?;
-        data.push(Picture { b64_json: png(pixels, geometry.image_size)? });
-    }
+    let images = async {
+        let mut data = Vec::new();
+        for tokens in best_tokens(client.0.job()).await?.into_iter().take(shown) {
+            let pixels = app.engine.decode(tokens).await.map_err(|_| Refusal::stopping())?;
+            data.push(Picture { b64_json: png(pixels, geometry.image_size)? });
+        }
+        Ok(data)
+    };
+    let data =
+        timeout(app.images_timeout, images).await.unwrap_or_else(|_| Err(too_slow(app.images_timeout)))?;
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     Ok(Json(ImagesResponse { created, data, seed }))
 }
@@ -145,6 +154,15 @@ fn one_of(field: &str, got: Option<&str>, allowed: &[&str], why: &str) -> Result
         }
         _ => Ok(()),
     }
+}
+
+/// The job is cancelled with this answer.
+fn too_slow(limit: Duration) -> Refusal {
+    let message = format!(
+        "the images were not ready within {} s; ask for fewer, or POST /v1/generations, which streams",
+        limit.as_secs_f64()
+    );
+    Refusal::new(ErrorCode::Unavailable, message).after(RETRY_SLOW)
 }
 
 /// Waits for the job's end: the tokens of each sample, the best first where they were scored.

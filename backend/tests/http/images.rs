@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use dalle_backend::Options;
 use dalle_shared::ImageToken;
 use serde_json::{Value, json};
 
 use crate::sampler::{Behaviour, GEOMETRY, pixels, score, token};
-use crate::server::{TestServer, error, slow, tokenizer};
+use crate::server::{TestServer, error, options, slow, tokenizer};
 
 async fn ask(server: &TestServer, body: &Value) -> reqwest::Response {
     server.post("/v1/images/generations", body).send().await.unwrap()
@@ -96,6 +97,22 @@ async fn a_client_that_goes_away_takes_its_job_with_it() {
     assert_eq!(server.probe.most_rows.load(SeqCst), 4, "it ran");
     server.until("rows freed", async || server.probe.rows.load(SeqCst) == 0).await;
     assert!(server.probe.steps.load(SeqCst) < 60, "it was cancelled, not finished");
+}
+
+#[tokio::test]
+async fn images_that_are_not_ready_in_time_are_cancelled() {
+    let images_timeout = Duration::from_millis(300);
+    let server = TestServer::start_with(slow(), Options { images_timeout, ..options() }).await;
+    // One runs, and one waits in the queue.
+    let body = json!({"prompt": "a cat", "n": 9, "best_of": 32});
+    for answer in futures_util::future::join_all([ask(&server, &body), ask(&server, &body)]).await {
+        assert!(answer.headers().contains_key("retry-after"));
+        let (code, message, _) = error(answer, 503).await;
+        assert_eq!(code, "unavailable");
+        assert!(message.contains("0.3 s") && message.contains("/v1/generations"), "{message}");
+    }
+    server.until("rows freed", async || server.probe.rows.load(SeqCst) == 0).await;
+    assert!(server.probe.steps.load(SeqCst) < 10, "they were cancelled, not finished");
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ pub struct TestServer {
 }
 
 pub fn options() -> Options {
-    Options { site: None, queue: 16, max_rows: 32, grace: Duration::from_secs(10), origins: Vec::new() }
+    Options::default()
 }
 
 /// Steps of this length make a picture of [`GEOMETRY`] take longer than any test.
