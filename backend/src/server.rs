@@ -92,7 +92,14 @@ pub async fn serve(
         // A sender dropped means the same.
         let _ = closed.await;
     }));
-    let thread = engine.start(load, Arc::clone(&app.queue), max_rows, Arc::clone(&app.lifecycle))?;
+    let [ready, failed] = [(); 2].map(|()| Arc::clone(&app.lifecycle));
+    let thread = engine.start(
+        load,
+        Arc::clone(&app.queue),
+        max_rows,
+        move |model| ready.ready(model),
+        move |reason| failed.fail(reason),
+    )?;
 
     let outcome = tokio::select! {
         () = stop => Ok(()),

@@ -8,7 +8,9 @@
 mod error;
 mod running;
 mod sampler;
+mod scoring;
 mod speed;
+mod throttle;
 mod worker;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,7 +26,6 @@ use self::error::EngineError;
 use self::running::Running;
 use self::speed::Speed;
 use self::worker::Worker;
-use crate::lifecycle::Lifecycle;
 use crate::queue::Queue;
 use crate::served::ServedModel;
 
@@ -84,33 +85,33 @@ impl Engine {
         self.handle.clone()
     }
 
-    /// Starts the thread: it loads, warms up, says it is ready, and works on `queue` until stopped. A failure or panic at
-    /// any point is told to `lifecycle`.
+    /// Starts the thread: it loads, warms up, calls `ready`, and works on `queue` until it is stopped. `failed` is called with
+    /// the reason if it fails or panics at any point.
     ///
     /// # Errors
-    /// The system's refusal to start a thread.
+    /// The system cannot start a thread.
     pub fn start(
         self,
         load: impl FnOnce() -> anyhow::Result<Loaded> + Send + 'static,
         queue: Arc<Queue>,
         max_rows: usize,
-        lifecycle: Arc<Lifecycle>,
+        ready: impl FnOnce(ServedModel) + Send + 'static,
+        failed: impl FnOnce(String) + Send + 'static,
     ) -> std::io::Result<JoinHandle<()>> {
         let Self { handle: EngineHandle { speed, .. }, commands } = self;
-        let told = Arc::clone(&lifecycle);
         let work = move || -> anyhow::Result<()> {
             let Loaded { model, mut sampler } = load()?;
             warm_up(sampler.as_mut())?;
             let image_length = model.manifest.geometry.image_length();
-            lifecycle.ready(model);
+            ready(model);
             Ok(Worker::new(sampler, queue, speed, image_length, max_rows).run(&commands)?)
         };
         thread::Builder::new().name("engine".to_owned()).spawn(move || {
             match catch_unwind(AssertUnwindSafe(work)) {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => told.fail(format!("{error:#}")),
+                Ok(Err(error)) => failed(format!("{error:#}")),
                 // The panic hook has printed what happened and where.
-                Err(_) => told.fail("the engine panicked".to_owned()),
+                Err(_) => failed("the engine panicked".to_owned()),
             }
         })
     }

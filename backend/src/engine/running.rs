@@ -1,118 +1,83 @@
-//! A job in the engine: collects its tokens and appends them to its log, at most one event an interval.
+//! A job in the engine: from its `started` event to its `finished` event.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use dalle_shared::{EventKind, ImageToken};
 
+use super::scoring::Scoring;
+use super::throttle::EventThrottle;
 use crate::jobs::Job;
 
-/// Least time between two token events of a job that is not finished.
-pub const EVENT_INTERVAL: Duration = Duration::from_millis(30);
-
-/// See the module.
+/// A job that samples, or is complete and waits for scores.
 pub struct Running {
-    /// The job.
-    pub job: Arc<Job>,
+    job: Arc<Job>,
     started: Instant,
-    /// Raster position of the first pending token.
-    start: usize,
-    /// Tokens sampled and not yet in the log, a row for each sample.
-    pending: Vec<Vec<ImageToken>>,
-    /// When the last token event was appended.
-    appended: Option<Instant>,
-    /// Tokens of a whole picture.
-    length: usize,
-    /// Of a job that is scored: all tokens so far, a row for each sample.
-    drawn: Vec<Vec<ImageToken>>,
-    /// Samples that wait for their score.
-    unscored: VecDeque<usize>,
+    throttle: EventThrottle,
+    /// Of a job whose samples are scored.
+    scoring: Option<Scoring>,
 }
 
 impl Running {
-    /// Takes a job up, now.
+    /// Starts a job; `length` is the number of tokens of a complete image.
     pub fn start(job: Arc<Job>, length: usize) -> Self {
-        let samples = job.request.samples;
         job.log.append(EventKind::Started);
-        Self {
-            job,
-            started: Instant::now(),
-            start: 0,
-            pending: vec![Vec::new(); samples],
-            appended: None,
-            length,
-            drawn: vec![Vec::new(); samples],
-            unscored: VecDeque::new(),
-        }
+        let throttle = EventThrottle::new(Arc::clone(&job), length);
+        let scoring = job.scored.then(|| Scoring::new(job.request.samples, length));
+        Self { job, started: Instant::now(), throttle, scoring }
     }
 
-    /// Takes the next token of each sample. True when the log has ended with it.
+    /// The job.
+    pub fn job(&self) -> &Arc<Job> {
+        &self.job
+    }
+
+    /// Takes the next token of each sample. True when the job has finished with it.
     pub fn push(&mut self, tokens: &[ImageToken], now: Instant) -> bool {
-        for (row, token) in self.pending.iter_mut().zip(tokens) {
-            row.push(*token);
+        self.throttle.push(tokens, now);
+        if let Some(scoring) = &mut self.scoring {
+            scoring.push(tokens);
         }
-        let finished = self.steps_left() == 0;
-        if finished || self.appended.is_none_or(|at| now.saturating_duration_since(at) >= EVENT_INTERVAL) {
-            self.append(now);
-        }
-        if self.job.scored {
-            self.drawn.iter_mut().zip(tokens).for_each(|(row, token)| row.push(*token));
-            let drawn = self.drawn[0].len();
-            if drawn == self.length / 2 || finished {
-                self.unscored = (0..self.drawn.len()).collect();
-            }
-        }
-        finished && self.finish()
-    }
-
-    /// Samples that are complete and wait for their scores: they are no longer rows of the batch.
-    pub fn rows_to_score(&self) -> usize {
-        if self.steps_left() == 0 { self.unscored.len() } else { 0 }
-    }
-
-    /// Whether a sample waits for its score.
-    pub fn waits_for_score(&self) -> bool {
-        !self.unscored.is_empty()
-    }
-
-    /// The next sample that waits for its score, and its tokens so far.
-    pub fn next_unscored(&mut self) -> Option<(usize, &[ImageToken])> {
-        let sample = self.unscored.pop_front()?;
-        Some((sample, &self.drawn[sample]))
-    }
-
-    /// Takes a sample's score. True when the log has ended with it.
-    pub fn scored(&mut self, sample: usize, score: f32) -> bool {
-        let tokens = self.drawn[sample].len();
-        self.job.log.append(EventKind::Scored { sample, tokens, score });
-        self.steps_left() == 0 && self.finish()
-    }
-
-    /// Ends the log, if no score is wanting.
-    fn finish(&self) -> bool {
-        let complete = self.unscored.is_empty();
-        if complete {
-            self.job.log.append(EventKind::Finished { seconds: self.started.elapsed().as_secs_f64() });
-        }
-        complete
+        self.finish()
     }
 
     /// Steps until the job has all its tokens.
     pub fn steps_left(&self) -> usize {
-        self.length.saturating_sub(self.start + self.pending[0].len())
+        self.throttle.steps_left()
     }
 
-    fn append(&mut self, now: Instant) {
-        if self.appended.is_none() {
-            let waited = now.saturating_duration_since(self.job.created);
-            metrics::histogram!("dalle_time_to_first_token_seconds").record(waited.as_secs_f64());
+    /// Whether a sample waits for its score.
+    pub fn waits_for_score(&self) -> bool {
+        self.samples_to_score() > 0
+    }
+
+    /// Samples that are complete and wait for their scores: they have left the batch and still take a row.
+    pub fn rows_to_score(&self) -> usize {
+        if self.steps_left() == 0 { self.samples_to_score() } else { 0 }
+    }
+
+    /// Takes the next sample that waits for its score, with its tokens so far.
+    pub fn take_unscored(&mut self) -> Option<(usize, &[ImageToken])> {
+        self.scoring.as_mut()?.take()
+    }
+
+    /// Records the score of a sample when it had `tokens` tokens. True when the job has finished with it.
+    pub fn scored(&self, sample: usize, tokens: usize, score: f32) -> bool {
+        self.job.log.append(EventKind::Scored { sample, tokens, score });
+        self.finish()
+    }
+
+    fn samples_to_score(&self) -> usize {
+        self.scoring.as_ref().map_or(0, Scoring::waiting)
+    }
+
+    /// Ends the log if all tokens and scores are in.
+    fn finish(&self) -> bool {
+        let complete = self.steps_left() == 0 && !self.waits_for_score();
+        if complete {
+            self.job.log.append(EventKind::Finished { seconds: self.started.elapsed().as_secs_f64() });
         }
-        let tokens = self.pending.iter_mut().map(std::mem::take).collect::<Vec<_>>();
-        let start = self.start;
-        self.start += tokens[0].len();
-        self.appended = Some(now);
-        self.job.log.append(EventKind::Tokens { start, tokens });
+        complete
     }
 }
 
@@ -123,58 +88,29 @@ mod tests {
     use super::*;
     use crate::jobs::tests::{job, scored_job};
 
-    /// Pushes `length` tokens, `spacing` apart, and returns the token events as (start, rows).
-    fn events(samples: usize, length: u16, spacing: Duration) -> Vec<(usize, Vec<Vec<ImageToken>>)> {
-        let job = job(samples);
-        let mut running = Running::start(job.clone(), length.into());
-        let begin = Instant::now();
-        for i in 0..length {
-            let last = running.push(&vec![ImageToken(i); samples], begin + spacing * i.into());
-            assert_eq!(last, i + 1 == length);
-        }
-        assert_eq!(job.log.state(), GenerationState::Finished);
-        let (events, _) = job.log.read(0);
-        events
-            .into_iter()
-            .filter_map(|event| match event.kind {
-                EventKind::Tokens { start, tokens } => Some((start, tokens)),
-                _ => None,
-            })
-            .collect()
-    }
-
     #[test]
-    fn events_join_to_every_token_once() {
-        for spacing in [0, 1, 7, 30, 100] {
-            let mut next = [0, 0, 0];
-            for (start, rows) in events(3, 64, Duration::from_millis(spacing)) {
-                for (next, row) in next.iter_mut().zip(&rows) {
-                    assert_eq!(start, usize::from(*next));
-                    for token in row {
-                        assert_eq!(token.0, *next);
-                        *next += 1;
-                    }
-                }
-            }
-            assert_eq!(next, [64; 3], "spacing {spacing} ms");
-        }
+    fn a_job_without_scores_finishes_with_its_last_token() {
+        let job = job(2);
+        let mut running = Running::start(Arc::clone(&job), 4);
+        let last: Vec<bool> = (0..4).map(|i| running.push(&[ImageToken(i); 2], Instant::now())).collect();
+        assert_eq!(last, [false, false, false, true]);
+        assert_eq!(job.log.state(), GenerationState::Finished);
     }
 
     #[test]
     fn samples_are_scored_at_half_and_at_the_end_which_comes_after() {
         let job = scored_job(2, true);
-        let mut running = Running::start(job.clone(), 4);
+        let mut running = Running::start(Arc::clone(&job), 4);
         let mut given = Vec::new();
         for position in 0..4 {
-            assert!(
-                !running.push(&[ImageToken(position), ImageToken(9)], Instant::now()),
-                "scores are wanting"
-            );
+            let last = running.push(&[ImageToken(position), ImageToken(9)], Instant::now());
+            assert!(!last, "scores are missing");
             // One of two at half: the other has its turn only when it is complete.
             for _ in 0..if position == 3 { 2 } else { 1 } {
-                let Some((sample, tokens)) = running.next_unscored() else { continue };
-                given.push((sample, tokens.len()));
-                let last = running.scored(sample, 0.5);
+                let Some((sample, tokens)) = running.take_unscored() else { continue };
+                let tokens = tokens.len();
+                given.push((sample, tokens));
+                let last = running.scored(sample, tokens, 0.5);
                 assert_eq!(last, given.len() == 4);
             }
         }
@@ -182,13 +118,5 @@ mod tests {
         assert_eq!(job.log.state(), GenerationState::Finished);
         let kinds: Vec<&str> = job.log.read(0).0.iter().map(|event| event.kind.name()).collect();
         assert_eq!(kinds[kinds.len() - 3..], ["scored", "scored", "finished"]);
-    }
-
-    #[test]
-    fn at_most_one_event_an_interval_beside_the_last() {
-        assert_eq!(events(1, 61, Duration::from_millis(1)).len(), 3, "at 0, 30 and 60 ms");
-        assert_eq!(events(1, 62, Duration::from_millis(1)).len(), 4, "and the rest with the end");
-        assert_eq!(events(1, 10, Duration::from_millis(40)).len(), 10);
-        assert_eq!(events(1, 10, Duration::ZERO).len(), 2);
     }
 }

@@ -84,7 +84,7 @@ impl Worker {
     fn drop_ended(&mut self) {
         let sampler = &mut self.sampler;
         self.running.retain(|key, running| {
-            let runs = running.job.log.ended().is_none();
+            let runs = running.job().log.ended().is_none();
             if !runs {
                 sampler.remove(*key);
             }
@@ -123,7 +123,7 @@ impl Worker {
             let ended = match output.tokens {
                 Ok(tokens) => running.push(&tokens, now),
                 Err(error) => {
-                    fail(&running.job, error)?;
+                    fail(running.job(), error)?;
                     true
                 }
             };
@@ -146,10 +146,11 @@ impl Worker {
         let waiting = self.running.iter().filter(|(_, running)| running.waits_for_score());
         let Some(key) = waiting.map(|(key, _)| *key).min() else { return Ok(()) };
         let Some(running) = self.running.get_mut(&key) else { return Ok(()) };
-        let job = Arc::clone(&running.job);
-        let Some((sample, tokens)) = running.next_unscored() else { return Ok(()) };
+        let job = Arc::clone(running.job());
+        let Some((sample, tokens)) = running.take_unscored() else { return Ok(()) };
         let begin = Instant::now();
         let scored = self.sampler.score(&job.request.text, tokens);
+        let count = tokens.len();
         let taken = begin.elapsed();
         self.next_score = Instant::now() + taken;
         if !samples {
@@ -157,7 +158,7 @@ impl Worker {
             self.speed.record(taken, running.rows_to_score());
         }
         let ended = match scored {
-            Ok(score) => running.scored(sample, score),
+            Ok(score) => running.scored(sample, count, score),
             Err(error) => {
                 self.sampler.remove(key);
                 self.running.remove(&key);
