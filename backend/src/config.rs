@@ -65,9 +65,13 @@ impl From<Config> for Options {
     }
 }
 
+/// A time in seconds, at most a year.
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| format!("expected a number of seconds, got `{text}`"))?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+    const YEAR: f64 = 365.0 * 86_400.0;
+    match text.parse() {
+        Ok(seconds) if (0.0..=YEAR).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err(format!("expected seconds, from 0 to {YEAR}, got `{text}`")),
+    }
 }
 
 /// Enough for a full request, and no more than any device holds.
@@ -119,6 +123,8 @@ mod tests {
             ["--max-rows", "8"],
             ["--queue", "0"],
             ["--grace", "-1"],
+            ["--grace", "1e18"],
+            ["--images-timeout", "soon"],
             ["--allow-origin", "*"],
             ["--allow-origin", "https://example.org/"],
             ["--device", "tpu"],

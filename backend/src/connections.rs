@@ -2,17 +2,18 @@
 //!
 //! axum's own `serve` has no limit for slow request heads and none for the end of a graceful shutdown.
 
-use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Connections served at a time; more wait in the system's backlog.
 const MAX_CONNECTIONS: usize = 1024;
@@ -25,10 +26,9 @@ const AFTER_REFUSAL: Duration = Duration::from_millis(100);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Serves until `stop`, then takes no more connections, lets answers in progress end, and returns.
-pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let graceful = GracefulShutdown::new();
-    tokio::pin!(stop);
+    let connections = TaskTracker::new();
     loop {
         let accept = async {
             let place = Arc::clone(&places).acquire_owned().await;
@@ -36,7 +36,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
         };
         let (accepted, place) = tokio::select! {
             accepted = accept => accepted,
-            () = &mut stop => break,
+            () = stop.cancelled() => break,
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -52,16 +52,25 @@ pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Outp
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_PATIENCE)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
+        let stop = stop.clone();
+        connections.spawn(async move {
+            let mut connection = pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "connection ended");
             }
             drop(place);
         });
     }
     drop(listener);
-    if tokio::time::timeout(LAST_WORDS, graceful.shutdown()).await.is_err() {
+    connections.close();
+    if tokio::time::timeout(LAST_WORDS, connections.wait()).await.is_err() {
         tracing::warn!("some clients did not read to the end");
     }
 }

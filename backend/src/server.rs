@@ -1,14 +1,13 @@
 //! Puts the parts together and runs them from start to end.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::http::HeaderValue;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use crate::admission::App;
 use crate::engine::{Engine, Loaded};
@@ -19,8 +18,6 @@ use crate::{api, connections, shutdown, telemetry};
 
 /// How long and how many ended generations can be read again.
 const KEPT: (Duration, usize) = (Duration::from_secs(600), 256);
-/// How often abandoned and old generations are looked for.
-const SWEEP: Duration = Duration::from_millis(100);
 
 /// What can be chosen.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,13 +84,10 @@ pub async fn serve(
         options.images_timeout,
     ));
     let router = api::router(Arc::clone(&app), options.site.as_deref(), options.origins);
-    let (close, closed) = oneshot::channel();
-    let connections = tokio::spawn(connections::serve(listener, router, async {
-        // A sender dropped means the same.
-        let _ = closed.await;
-    }));
+    let close = CancellationToken::new();
+    let connections = tokio::spawn(connections::serve(listener, router, close.clone()));
     let [ready, failed] = [(); 2].map(|()| Arc::clone(&app.lifecycle));
-    let thread = engine.start(
+    let engine_ended = engine.start(
         load,
         Arc::clone(&app.queue),
         max_rows,
@@ -104,27 +98,18 @@ pub async fn serve(
     let outcome = tokio::select! {
         () = stop => Ok(()),
         reason = app.lifecycle.failed() => Err(ServerError::Engine(reason)),
-        never = sweep(&app) => match never {},
+        never = app.jobs.expire() => match never {},
+        never = telemetry::upkeep() => match never {},
     };
     match outcome {
         Ok(()) => shutdown::drain(&app).await,
         Err(_) => shutdown::abandon(&app),
     }
-    // Pictures of finished generations are still decoded while their answers are on the way.
-    let _ = close.send(());
+    // The engine still decodes images of finished generations while their answers are sent.
+    close.cancel();
     // It does not panic; if it did, the process is ending anyway.
     let _ = connections.await;
     app.engine.stop();
-    shutdown::wait_for(&thread).await;
+    shutdown::last_step(engine_ended).await;
     outcome
-}
-
-/// Looks after the registry and the metrics, for ever.
-async fn sweep(app: &App) -> Infallible {
-    let mut ticks = tokio::time::interval(SWEEP);
-    loop {
-        ticks.tick().await;
-        app.jobs.sweep(Instant::now());
-        telemetry::recorder().run_upkeep();
-    }
 }

@@ -1,10 +1,10 @@
 //! Ending well: when the process is told to stop, and what running generations and their viewers get.
 
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use dalle_shared::{ErrorCode, EventKind};
-use tokio::time::{Instant, sleep};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::admission::App;
 use crate::refusal::Refusal;
@@ -13,8 +13,6 @@ use crate::refusal::Refusal;
 const DRAIN: Duration = Duration::from_secs(5);
 /// A step in progress gets this long to end, so that the device is not torn down under it.
 const LAST_STEP: Duration = Duration::from_secs(2);
-/// How often to look whether they have.
-const POLL: Duration = Duration::from_millis(20);
 
 /// Waits for Ctrl-C or SIGTERM.
 ///
@@ -40,9 +38,8 @@ pub async fn drain(app: &App) {
     app.lifecycle.stop();
     let failed = || EventKind::Failed { error: Refusal::stopping().error };
     app.jobs.end_waiting(&failed());
-    let deadline = Instant::now() + DRAIN;
-    while app.jobs.unfinished() > 0 && Instant::now() < deadline {
-        sleep(POLL).await;
+    if timeout(DRAIN, app.jobs.all_ended()).await.is_err() {
+        tracing::warn!("some generations did not finish in time");
     }
     app.jobs.end_all(&failed());
 }
@@ -54,10 +51,9 @@ pub fn abandon(app: &App) {
     app.jobs.end_all(&EventKind::Failed { error: refusal.error });
 }
 
-/// Waits until the engine's thread has ended, or its last step takes too long to wait for.
-pub async fn wait_for(thread: &JoinHandle<()>) {
-    let deadline = Instant::now() + LAST_STEP;
-    while !thread.is_finished() && Instant::now() < deadline {
-        sleep(POLL).await;
+/// Waits until the engine's thread has ended, at most [`LAST_STEP`].
+pub async fn last_step(ended: oneshot::Receiver<()>) {
+    if timeout(LAST_STEP, ended).await.is_err() {
+        tracing::warn!("the engine did not end its last step in time");
     }
 }

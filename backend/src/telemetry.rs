@@ -1,7 +1,8 @@
 //! Numbers for Prometheus, and a line in the log for each request.
 
+use std::convert::Infallible;
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request};
 use axum::http::Method;
@@ -12,6 +13,10 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// Upper bounds in seconds, from a fast GPU's step to a slow processor's whole picture.
 const BUCKETS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0, 60.0];
+
+/// How often the samples of histograms are summed up. Scraping does it too, but a server that is not scraped must not collect
+/// them for ever.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Methods with a label of their own.
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE"];
@@ -31,6 +36,15 @@ pub fn recorder() -> &'static PrometheusHandle {
         describe();
         handle
     })
+}
+
+/// Keeps the recorder's memory bounded, for ever.
+pub async fn upkeep() -> Infallible {
+    let mut ticks = tokio::time::interval(UPKEEP);
+    loop {
+        ticks.tick().await;
+        recorder().run_upkeep();
+    }
 }
 
 fn describe() {

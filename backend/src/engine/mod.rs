@@ -16,7 +16,7 @@ mod worker;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use dalle_model::sample::{JobKey, SampleRequest};
 use dalle_shared::{ImageToken, SamplingSettings, TextToken};
@@ -86,7 +86,7 @@ impl Engine {
     }
 
     /// Starts the thread: it loads, warms up, calls `ready`, and works on `queue` until it is stopped. `failed` is called with
-    /// the reason if it fails or panics at any point.
+    /// the reason if it fails or panics at any point. The receiver completes when the thread ends.
     ///
     /// # Errors
     /// The system cannot start a thread.
@@ -97,7 +97,7 @@ impl Engine {
         max_rows: usize,
         ready: impl FnOnce(ServedModel) + Send + 'static,
         failed: impl FnOnce(String) + Send + 'static,
-    ) -> std::io::Result<JoinHandle<()>> {
+    ) -> std::io::Result<oneshot::Receiver<()>> {
         let Self { handle: EngineHandle { speed, .. }, commands } = self;
         let work = move || -> anyhow::Result<()> {
             let Loaded { model, mut sampler } = load()?;
@@ -106,6 +106,7 @@ impl Engine {
             ready(model);
             Ok(Worker::new(sampler, queue, speed, image_length, max_rows).run(&commands)?)
         };
+        let (end, ended) = oneshot::channel();
         thread::Builder::new().name("engine".to_owned()).spawn(move || {
             match catch_unwind(AssertUnwindSafe(work)) {
                 Ok(Ok(())) => {}
@@ -113,7 +114,10 @@ impl Engine {
                 // The panic hook has printed what happened and where.
                 Err(_) => failed("the engine panicked".to_owned()),
             }
-        })
+            // A server that has stopped waiting has dropped the receiver.
+            let _ = end.send(());
+        })?;
+        Ok(ended)
     }
 }
 

@@ -65,10 +65,10 @@ impl Job {
         Some(Viewer { job: Arc::clone(self) })
     }
 
-    /// Whether nobody has watched it for longer than `grace`.
-    pub fn is_abandoned(&self, now: Instant, grace: Duration) -> bool {
+    /// When the job counts as abandoned, with a grace time of `grace`; none while it has viewers.
+    pub fn abandoned_at(&self, grace: Duration) -> Option<Instant> {
         let viewers = self.viewers.lock();
-        viewers.watching == 0 && now.saturating_duration_since(viewers.alone_since) > grace
+        (viewers.watching == 0).then(|| viewers.alone_since + grace)
     }
 }
 
@@ -98,17 +98,16 @@ mod tests {
     use crate::jobs::tests::job;
 
     #[test]
-    fn is_abandoned_only_after_the_grace_time_without_viewers() {
+    fn is_abandoned_a_grace_time_after_the_last_viewer_left() {
         let job = job(1);
         let grace = Duration::from_secs(10);
-        assert!(!job.is_abandoned(Instant::now(), grace));
-        assert!(job.is_abandoned(Instant::now() + 2 * grace, grace));
+        assert_eq!(job.abandoned_at(grace), Some(job.created + grace));
         let (first, second) = (job.view().unwrap(), job.view().unwrap());
         drop(first);
-        assert!(!job.is_abandoned(Instant::now() + 2 * grace, grace), "one still watches");
+        assert_eq!(job.abandoned_at(grace), None, "one still watches");
+        let left = Instant::now();
         drop(second);
-        assert!(!job.is_abandoned(Instant::now(), grace));
-        assert!(job.is_abandoned(Instant::now() + 2 * grace, grace));
+        assert!(job.abandoned_at(grace).unwrap() >= left + grace);
     }
 
     #[test]

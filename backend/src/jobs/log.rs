@@ -9,6 +9,7 @@ use std::time::Instant;
 use dalle_shared::{EventKind, GenerationEvent, GenerationState};
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// See the module.
 pub struct Log {
@@ -21,6 +22,8 @@ pub struct Log {
 struct Entries {
     events: Vec<GenerationEvent>,
     ended: Option<Instant>,
+    /// Dropped with the last event.
+    unfinished: Option<TaskTrackerToken>,
 }
 
 impl Log {
@@ -37,6 +40,7 @@ impl Log {
         }
         if kind.is_last() {
             entries.ended = Some(Instant::now());
+            entries.unfinished = None;
         }
         match kind {
             EventKind::Finished { .. } => metrics::counter!("dalle_finished_total").increment(1),
@@ -48,6 +52,14 @@ impl Log {
         entries.events.push(GenerationEvent { seq, kind });
         self.length.send_replace(entries.events.len());
         true
+    }
+
+    /// Holds `token` until the log ends.
+    pub fn hold_until_end(&self, token: TaskTrackerToken) {
+        let mut entries = self.entries.lock();
+        if entries.ended.is_none() {
+            entries.unfinished = Some(token);
+        }
     }
 
     /// The events from position `from` on, and whether the log has ended.

@@ -1,13 +1,19 @@
 //! The jobs the server knows: those that wait or run, and for a while those that have ended.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dalle_shared::EventKind;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 
 use super::Job;
+
+/// Least time between two sweeps.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long jobs live.
 #[derive(Clone, Copy, Debug)]
@@ -24,17 +30,22 @@ pub struct Retention {
 pub struct Registry {
     jobs: Mutex<HashMap<String, Arc<Job>>>,
     retention: Retention,
+    /// Has a token for each job whose log has not ended.
+    unfinished: TaskTracker,
+    inserted: Notify,
 }
 
 impl Registry {
     /// Knows no job.
     pub fn new(retention: Retention) -> Self {
-        Self { jobs: Mutex::default(), retention }
+        Self { jobs: Mutex::default(), retention, unfinished: TaskTracker::new(), inserted: Notify::new() }
     }
 
     /// Adds a job.
     pub fn insert(&self, job: Arc<Job>) {
+        job.log.hold_until_end(self.unfinished.token());
         self.jobs.lock().insert(job.id.clone(), job);
+        self.inserted.notify_one();
     }
 
     /// The job with this id.
@@ -42,29 +53,52 @@ impl Registry {
         self.jobs.lock().get(id).cloned()
     }
 
-    /// Cancels abandoned jobs and forgets ended ones that are too old or too many.
-    pub fn sweep(&self, now: Instant) {
-        let mut jobs = self.jobs.lock();
-        for job in jobs.values() {
-            if job.log.ended().is_none() && job.is_abandoned(now, self.retention.grace) {
-                tracing::info!(job = %job.id, "cancelled: nobody is watching");
-                job.cancel();
-            }
-        }
-        let mut ended: Vec<(Instant, String)> =
-            jobs.values().filter_map(|job| Some((job.log.ended()?, job.id.clone()))).collect();
-        ended.sort_unstable();
-        let surplus = ended.len().saturating_sub(self.retention.count);
-        for (index, (at, id)) in ended.iter().enumerate() {
-            if index < surplus || now.saturating_duration_since(*at) > self.retention.age {
-                jobs.remove(id);
+    /// Sweeps whenever a job may have expired, for ever.
+    pub async fn expire(&self) -> Infallible {
+        loop {
+            match self.sweep(Instant::now()) {
+                Some(next) => tokio::time::sleep_until(next.into()).await,
+                None => self.inserted.notified().await,
             }
         }
     }
 
-    /// Jobs that wait or run.
-    pub fn unfinished(&self) -> usize {
-        self.jobs.lock().values().filter(|job| job.log.ended().is_none()).count()
+    /// Cancels abandoned jobs and forgets ended ones that are too old or too many. Returns the time of the next sweep, unless
+    /// there is no job.
+    fn sweep(&self, now: Instant) -> Option<Instant> {
+        let Retention { grace, age, count } = self.retention;
+        let mut jobs = self.jobs.lock();
+        // A viewer that leaves, or a job that is made, after this sweep has its grace time.
+        let mut next = now + grace;
+        let mut ended: Vec<(Instant, String)> = Vec::new();
+        for job in jobs.values() {
+            if let Some(at) = job.log.ended() {
+                ended.push((at, job.id.clone()));
+            } else if let Some(abandoned) = job.abandoned_at(grace) {
+                if abandoned < now {
+                    tracing::info!(job = job.key.0, "cancelled: no client is watching");
+                    job.cancel();
+                } else {
+                    next = next.min(abandoned);
+                }
+            }
+        }
+        ended.sort_unstable();
+        let surplus = ended.len().saturating_sub(count);
+        for (index, (at, id)) in ended.iter().enumerate() {
+            if index < surplus || now.saturating_duration_since(*at) > age {
+                jobs.remove(id);
+            } else {
+                next = next.min(*at + age);
+            }
+        }
+        (!jobs.is_empty()).then(|| next.max(now + PAUSE))
+    }
+
+    /// Waits until every log has ended.
+    pub async fn all_ended(&self) {
+        self.unfinished.close();
+        self.unfinished.wait().await;
     }
 
     /// Ends every job that has not started with this event.
@@ -99,11 +133,17 @@ mod tests {
         let _viewer = watched.view().unwrap();
         registry.insert(watched.clone());
         registry.insert(alone.clone());
-        registry.sweep(Instant::now());
-        assert_eq!(registry.unfinished(), 2);
-        registry.sweep(Instant::now() + Duration::from_secs(11));
+        let now = Instant::now();
+        let next = registry.sweep(now).unwrap();
+        assert_eq!(registry.unfinished.len(), 2);
+        assert!(
+            next > now + Duration::from_secs(9) && next <= now + RETENTION.grace,
+            "when the grace is over"
+        );
+        registry.sweep(now + Duration::from_secs(11));
         assert_eq!(alone.log.state(), GenerationState::Cancelled);
         assert_eq!(watched.log.state(), GenerationState::Queued);
+        assert_eq!(registry.unfinished.len(), 1);
     }
 
     #[test]
@@ -119,6 +159,23 @@ mod tests {
         assert_eq!(known(), [false, true, true]);
         registry.sweep(Instant::now() + Duration::from_secs(61));
         assert_eq!(known(), [false; 3]);
+        assert_eq!(registry.sweep(Instant::now()), None, "nothing is left to expire");
+    }
+
+    #[tokio::test]
+    async fn waits_until_every_log_has_ended_however_it_ends() {
+        let registry = Registry::new(RETENTION);
+        let jobs: Vec<_> = (0..3).map(|_| job(1)).collect();
+        jobs[2].cancel();
+        jobs.iter().for_each(|job| registry.insert(job.clone()));
+        let mut waiting = std::pin::pin!(registry.all_ended());
+        for kind in [EventKind::Finished { seconds: 1.0 }, EventKind::Cancelled] {
+            let soon = tokio::time::timeout(Duration::from_millis(10), waiting.as_mut()).await;
+            assert!(soon.is_err(), "one has not ended");
+            let running = jobs.iter().find(|job| job.log.ended().is_none()).unwrap();
+            running.log.append(kind);
+        }
+        waiting.await;
     }
 
     #[test]
