@@ -8,10 +8,10 @@ use dalle_model::sample::{JobKey, SampleRequest};
 use dalle_shared::ErrorCode;
 
 use crate::engine::EngineHandle;
+use crate::error_response::ErrorResponse;
 use crate::jobs::{Job, Registry};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::queue::{Full, Queue};
-use crate::refusal::Refusal;
 use crate::served::ServedModel;
 
 /// The server's parts, shared by all handlers.
@@ -48,14 +48,14 @@ impl App {
     ///
     /// # Errors
     /// 503 while the server starts or stops.
-    pub fn model(&self) -> Result<Arc<ServedModel>, Refusal> {
+    pub fn model(&self) -> Result<Arc<ServedModel>, ErrorResponse> {
         match (self.lifecycle.phase(), self.lifecycle.model()) {
             (Phase::Ready, Some(model)) => Ok(model),
             (Phase::Loading | Phase::Ready, _) => {
                 let message = "the server is still loading its model; try again in a moment";
-                Err(Refusal::new(ErrorCode::Unavailable, message).after(2))
+                Err(ErrorResponse::new(ErrorCode::Unavailable, message).after(2))
             }
-            (Phase::Failed(_) | Phase::Stopping, _) => Err(Refusal::stopping()),
+            (Phase::Failed(_) | Phase::Stopping, _) => Err(ErrorResponse::stopping()),
         }
     }
 
@@ -64,12 +64,12 @@ impl App {
     /// # Errors
     /// 429 when the queue is full, with the seconds after which it should have a place; 400 when it needs more rows than there
     /// will ever be.
-    pub fn admit(&self, request: SampleRequest, scored: bool) -> Result<Arc<Job>, Refusal> {
+    pub fn admit(&self, request: SampleRequest, scored: bool) -> Result<Arc<Job>, ErrorResponse> {
         if request.rows() > self.max_rows {
             let most = self.max_rows * request.samples / request.rows();
             let guided = if request.sampling.is_guided() { " with guidance" } else { "" };
             let message = format!("expected at most {most}{guided}, on this server, got {}", request.samples);
-            return Err(Refusal::invalid(if scored { "best_of" } else { "samples" }, message));
+            return Err(ErrorResponse::invalid(if scored { "best_of" } else { "samples" }, message));
         }
         let key = JobKey(self.next_key.fetch_add(1, Ordering::Relaxed));
         let job = Job::new(key, request, scored);
@@ -79,7 +79,7 @@ impl App {
             let message = format!(
                 "the server is busy: {capacity} requests are waiting, more it does not take; try again in {seconds} s"
             );
-            Refusal::new(ErrorCode::Busy, message).after(seconds)
+            ErrorResponse::new(ErrorCode::Busy, message).after(seconds)
         })?;
         self.jobs.insert(Arc::clone(&job));
         self.engine.wake();

@@ -46,7 +46,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
                 continue;
             }
         };
-        // Tokens are small and wanted now. Without it they come a little later, so a refusal does not matter.
+        // Tokens are small and wanted now. Without it they come a little later, so a response does not matter.
         let _ = stream.set_nodelay(true);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::admission::App;
-use crate::refusal::Refusal;
+use crate::error_response::ErrorResponse;
 
 /// Running generations get this long to finish.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -17,7 +17,7 @@ const LAST_STEP: Duration = Duration::from_secs(2);
 /// Waits for Ctrl-C or SIGTERM.
 ///
 /// # Errors
-/// The system's refusal to tell of signals.
+/// The system's response to tell of signals.
 pub async fn signal() -> std::io::Result<()> {
     #[cfg(unix)]
     {
@@ -36,7 +36,7 @@ pub async fn signal() -> std::io::Result<()> {
 pub async fn drain(app: &App) {
     tracing::info!("stopping");
     app.lifecycle.stop();
-    let failed = || EventKind::Failed { error: Refusal::stopping().error };
+    let failed = || EventKind::Failed { error: ErrorResponse::stopping().error };
     app.jobs.end_waiting(&failed());
     if timeout(DRAIN, app.jobs.all_ended()).await.is_err() {
         tracing::warn!("some generations did not finish in time");
@@ -47,8 +47,8 @@ pub async fn drain(app: &App) {
 /// After a failure of the engine: nothing will move any more, so everybody is told at once.
 pub fn abandon(app: &App) {
     let message = "the server's engine failed; ask again when the server is back";
-    let refusal = Refusal::new(ErrorCode::Internal, message);
-    app.jobs.end_all(&EventKind::Failed { error: refusal.error });
+    let response = ErrorResponse::new(ErrorCode::Internal, message);
+    app.jobs.end_all(&EventKind::Failed { error: response.error });
 }
 
 /// Waits until the engine's thread has ended, at most [`LAST_STEP`].

@@ -9,9 +9,9 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use dalle_shared::{ErrorBody, ErrorCode};
 
-use crate::refusal::Refusal;
+use crate::error_response::ErrorResponse;
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ErrorResponse {
     fn into_response(self) -> Response {
         let status =
             StatusCode::from_u16(self.error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -23,7 +23,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-impl From<PathRejection> for Refusal {
+impl From<PathRejection> for ErrorResponse {
     /// All parts of addresses are text, so that bytes that are none are all that can be wrong.
     fn from(_: PathRejection) -> Self {
         let message = "the address is not text: expected UTF-8 behind its percent signs";
@@ -31,7 +31,7 @@ impl From<PathRejection> for Refusal {
     }
 }
 
-impl From<QueryRejection> for Refusal {
+impl From<QueryRejection> for ErrorResponse {
     /// All parameters are optional text, so that a repeated one is all that can be wrong.
     fn from(_: QueryRejection) -> Self {
         let message = "the query has a parameter more than once; give each once";
@@ -40,16 +40,19 @@ impl From<QueryRejection> for Refusal {
 }
 
 /// 404 for an address that does not exist.
-pub async fn not_found(uri: Uri) -> Refusal {
-    Refusal::new(ErrorCode::NotFound, format!("there is nothing at {}", uri.path()))
+pub async fn not_found(uri: Uri) -> ErrorResponse {
+    ErrorResponse::new(ErrorCode::NotFound, format!("there is nothing at {}", uri.path()))
 }
 
 /// 405 for a method that an address does not have.
-pub async fn method_not_allowed(method: Method, uri: Uri) -> Refusal {
-    Refusal::new(ErrorCode::MethodNotAllowed, format!("{} does not take {method}; see Allow", uri.path()))
+pub async fn method_not_allowed(method: Method, uri: Uri) -> ErrorResponse {
+    ErrorResponse::new(
+        ErrorCode::MethodNotAllowed,
+        format!("{} does not take {method}; see Allow", uri.path()),
+    )
 }
 
 /// 500 for a handler that panicked.
 pub fn panicked(_: Box<dyn Any + Send>) -> Response {
-    Refusal::internal("a handler panicked").into_response()
+    ErrorResponse::internal("a handler panicked").into_response()
 }

@@ -20,8 +20,8 @@ use tokio::sync::watch;
 
 use super::generations::find;
 use crate::admission::App;
+use crate::error_response::ErrorResponse;
 use crate::jobs::Viewer;
-use crate::refusal::Refusal;
 
 /// A comment is sent when nothing else was for this long: proxies keep the connection, and a dead one is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ pub async fn stream_events(
     id: Result<Path<String>, PathRejection>,
     resume: Result<Query<Resume>, QueryRejection>,
     headers: HeaderMap,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ErrorResponse> {
     let job = find(&app, &id?)?;
     let from = first_unseen(&headers, resume?.0, job.log.len())?;
     if let (unseen, true) = job.log.read(from)
@@ -51,7 +51,7 @@ pub async fn stream_events(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let viewer = job.view().ok_or_else(|| {
-        Refusal::new(ErrorCode::Busy, "too many are watching this generation; try again later").after(5)
+        ErrorResponse::new(ErrorCode::Busy, "too many are watching this generation; try again later").after(5)
     })?;
     let hello = stream::iter([Ok(Event::default().retry(RECONNECT))]);
     let sse = Sse::new(hello.chain(follow(viewer, from).map(|event| Ok::<_, Infallible>(frame(&event)))))
@@ -63,7 +63,7 @@ pub async fn stream_events(
 
 /// The number after the last one seen, of a log of `length`. The header wins, because a browser that reconnects repeats
 /// the old query.
-fn first_unseen(headers: &HeaderMap, resume: Resume, length: usize) -> Result<usize, Refusal> {
+fn first_unseen(headers: &HeaderMap, resume: Resume, length: usize) -> Result<usize, ErrorResponse> {
     let header =
         headers.get(&LAST_EVENT_ID).map(|value| value.to_str().unwrap_or("something unreadable").to_owned());
     let (field, seen) = match (header, resume.after) {
@@ -77,9 +77,11 @@ fn first_unseen(headers: &HeaderMap, resume: Resume, length: usize) -> Result<us
             let message = format!(
                 "expected the number of an event that was sent, got {seen}: there are {length}, numbered from 0"
             );
-            Err(Refusal::invalid(field, message))
+            Err(ErrorResponse::invalid(field, message))
         }
-        Err(_) => Err(Refusal::invalid(field, format!("expected the number of an event, got `{seen}`"))),
+        Err(_) => {
+            Err(ErrorResponse::invalid(field, format!("expected the number of an event, got `{seen}`")))
+        }
     }
 }
 

@@ -13,14 +13,14 @@ use dalle_shared::{ErrorCode, GenerationCreated, GenerationRequest, GenerationSt
 
 use super::json::JsonBody;
 use crate::admission::App;
+use crate::error_response::ErrorResponse;
 use crate::jobs::Job;
-use crate::refusal::Refusal;
 
 /// `POST /v1/generations`: 201 and where to listen.
 pub async fn create(
     State(app): State<Arc<App>>,
     JsonBody(request): JsonBody<GenerationRequest>,
-) -> Result<impl IntoResponse, Refusal> {
+) -> Result<impl IntoResponse, ErrorResponse> {
     let model = app.model()?;
     let served = &model.manifest.hash;
     if request.model != *served {
@@ -28,14 +28,14 @@ pub async fn create(
             "this server serves the model {served}, the request is for {}; load /v1/model again and use its tokenizer",
             request.model
         );
-        let mut refusal = Refusal::new(ErrorCode::WrongModel, message);
-        refusal.error.field = Some("model".to_owned());
-        return Err(refusal);
+        let mut response = ErrorResponse::new(ErrorCode::WrongModel, message);
+        response.error.field = Some("model".to_owned());
+        return Err(response);
     }
     request.validate(&model.manifest.geometry)?;
     let scored = request.best_of.is_some();
     if scored && !model.manifest.scores {
-        return Err(Refusal::cannot_score());
+        return Err(ErrorResponse::cannot_score());
     }
     let sampled = SampleRequest {
         sampling: request.sampling(),
@@ -54,7 +54,7 @@ pub async fn create(
 pub async fn show(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<GenerationStatus>, Refusal> {
+) -> Result<Json<GenerationStatus>, ErrorResponse> {
     let Path(id) = id?;
     let job = find(&app, &id)?;
     let status = GenerationStatus { id, state: job.log.state(), events: events_address(&job) };
@@ -65,7 +65,7 @@ pub async fn show(
 pub async fn cancel(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
-) -> Result<StatusCode, Refusal> {
+) -> Result<StatusCode, ErrorResponse> {
     find(&app, &id?)?.cancel();
     Ok(StatusCode::NO_CONTENT)
 }
@@ -74,11 +74,11 @@ pub async fn cancel(
 ///
 /// # Errors
 /// 404 when it is unknown or forgotten.
-pub fn find(app: &App, id: &str) -> Result<Arc<Job>, Refusal> {
+pub fn find(app: &App, id: &str) -> Result<Arc<Job>, ErrorResponse> {
     app.jobs.get(id).ok_or_else(|| {
         let message =
             "no such generation: it never was, is too old, or the server was restarted; make it anew";
-        Refusal::new(ErrorCode::NotFound, message)
+        ErrorResponse::new(ErrorCode::NotFound, message)
     })
 }
 

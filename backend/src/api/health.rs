@@ -7,7 +7,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{AppendHeaders, IntoResponse};
 
 use crate::admission::App;
-use crate::refusal::Refusal;
+use crate::error_response::ErrorResponse;
 use crate::telemetry;
 
 /// 200 as long as there is a process.
@@ -16,7 +16,7 @@ pub async fn live() -> &'static str {
 }
 
 /// 200 when the model is loaded and warm, 503 before and while stopping.
-pub async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, Refusal> {
+pub async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, ErrorResponse> {
     app.model().map(|_| "ready\n")
 }
 

@@ -23,8 +23,8 @@ use tokio::time::timeout;
 
 use super::json::JsonBody;
 use crate::admission::App;
+use crate::error_response::ErrorResponse;
 use crate::jobs::{Job, Viewer};
-use crate::refusal::Refusal;
 
 /// Retry-After in seconds where images were not ready in time.
 const RETRY_SLOW: u64 = 30;
@@ -76,16 +76,16 @@ struct Picture {
 pub async fn create(
     State(app): State<Arc<App>>,
     JsonBody(request): JsonBody<ImagesRequest>,
-) -> Result<Json<ImagesResponse>, Refusal> {
+) -> Result<Json<ImagesResponse>, ErrorResponse> {
     let model = app.model()?;
     let geometry = model.manifest.geometry;
     check(&request, &geometry)?;
     let text = model.tokenizer.encode(&request.prompt, geometry.caption_length());
-    let text = text.map_err(|error| Refusal::invalid("prompt", error.to_string()))?.ids;
+    let text = text.map_err(|error| ErrorResponse::invalid("prompt", error.to_string()))?.ids;
     let seed = request.seed.unwrap_or_else(|| Seed(rand::random()));
     let shown = request.n.unwrap_or(1);
     if request.best_of.is_some() && !model.manifest.scores {
-        return Err(Refusal::cannot_score());
+        return Err(ErrorResponse::cannot_score());
     }
     let sampled = SampleRequest {
         text,
@@ -95,12 +95,14 @@ pub async fn create(
         prefix: Vec::new(),
     };
     let job = app.admit(sampled, request.best_of.is_some())?;
-    let Some(viewer) = job.view() else { return Err(Refusal::internal("a new job has too many viewers")) };
+    let Some(viewer) = job.view() else {
+        return Err(ErrorResponse::internal("a new job has too many viewers"));
+    };
     let client = CancelOnDrop(viewer);
     let images = async {
         let mut data = Vec::new();
         for tokens in best_tokens(client.0.job()).await?.into_iter().take(shown) {
-            let pixels = app.engine.decode(tokens).await.map_err(|_| Refusal::stopping())?;
+            let pixels = app.engine.decode(tokens).await.map_err(|_| ErrorResponse::stopping())?;
             data.push(Picture { b64_json: png(pixels, geometry.image_size)? });
         }
         Ok(data)
@@ -120,13 +122,13 @@ impl Drop for CancelOnDrop {
     }
 }
 
-fn check(request: &ImagesRequest, geometry: &Geometry) -> Result<(), Refusal> {
+fn check(request: &ImagesRequest, geometry: &Geometry) -> Result<(), ErrorResponse> {
     if request.prompt.trim().is_empty() {
-        return Err(Refusal::invalid("prompt", "expected a description of the picture, got none"));
+        return Err(ErrorResponse::invalid("prompt", "expected a description of the picture, got none"));
     }
     let n = request.n.unwrap_or(1);
     if !(1..=MAX_SAMPLES).contains(&n) {
-        return Err(Refusal::invalid("n", format!("expected 1 to {MAX_SAMPLES}, got {n}")));
+        return Err(ErrorResponse::invalid("n", format!("expected 1 to {MAX_SAMPLES}, got {n}")));
     }
     check_best_of(n, request.best_of)?;
     let side = geometry.image_size;
@@ -141,32 +143,35 @@ fn check(request: &ImagesRequest, geometry: &Geometry) -> Result<(), Refusal> {
     one_of("output_format", request.output_format.as_deref(), &["png"], "pictures are sent as PNG")?;
     if request.stream == Some(true) {
         let message = "this interface answers at once; POST /v1/generations streams";
-        return Err(Refusal::invalid("stream", message));
+        return Err(ErrorResponse::invalid("stream", message));
     }
     Ok(())
 }
 
-fn one_of(field: &str, got: Option<&str>, allowed: &[&str], why: &str) -> Result<(), Refusal> {
+fn one_of(field: &str, got: Option<&str>, allowed: &[&str], why: &str) -> Result<(), ErrorResponse> {
     match got {
         Some(got) if !allowed.contains(&got) => {
             let allowed: Vec<String> = allowed.iter().map(|value| format!("`{value}`")).collect();
-            Err(Refusal::invalid(field, format!("expected {}, got `{got}`: {why}", allowed.join(" or "))))
+            Err(ErrorResponse::invalid(
+                field,
+                format!("expected {}, got `{got}`: {why}", allowed.join(" or ")),
+            ))
         }
         _ => Ok(()),
     }
 }
 
 /// The job is cancelled with this answer.
-fn too_slow(limit: Duration) -> Refusal {
+fn too_slow(limit: Duration) -> ErrorResponse {
     let message = format!(
         "the images were not ready within {} s; ask for fewer, or POST /v1/generations, which streams",
         limit.as_secs_f64()
     );
-    Refusal::new(ErrorCode::Unavailable, message).after(RETRY_SLOW)
+    ErrorResponse::new(ErrorCode::Unavailable, message).after(RETRY_SLOW)
 }
 
 /// Waits for the job's end: the tokens of each sample, the best first where they were scored.
-async fn best_tokens(job: &Job) -> Result<Vec<Vec<ImageToken>>, Refusal> {
+async fn best_tokens(job: &Job) -> Result<Vec<Vec<ImageToken>>, ErrorResponse> {
     let mut length = job.log.watch();
     // The sender lives in the job, so waiting cannot fail.
     while job.log.ended().is_none() && length.changed().await.is_ok() {}
@@ -177,9 +182,12 @@ async fn best_tokens(job: &Job) -> Result<Vec<Vec<ImageToken>>, Refusal> {
             EventKind::Tokens { tokens, .. } => {
                 rows.iter_mut().zip(tokens).for_each(|(row, tokens)| row.extend(tokens));
             }
-            EventKind::Failed { error } => return Err(Refusal { error, retry_after: None }),
+            EventKind::Failed { error } => return Err(ErrorResponse { error, retry_after: None }),
             EventKind::Cancelled => {
-                return Err(Refusal::new(ErrorCode::Unavailable, "the generation was cancelled; ask again"));
+                return Err(ErrorResponse::new(
+                    ErrorCode::Unavailable,
+                    "the generation was cancelled; ask again",
+                ));
             }
             EventKind::Scored { sample, score, .. } => scores[sample] = score,
             EventKind::Started | EventKind::Finished { .. } | EventKind::Unknown => {}
@@ -188,12 +196,12 @@ async fn best_tokens(job: &Job) -> Result<Vec<Vec<ImageToken>>, Refusal> {
     Ok(best_first(&scores).into_iter().map(|sample| std::mem::take(&mut rows[sample])).collect())
 }
 
-fn png(pixels: Vec<u8>, side: usize) -> Result<String, Refusal> {
-    let side = u32::try_from(side).map_err(Refusal::internal)?;
+fn png(pixels: Vec<u8>, side: usize) -> Result<String, ErrorResponse> {
+    let side = u32::try_from(side).map_err(ErrorResponse::internal)?;
     let picture = RgbImage::from_raw(side, side, pixels)
-        .ok_or_else(|| Refusal::internal("the decoder gave a picture of another size"))?;
+        .ok_or_else(|| ErrorResponse::internal("the decoder gave a picture of another size"))?;
     let mut bytes = Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, ImageFormat::Png).map_err(Refusal::internal)?;
+    picture.write_to(&mut bytes, ImageFormat::Png).map_err(ErrorResponse::internal)?;
     Ok(BASE64.encode(bytes.into_inner()))
 }
 
@@ -204,7 +212,7 @@ mod tests {
     const GEOMETRY: Geometry =
         Geometry { text_length: 4, text_vocab: 10, grid: 16, image_vocab: 8, image_size: 128 };
 
-    fn checked(extra: &str) -> Result<(), Refusal> {
+    fn checked(extra: &str) -> Result<(), ErrorResponse> {
         let request = serde_json::from_str(&format!(r#"{{"prompt": "a cat"{extra}}}"#)).unwrap();
         check(&request, &GEOMETRY)
     }

@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
-use crate::refusal::Refusal;
+use crate::error_response::ErrorResponse;
 
 /// Largest body read.
 pub const MAX_BODY: usize = 64 * 1024;
@@ -24,9 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct JsonBody<T>(pub T);
 
 impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
-    type Rejection = Refusal;
+    type Rejection = ErrorResponse;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, ErrorResponse> {
         let (head, body) = request.into_parts();
         check_type(&head.headers)?;
         let declared: Option<usize> =
@@ -36,13 +36,13 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
         }
         let bytes = tokio::time::timeout(PATIENCE, read(body)).await.map_err(|_| {
             let message = format!("the body did not arrive within {} s", PATIENCE.as_secs());
-            Refusal::new(ErrorCode::InvalidRequest, message)
+            ErrorResponse::new(ErrorCode::InvalidRequest, message)
         })??;
         parse(&bytes).map(Self)
     }
 }
 
-fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_type(headers: &HeaderMap) -> Result<(), ErrorResponse> {
     let got =
         headers.get(CONTENT_TYPE).map_or("none", |value| value.to_str().unwrap_or("something unreadable"));
     let essence = got.split(';').next().unwrap_or_default().trim();
@@ -50,19 +50,19 @@ fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
         return Ok(());
     }
     let message = format!("expected the header `Content-Type: application/json`, got {got}");
-    Err(Refusal::new(ErrorCode::UnsupportedMediaType, message))
+    Err(ErrorResponse::new(ErrorCode::UnsupportedMediaType, message))
 }
 
-fn too_large() -> Refusal {
+fn too_large() -> ErrorResponse {
     let message = format!("the body is larger than the {MAX_BODY} bytes that this server reads; send less");
-    Refusal::new(ErrorCode::TooLarge, message)
+    ErrorResponse::new(ErrorCode::TooLarge, message)
 }
 
-async fn read(mut body: Body) -> Result<Vec<u8>, Refusal> {
+async fn read(mut body: Body) -> Result<Vec<u8>, ErrorResponse> {
     let (mut bytes, mut discarded) = (Vec::new(), 0);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
-            Refusal::new(ErrorCode::InvalidRequest, format!("the body broke off: {error}"))
+            ErrorResponse::new(ErrorCode::InvalidRequest, format!("the body broke off: {error}"))
         })?;
         let Some(data) = frame.data_ref() else { continue };
         if discarded == 0 && bytes.len() + data.len() <= MAX_BODY {
@@ -80,11 +80,11 @@ async fn read(mut body: Body) -> Result<Vec<u8>, Refusal> {
 /// What serde_json says of `1e400`. It counts as broken JSON there, but is the matter of one field.
 const OUT_OF_RANGE: &str = "number out of range";
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ErrorResponse> {
     // serde would also take a list of the fields' values.
     if !bytes.trim_ascii_start().starts_with(b"{") {
         let message = "expected a JSON object, `{…}`, as the body, got something else";
-        return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+        return Err(ErrorResponse::new(ErrorCode::InvalidRequest, message));
     }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
@@ -94,15 +94,15 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
         let place = format!(" at line {} column {}", cause.line(), cause.column());
         let message = whole.strip_suffix(&place).unwrap_or(&whole);
         match quoted(message) {
-            Some(field) => Refusal::invalid(field, message),
+            Some(field) => ErrorResponse::invalid(field, message),
             None if cause.classify() == Category::Data || message == OUT_OF_RANGE => {
-                Refusal::invalid(path, plain(message))
+                ErrorResponse::invalid(path, plain(message))
             }
-            None => Refusal::new(ErrorCode::InvalidRequest, format!("the body is not JSON: {whole}")),
+            None => ErrorResponse::new(ErrorCode::InvalidRequest, format!("the body is not JSON: {whole}")),
         }
     })?;
     json.end().map_err(|error| {
-        Refusal::new(ErrorCode::InvalidRequest, format!("more than one JSON value: {error}"))
+        ErrorResponse::new(ErrorCode::InvalidRequest, format!("more than one JSON value: {error}"))
     })?;
     Ok(value)
 }
@@ -160,9 +160,9 @@ mod tests {
             (r#" ["m", [1]]"#, None),
             (r#"{"model": "m", "#, None),
         ] {
-            let refusal = parse::<GenerationRequest>(body.as_bytes()).err().unwrap();
-            assert_eq!(refusal.error.field.as_deref(), field, "{body}: {}", refusal.error.message);
-            assert_eq!(refusal.error.code, ErrorCode::InvalidRequest);
+            let response = parse::<GenerationRequest>(body.as_bytes()).err().unwrap();
+            assert_eq!(response.error.field.as_deref(), field, "{body}: {}", response.error.message);
+            assert_eq!(response.error.code, ErrorCode::InvalidRequest);
         }
         assert!(parse::<GenerationRequest>(br#"{"model": "m", "text": [1]}"#).is_ok());
     }
@@ -185,8 +185,8 @@ mod tests {
             (r#""text": [], "temperature": 1e400"#, "number out of range"),
         ] {
             let body = format!(r#"{{"model": "m", {field}}}"#);
-            let refusal = parse::<GenerationRequest>(body.as_bytes()).err().unwrap();
-            assert_eq!(refusal.error.message, message, "{body}");
+            let response = parse::<GenerationRequest>(body.as_bytes()).err().unwrap();
+            assert_eq!(response.error.message, message, "{body}");
         }
     }
 }

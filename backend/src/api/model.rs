@@ -12,10 +12,10 @@ use dalle_shared::{ErrorCode, ModelManifest};
 use serde::Deserialize;
 
 use crate::admission::App;
-use crate::refusal::Refusal;
+use crate::error_response::ErrorResponse;
 
 /// `GET /v1/model`: the manifest. A server may come back with another model, so nothing keeps it.
-pub async fn show(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Refusal> {
+pub async fn show(State(app): State<Arc<App>>) -> Result<impl IntoResponse, ErrorResponse> {
     let manifest: ModelManifest = app.model()?.manifest.clone();
     Ok((AppendHeaders([(CACHE_CONTROL, "no-store")]), Json(manifest)))
 }
@@ -33,19 +33,19 @@ pub async fn file(
     name: Result<Path<String>, PathRejection>,
     version: Result<Query<Version>, QueryRejection>,
     headers: HeaderMap,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ErrorResponse> {
     let (Path(name), Query(version)) = (name?, version?);
     let model = app.model()?;
     let files = model.manifest.files.iter().zip(&model.contents);
     let Some((file, content)) = files.clone().find(|(file, _)| file.name == name) else {
         let names: Vec<&str> = model.manifest.files.iter().map(|file| file.name.as_str()).collect();
         let message = format!("the model has no file `{name}` to give; it has {}", names.join(", "));
-        return Err(Refusal::new(ErrorCode::NotFound, message));
+        return Err(ErrorResponse::new(ErrorCode::NotFound, message));
     };
     if version.sha256.as_ref().is_some_and(|sha256| *sha256 != file.sha256) {
         let message =
             format!("{name} has other content now, with the hash {}; load /v1/model again", file.sha256);
-        return Err(Refusal::new(ErrorCode::WrongModel, message));
+        return Err(ErrorResponse::new(ErrorCode::WrongModel, message));
     }
     let caching = if version.sha256.is_some() { "public, max-age=31536000, immutable" } else { "no-cache" };
     let etag = format!("\"{}\"", file.sha256);

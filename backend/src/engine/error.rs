@@ -4,7 +4,7 @@ use dalle_model::clip::ScoreError;
 use dalle_model::sample::{JobKey, NotFinite, SampleError};
 use dalle_shared::{ApiError, ErrorCode};
 
-use crate::refusal::{Refusal, log_id};
+use crate::error_response::{ErrorResponse, log_id};
 
 /// An error of sampling or scoring.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +35,7 @@ impl EngineError {
         let id = match self {
             // No field: each interface has its own names for them.
             Self::Sample(SampleError::Request(message)) | Self::Score(ScoreError::Request(message)) => {
-                return Refusal::new(ErrorCode::InvalidRequest, message.clone()).error;
+                return ErrorResponse::new(ErrorCode::InvalidRequest, message.clone()).error;
             }
             _ => log_id(),
         };
@@ -47,7 +47,7 @@ impl EngineError {
                 "the model produced NaN or infinite values for this request; try another caption or seed (log id {id})"
             )
         };
-        Refusal::new(ErrorCode::Internal, message).error
+        ErrorResponse::new(ErrorCode::Internal, message).error
     }
 }
 

@@ -6,14 +6,14 @@ use dalle_shared::{ApiError, ErrorCode, RequestError};
 
 /// An error answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct ErrorResponse {
     /// What the body says.
     pub error: ApiError,
     /// Seconds for the Retry-After header.
     pub retry_after: Option<u64>,
 }
 
-impl Refusal {
+impl ErrorResponse {
     /// Any kind, of no field in particular.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { error: ApiError { code, message: message.into(), field: None }, retry_after: None }
@@ -58,7 +58,7 @@ pub fn log_id() -> String {
     format!("{:08x}", rand::random::<u32>())
 }
 
-impl From<RequestError> for Refusal {
+impl From<RequestError> for ErrorResponse {
     fn from(error: RequestError) -> Self {
         Self::invalid(error.field, error.message)
     }
