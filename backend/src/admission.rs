@@ -1,4 +1,4 @@
-//! The way into the queue, and what every handler needs on it.
+//! The parts of the server that handlers share, and the way of a request into the queue.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,20 +9,26 @@ use dalle_shared::ErrorCode;
 
 use crate::engine::EngineHandle;
 use crate::error_response::ErrorResponse;
-use crate::jobs::{Job, Registry};
+use crate::jobs::{Job, Registry, Retention};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::queue::{Full, Queue};
 use crate::served::ServedModel;
+use crate::server::Options;
+
+/// How long and how many ended generations can be read again.
+const KEPT: (Duration, usize) = (Duration::from_secs(600), 256);
+/// Retry-After in seconds while the model is loaded.
+const RETRY_LOADING: u64 = 2;
 
 /// The server's parts, shared by all handlers.
 pub struct App {
-    /// Between start and end.
+    /// Phase of the server, and its model.
     pub lifecycle: Arc<Lifecycle>,
     /// Known generations.
     pub jobs: Registry,
-    /// Those that wait.
+    /// Generations that wait for the engine.
     pub queue: Arc<Queue>,
-    /// The device's thread.
+    /// The thread that owns the device.
     pub engine: EngineHandle,
     /// The Images API answers within this time.
     pub images_timeout: Duration,
@@ -32,19 +38,20 @@ pub struct App {
 }
 
 impl App {
-    /// Nothing admitted yet.
-    pub fn new(
-        lifecycle: Arc<Lifecycle>,
-        jobs: Registry,
-        queue: Arc<Queue>,
-        engine: EngineHandle,
-        max_rows: usize,
-        images_timeout: Duration,
-    ) -> Self {
-        Self { lifecycle, jobs, queue, engine, images_timeout, max_rows, next_key: AtomicU64::new(0) }
+    /// A server that is loading its model.
+    pub fn new(options: &Options, engine: EngineHandle) -> Self {
+        Self {
+            lifecycle: Arc::new(Lifecycle::new()),
+            jobs: Registry::new(Retention { grace: options.grace, age: KEPT.0, count: KEPT.1 }),
+            queue: Arc::new(Queue::new(options.queue)),
+            engine,
+            images_timeout: options.images_timeout,
+            max_rows: options.rows(),
+            next_key: AtomicU64::new(0),
+        }
     }
 
-    /// The model, if requests for it are welcome.
+    /// The model, if the server takes requests.
     ///
     /// # Errors
     /// 503 while the server starts or stops.
@@ -53,36 +60,40 @@ impl App {
             (Phase::Ready, Some(model)) => Ok(model),
             (Phase::Loading | Phase::Ready, _) => {
                 let message = "the server is still loading its model; try again in a moment";
-                Err(ErrorResponse::new(ErrorCode::Unavailable, message).after(2))
+                Err(ErrorResponse::new(ErrorCode::Unavailable, message).after(RETRY_LOADING))
             }
             (Phase::Failed(_) | Phase::Stopping, _) => Err(ErrorResponse::stopping()),
         }
     }
 
-    /// Puts a checked request into the queue; `scored` if the contrastive model is to score its samples.
+    /// Puts a checked request into the queue; `scored` if CLIP is to score its samples.
     ///
     /// # Errors
-    /// 429 when the queue is full, with the seconds after which it should have a place; 400 when it needs more rows than there
-    /// will ever be.
+    /// 429 if the queue is full, with the seconds after which it should have a place; 400 if the request needs more
+    /// rows than the engine has.
     pub fn admit(&self, request: SampleRequest, scored: bool) -> Result<Arc<Job>, ErrorResponse> {
-        if request.rows() > self.max_rows {
-            let most = self.max_rows * request.samples / request.rows();
+        let (rows, samples) = (request.rows(), request.samples);
+        if rows > self.max_rows {
+            let most = self.max_rows * samples / rows;
             let guided = if request.sampling.is_guided() { " with guidance" } else { "" };
-            let message = format!("expected at most {most}{guided}, on this server, got {}", request.samples);
+            let message = format!("expected at most {most}{guided} on this server, got {samples}");
             return Err(ErrorResponse::invalid(if scored { "best_of" } else { "samples" }, message));
         }
         let key = JobKey(self.next_key.fetch_add(1, Ordering::Relaxed));
         let job = Job::new(key, request, scored);
-        self.queue.push(Arc::clone(&job)).map_err(|Full { capacity }| {
-            metrics::counter!("dalle_busy_total").increment(1);
-            let seconds = self.engine.retry_after();
-            let message = format!(
-                "the server is busy: {capacity} requests are waiting, more it does not take; try again in {seconds} s"
-            );
-            ErrorResponse::new(ErrorCode::Busy, message).after(seconds)
-        })?;
+        self.queue.push(Arc::clone(&job)).map_err(|full| self.busy(full))?;
         self.jobs.insert(Arc::clone(&job));
         self.engine.wake();
         Ok(job)
+    }
+
+    /// The answer to a request for which the queue has no place.
+    fn busy(&self, Full { capacity }: Full) -> ErrorResponse {
+        metrics::counter!("dalle_busy_total").increment(1);
+        let seconds = self.engine.retry_after();
+        let message = format!(
+            "the server is busy: all {capacity} places in its queue are taken; try again in {seconds} s"
+        );
+        ErrorResponse::new(ErrorCode::Busy, message).after(seconds)
     }
 }

@@ -1,5 +1,6 @@
 //! The command line. Every option has an environment variable.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,27 +26,40 @@ pub struct Config {
     /// Address to listen on; 0.0.0.0 for every interface.
     #[arg(long, env = "HOST", default_value = "127.0.0.1")]
     pub host: String,
-    /// Port to listen on; 0 takes a free one.
+    /// Port to listen on; 0 for any free port.
     #[arg(long, env = "PORT", default_value_t = 8080)]
     pub port: u16,
-    /// Where the prior runs: cpu, cuda:N or wgpu.
+    /// Second address, for /health and /metrics, such as 127.0.0.1:9090. With it, /metrics is not served at the first.
+    #[arg(long, env = "DALLE_ADMIN", value_name = "ADDRESS:PORT")]
+    pub admin: Option<SocketAddr>,
+    /// Device of the prior: cpu, cuda:N or wgpu.
     #[arg(long, env = "DALLE_DEVICE", default_value = "cpu")]
     pub device: DeviceName,
-    /// Type of the prior's matrices and cache: f32, bf16 or f16. 16 bits halve the memory, on a GPU also the time.
+    /// Type of the prior's matrices and cache: f32, bf16 or f16. 16 bits halve the memory, and on a GPU also the time.
     #[arg(long, env = "DALLE_DTYPE", default_value = "f32")]
     pub dtype: Precision,
-    /// Requests that may wait for the engine before others are answered 429.
+    /// Requests that may wait for the engine; more are answered 429.
     #[arg(long, env = "DALLE_QUEUE", default_value_t = 16, value_name = "N", value_parser = at_least(1))]
     pub queue: usize,
-    /// Samples that are advanced together, of all requests; with guidance each counts twice (at least 9, one full request).
+    /// Samples of all requests that advance together, at least 9 (one full request); with guidance each counts twice.
     #[arg(long, env = "DALLE_MAX_ROWS", default_value_t = 32, value_name = "N", value_parser = rows())]
     pub max_rows: usize,
-    /// Seconds after which a generation that nobody watches is cancelled.
+    /// Seconds after which a generation that no client watches is cancelled.
     #[arg(long, env = "DALLE_GRACE", default_value = "10", value_name = "SECONDS", value_parser = seconds)]
     pub grace: Duration,
     /// Seconds within which the Images API answers; images that take longer are cancelled and answered 503.
     #[arg(long, env = "DALLE_IMAGES_TIMEOUT", default_value = "600", value_name = "SECONDS", value_parser = seconds)]
     pub images_timeout: Duration,
+    /// Connections served at a time.
+    #[arg(long, env = "DALLE_MAX_CONNECTIONS", default_value_t = 1024, value_name = "N", value_parser = connections())]
+    pub max_connections: usize,
+    /// Connections served at a time for one IPv4 address or IPv6 /64 network. Default: 256, and no limit for this machine.
+    /// Behind a proxy on another machine, set it to --max-connections.
+    #[arg(long, env = "DALLE_CONNECTIONS_PER_ADDRESS", value_name = "N", value_parser = connections())]
+    pub connections_per_address: Option<usize>,
+    /// Seconds after which a connection is ended whose client reads nothing of a response.
+    #[arg(long, env = "DALLE_WRITE_TIMEOUT", default_value = "30", value_name = "SECONDS", value_parser = seconds)]
+    pub write_timeout: Duration,
     /// Origin of a page hosted elsewhere that may use this server, such as https://example.org (repeatable;
     /// comma-separated in the variable).
     #[arg(long = "allow-origin", env = "DALLE_ALLOW_ORIGIN", value_name = "URL", value_delimiter = ',', value_parser = origin)]
@@ -60,7 +74,11 @@ impl From<Config> for Options {
             max_rows: config.max_rows,
             grace: config.grace,
             images_timeout: config.images_timeout,
+            max_connections: config.max_connections,
+            connections_per_address: config.connections_per_address,
+            write_timeout: config.write_timeout,
             origins: config.allow_origin.into_iter().flatten().collect(),
+            ..Self::default()
         }
     }
 }
@@ -79,12 +97,16 @@ fn rows() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(dalle_shared::MAX_SAMPLES as u64..=1 << 16)
 }
 
+/// As many as there can be open files.
+fn connections() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=1 << 20)
+}
+
 fn at_least(least: u64) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(least..)
 }
 
-/// An origin as browsers send it: scheme, host and perhaps port, and nothing behind. None where nothing stands, as in a
-/// variable that is set to nothing.
+/// An origin as browsers send it: scheme, host and perhaps port. None for an empty text, as in a variable that is set to nothing.
 fn origin(text: &str) -> Result<Option<HeaderValue>, String> {
     let text = text.trim();
     if text.is_empty() {
@@ -103,16 +125,17 @@ fn origin(text: &str) -> Result<Option<HeaderValue>, String> {
 mod tests {
     use super::*;
 
+    fn parse(extra: &[&str]) -> Result<Config, clap::Error> {
+        Config::try_parse_from(["dalle-server", "--model", "m"].iter().chain(extra))
+    }
+
     #[test]
     fn without_options_they_are_the_defaults() {
-        let config = Config::try_parse_from(["dalle-server", "--model", "m"]).unwrap();
-        assert_eq!(Options::from(config), Options::default());
+        assert_eq!(Options::from(parse(&[]).unwrap()), Options::default());
     }
 
     #[test]
     fn options_are_checked() {
-        let parse =
-            |extra: &[&str]| Config::try_parse_from(["dalle-server", "--model", "m"].iter().chain(extra));
         let config =
             parse(&["--grace", "0.5", "--allow-origin", "https://Example.org", "--device", "cuda:1"])
                 .unwrap();
@@ -125,6 +148,8 @@ mod tests {
             ["--grace", "-1"],
             ["--grace", "1e18"],
             ["--images-timeout", "soon"],
+            ["--max-connections", "0"],
+            ["--admin", "9090"],
             ["--allow-origin", "*"],
             ["--allow-origin", "https://example.org/"],
             ["--device", "tpu"],

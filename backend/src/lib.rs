@@ -1,11 +1,11 @@
-//! `dalle-server`: a caption's ids go in, image tokens come out as they are sampled.
+//! `dalle-server`: takes the ids of a caption, and streams image tokens as they are sampled.
 //!
 //! ```text
-//! api ── admission ──▶ queue ──▶ engine (one thread, the device) ──▶ jobs' logs ──▶ api (server-sent events)
+//! api ── admission ──▶ queue ──▶ engine (one thread, the device) ──▶ logs of jobs ──▶ api (server-sent events)
 //! ```
 //!
-//! [`serve`] runs the whole; [`Config`] is its command line; [`open_model`] and [`load_model`] read the model that it serves. Anything that implements
-//! [`Sampler`] can be served.
+//! [`serve`] runs a server with [`Options`]; [`Config`] is the command line; [`open_model`] and [`load_model`] read a model.
+//! Any [`Sampler`] can be served.
 
 mod admission;
 mod api;
@@ -26,4 +26,4 @@ pub use config::Config;
 pub use engine::{Loaded, ModelSampler, Sampler};
 pub use loading::{load_model, open_model};
 pub use served::ServedModel;
-pub use server::{Options, ServerError, serve};
+pub use server::{Listeners, Options, ServerError, serve};

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use dalle_backend::{Config, Options, load_model, open_model, serve, shutdown};
-use tokio::net::TcpListener;
+use dalle_backend::{Config, Listeners, Options, load_model, open_model, serve, shutdown};
+use tokio::net::{TcpListener, ToSocketAddrs};
 use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
@@ -20,7 +20,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Logs to the standard error what `DALLE_LOG` lets through.
+/// Logs to stderr what `DALLE_LOG` selects.
 fn start_log() -> anyhow::Result<()> {
     let chosen = std::env::var_os("DALLE_LOG").filter(|chosen| !chosen.is_empty());
     let chosen = chosen.map_or("info".into(), |chosen| chosen.to_string_lossy().into_owned());
@@ -46,26 +46,37 @@ async fn run(config: Config) -> anyhow::Result<()> {
             site.display()
         );
     }
-    // Before anything is slow, so that Ctrl-C is obeyed at any time.
+    // Before anything that takes long, so that Ctrl-C works at any time.
     let stop = tokio::spawn(shutdown::signal());
     let Config { host, port, .. } = &config;
-    let listener = TcpListener::bind((host.as_str(), *port))
-        .await
-        .with_context(|| format!("cannot listen on {host}:{port}; choose another --host or --port"))?;
+    let public = listen(&format!("{host}:{port}"), (host.as_str(), *port), "--host or --port").await?;
+    let admin = match config.admin {
+        Some(address) => Some(listen(&address.to_string(), address, "--admin").await?),
+        None => None,
+    };
     let mut stdout = std::io::stdout();
-    writeln!(stdout, "listening on http://{}", listener.local_addr()?)?;
+    writeln!(stdout, "listening on http://{}", public.local_addr()?)?;
+    if let Some(admin) = &admin {
+        writeln!(stdout, "health and metrics on http://{}", admin.local_addr()?)?;
+    }
     stdout.flush()?;
     let stop = async {
         match stop.await {
             Ok(Ok(())) => {}
             failed => {
-                tracing::error!(?failed, "signals cannot be had; stop the server by ending its process");
+                tracing::error!(?failed, "cannot receive signals; stop the server by killing its process");
                 std::future::pending::<()>().await;
             }
         }
     };
     let Config { device, dtype, max_rows, .. } = config;
     let load = move || load_model(&folder, device, dtype, max_rows);
-    serve(listener, Options::from(config), load, stop).await?;
+    serve(Listeners { public, admin }, Options::from(config), load, stop).await?;
     Ok(())
+}
+
+/// Listens on an address, called `name`, that `option` sets.
+async fn listen(name: &str, address: impl ToSocketAddrs, option: &str) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("cannot listen on {name}; choose another {option}"))
 }

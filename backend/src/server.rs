@@ -8,30 +8,37 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::admission::App;
+use crate::api;
+use crate::connections::{self, Service};
 use crate::engine::{Engine, Loaded};
-use crate::jobs::{Registry, Retention};
-use crate::lifecycle::Lifecycle;
-use crate::queue::Queue;
-use crate::{api, connections, shutdown, telemetry};
+use crate::{shutdown, telemetry};
 
-/// How long and how many ended generations can be read again.
-const KEPT: (Duration, usize) = (Duration::from_secs(600), 256);
+/// Connections served at a time at the admin address.
+const ADMIN_CONNECTIONS: usize = 64;
 
-/// What can be chosen.
+/// Settings of a server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
-    /// The page's folder.
+    /// Folder of the page.
     pub site: Option<PathBuf>,
     /// Generations that may wait.
     pub queue: usize,
-    /// Samples that advance together; at least [`MAX_SAMPLES`](dalle_shared::MAX_SAMPLES), so that every request fits.
+    /// Samples that advance together. Fewer than [`MAX_SAMPLES`](dalle_shared::MAX_SAMPLES) count as that many, so that every
+    /// request fits.
     pub max_rows: usize,
-    /// An unfinished generation that nobody watches is cancelled after this time.
+    /// An unfinished generation that no client watches is cancelled after this time.
     pub grace: Duration,
     /// The Images API answers within this time, or 503.
     pub images_timeout: Duration,
+    /// Connections served at a time.
+    pub max_connections: usize,
+    /// Connections served at a time for one address. If it is not set: 256, and no limit for the local machine.
+    pub connections_per_address: Option<usize>,
+    /// A connection whose client reads nothing for this long is ended.
+    pub write_timeout: Duration,
     /// Origins of pages hosted elsewhere.
     pub origins: Vec<HeaderValue>,
 }
@@ -45,12 +52,36 @@ impl Default for Options {
             max_rows: 32,
             grace: Duration::from_secs(10),
             images_timeout: Duration::from_secs(600),
+            max_connections: 1024,
+            connections_per_address: None,
+            write_timeout: Duration::from_secs(30),
             origins: Vec::new(),
         }
     }
 }
 
-/// Why a server ended before it was told to.
+impl Options {
+    /// Rows of the batch.
+    pub fn rows(&self) -> usize {
+        self.max_rows.max(dalle_shared::MAX_SAMPLES)
+    }
+}
+
+/// Where the server listens.
+pub struct Listeners {
+    /// For clients.
+    pub public: TcpListener,
+    /// For operators: `/health` and `/metrics`. With it, `/metrics` is not public.
+    pub admin: Option<TcpListener>,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(public: TcpListener) -> Self {
+        Self { public, admin: None }
+    }
+}
+
+/// Why a server ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The model could not be loaded, or the device failed.
@@ -64,33 +95,24 @@ pub enum ServerError {
 /// Serves until `stop`. `load` runs on the engine's thread; until it is done, requests are answered 503.
 ///
 /// # Errors
-/// [`ServerError::Engine`] when loading or the engine failed; everybody has been told then.
+/// [`ServerError::Engine`] if loading or the engine failed; every generation has been ended then.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     options: Options,
     load: impl FnOnce() -> anyhow::Result<Loaded> + Send + 'static,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServerError> {
     telemetry::recorder();
+    connections::raise_file_limit(options.max_connections);
     let engine = Engine::new();
-    let retention = Retention { grace: options.grace, age: KEPT.0, count: KEPT.1 };
-    let max_rows = options.max_rows.max(dalle_shared::MAX_SAMPLES);
-    let app = Arc::new(App::new(
-        Arc::new(Lifecycle::new()),
-        Registry::new(retention),
-        Arc::new(Queue::new(options.queue)),
-        engine.handle(),
-        max_rows,
-        options.images_timeout,
-    ));
-    let router = api::router(Arc::clone(&app), options.site.as_deref(), options.origins);
+    let app = Arc::new(App::new(&options, engine.handle()));
     let close = CancellationToken::new();
-    let connections = tokio::spawn(connections::serve(listener, router, close.clone()));
+    let connections = listen(listeners.into(), &options, &app, &close);
     let [ready, failed] = [(); 2].map(|()| Arc::clone(&app.lifecycle));
     let engine_ended = engine.start(
         load,
         Arc::clone(&app.queue),
-        max_rows,
+        options.rows(),
         move |model| ready.ready(model),
         move |reason| failed.fail(reason),
     )?;
@@ -107,9 +129,35 @@ pub async fn serve(
     }
     // The engine still decodes images of finished generations while their answers are sent.
     close.cancel();
-    // It does not panic; if it did, the process is ending anyway.
-    let _ = connections.await;
+    connections.wait().await;
     app.engine.stop();
     shutdown::last_step(engine_ended).await;
     outcome
+}
+
+/// Starts to serve at every address, until `close`.
+fn listen(listeners: Listeners, options: &Options, app: &Arc<App>, close: &CancellationToken) -> TaskTracker {
+    let Listeners { public, admin } = listeners;
+    let routers = api::Routers::new(app, options, admin.is_none());
+    let tasks = TaskTracker::new();
+    if let Some(admin) = admin {
+        let service = Service {
+            router: routers.admin.clone(),
+            overflow: routers.admin,
+            connections: ADMIN_CONNECTIONS,
+            per_address: Some(ADMIN_CONNECTIONS),
+            write_timeout: options.write_timeout,
+        };
+        tasks.spawn(connections::serve(admin, service, close.clone()));
+    }
+    let service = Service {
+        router: routers.public,
+        overflow: routers.overflow,
+        connections: options.max_connections,
+        per_address: options.connections_per_address,
+        write_timeout: options.write_timeout,
+    };
+    tasks.spawn(connections::serve(public, service, close.clone()));
+    tasks.close();
+    tasks
 }

@@ -1,4 +1,4 @@
-//! Refusals as HTTP: the status of their kind, [`ErrorBody`] as JSON, perhaps Retry-After.
+//! Error responses as HTTP: the status of their kind, [`ErrorBody`] as JSON, Retry-After where there is one.
 
 use std::any::Any;
 
@@ -10,6 +10,11 @@ use axum::response::{IntoResponse, Response};
 use dalle_shared::{ErrorBody, ErrorCode};
 
 use crate::error_response::ErrorResponse;
+
+/// Most characters of an address that an error repeats.
+const SHOWN: usize = 200;
+/// Retry-After in seconds where all connections are taken.
+const RETRY_CONNECTION: u64 = 5;
 
 impl IntoResponse for ErrorResponse {
     fn into_response(self) -> Response {
@@ -24,15 +29,15 @@ impl IntoResponse for ErrorResponse {
 }
 
 impl From<PathRejection> for ErrorResponse {
-    /// All parts of addresses are text, so that bytes that are none are all that can be wrong.
+    /// All path parameters are text, so the only possible error is that they are not UTF-8.
     fn from(_: PathRejection) -> Self {
-        let message = "the address is not text: expected UTF-8 behind its percent signs";
+        let message = "the address is not text: expected UTF-8 in its percent-encoded bytes";
         Self::new(ErrorCode::InvalidRequest, message)
     }
 }
 
 impl From<QueryRejection> for ErrorResponse {
-    /// All parameters are optional text, so that a repeated one is all that can be wrong.
+    /// All query parameters are optional text, so the only possible error is that one is repeated.
     fn from(_: QueryRejection) -> Self {
         let message = "the query has a parameter more than once; give each once";
         Self::new(ErrorCode::InvalidRequest, message)
@@ -41,18 +46,31 @@ impl From<QueryRejection> for ErrorResponse {
 
 /// 404 for an address that does not exist.
 pub async fn not_found(uri: Uri) -> ErrorResponse {
-    ErrorResponse::new(ErrorCode::NotFound, format!("there is nothing at {}", uri.path()))
+    ErrorResponse::new(ErrorCode::NotFound, format!("there is nothing at {}", shown(&uri)))
 }
 
 /// 405 for a method that an address does not have.
 pub async fn method_not_allowed(method: Method, uri: Uri) -> ErrorResponse {
-    ErrorResponse::new(
-        ErrorCode::MethodNotAllowed,
-        format!("{} does not take {method}; see Allow", uri.path()),
-    )
+    let message = format!("{} does not take {method}; the Allow header lists what it takes", shown(&uri));
+    ErrorResponse::new(ErrorCode::MethodNotAllowed, message)
+}
+
+/// 503 for a connection that finds no place.
+pub async fn no_connection() -> ErrorResponse {
+    let message = "the server has no free connection; try again in a moment";
+    ErrorResponse::new(ErrorCode::Unavailable, message).after(RETRY_CONNECTION)
 }
 
 /// 500 for a handler that panicked.
 pub fn panicked(_: Box<dyn Any + Send>) -> Response {
     ErrorResponse::internal("a handler panicked").into_response()
+}
+
+/// The path of an address, or its beginning.
+fn shown(uri: &Uri) -> String {
+    let path = uri.path();
+    match path.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &path[..end]),
+        None => path.to_owned(),
+    }
 }

@@ -1,4 +1,4 @@
-//! HTTP: one file for each part of the interface. Handlers look at and append to shared state; none touches a device.
+//! HTTP: one file for each part of the interface. Handlers read and append to shared state; none touches a device.
 
 mod error;
 mod events;
@@ -9,7 +9,6 @@ mod json;
 mod model;
 mod site;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,11 +21,43 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::CorsLayer;
 
 use crate::admission::App;
+use crate::server::Options;
 use crate::telemetry;
 
-/// Every address of the server.
-pub fn router(app: Arc<App>, site: Option<&Path>, origins: Vec<HeaderValue>) -> Router {
-    let v1 = Router::new()
+/// What the server answers, by the kind of connection.
+pub struct Routers {
+    /// Every address.
+    pub public: Router,
+    /// For connections that find no place: `/health` and `/metrics`; all others get 503.
+    pub overflow: Router,
+    /// For operators: `/health` and `/metrics`.
+    pub admin: Router,
+}
+
+impl Routers {
+    /// The routers of a server; `metrics` if `/metrics` is public.
+    pub fn new(app: &Arc<App>, options: &Options, metrics: bool) -> Self {
+        let api = interface().merge(health()).merge(self::metrics(metrics));
+        let api = api.method_not_allowed_fallback(error::method_not_allowed);
+        let public = match &options.site {
+            Some(folder) => api.fallback_service(site::router(folder)),
+            None => api.fallback(error::not_found),
+        };
+        let overflow = health().merge(self::metrics(metrics)).fallback(error::no_connection);
+        let admin = health().merge(self::metrics(true)).fallback(error::not_found);
+        let [public, overflow] = [public, overflow].map(|router| {
+            if options.origins.is_empty() { router } else { router.layer(cors(options.origins.clone())) }
+        });
+        let [public, overflow, admin] = [public, overflow, admin].map(|router| {
+            let router = router.layer(CatchPanicLayer::custom(error::panicked));
+            router.with_state(Arc::clone(app)).layer(from_fn(telemetry::observe))
+        });
+        Self { public, overflow, admin }
+    }
+}
+
+fn interface() -> Router<Arc<App>> {
+    Router::new()
         .route("/v1/model", get(model::show))
         .route("/v1/model/files/{name}", get(model::file))
         .route("/v1/generations", post(generations::create))
@@ -35,20 +66,18 @@ pub fn router(app: Arc<App>, site: Option<&Path>, origins: Vec<HeaderValue>) -> 
         .route("/v1/images/generations", post(images::create))
         .route("/v1", get(error::not_found))
         .route("/v1/{*rest}", get(error::not_found).fallback(error::not_found))
-        .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready))
-        .route("/metrics", get(health::metrics))
-        .method_not_allowed_fallback(error::method_not_allowed)
-        .with_state(app);
-    let router = match site {
-        Some(folder) => v1.fallback_service(site::router(folder)),
-        None => v1.fallback(error::not_found),
-    };
-    let router = if origins.is_empty() { router } else { router.layer(cors(origins)) };
-    router.layer(CatchPanicLayer::custom(error::panicked)).layer(from_fn(telemetry::observe))
 }
 
-/// Pages hosted at the configured origins may use the interface; others are told nothing.
+fn health() -> Router<Arc<App>> {
+    Router::new().route("/health/live", get(health::live)).route("/health/ready", get(health::ready))
+}
+
+fn metrics(shown: bool) -> Router<Arc<App>> {
+    let handler = if shown { get(health::metrics) } else { get(error::not_found) };
+    Router::new().route("/metrics", handler)
+}
+
+/// Pages of the configured origins may use the interface; others get no CORS headers.
 fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(origins)

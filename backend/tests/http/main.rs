@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cancelling;
+mod connections;
 mod images;
 mod interface;
 mod lifecycle;

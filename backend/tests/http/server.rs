@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
-use dalle_backend::{Loaded, Options, ServedModel, ServerError, serve};
+use dalle_backend::{Listeners, Loaded, Options, ServedModel, ServerError, serve};
 use dalle_shared::{
     ErrorBody, GenerationCreated, GenerationState, GenerationStatus, ModelFile, ModelManifest, Tokenizer,
     sha256_hex,
@@ -25,6 +25,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct TestServer {
     pub base: String,
+    /// Of the admin address, if there is one.
+    pub admin: Option<String>,
     pub client: Client,
     pub probe: Arc<Probe>,
     pub stop: oneshot::Sender<()>,
@@ -35,12 +37,12 @@ pub fn options() -> Options {
     Options::default()
 }
 
-/// Steps of this length make a picture of [`GEOMETRY`] take longer than any test.
+/// With steps of this length an image of [`GEOMETRY`] takes longer than any test.
 pub fn slow() -> Behaviour {
     Behaviour { step_time: Duration::from_secs(1), ..Behaviour::default() }
 }
 
-/// Steps that make a picture take about 0.2 s and several events.
+/// Steps with which an image takes about 0.2 s and several events.
 pub fn brisk() -> Behaviour {
     Behaviour { step_time: Duration::from_millis(3), ..Behaviour::default() }
 }
@@ -83,6 +85,11 @@ pub fn served_model() -> ServedModel {
     ServedModel { manifest, tokenizer: tokenizer(), contents }
 }
 
+/// On a free port.
+async fn listener() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.unwrap()
+}
+
 impl TestServer {
     /// A server that is ready.
     pub async fn start(behaviour: Behaviour) -> Self {
@@ -91,9 +98,18 @@ impl TestServer {
 
     /// The same with options.
     pub async fn start_with(behaviour: Behaviour, options: Options) -> Self {
-        let server = Self::start_loading(behaviour, options, || Ok(())).await;
-        server.until("ready", async || server.get("/health/ready").await.status() == StatusCode::OK).await;
-        server
+        Self::start_loading(behaviour, options, || Ok(())).await.ready().await
+    }
+
+    /// The same with an admin address.
+    pub async fn start_with_admin(behaviour: Behaviour, options: Options) -> Self {
+        let listeners = Listeners { public: listener().await, admin: Some(listener().await) };
+        Self::start_at(listeners, behaviour, options, || Ok(())).await.ready().await
+    }
+
+    async fn ready(self) -> Self {
+        self.until("ready", async || self.get("/health/ready").await.status() == StatusCode::OK).await;
+        self
     }
 
     /// A server whose loading begins with `before`.
@@ -102,8 +118,17 @@ impl TestServer {
         options: Options,
         before: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
+        Self::start_at(listener().await.into(), behaviour, options, before).await
+    }
+
+    async fn start_at(
+        listeners: Listeners,
+        behaviour: Behaviour,
+        options: Options,
+        before: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+    ) -> Self {
+        let url = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
+        let (base, admin) = (url(&listeners.public), listeners.admin.as_ref().map(url));
         let probe = Arc::new(Probe::default());
         let sampler_probe = Arc::clone(&probe);
         let load = move || {
@@ -112,11 +137,16 @@ impl TestServer {
             Ok(Loaded { model: served_model(), sampler })
         };
         let (stop, stopped) = oneshot::channel();
-        let outcome = tokio::spawn(serve(listener, options, load, async {
+        let outcome = tokio::spawn(serve(listeners, options, load, async {
             let _ = stopped.await;
         }));
         let client = Client::builder().pool_max_idle_per_host(0).build().unwrap();
-        Self { base, client, probe, stop, outcome }
+        Self { base, admin, client, probe, stop, outcome }
+    }
+
+    /// Host and port.
+    pub fn address(&self) -> &str {
+        self.base.trim_start_matches("http://")
     }
 
     pub fn url(&self, path: &str) -> String {

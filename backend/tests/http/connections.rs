@@ -1,0 +1,157 @@
+//! Clients that take connections and give nothing back.
+
+use std::path::Path;
+use std::time::Duration;
+
+use dalle_backend::Options;
+use reqwest::StatusCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::sampler::Behaviour;
+use crate::server::{PATIENCE, TestServer, error, options, slow};
+
+/// Bytes of the large file: more than the system buffers for a client.
+const LARGE: usize = 32 << 20;
+
+fn large_file(folder: &Path) {
+    std::fs::write(folder.join("large.bin"), vec![7; LARGE]).unwrap();
+}
+
+/// Asks for the large file and reads nothing but the status, once it is 200: a connection of an earlier request may still have
+/// the place. The system buffers little for the client where `small` is set.
+async fn ask_for_large_file(server: &TestServer, small: bool) -> TcpStream {
+    loop {
+        let socket = TcpSocket::new_v4().unwrap();
+        if small {
+            socket.set_recv_buffer_size(4096).unwrap();
+        }
+        let mut stream = socket.connect(server.address().parse().unwrap()).await.unwrap();
+        let request = b"GET /large.bin HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.unwrap();
+        if status.ends_with(b"200") {
+            return stream;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Reads to the end of the connection, however it ends, at first `slowly` times 64 KiB with half a second between them.
+async fn read_all(mut stream: TcpStream, slowly: usize) -> usize {
+    let (mut total, mut buffer) = (0, vec![0; 1 << 20]);
+    for read in 0.. {
+        let most = if read < slowly { 64 << 10 } else { buffer.len() };
+        match stream.read(&mut buffer[..most]).await {
+            Ok(count) if count > 0 => total += count,
+            _ => break,
+        }
+        if read < slowly {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+    total
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_cut_off_and_one_that_reads_slowly_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    large_file(folder.path());
+    let options = Options {
+        site: Some(folder.path().to_owned()),
+        write_timeout: Duration::from_secs(2),
+        max_connections: 2,
+        ..options()
+    };
+    let server = TestServer::start_with(Behaviour::default(), options).await;
+    let silent = ask_for_large_file(&server, true).await;
+    let reading = read_all(ask_for_large_file(&server, false).await, 20);
+    let reading = tokio::spawn(reading);
+    error(server.get("/v1/model").await, 503).await;
+    server.until("a free place", async || server.get("/v1/model").await.status() == StatusCode::OK).await;
+    assert!(!reading.is_finished(), "the other one still reads");
+    assert!(read_all(silent, 0).await < LARGE, "it got less than the file");
+    assert!(reading.await.unwrap() > LARGE, "head and file");
+}
+
+#[tokio::test]
+async fn health_and_metrics_answer_where_all_places_are_taken() {
+    let max_connections = 3;
+    let server = TestServer::start_with(Behaviour::default(), Options { max_connections, ..options() }).await;
+    // More than there are, since connections of earlier requests may still have places.
+    let mut silent = Vec::new();
+    for _ in 0..2 * max_connections {
+        silent.push(TcpStream::connect(server.address()).await.unwrap());
+    }
+    let busy = async || server.get("/v1/model").await.status() == StatusCode::SERVICE_UNAVAILABLE;
+    server.until("all places taken", busy).await;
+    for _ in 0..100 {
+        for path in ["/health/live", "/health/ready", "/metrics"] {
+            assert_eq!(server.get(path).await.status(), StatusCode::OK, "{path}");
+        }
+    }
+    let busy = server.get("/v1/model").await;
+    assert!(busy.headers().contains_key("retry-after"));
+    let (code, message, _) = error(busy, 503).await;
+    assert_eq!(code, "unavailable");
+    assert!(message.contains("no free connection"), "{message}");
+    drop(silent);
+    server.until("a free place", async || server.get("/v1/model").await.status() == StatusCode::OK).await;
+}
+
+#[tokio::test]
+async fn one_address_has_only_so_many_connections() {
+    let connections_per_address = Some(2);
+    let options = Options { connections_per_address, ..options() };
+    let server = TestServer::start_with(Behaviour::default(), options).await;
+    let connect = async || {
+        let mut stream = TcpStream::connect(server.address()).await.unwrap();
+        let sent = stream.write_all(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        let mut byte = [0];
+        let read = tokio::time::timeout(PATIENCE, stream.read(&mut byte)).await.unwrap();
+        (sent.is_ok() && matches!(read, Ok(1))).then_some(stream)
+    };
+    // Connections of earlier requests may still count.
+    let served = async || loop {
+        if let Some(stream) = connect().await {
+            return stream;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    let (first, _second) = (served().await, served().await);
+    assert!(connect().await.is_none(), "the third is closed");
+    drop(first);
+    tokio::time::timeout(PATIENCE, served()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_admin_address_has_health_and_metrics_and_the_public_one_only_health() {
+    let server = TestServer::start_with_admin(Behaviour::default(), options()).await;
+    let admin = async |path: &str| {
+        server.client.get(format!("{}{path}", server.admin.as_ref().unwrap())).send().await.unwrap()
+    };
+    for path in ["/health/live", "/health/ready", "/metrics"] {
+        assert_eq!(admin(path).await.status(), StatusCode::OK, "{path}");
+    }
+    error(admin("/v1/model").await, 404).await;
+    assert_eq!(server.get("/health/live").await.status(), StatusCode::OK);
+    error(server.get("/metrics").await, 404).await;
+}
+
+#[tokio::test]
+async fn bytes_after_a_request_do_not_hide_that_its_client_left() {
+    let server = TestServer::start(slow()).await;
+    let body = r#"{"prompt": "a cat", "n": 4}"#;
+    let request = format!(
+        "POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(server.address()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let rows = || server.probe.rows.load(std::sync::atomic::Ordering::SeqCst);
+    server.until("running", async || rows() == 4).await;
+    drop(stream);
+    server.until("rows freed", async || rows() == 0).await;
+}
