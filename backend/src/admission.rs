@@ -15,8 +15,6 @@ use crate::queue::{Full, Queue};
 use crate::served::ServedModel;
 use crate::server::Options;
 
-/// How long and how many ended generations can be read again.
-const KEPT: (Duration, usize) = (Duration::from_secs(600), 256);
 /// Retry-After in seconds while the model is loaded.
 const RETRY_LOADING: u64 = 2;
 
@@ -40,9 +38,10 @@ pub struct App {
 impl App {
     /// A server that is loading its model.
     pub fn new(options: &Options, engine: EngineHandle) -> Self {
+        let Options { grace, kept_bytes, .. } = *options;
         Self {
             lifecycle: Arc::new(Lifecycle::new()),
-            jobs: Registry::new(Retention { grace: options.grace, age: KEPT.0, count: KEPT.1 }),
+            jobs: Registry::new(Retention { grace, age: options.kept_age, bytes: kept_bytes }),
             queue: Arc::new(Queue::new(options.queue)),
             engine,
             images_timeout: options.images_timeout,
@@ -80,7 +79,7 @@ impl App {
             return Err(ErrorResponse::invalid(if scored { "best_of" } else { "samples" }, message));
         }
         let key = JobKey(self.next_key.fetch_add(1, Ordering::Relaxed));
-        let job = Job::new(key, request, scored);
+        let job = Job::new(key, request, scored, self.jobs.memory());
         self.queue.push(Arc::clone(&job)).map_err(|full| self.busy(full))?;
         self.jobs.insert(Arc::clone(&job));
         self.engine.wake();

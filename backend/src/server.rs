@@ -39,6 +39,10 @@ pub struct Options {
     pub connections_per_address: Option<usize>,
     /// A connection whose client reads nothing for this long is ended.
     pub write_timeout: Duration,
+    /// An ended generation can be read again for this long, …
+    pub kept_age: Duration,
+    /// … unless all generations take more bytes than this: then the oldest ended ones are forgotten.
+    pub kept_bytes: usize,
     /// Origins of pages hosted elsewhere.
     pub origins: Vec<HeaderValue>,
 }
@@ -55,6 +59,8 @@ impl Default for Options {
             max_connections: 1024,
             connections_per_address: None,
             write_timeout: Duration::from_secs(30),
+            kept_age: Duration::from_secs(600),
+            kept_bytes: 64 << 20,
             origins: Vec::new(),
         }
     }

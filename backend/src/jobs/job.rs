@@ -1,6 +1,7 @@
-//! One generation: what was asked, its log, and who is watching.
+//! One generation: the request, its log, and its viewers.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use dalle_model::sample::{JobKey, SampleRequest};
@@ -9,22 +10,22 @@ use parking_lot::Mutex;
 
 use super::Log;
 
-/// Viewers one generation may have at a time.
+/// Viewers that one generation may have at a time.
 const MAX_VIEWERS: usize = 32;
 
-/// A generation, from admission until its log is forgotten.
+/// A generation, from its admission until it is forgotten.
 pub struct Job {
-    /// 128 random bits in hexadecimal: who knows it may watch and cancel.
+    /// 128 random bits in hexadecimal. A client that knows it may watch and cancel, so it is not logged.
     pub id: String,
-    /// The engine's name for it.
+    /// Number of the job, for the engine and the log.
     pub key: JobKey,
     /// What to sample.
     pub request: SampleRequest,
-    /// Whether the contrastive model scores its samples.
+    /// Whether CLIP scores its samples.
     pub scored: bool,
-    /// What has happened.
+    /// Its events.
     pub log: Log,
-    /// When it was admitted.
+    /// Time of its admission.
     pub created: Instant,
     viewers: Mutex<Viewers>,
 }
@@ -36,15 +37,16 @@ struct Viewers {
 }
 
 impl Job {
-    /// A new job with a random id.
-    pub fn new(key: JobKey, request: SampleRequest, scored: bool) -> Arc<Self> {
+    /// A new job with a random id. Its memory counts in `memory` until it is dropped.
+    pub fn new(key: JobKey, request: SampleRequest, scored: bool, memory: Arc<AtomicUsize>) -> Arc<Self> {
         let created = Instant::now();
+        let bytes = size_of::<Self>() + size_of_val(&*request.text) + size_of_val(&*request.prefix);
         Arc::new(Self {
             id: format!("{:032x}", rand::random::<u128>()),
             key,
             request,
             scored,
-            log: Log::new(),
+            log: Log::new(bytes, memory),
             created,
             viewers: Mutex::new(Viewers { watching: 0, alone_since: created }),
         })
@@ -55,7 +57,7 @@ impl Job {
         self.log.append(EventKind::Cancelled);
     }
 
-    /// Counts a viewer until the result is dropped. None when there are too many.
+    /// Counts a viewer until the result is dropped. None if there are too many.
     pub fn view(self: &Arc<Self>) -> Option<Viewer> {
         let mut viewers = self.viewers.lock();
         if viewers.watching >= MAX_VIEWERS {
@@ -72,7 +74,7 @@ impl Job {
     }
 }
 
-/// Somebody watching a job.
+/// A client that watches a job.
 pub struct Viewer {
     job: Arc<Job>,
 }

@@ -1,12 +1,14 @@
 //! The append-only log of one generation.
 //!
-//! The engine appends, any number of viewers read from any position: streaming, resuming, a second viewer and replay
-//! are the same read. Who ends the log ends the job: after a last event nothing is appended any more, and the engine
-//! drops a job whose log has ended before its next step.
+//! The engine appends, any number of viewers read from any position: streaming, resuming, a second viewer and replay are the
+//! same read. Ending the log ends the job: nothing is appended after a last event, and the engine drops a job whose log has
+//! ended before its next step.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use dalle_shared::{EventKind, GenerationEvent, GenerationState};
+use dalle_shared::{EventKind, GenerationEvent, GenerationState, ImageToken};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -16,23 +18,27 @@ pub struct Log {
     entries: Mutex<Entries>,
     /// Number of entries, for viewers to wait on.
     length: watch::Sender<usize>,
+    /// Bytes of all jobs, which this log's are part of.
+    memory: Arc<AtomicUsize>,
 }
 
-#[derive(Default)]
 struct Entries {
     events: Vec<GenerationEvent>,
     ended: Option<Instant>,
+    bytes: usize,
     /// Dropped with the last event.
     unfinished: Option<TaskTrackerToken>,
 }
 
 impl Log {
-    /// An empty log: the job waits.
-    pub fn new() -> Self {
-        Self { entries: Mutex::default(), length: watch::Sender::new(0) }
+    /// The empty log of a job that waits and takes `bytes` itself; its memory counts in `memory` until it is dropped.
+    pub fn new(bytes: usize, memory: Arc<AtomicUsize>) -> Self {
+        memory.fetch_add(bytes, Ordering::Relaxed);
+        let entries = Entries { events: Vec::new(), ended: None, bytes, unfinished: None };
+        Self { entries: Mutex::new(entries), length: watch::Sender::new(0), memory }
     }
 
-    /// Appends an event. False, and nothing appended, when the log has ended.
+    /// Appends an event. Returns false, and appends nothing, if the log has ended.
     pub fn append(&self, kind: EventKind) -> bool {
         let mut entries = self.entries.lock();
         if entries.ended.is_some() {
@@ -48,6 +54,9 @@ impl Log {
             EventKind::Cancelled => metrics::counter!("dalle_cancelled_total").increment(1),
             _ => {}
         }
+        let bytes = bytes(&kind);
+        entries.bytes += bytes;
+        self.memory.fetch_add(bytes, Ordering::Relaxed);
         let seq = entries.events.len() as u64;
         entries.events.push(GenerationEvent { seq, kind });
         self.length.send_replace(entries.events.len());
@@ -73,7 +82,12 @@ impl Log {
         *self.length.borrow()
     }
 
-    /// When the last event was appended; none while the job waits or runs.
+    /// Bytes of the job and its log.
+    pub fn bytes(&self) -> usize {
+        self.entries.lock().bytes
+    }
+
+    /// Time of the last event; none while the job waits or runs.
     pub fn ended(&self) -> Option<Instant> {
         self.entries.lock().ended
     }
@@ -83,18 +97,36 @@ impl Log {
         self.length.subscribe()
     }
 
-    /// Where the generation stands.
+    /// State of the generation.
     pub fn state(&self) -> GenerationState {
         match self.entries.lock().events.last().map(|event| &event.kind) {
             None => GenerationState::Queued,
-            Some(
-                EventKind::Started | EventKind::Tokens { .. } | EventKind::Scored { .. } | EventKind::Unknown,
-            ) => GenerationState::Running,
             Some(EventKind::Finished { .. }) => GenerationState::Finished,
             Some(EventKind::Cancelled) => GenerationState::Cancelled,
             Some(EventKind::Failed { .. }) => GenerationState::Failed,
+            Some(
+                EventKind::Started | EventKind::Tokens { .. } | EventKind::Scored { .. } | EventKind::Unknown,
+            ) => GenerationState::Running,
         }
     }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.memory.fetch_sub(self.entries.get_mut().bytes, Ordering::Relaxed);
+    }
+}
+
+/// Memory of an event.
+fn bytes(kind: &EventKind) -> usize {
+    let content = match kind {
+        EventKind::Tokens { tokens, .. } => {
+            tokens.iter().map(|row| size_of::<Vec<ImageToken>>() + size_of_val(&**row)).sum()
+        }
+        EventKind::Failed { error } => error.message.len(),
+        _ => 0,
+    };
+    size_of::<GenerationEvent>() + content
 }
 
 #[cfg(test)]
@@ -102,8 +134,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn counts_its_memory_until_it_is_dropped() {
+        let memory = Arc::new(AtomicUsize::new(7));
+        let log = Log::new(100, Arc::clone(&memory));
+        let tokens = vec![vec![ImageToken(0); 256]; 9];
+        log.append(EventKind::Tokens { start: 0, tokens });
+        assert!((100 + 9 * 512..6000).contains(&log.bytes()), "{}", log.bytes());
+        assert_eq!(memory.load(Ordering::Relaxed), 7 + log.bytes());
+        drop(log);
+        assert_eq!(memory.load(Ordering::Relaxed), 7);
+    }
+
+    #[test]
     fn numbers_without_gaps_and_ends_once() {
-        let log = Log::new();
+        let log = Log::new(0, Arc::default());
         assert_eq!(log.state(), GenerationState::Queued);
         assert!(log.append(EventKind::Started));
         assert_eq!(log.state(), GenerationState::Running);

@@ -1,4 +1,4 @@
-//! Generations: a job is what was asked, an append-only log of what happened, and who is watching.
+//! Generations: a job is a request, an append-only log of events, and its viewers.
 
 mod job;
 mod log;
@@ -15,7 +15,7 @@ pub(crate) mod tests {
     use dalle_model::sample::{JobKey, SampleRequest};
     use dalle_shared::{SamplingSettings, TextToken};
 
-    use super::Job;
+    use super::{Job, Registry};
 
     /// A job of that many samples.
     pub fn job(samples: usize) -> Arc<Job> {
@@ -24,13 +24,21 @@ pub(crate) mod tests {
 
     /// The same, and perhaps scored.
     pub fn scored_job(samples: usize, scored: bool) -> Arc<Job> {
-        let request = SampleRequest {
+        Job::new(JobKey(rand::random()), request(samples), scored, Arc::default())
+    }
+
+    /// A job whose memory counts in `registry`.
+    pub fn job_of(registry: &Registry) -> Arc<Job> {
+        Job::new(JobKey(rand::random()), request(1), false, registry.memory())
+    }
+
+    fn request(samples: usize) -> SampleRequest {
+        SampleRequest {
             text: vec![TextToken(1)],
             samples,
             seed: 0,
             sampling: SamplingSettings::default(),
             prefix: Vec::new(),
-        };
-        Job::new(JobKey(rand::random()), request, scored)
+        }
     }
 }

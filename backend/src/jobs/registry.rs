@@ -1,8 +1,9 @@
-//! The jobs the server knows: those that wait or run, and for a while those that have ended.
+//! The jobs that the server knows: those that wait or run, and for a while those that have ended.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dalle_shared::EventKind;
@@ -15,15 +16,15 @@ use super::Job;
 /// Least time between two sweeps.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long jobs live.
+/// How long jobs are kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
-    /// An unfinished job that nobody watches is cancelled after this time.
+    /// An unfinished job without viewers is cancelled after this time.
     pub grace: Duration,
-    /// An ended job's log can be read for this long …
+    /// The log of an ended job can be read for this long …
     pub age: Duration,
-    /// … but at most this many ended jobs are kept.
-    pub count: usize,
+    /// … unless all jobs take more bytes than this: then the oldest ended ones are forgotten.
+    pub bytes: usize,
 }
 
 /// See the module.
@@ -33,19 +34,54 @@ pub struct Registry {
     /// Has a token for each job whose log has not ended.
     unfinished: TaskTracker,
     inserted: Notify,
+    /// Bytes of all jobs.
+    memory: Arc<AtomicUsize>,
 }
 
 impl Registry {
     /// Knows no job.
     pub fn new(retention: Retention) -> Self {
-        Self { jobs: Mutex::default(), retention, unfinished: TaskTracker::new(), inserted: Notify::new() }
+        Self {
+            jobs: Mutex::default(),
+            retention,
+            unfinished: TaskTracker::new(),
+            inserted: Notify::new(),
+            memory: Arc::default(),
+        }
     }
 
-    /// Adds a job.
+    /// Where jobs count their memory.
+    pub fn memory(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.memory)
+    }
+
+    /// Adds a job, and forgets the oldest ended ones if all take too many bytes.
     pub fn insert(&self, job: Arc<Job>) {
         job.log.hold_until_end(self.unfinished.token());
-        self.jobs.lock().insert(job.id.clone(), job);
+        let mut jobs = self.jobs.lock();
+        jobs.insert(job.id.clone(), job);
+        if self.memory.load(Ordering::Relaxed) > self.retention.bytes {
+            self.shrink(&mut jobs);
+        }
         self.inserted.notify_one();
+    }
+
+    /// Forgets the oldest ended jobs until the others take seven eighths of the bytes, so that it is not done at each insertion.
+    fn shrink(&self, jobs: &mut HashMap<String, Arc<Job>>) {
+        let mut ended: Vec<(Instant, String, usize)> = jobs
+            .values()
+            .filter_map(|job| Some((job.log.ended()?, job.id.clone(), job.log.bytes())))
+            .collect();
+        ended.sort_unstable();
+        // A viewer may hold a job beyond this, so that its bytes are counted here.
+        let mut held = self.memory.load(Ordering::Relaxed);
+        for (_, id, bytes) in ended {
+            if held <= self.retention.bytes / 8 * 7 {
+                break;
+            }
+            jobs.remove(&id);
+            held = held.saturating_sub(bytes);
+        }
     }
 
     /// The job with this id.
@@ -53,7 +89,7 @@ impl Registry {
         self.jobs.lock().get(id).cloned()
     }
 
-    /// Sweeps whenever a job may have expired, for ever.
+    /// Sweeps whenever a job may have expired. Never returns.
     pub async fn expire(&self) -> Infallible {
         loop {
             match self.sweep(Instant::now()) {
@@ -63,35 +99,27 @@ impl Registry {
         }
     }
 
-    /// Cancels abandoned jobs and forgets ended ones that are too old or too many. Returns the time of the next sweep, unless
-    /// there is no job.
+    /// Cancels abandoned jobs and forgets old ones. Returns the time of the next sweep, unless there is no job.
     fn sweep(&self, now: Instant) -> Option<Instant> {
-        let Retention { grace, age, count } = self.retention;
-        let mut jobs = self.jobs.lock();
-        // A viewer that leaves, or a job that is made, after this sweep has its grace time.
+        let Retention { grace, age, .. } = self.retention;
+        // The grace time of a viewer that leaves, or of a job that is made, after this sweep ends after this.
         let mut next = now + grace;
-        let mut ended: Vec<(Instant, String)> = Vec::new();
-        for job in jobs.values() {
-            if let Some(at) = job.log.ended() {
-                ended.push((at, job.id.clone()));
-            } else if let Some(abandoned) = job.abandoned_at(grace) {
-                if abandoned < now {
-                    tracing::info!(job = job.key.0, "cancelled: no client is watching");
-                    job.cancel();
-                } else {
-                    next = next.min(abandoned);
+        let mut jobs = self.jobs.lock();
+        jobs.retain(|_, job| {
+            let Some(ended) = job.log.ended() else {
+                match job.abandoned_at(grace) {
+                    Some(at) if at <= now => {
+                        tracing::info!(job = job.key.0, "cancelled: no client is watching");
+                        job.cancel();
+                    }
+                    Some(at) => next = next.min(at),
+                    None => {}
                 }
-            }
-        }
-        ended.sort_unstable();
-        let surplus = ended.len().saturating_sub(count);
-        for (index, (at, id)) in ended.iter().enumerate() {
-            if index < surplus || now.saturating_duration_since(*at) > age {
-                jobs.remove(id);
-            } else {
-                next = next.min(*at + age);
-            }
-        }
+                return true;
+            };
+            next = next.min(ended + age);
+            ended + age > now
+        });
         (!jobs.is_empty()).then(|| next.max(now + PAUSE))
     }
 
@@ -118,13 +146,13 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
-    use dalle_shared::GenerationState;
+    use dalle_shared::{GenerationState, ImageToken};
 
     use super::*;
-    use crate::jobs::tests::job;
+    use crate::jobs::tests::{job, job_of};
 
     const RETENTION: Retention =
-        Retention { grace: Duration::from_secs(10), age: Duration::from_secs(60), count: 2 };
+        Retention { grace: Duration::from_secs(10), age: Duration::from_secs(60), bytes: 100_000 };
 
     #[test]
     fn cancels_the_abandoned_and_keeps_the_watched() {
@@ -147,19 +175,47 @@ mod tests {
     }
 
     #[test]
-    fn forgets_by_age_and_by_count_oldest_first() {
+    fn forgets_ended_jobs_by_age() {
         let registry = Registry::new(RETENTION);
-        let jobs: Vec<_> = (0..3).map(|_| job(1)).collect();
+        let jobs: Vec<_> = (0..300).map(|_| job(1)).collect();
         for job in &jobs {
             registry.insert(job.clone());
             job.cancel();
         }
-        registry.sweep(Instant::now());
-        let known = || jobs.iter().map(|job| registry.get(&job.id).is_some()).collect::<Vec<_>>();
-        assert_eq!(known(), [false, true, true]);
-        registry.sweep(Instant::now() + Duration::from_secs(61));
-        assert_eq!(known(), [false; 3]);
-        assert_eq!(registry.sweep(Instant::now()), None, "nothing is left to expire");
+        let known = || jobs.iter().filter(|job| registry.get(&job.id).is_some()).count();
+        registry.sweep(Instant::now() + Duration::from_secs(59));
+        assert_eq!(known(), 300, "however many they are");
+        assert_eq!(
+            registry.sweep(Instant::now() + Duration::from_secs(61)),
+            None,
+            "nothing is left to expire"
+        );
+        assert_eq!(known(), 0);
+    }
+
+    #[test]
+    fn forgets_the_oldest_ended_jobs_where_all_take_too_many_bytes() {
+        let registry = Registry::new(RETENTION);
+        let running = job_of(&registry);
+        registry.insert(running.clone());
+        let mut ids = Vec::new();
+        for _ in 0..50 {
+            let job = job_of(&registry);
+            job.log.append(EventKind::Tokens { start: 0, tokens: vec![vec![ImageToken(0); 2048]] });
+            job.cancel();
+            ids.push(job.id.clone());
+            registry.insert(job);
+            assert!(
+                registry.memory.load(Ordering::Relaxed) <= RETENTION.bytes,
+                "the bound holds at any time"
+            );
+        }
+        let known: Vec<bool> = ids.iter().map(|id| registry.get(id).is_some()).collect();
+        let forgotten = known.iter().filter(|known| !**known).count();
+        assert!((26..=35).contains(&forgotten), "{forgotten} of 50 with 4 KiB each");
+        assert!(known[..forgotten].iter().all(|known| !known), "the oldest");
+        assert!(registry.get(&running.id).is_some(), "what runs is never forgotten");
+        assert_eq!(running.log.state(), GenerationState::Queued);
     }
 
     #[tokio::test]

@@ -32,33 +32,53 @@ async fn delete_frees_the_engine_within_one_step() {
     assert_eq!(error(server.delete("0123").await, 404).await.0, "not_found");
 }
 
+/// The rows that are sampled tell what is cancelled without asking for a state, which would count as watching.
+async fn until_rows(server: &TestServer, rows: usize) {
+    server.until(&format!("{rows} rows"), async || server.probe.rows.load(SeqCst) == rows).await;
+}
+
 #[tokio::test]
 async fn a_client_that_goes_away_has_its_grace_time() {
     // Long enough that even a busy machine asks again in time.
     let grace = Duration::from_secs(3);
     let server = TestServer::start_with(slow(), Options { grace, ..options() }).await;
     let watched = server.create(&request(1, 1)).await;
-    let never_watched = server.create(&request(2, 1)).await;
     let events = Events::of(server.get(&watched.events).await);
-
-    server
-        .until("cancelled", async || server.state(&never_watched.id).await == GenerationState::Cancelled)
-        .await;
-    assert_eq!(server.state(&watched.id).await, GenerationState::Running, "somebody watches");
+    let never_watched = server.create(&request(2, 1)).await;
+    until_rows(&server, 2).await;
+    until_rows(&server, 1).await;
+    assert_eq!(server.state(&never_watched.id).await, GenerationState::Cancelled);
+    assert_eq!(server.state(&watched.id).await, GenerationState::Running, "a client watches");
 
     drop(events);
     let again = Events::of(server.get(&watched.events).await);
-    // Made after it went away and watched by nobody: when this one is cancelled, the grace time is over.
+    // Made after the client went away and watched by none: when this one is cancelled, the grace time is over.
     let clock = server.create(&request(3, 1)).await;
-    server.until("cancelled", async || server.state(&clock.id).await == GenerationState::Cancelled).await;
-    assert_eq!(server.state(&watched.id).await, GenerationState::Running, "it came back in time");
+    until_rows(&server, 2).await;
+    until_rows(&server, 1).await;
+    assert_eq!(server.state(&clock.id).await, GenerationState::Cancelled);
+    assert_eq!(server.state(&watched.id).await, GenerationState::Running, "the client came back in time");
 
     drop(again);
-    server.until("cancelled", async || server.state(&watched.id).await == GenerationState::Cancelled).await;
-    server.until("rows freed", async || server.probe.rows.load(SeqCst) == 0).await;
+    until_rows(&server, 0).await;
+    assert_eq!(server.state(&watched.id).await, GenerationState::Cancelled);
 }
 
-/// A beginning that is the whole picture leaves nothing to sample, only to score.
+#[tokio::test]
+async fn ended_generations_stay_readable_however_many_end_after_them() {
+    let server = TestServer::start_with(Behaviour::default(), Options { queue: 64, ..options() }).await;
+    let first = server.create(&request(1, 1)).await;
+    let events = Events::of(server.get(&first.events).await).rest().await;
+    let mut whole = request(2, 1);
+    whole["prefix"] = vec![1; GEOMETRY.image_length()].into();
+    for _ in 0..521 {
+        let created = server.create(&whole).await;
+        Events::of(server.get(&created.events).await).rest().await;
+    }
+    assert_eq!(Events::of(server.get(&first.events).await).rest().await, events);
+}
+
+/// A prefix that is the whole image leaves nothing to sample, only to score.
 #[tokio::test]
 async fn samples_that_wait_for_scores_take_rows_and_a_job_of_them_can_be_cancelled() {
     let tight = Options { max_rows: 9, ..options() };
