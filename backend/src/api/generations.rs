@@ -1,4 +1,4 @@
-//! `/v1/generations`: ask for pictures as token ids, look, cancel.
+//! `/v1/generations`: create a generation, ask for its state, cancel it.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::admission::App;
 use crate::error_response::ErrorResponse;
 use crate::jobs::Job;
 
-/// `POST /v1/generations`: 201 and where to listen.
+/// `POST /v1/generations`: 201 and the address of the event stream.
 pub async fn create(
     State(app): State<Arc<App>>,
     JsonBody(request): JsonBody<GenerationRequest>,
@@ -25,7 +25,7 @@ pub async fn create(
     let served = &model.manifest.hash;
     if request.model != *served {
         let message = format!(
-            "this server serves the model {served}, the request is for {}; load /v1/model again and use its tokenizer",
+            "expected the model {served}, which this server serves, got {}; load /v1/model again and use its tokenizer",
             request.model
         );
         let mut response = ErrorResponse::new(ErrorCode::WrongModel, message);
@@ -50,18 +50,19 @@ pub async fn create(
     Ok((StatusCode::CREATED, AppendHeaders([(LOCATION, location)]), Json(created)))
 }
 
-/// `GET /v1/generations/{id}`: where it stands.
+/// `GET /v1/generations/{id}`: the state. A client that asks for it in time needs no stream: asking counts as watching.
 pub async fn show(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<GenerationStatus>, ErrorResponse> {
     let Path(id) = id?;
     let job = find(&app, &id)?;
+    job.touch();
     let status = GenerationStatus { id, state: job.log.state(), events: events_address(&job) };
     Ok(Json(status))
 }
 
-/// `DELETE /v1/generations/{id}`: 204, also when it had ended already. The engine drops it before its next step.
+/// `DELETE /v1/generations/{id}`: 204, also if it has ended already. The engine drops it before its next step.
 pub async fn cancel(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
@@ -73,11 +74,11 @@ pub async fn cancel(
 /// The job with this id.
 ///
 /// # Errors
-/// 404 when it is unknown or forgotten.
+/// 404 if it is unknown or forgotten.
 pub fn find(app: &App, id: &str) -> Result<Arc<Job>, ErrorResponse> {
     app.jobs.get(id).ok_or_else(|| {
         let message =
-            "no such generation: it never was, is too old, or the server was restarted; make it anew";
+            "there is no such generation: it is too old, or the server was restarted; create it again";
         ErrorResponse::new(ErrorCode::NotFound, message)
     })
 }

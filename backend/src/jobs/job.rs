@@ -32,7 +32,7 @@ pub struct Job {
 
 struct Viewers {
     watching: usize,
-    /// When the last one left, or the job was made.
+    /// When the last one left, or a client last asked for the state, or the job was made.
     alone_since: Instant,
 }
 
@@ -65,6 +65,11 @@ impl Job {
         }
         viewers.watching += 1;
         Some(Viewer { job: Arc::clone(self) })
+    }
+
+    /// Starts the grace time again: a client has asked for the state.
+    pub fn touch(&self) {
+        self.viewers.lock().alone_since = Instant::now();
     }
 
     /// When the job counts as abandoned, with a grace time of `grace`; none while it has viewers.

@@ -175,6 +175,19 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_asks_for_the_state_keeps_the_job_as_a_viewer_does() {
+        let registry = Registry::new(Retention { grace: Duration::from_millis(50), ..RETENTION });
+        let polled = job(1);
+        registry.insert(polled.clone());
+        std::thread::sleep(Duration::from_millis(60));
+        polled.touch();
+        registry.sweep(Instant::now());
+        assert_eq!(polled.log.state(), GenerationState::Queued);
+        registry.sweep(Instant::now() + Duration::from_millis(60));
+        assert_eq!(polled.log.state(), GenerationState::Cancelled);
+    }
+
+    #[test]
     fn forgets_ended_jobs_by_age() {
         let registry = Registry::new(RETENTION);
         let jobs: Vec<_> = (0..300).map(|_| job(1)).collect();

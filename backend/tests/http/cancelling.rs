@@ -65,6 +65,24 @@ async fn a_client_that_goes_away_has_its_grace_time() {
 }
 
 #[tokio::test]
+async fn a_client_that_polls_the_state_watches_too() {
+    let grace = Duration::from_secs(2);
+    let server = TestServer::start_with(slow(), Options { grace, ..options() }).await;
+    let polled = server.create(&request(1, 1)).await;
+    let never_watched = server.create(&request(2, 1)).await;
+    until_rows(&server, 2).await;
+    server
+        .until("the other cancelled", async || {
+            assert_ne!(server.state(&polled.id).await, GenerationState::Cancelled);
+            server.probe.rows.load(SeqCst) == 1
+        })
+        .await;
+    assert_eq!(server.state(&never_watched.id).await, GenerationState::Cancelled);
+    until_rows(&server, 0).await;
+    assert_eq!(server.state(&polled.id).await, GenerationState::Cancelled, "it is polled no more");
+}
+
+#[tokio::test]
 async fn ended_generations_stay_readable_however_many_end_after_them() {
     let server = TestServer::start_with(Behaviour::default(), Options { queue: 64, ..options() }).await;
     let first = server.create(&request(1, 1)).await;
