@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dalle_model::sample::{JobKey, SampleRequest};
 use dalle_shared::ErrorCode;
@@ -12,6 +12,7 @@ use crate::error_response::ErrorResponse;
 use crate::jobs::{Job, Registry, Retention};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::queue::{Full, Queue};
+use crate::retry::{Load, RetryAfter};
 use crate::served::ServedModel;
 use crate::server::Options;
 
@@ -30,6 +31,7 @@ pub struct App {
     pub engine: EngineHandle,
     /// The Images API answers within this time.
     pub images_timeout: Duration,
+    retry: RetryAfter,
     /// Rows that the engine advances together.
     max_rows: usize,
     next_key: AtomicU64,
@@ -45,6 +47,7 @@ impl App {
             queue: Arc::new(Queue::new(options.queue)),
             engine,
             images_timeout: options.images_timeout,
+            retry: RetryAfter::default(),
             max_rows: options.rows(),
             next_key: AtomicU64::new(0),
         }
@@ -68,7 +71,7 @@ impl App {
     /// Puts a checked request into the queue; `scored` if CLIP is to score its samples.
     ///
     /// # Errors
-    /// 429 if the queue is full, with the seconds after which it should have a place; 400 if the request needs more
+    /// 429 if the queue is full, with the seconds after which this client should find a place; 400 if the request needs more
     /// rows than the engine has.
     pub fn admit(&self, request: SampleRequest, scored: bool) -> Result<Arc<Job>, ErrorResponse> {
         let (rows, samples) = (request.rows(), request.samples);
@@ -80,16 +83,23 @@ impl App {
         }
         let key = JobKey(self.next_key.fetch_add(1, Ordering::Relaxed));
         let job = Job::new(key, request, scored, self.jobs.memory());
-        self.queue.push(Arc::clone(&job)).map_err(|full| self.busy(full))?;
+        self.queue.push(Arc::clone(&job)).map_err(|full| self.busy(full, rows))?;
         self.jobs.insert(Arc::clone(&job));
         self.engine.wake();
         Ok(job)
     }
 
-    /// The answer to a request for which the queue has no place.
-    fn busy(&self, Full { capacity }: Full) -> ErrorResponse {
+    /// The answer to a request of `rows` rows for which the queue has no place.
+    fn busy(&self, Full { capacity }: Full, rows: usize) -> ErrorResponse {
         metrics::counter!("dalle_busy_total").increment(1);
-        let seconds = self.engine.retry_after();
+        let length = self.lifecycle.model().map_or(0, |model| model.manifest.geometry.image_length());
+        let speed = self.engine.speed();
+        let load = Load {
+            next_place: speed.next_place(),
+            row: speed.step().mul_f64(length as f64 / self.max_rows as f64),
+            rows,
+        };
+        let seconds = self.retry.advise(Instant::now(), load, rand::random());
         let message = format!(
             "the server is busy: all {capacity} places in its queue are taken; try again in {seconds} s"
         );

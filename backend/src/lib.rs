@@ -17,6 +17,7 @@ mod jobs;
 mod lifecycle;
 mod loading;
 mod queue;
+mod retry;
 mod served;
 mod server;
 pub mod shutdown;

@@ -1,7 +1,7 @@
-//! The one thread that owns the device.
+//! The thread that owns the device.
 //!
-//! Commands come in by a channel, what happens goes out to the jobs' logs. Samples of several requests advance together,
-//! one token a step (continuous batching): a job joins at any step and leaves when it is complete or its log has ended.
+//! It receives commands by a channel and appends events to the logs of jobs. Samples of several requests advance together, one
+//! token a step (continuous batching): a job joins at any step and leaves when it is complete or its log has ended.
 //!
 //! Architecture invariant: HTTP handlers never touch a device; only this thread does.
 
@@ -31,43 +31,43 @@ use crate::served::ServedModel;
 
 pub use self::sampler::{ModelSampler, Sampler};
 
-/// What [`EngineHandle`] asks of the thread.
+/// A command of an [`EngineHandle`] to the thread.
 enum Command {
-    /// The queue has something.
+    /// A job is in the queue.
     Wake,
-    /// Turn tokens into pixels.
+    /// Decode an image.
     Decode(Decode),
-    /// Leave.
+    /// End.
     Stop,
 }
 
-/// A picture to decode. There are never more than finished jobs whose client still waits.
+/// An image to decode. Their number is bounded by the finished jobs whose client still waits.
 struct Decode {
     tokens: Vec<ImageToken>,
     reply: oneshot::Sender<Vec<u8>>,
 }
 
-/// The other side's end of the engine's channel.
+/// Sends commands to the engine, and tells how it is.
 #[derive(Clone)]
 pub struct EngineHandle {
     commands: Sender<Command>,
     speed: Arc<Speed>,
 }
 
-/// The engine's thread is gone.
+/// The engine's thread has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the engine has stopped")]
 pub struct EngineGone;
 
-/// What the engine runs: a model as clients see it, and as it samples. Made by the engine's own thread.
+/// A loaded model. It is made on the engine's thread.
 pub struct Loaded {
-    /// What clients see.
+    /// What clients see of it.
     pub model: ServedModel,
-    /// What samples.
+    /// Its networks.
     pub sampler: Box<dyn Sampler>,
 }
 
-/// An engine that is to be started: its handle exists before it, so that requests have somewhere to go.
+/// An engine that is not started. It has a handle already, which handlers need from the start.
 pub struct Engine {
     handle: EngineHandle,
     commands: Receiver<Command>,
@@ -80,7 +80,7 @@ impl Engine {
         Self { handle: EngineHandle { commands, speed: Arc::default() }, commands: receiver }
     }
 
-    /// To send commands with.
+    /// A handle to this engine.
     pub fn handle(&self) -> EngineHandle {
         self.handle.clone()
     }
@@ -121,8 +121,7 @@ impl Engine {
     }
 }
 
-/// Runs the shortest caption through one step, so that the first request finds kernels compiled and
-/// memory touched.
+/// Runs a short caption and one step, so that kernels are compiled and memory is touched before the first request.
 ///
 /// # Errors
 /// The device fails, or the model's logits are not finite.
@@ -144,29 +143,33 @@ fn warm_up(sampler: &mut dyn Sampler) -> Result<(), EngineError> {
 }
 
 impl EngineHandle {
-    /// Says that the queue has something.
+    /// Tells the engine that a job is in the queue.
     pub fn wake(&self) {
-        // An engine that is gone has told the lifecycle why.
-        let _ = self.commands.send(Command::Wake);
+        self.send(Command::Wake);
     }
 
-    /// Asks the engine to leave after its present step.
+    /// Asks the engine to end after its present step.
     pub fn stop(&self) {
-        let _ = self.commands.send(Command::Stop);
+        self.send(Command::Stop);
     }
 
-    /// The pixels of a picture: RGB8, `image_size² · 3` bytes.
+    /// The pixels of an image: RGB8, `image_size² · 3` bytes.
     ///
     /// # Errors
-    /// [`EngineGone`] when it stopped before it got to it.
+    /// [`EngineGone`] if it stops first.
     pub async fn decode(&self, tokens: Vec<ImageToken>) -> Result<Vec<u8>, EngineGone> {
         let (reply, pixels) = oneshot::channel();
-        self.commands.send(Command::Decode(Decode { tokens, reply })).map_err(|_| EngineGone)?;
+        self.send(Command::Decode(Decode { tokens, reply }));
         pixels.await.map_err(|_| EngineGone)
     }
 
-    /// Whole seconds after which the queue should have a place, from measured speed.
-    pub fn retry_after(&self) -> u64 {
-        self.speed.retry_after()
+    /// How fast it is.
+    pub fn speed(&self) -> &Speed {
+        &self.speed
+    }
+
+    fn send(&self, command: Command) {
+        // An engine that has ended has reported why, and a reply that it drops says so too.
+        let _ = self.commands.send(command);
     }
 }

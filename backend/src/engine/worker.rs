@@ -1,4 +1,4 @@
-//! The engine's loop: take jobs from the queue, step them all together, append to their logs, decode.
+//! The engine's loop: takes jobs from the queue, steps them all together, appends to their logs, scores and decodes.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,12 +17,12 @@ pub struct Worker {
     sampler: Box<dyn Sampler>,
     queue: Arc<Queue>,
     speed: Arc<Speed>,
-    /// Tokens of a picture.
+    /// Tokens of an image.
     image_length: usize,
     max_rows: usize,
     running: HashMap<JobKey, Running>,
     decodes: VecDeque<Decode>,
-    /// Before this time no picture is scored, unless there is nothing else to do.
+    /// Before this time no image is scored, unless no job samples.
     next_score: Instant,
 }
 
@@ -47,10 +47,10 @@ impl Worker {
         }
     }
 
-    /// Works until told to stop, or until nobody can send commands any more.
+    /// Works until it is asked to stop, or all senders of commands are gone.
     ///
     /// # Errors
-    /// The device's failure, after which nothing can be expected of it.
+    /// The device failed.
     pub fn run(&mut self, commands: &Receiver<Command>) -> Result<(), EngineError> {
         while self.collect(commands) {
             self.drop_ended();
@@ -64,7 +64,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Takes the commands that have come, waiting for one only if there is nothing to do. False: stop.
+    /// Receives commands, waiting for one only if there is no work. False if it is asked to stop.
     fn collect(&mut self, commands: &Receiver<Command>) -> bool {
         let idle = self.running.is_empty() && self.decodes.is_empty() && self.queue.len() == 0;
         let mut next =
@@ -80,7 +80,7 @@ impl Worker {
         }
     }
 
-    /// Frees the rows of jobs whose log was ended by somebody else: cancelled, abandoned.
+    /// Frees the rows of jobs whose log was ended elsewhere: cancelled or abandoned.
     fn drop_ended(&mut self) {
         let sampler = &mut self.sampler;
         self.running.retain(|key, running| {
@@ -92,9 +92,10 @@ impl Worker {
         });
     }
 
+    /// Starts the jobs of the queue for which there are rows.
     fn admit(&mut self) -> Result<(), EngineError> {
         while let Some(job) = self.queue.take(self.max_rows.saturating_sub(self.rows())) {
-            tracing::debug!(job = %job.id, samples = job.request.samples, "started");
+            tracing::debug!(job = job.key.0, samples = job.request.samples, "started");
             match self.sampler.admit(job.key, job.request.clone()) {
                 Ok(()) => drop(self.running.insert(job.key, Running::start(job, self.image_length))),
                 Err(error) => fail(&job, error)?,
@@ -103,11 +104,12 @@ impl Worker {
         Ok(())
     }
 
-    /// Rows that are taken: those that are sampled, and the samples that are complete and wait for their scores.
+    /// Rows in use: those that are sampled, and one for each complete sample that waits for its score.
     fn rows(&self) -> usize {
         self.sampler.rows() + self.running.values().map(Running::rows_to_score).sum::<usize>()
     }
 
+    /// Samples the next token of every row.
     fn step(&mut self) -> Result<(), EngineError> {
         let rows = self.sampler.rows();
         if rows == 0 {
@@ -131,13 +133,33 @@ impl Worker {
                 self.running.remove(&output.job);
             }
         }
-        let steps_left = self.running.values().map(Running::steps_left).min().unwrap_or(0);
-        self.speed.record(now - begin, steps_left);
+        self.speed.record(now - begin, self.steps_until_room());
         Ok(())
     }
 
-    /// Scores one picture at most, of the oldest job that waits for it, for the same reason; while others sample, no more than
-    /// half of the time.
+    /// Steps until the first job of the queue has room; if none waits, until a row is free.
+    fn steps_until_room(&self) -> usize {
+        let needed = self.queue.first_rows().unwrap_or(1);
+        let mut free = self.max_rows.saturating_sub(self.rows());
+        let mut ends: Vec<(usize, usize)> = self
+            .running
+            .values()
+            .map(|running| (running.steps_left(), running.job().request.rows()))
+            .collect();
+        ends.sort_unstable();
+        let mut steps = 0;
+        for (left, rows) in ends {
+            if free >= needed {
+                break;
+            }
+            steps = left;
+            free += rows;
+        }
+        steps
+    }
+
+    /// Scores at most one image, of the oldest job that waits for a score, so that the steps of others are not held up. While jobs
+    /// sample, scoring takes at most half of the time.
     fn score(&mut self) -> Result<(), EngineError> {
         let samples = self.sampler.rows() > 0;
         if samples && Instant::now() < self.next_score {
@@ -154,8 +176,9 @@ impl Worker {
         let taken = begin.elapsed();
         self.next_score = Instant::now() + taken;
         if !samples {
-            // Nothing but scores stands between the queue and a place.
-            self.speed.record(taken, running.rows_to_score());
+            // The queue waits for the scores alone.
+            let scores = u32::try_from(running.rows_to_score()).unwrap_or(u32::MAX);
+            self.speed.record_next_place(taken.saturating_mul(scores));
         }
         let ended = match scored {
             Ok(score) => running.scored(sample, count, score),
@@ -171,12 +194,12 @@ impl Worker {
         Ok(())
     }
 
-    /// Decodes one picture at most, so that a sheet of nine does not hold the steps of others up for long.
+    /// Decodes at most one image, so that a request of nine does not hold up the steps of others.
     fn decode(&mut self) {
         if let Some(Decode { tokens, reply }) = self.decodes.pop_front()
             && !reply.is_closed()
         {
-            // The receiver may leave at any time; its picture is then nobody's.
+            // The receiver may be gone by now.
             let _ = reply.send(self.sampler.decode(&tokens));
         }
     }

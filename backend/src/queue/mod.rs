@@ -1,6 +1,6 @@
-//! Jobs that wait for the engine: first come, first served, and only so many.
+//! Jobs that wait for the engine: first come, first served, up to a number.
 //!
-//! A job whose log has ended (cancelled while it waited) gives its place up by itself.
+//! A job whose log has ended (it was cancelled while it waited) gives up its place.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub struct Full {
 }
 
 impl Queue {
-    /// An empty queue with that many places.
+    /// An empty queue of `capacity` places.
     pub fn new(capacity: usize) -> Self {
         Self { waiting: Mutex::default(), capacity }
     }
@@ -32,7 +32,7 @@ impl Queue {
     /// Appends a job.
     ///
     /// # Errors
-    /// [`Full`] when every place is taken by a job that still waits.
+    /// [`Full`] if every place is taken by a job that still waits.
     pub fn push(&self, job: Arc<Job>) -> Result<(), Full> {
         let mut waiting = self.waiting.lock();
         waiting.retain(|job| job.log.ended().is_none());
@@ -43,8 +43,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes the first job if its rows fit into `rows`. A large job at the front holds the smaller ones behind it
-    /// back, so that it is not overtaken for ever.
+    /// Takes the first job if it needs at most `rows` rows. A large job at the front holds back the smaller ones after it, so
+    /// that they cannot overtake it again and again.
     pub fn take(&self, rows: usize) -> Option<Arc<Job>> {
         let mut waiting = self.waiting.lock();
         waiting.retain(|job| job.log.ended().is_none());
@@ -54,7 +54,13 @@ impl Queue {
         waiting.pop_front()
     }
 
-    /// Jobs that wait.
+    /// Rows that the first job needs.
+    pub fn first_rows(&self) -> Option<usize> {
+        let waiting = self.waiting.lock();
+        waiting.iter().find(|job| job.log.ended().is_none()).map(|job| job.request.rows())
+    }
+
+    /// Number of jobs that wait.
     pub fn len(&self) -> usize {
         self.waiting.lock().iter().filter(|job| job.log.ended().is_none()).count()
     }
@@ -73,13 +79,14 @@ mod tests {
         queue.push(second.clone()).unwrap();
         assert_eq!(queue.push(job(1)), Err(Full { capacity: 2 }));
         assert_eq!(queue.take(9).unwrap().id, first.id);
+        assert_eq!(queue.first_rows(), Some(2));
         assert!(queue.take(1).is_none(), "two samples do not fit into one row");
         assert_eq!(queue.take(2).unwrap().id, second.id);
         assert!(queue.take(9).is_none());
     }
 
     #[test]
-    fn a_cancelled_job_gives_its_place_up() {
+    fn a_cancelled_job_gives_up_its_place() {
         let queue = Queue::new(1);
         let cancelled = job(1);
         queue.push(cancelled.clone()).unwrap();
