@@ -56,9 +56,10 @@ impl App {
     /// The model, if the server takes requests.
     ///
     /// # Errors
-    /// 503 while the server starts or stops.
+    /// 503 while the server starts or stops, or its engine does not respond.
     pub fn model(&self) -> Result<Arc<ServedModel>, ErrorResponse> {
         match (self.lifecycle.phase(), self.lifecycle.model()) {
+            (Phase::Ready, Some(_)) if self.engine.is_stalled() => Err(ErrorResponse::stalled()),
             (Phase::Ready, Some(model)) => Ok(model),
             (Phase::Loading | Phase::Ready, _) => {
                 let message = "the server is still loading its model; try again in a moment";

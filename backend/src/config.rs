@@ -50,6 +50,10 @@ pub struct Config {
     /// Seconds within which the Images API answers; images that take longer are cancelled and answered 503.
     #[arg(long, env = "DALLE_IMAGES_TIMEOUT", default_value = "600", value_name = "SECONDS", value_parser = seconds)]
     pub images_timeout: Duration,
+    /// Seconds without progress (or 20 steps, if they take longer) after which a busy engine counts as stalled: its generations
+    /// fail, and /health/live answers 503.
+    #[arg(long, env = "DALLE_STALL_TIMEOUT", default_value = "60", value_name = "SECONDS", value_parser = seconds)]
+    pub stall_timeout: Duration,
     /// Connections served at a time.
     #[arg(long, env = "DALLE_MAX_CONNECTIONS", default_value_t = 1024, value_name = "N", value_parser = connections())]
     pub max_connections: usize,
@@ -74,6 +78,7 @@ impl From<Config> for Options {
             max_rows: config.max_rows,
             grace: config.grace,
             images_timeout: config.images_timeout,
+            stall_timeout: config.stall_timeout,
             max_connections: config.max_connections,
             connections_per_address: config.connections_per_address,
             write_timeout: config.write_timeout,

@@ -1,51 +1,62 @@
-//! Saying no: an [`ApiError`] on its way to the client.
+//! Error responses: an [`ApiError`] on its way to the client, with Retry-After where it helps.
 
 use std::fmt::Display;
 
 use dalle_shared::{ApiError, ErrorCode, RequestError};
 
-/// An error answer.
+/// Retry-After in seconds of a server that stops.
+const RETRY_STOPPING: u64 = 5;
+/// Retry-After in seconds of a server whose engine has stalled.
+const RETRY_STALLED: u64 = 30;
+
+/// An error response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorResponse {
-    /// What the body says.
+    /// The body.
     pub error: ApiError,
     /// Seconds for the Retry-After header.
     pub retry_after: Option<u64>,
 }
 
 impl ErrorResponse {
-    /// Any kind, of no field in particular.
+    /// An error of any kind that names no field.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { error: ApiError { code, message: message.into(), field: None }, retry_after: None }
     }
 
-    /// 400: a field at fault.
+    /// 400: a field of the request is wrong.
     pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
         let error =
             ApiError { code: ErrorCode::InvalidRequest, message: message.into(), field: Some(field.into()) };
         Self { error, retry_after: None }
     }
 
-    /// 400: nothing here can choose among pictures.
+    /// 400: `best_of` where the model has no CLIP to choose by.
     pub fn cannot_score() -> Self {
-        let message = "this model has no contrastive model to choose by; leave `best_of` out";
+        let message = "this model has no CLIP to choose images by; leave `best_of` out";
         Self::invalid("best_of", message)
     }
 
-    /// 500: a fault of the server's own. What happened goes to the log under an id; the client gets the id.
+    /// 500: a fault of the server. The cause is logged under an id, which the client gets.
     pub fn internal(cause: impl Display) -> Self {
         let id = log_id();
         tracing::error!(%id, %cause, "internal error");
-        let message = format!("the server failed; its log says why under the id {id}. Try again");
-        Self::new(ErrorCode::Internal, message)
+        Self::new(ErrorCode::Internal, format!("the server failed; try again (log id {id})"))
     }
 
-    /// 503: the server is about to stop.
+    /// 503: the server stops.
     pub fn stopping() -> Self {
-        Self::new(ErrorCode::Unavailable, "the server is stopping; try again in a moment").after(5)
+        let message = "the server is stopping; try again in a moment";
+        Self::new(ErrorCode::Unavailable, message).after(RETRY_STOPPING)
     }
 
-    /// With a Retry-After header.
+    /// 503: the engine does not respond.
+    pub fn stalled() -> Self {
+        let message = "the server's engine does not respond; try again later";
+        Self::new(ErrorCode::Unavailable, message).after(RETRY_STALLED)
+    }
+
+    /// The same with a Retry-After header.
     #[must_use]
     pub fn after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds);
@@ -53,7 +64,7 @@ impl ErrorResponse {
     }
 }
 
-/// A random id that finds an error in the log.
+/// A random id by which an error is found in the log.
 pub fn log_id() -> String {
     format!("{:08x}", rand::random::<u32>())
 }
@@ -61,5 +72,13 @@ pub fn log_id() -> String {
 impl From<RequestError> for ErrorResponse {
     fn from(error: RequestError) -> Self {
         Self::invalid(error.field, error.message)
+    }
+}
+
+impl From<ApiError> for ErrorResponse {
+    /// The error that ended a generation.
+    fn from(error: ApiError) -> Self {
+        let retry_after = (error.code == ErrorCode::Unavailable).then_some(RETRY_STOPPING);
+        Self { error, retry_after }
     }
 }

@@ -21,6 +21,7 @@ mod retry;
 mod served;
 mod server;
 pub mod shutdown;
+mod stall;
 mod telemetry;
 
 pub use config::Config;

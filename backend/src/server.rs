@@ -14,7 +14,7 @@ use crate::admission::App;
 use crate::api;
 use crate::connections::{self, Service};
 use crate::engine::{Engine, Loaded};
-use crate::{shutdown, telemetry};
+use crate::{shutdown, stall, telemetry};
 
 /// Connections served at a time at the admin address.
 const ADMIN_CONNECTIONS: usize = 64;
@@ -33,6 +33,8 @@ pub struct Options {
     pub grace: Duration,
     /// The Images API answers within this time, or 503.
     pub images_timeout: Duration,
+    /// An engine that has work and makes no progress for this long has stalled.
+    pub stall_timeout: Duration,
     /// Connections served at a time.
     pub max_connections: usize,
     /// Connections served at a time for one address. If it is not set: 256, and no limit for the local machine.
@@ -56,6 +58,7 @@ impl Default for Options {
             max_rows: 32,
             grace: Duration::from_secs(10),
             images_timeout: Duration::from_secs(600),
+            stall_timeout: Duration::from_secs(60),
             max_connections: 1024,
             connections_per_address: None,
             write_timeout: Duration::from_secs(30),
@@ -110,7 +113,7 @@ pub async fn serve(
 ) -> Result<(), ServerError> {
     telemetry::recorder();
     connections::raise_file_limit(options.max_connections);
-    let engine = Engine::new();
+    let engine = Engine::new(options.stall_timeout);
     let app = Arc::new(App::new(&options, engine.handle()));
     let close = CancellationToken::new();
     let connections = listen(listeners.into(), &options, &app, &close);
@@ -127,6 +130,7 @@ pub async fn serve(
         () = stop => Ok(()),
         reason = app.lifecycle.failed() => Err(ServerError::Engine(reason)),
         never = app.jobs.expire() => match never {},
+        never = stall::watch(&app) => match never {},
         never = telemetry::upkeep() => match never {},
     };
     match outcome {

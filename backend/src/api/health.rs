@@ -1,4 +1,4 @@
-//! `/health/live`: the process answers. `/health/ready`: it takes requests. `/metrics`: what it has done.
+//! `/health/live`, `/health/ready` and `/metrics`, for operators.
 
 use std::sync::Arc;
 
@@ -10,18 +10,20 @@ use crate::admission::App;
 use crate::error_response::ErrorResponse;
 use crate::telemetry;
 
-/// 200 as long as there is a process.
-pub async fn live() -> &'static str {
-    "live\n"
+/// 200, unless the engine has stalled: 503, so that a supervisor restarts the process.
+pub async fn live(State(app): State<Arc<App>>) -> Result<&'static str, ErrorResponse> {
+    if app.engine.is_stalled() { Err(ErrorResponse::stalled()) } else { Ok("live\n") }
 }
 
-/// 200 when the model is loaded and warm, 503 before and while stopping.
+/// 200 if the server takes requests; 503 while it loads or stops, or its engine has stalled.
 pub async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, ErrorResponse> {
     app.model().map(|_| "ready\n")
 }
 
-/// The Prometheus text format.
-pub async fn metrics() -> impl IntoResponse {
+/// Metrics in Prometheus' text format.
+pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
+    metrics::gauge!("dalle_engine_silence_seconds").set(app.engine.silence().as_secs_f64());
+    metrics::gauge!("dalle_engine_stalled").set(if app.engine.is_stalled() { 1.0 } else { 0.0 });
     let head = AppendHeaders([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")]);
     (head, telemetry::recorder().render())
 }

@@ -6,6 +6,7 @@
 //! Architecture invariant: HTTP handlers never touch a device; only this thread does.
 
 mod error;
+mod heartbeat;
 mod running;
 mod sampler;
 mod scoring;
@@ -17,12 +18,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use dalle_model::sample::{JobKey, SampleRequest};
 use dalle_shared::{ImageToken, SamplingSettings, TextToken};
 use tokio::sync::oneshot;
 
 use self::error::EngineError;
+use self::heartbeat::Heartbeat;
 use self::running::Running;
 use self::speed::Speed;
 use self::worker::Worker;
@@ -52,6 +55,7 @@ struct Decode {
 pub struct EngineHandle {
     commands: Sender<Command>,
     speed: Arc<Speed>,
+    heartbeat: Arc<Heartbeat>,
 }
 
 /// The engine's thread has ended.
@@ -74,10 +78,11 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Not yet running.
-    pub fn new() -> Self {
+    /// Not yet running. It has stalled when it has work and makes no progress for `stall_timeout`.
+    pub fn new(stall_timeout: Duration) -> Self {
         let (commands, receiver) = channel();
-        Self { handle: EngineHandle { commands, speed: Arc::default() }, commands: receiver }
+        let heartbeat = Arc::new(Heartbeat::new(stall_timeout));
+        Self { handle: EngineHandle { commands, speed: Arc::default(), heartbeat }, commands: receiver }
     }
 
     /// A handle to this engine.
@@ -98,13 +103,13 @@ impl Engine {
         ready: impl FnOnce(ServedModel) + Send + 'static,
         failed: impl FnOnce(String) + Send + 'static,
     ) -> std::io::Result<oneshot::Receiver<()>> {
-        let Self { handle: EngineHandle { speed, .. }, commands } = self;
+        let Self { handle: EngineHandle { speed, heartbeat, .. }, commands } = self;
         let work = move || -> anyhow::Result<()> {
             let Loaded { model, mut sampler } = load()?;
             warm_up(sampler.as_mut())?;
             let image_length = model.manifest.geometry.image_length();
             ready(model);
-            Ok(Worker::new(sampler, queue, speed, image_length, max_rows).run(&commands)?)
+            Ok(Worker::new(sampler, queue, speed, heartbeat, image_length, max_rows).run(&commands)?)
         };
         let (end, ended) = oneshot::channel();
         thread::Builder::new().name("engine".to_owned()).spawn(move || {
@@ -168,7 +173,23 @@ impl EngineHandle {
         &self.speed
     }
 
+    /// Time for which the engine has had work and made no progress.
+    pub fn silence(&self) -> Duration {
+        self.heartbeat.silence(Instant::now())
+    }
+
+    /// Silence after which the engine has stalled.
+    pub fn patience(&self) -> Duration {
+        self.heartbeat.patience(self.speed.step())
+    }
+
+    /// Whether the engine has stalled.
+    pub fn is_stalled(&self) -> bool {
+        self.silence() > self.patience()
+    }
+
     fn send(&self, command: Command) {
+        self.heartbeat.work_arrives();
         // An engine that has ended has reported why, and a reply that it drops says so too.
         let _ = self.commands.send(command);
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use dalle_model::sample::JobKey;
 use dalle_shared::EventKind;
 
-use super::{Command, Decode, EngineError, Running, Sampler, Speed};
+use super::{Command, Decode, EngineError, Heartbeat, Running, Sampler, Speed};
 use crate::jobs::Job;
 use crate::queue::Queue;
 
@@ -17,6 +17,7 @@ pub struct Worker {
     sampler: Box<dyn Sampler>,
     queue: Arc<Queue>,
     speed: Arc<Speed>,
+    heartbeat: Arc<Heartbeat>,
     /// Tokens of an image.
     image_length: usize,
     max_rows: usize,
@@ -32,6 +33,7 @@ impl Worker {
         sampler: Box<dyn Sampler>,
         queue: Arc<Queue>,
         speed: Arc<Speed>,
+        heartbeat: Arc<Heartbeat>,
         image_length: usize,
         max_rows: usize,
     ) -> Self {
@@ -39,6 +41,7 @@ impl Worker {
             sampler,
             queue,
             speed,
+            heartbeat,
             image_length,
             max_rows,
             running: HashMap::new(),
@@ -56,8 +59,11 @@ impl Worker {
             self.drop_ended();
             self.admit()?;
             self.step()?;
+            self.heartbeat.beat();
             self.score()?;
+            self.heartbeat.beat();
             self.decode();
+            self.heartbeat.beat();
             metrics::gauge!("dalle_rows_running").set(self.sampler.rows() as f64);
             metrics::gauge!("dalle_queue_depth").set(self.queue.len() as f64);
         }
@@ -67,8 +73,13 @@ impl Worker {
     /// Receives commands, waiting for one only if there is no work. False if it is asked to stop.
     fn collect(&mut self, commands: &Receiver<Command>) -> bool {
         let idle = self.running.is_empty() && self.decodes.is_empty() && self.queue.len() == 0;
-        let mut next =
-            if idle { commands.recv().map_err(|_| TryRecvError::Disconnected) } else { commands.try_recv() };
+        let mut next = if idle {
+            self.heartbeat.rest();
+            commands.recv().map_err(|_| TryRecvError::Disconnected)
+        } else {
+            commands.try_recv()
+        };
+        self.heartbeat.beat();
         loop {
             match next {
                 Ok(Command::Wake) => {}
@@ -100,6 +111,7 @@ impl Worker {
                 Ok(()) => drop(self.running.insert(job.key, Running::start(job, self.image_length))),
                 Err(error) => fail(&job, error)?,
             }
+            self.heartbeat.beat();
         }
         Ok(())
     }

@@ -11,4 +11,5 @@ mod page;
 mod sampler;
 mod server;
 mod sse;
+mod stalling;
 mod streaming;

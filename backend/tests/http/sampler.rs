@@ -19,7 +19,7 @@ pub fn token(text: &[TextToken], seed: u64, sample: usize, position: usize) -> I
     ImageToken(u16::from_str_radix(&hash[..3], 16).unwrap())
 }
 
-/// The score of a picture, or of what there is of it.
+/// The score of an image, complete or not.
 pub fn score(tokens: &[ImageToken]) -> f32 {
     tokens.iter().map(|token| f32::from(token.0)).sum::<f32>() / (4096.0 * tokens.len() as f32)
 }
@@ -53,6 +53,8 @@ pub struct Behaviour {
     pub nan_at_step: Option<usize>,
     /// The logits of a request for this many samples are NaN from its second token on.
     pub nan_for_samples: Option<usize>,
+    /// This step takes this much longer.
+    pub hangs_at_step: Option<(usize, Duration)>,
     /// A request for this many samples is refused.
     pub refuses_samples: Option<usize>,
 }
@@ -77,7 +79,7 @@ impl TestSampler {
 impl Sampler for TestSampler {
     fn admit(&mut self, job: JobKey, request: SampleRequest) -> Result<(), SampleError> {
         if self.behaviour.refuses_samples == Some(request.samples) {
-            return Err(SampleError::Request("told to refuse".to_owned()));
+            return Err(SampleError::Request("refused by the test".to_owned()));
         }
         self.jobs.push((job, request, 0));
         self.count();
@@ -87,7 +89,12 @@ impl Sampler for TestSampler {
     fn step(&mut self) -> Result<Vec<StepOutput>, SampleError> {
         std::thread::sleep(self.behaviour.step_time);
         let step = self.probe.steps.fetch_add(1, SeqCst) + 1;
-        assert_ne!(self.behaviour.panics_at_step, Some(step), "told to panic");
+        if let Some((hanging, time)) = self.behaviour.hangs_at_step
+            && hanging == step
+        {
+            std::thread::sleep(time);
+        }
+        assert_ne!(self.behaviour.panics_at_step, Some(step), "panic of the test");
         let Behaviour { nan_at_step, nan_for_samples, .. } = self.behaviour;
         let outputs = self.jobs.iter_mut().map(|(job, request, next)| {
             let position = *next;
@@ -96,11 +103,11 @@ impl Sampler for TestSampler {
                 return StepOutput { job: *job, position, tokens: Err(NotFinite { position }) };
             }
             *next += 1;
-            let given = request.prefix.get(position);
-            let draw = |sample| {
-                given.copied().unwrap_or_else(|| token(&request.text, request.seed, sample, position))
+            let prefix = request.prefix.get(position);
+            let next = |sample| {
+                prefix.copied().unwrap_or_else(|| token(&request.text, request.seed, sample, position))
             };
-            StepOutput { job: *job, position, tokens: Ok((0..request.samples).map(draw).collect()) }
+            StepOutput { job: *job, position, tokens: Ok((0..request.samples).map(next).collect()) }
         });
         let outputs = outputs.collect();
         self.jobs.retain(|(_, _, next)| *next < GEOMETRY.image_length());
