@@ -68,6 +68,11 @@ pub struct Config {
     /// comma-separated in the variable).
     #[arg(long = "allow-origin", env = "DALLE_ALLOW_ORIGIN", value_name = "URL", value_delimiter = ',', value_parser = origin)]
     pub allow_origin: Vec<Option<HeaderValue>>,
+    /// Name by which clients address this server, such as dalle.example.org, besides localhost and IP addresses; * for any name
+    /// (repeatable; comma-separated in the variable). Without it, a server that listens on a loopback address answers to no other
+    /// name, and any other server to every name.
+    #[arg(long = "allow-host", env = "DALLE_ALLOW_HOST", value_name = "NAME", value_delimiter = ',', value_parser = host_name)]
+    pub allow_host: Vec<Option<String>>,
 }
 
 impl From<Config> for Options {
@@ -83,6 +88,7 @@ impl From<Config> for Options {
             connections_per_address: config.connections_per_address,
             write_timeout: config.write_timeout,
             origins: config.allow_origin.into_iter().flatten().collect(),
+            hosts: config.allow_host.into_iter().flatten().collect(),
             ..Self::default()
         }
     }
@@ -126,6 +132,19 @@ fn origin(text: &str) -> Result<Option<HeaderValue>, String> {
     HeaderValue::from_str(&text.to_ascii_lowercase()).map(Some).map_err(|_| wrong())
 }
 
+/// A host name without port, or `*`. None for an empty text.
+fn host_name(text: &str) -> Result<Option<String>, String> {
+    let text = text.trim();
+    let is_name = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    match text {
+        "" => Ok(None),
+        text if text == "*" || is_name => Ok(Some(text.to_ascii_lowercase())),
+        _ => Err(format!(
+            "expected a name such as dalle.example.org without scheme and port, or *, got `{text}`"
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +176,8 @@ mod tests {
             ["--admin", "9090"],
             ["--allow-origin", "*"],
             ["--allow-origin", "https://example.org/"],
+            ["--allow-host", "https://example.org"],
+            ["--allow-host", "example.org:80"],
             ["--device", "tpu"],
         ] {
             assert!(parse(&bad).is_err(), "{bad:?}");
@@ -165,5 +186,7 @@ mod tests {
         let several: Vec<HeaderValue> = several.allow_origin.into_iter().flatten().collect();
         assert_eq!(several, ["https://a.example", "http://localhost:3000"]);
         assert_eq!(parse(&["--allow-origin", ""]).unwrap().allow_origin, [None]);
+        let hosts = Options::from(parse(&["--allow-host", "Dalle.example.org,*,"]).unwrap()).hosts;
+        assert_eq!(hosts, ["dalle.example.org", "*"]);
     }
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::App;
-use crate::api;
+use crate::api::{self, Hosts};
 use crate::connections::{self, Service};
 use crate::engine::{Engine, Loaded};
 use crate::{shutdown, stall, telemetry};
@@ -47,6 +47,8 @@ pub struct Options {
     pub kept_bytes: usize,
     /// Origins of pages hosted elsewhere.
     pub origins: Vec<HeaderValue>,
+    /// Names by which clients address the server; see [`Hosts`].
+    pub hosts: Vec<String>,
 }
 
 impl Default for Options {
@@ -65,6 +67,7 @@ impl Default for Options {
             kept_age: Duration::from_secs(600),
             kept_bytes: 64 << 20,
             origins: Vec::new(),
+            hosts: Vec::new(),
         }
     }
 }
@@ -116,7 +119,7 @@ pub async fn serve(
     let engine = Engine::new(options.stall_timeout);
     let app = Arc::new(App::new(&options, engine.handle()));
     let close = CancellationToken::new();
-    let connections = listen(listeners.into(), &options, &app, &close);
+    let connections = listen(listeners.into(), &options, &app, &close)?;
     let [ready, failed] = [(); 2].map(|()| Arc::clone(&app.lifecycle));
     let engine_ended = engine.start(
         load,
@@ -146,9 +149,15 @@ pub async fn serve(
 }
 
 /// Starts to serve at every address, until `close`.
-fn listen(listeners: Listeners, options: &Options, app: &Arc<App>, close: &CancellationToken) -> TaskTracker {
+fn listen(
+    listeners: Listeners,
+    options: &Options,
+    app: &Arc<App>,
+    close: &CancellationToken,
+) -> std::io::Result<TaskTracker> {
     let Listeners { public, admin } = listeners;
-    let routers = api::Routers::new(app, options, admin.is_none());
+    let hosts = Hosts::new(public.local_addr()?.ip(), &options.hosts);
+    let routers = api::Routers::new(app, options, &hosts, admin.is_none());
     let tasks = TaskTracker::new();
     if let Some(admin) = admin {
         let service = Service {
@@ -169,5 +178,5 @@ fn listen(listeners: Listeners, options: &Options, app: &Arc<App>, close: &Cance
     };
     tasks.spawn(connections::serve(public, service, close.clone()));
     tasks.close();
-    tasks
+    Ok(tasks)
 }

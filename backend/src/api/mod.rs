@@ -3,7 +3,9 @@
 mod error;
 mod events;
 mod generations;
+mod headers;
 mod health;
+mod hosts;
 mod images;
 mod json;
 mod model;
@@ -15,11 +17,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderValue, Method};
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::CorsLayer;
 
+pub use self::hosts::Hosts;
 use crate::admission::App;
 use crate::server::Options;
 use crate::telemetry;
@@ -36,21 +39,22 @@ pub struct Routers {
 
 impl Routers {
     /// The routers of a server; `metrics` if `/metrics` is public.
-    pub fn new(app: &Arc<App>, options: &Options, metrics: bool) -> Self {
+    pub fn new(app: &Arc<App>, options: &Options, hosts: &Hosts, metrics: bool) -> Self {
         let api = interface().merge(health()).merge(self::metrics(metrics));
         let api = api.method_not_allowed_fallback(error::method_not_allowed);
         let public = match &options.site {
-            Some(folder) => api.fallback_service(site::router(folder)),
-            None => api.fallback(error::not_found),
+            Some(folder) => headers::of_api(api).fallback_service(site::router(folder)),
+            None => headers::of_api(api.fallback(error::not_found)),
         };
-        let overflow = health().merge(self::metrics(metrics)).fallback(error::no_connection);
-        let admin = health().merge(self::metrics(true)).fallback(error::not_found);
+        let overflow = headers::of_api(health().merge(self::metrics(metrics)).fallback(error::no_connection));
+        let admin = headers::of_api(health().merge(self::metrics(true)).fallback(error::not_found));
         let [public, overflow] = [public, overflow].map(|router| {
+            let router = router.layer(from_fn_with_state(hosts.clone(), hosts::check));
             if options.origins.is_empty() { router } else { router.layer(cors(options.origins.clone())) }
         });
         let [public, overflow, admin] = [public, overflow, admin].map(|router| {
             let router = router.layer(CatchPanicLayer::custom(error::panicked));
-            router.with_state(Arc::clone(app)).layer(from_fn(telemetry::observe))
+            headers::of_all(router.with_state(Arc::clone(app))).layer(from_fn(telemetry::observe))
         });
         Self { public, overflow, admin }
     }

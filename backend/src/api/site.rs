@@ -1,19 +1,26 @@
 //! The built page, from a folder.
 //!
-//! Files are sent compressed where a `.gz` lies beside them, with an ETag, and are asked for again each time: a new build
-//! is seen at once, an unchanged file costs a 304.
+//! Files are sent compressed where a `.gz` lies beside them, with an ETag, and are revalidated at each use: a new build is
+//! seen at once, an unchanged file costs a 304.
 
+use std::convert::Infallible;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use axum::Router;
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName};
+use axum::response::{IntoResponse, Response};
+use tower::service_fn;
 use tower_http::services::ServeDir;
-use tower_http::set_header::SetResponseHeaderLayer;
 
-/// Scripts come from here alone, and wasm may be compiled; a backend elsewhere and pictures made in the page are allowed.
-/// Style attributes are data of the page's own.
+use super::{error, headers};
+use crate::error_response::ErrorResponse;
+
+/// Scripts come from this server alone, and wasm may be compiled; a backend elsewhere and images made in the page are allowed.
+/// The page sets style attributes itself.
 const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; \
     style-src 'self' 'unsafe-inline'; img-src 'self' blob: data:; font-src 'self'; manifest-src 'self'; \
     connect-src 'self' http: https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -21,14 +28,47 @@ const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; 
 const HEADERS: [(HeaderName, &str); 4] = [
     (CACHE_CONTROL, "no-cache"),
     (CONTENT_SECURITY_POLICY, POLICY),
-    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (
+        HeaderName::from_static("permissions-policy"),
+        "camera=(), microphone=(), geolocation=(), payment=(), usb=(), serial=(), bluetooth=()",
+    ),
 ];
 
 /// Serves `folder` at `/`.
 pub fn router(folder: &Path) -> Router {
     let files = ServeDir::new(folder).precompressed_gzip();
-    HEADERS.into_iter().fold(Router::new().fallback_service(files), |router, (name, value)| {
-        router.layer(SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value)))
-    })
+    let files = service_fn(move |request: Request| {
+        let mut files = files.clone();
+        async move {
+            let uri = request.uri().clone();
+            // It would redirect `//host` to the host of that name, if there were such a folder.
+            let response = if uri.path().starts_with("//") {
+                error::not_found(uri).await.into_response()
+            } else {
+                match files.try_call(request).await {
+                    Ok(response) if response.status() == StatusCode::NOT_FOUND => {
+                        error::not_found(uri).await.into_response()
+                    }
+                    Ok(response) => response.map(Body::new),
+                    Err(cause) if no_such_file(&cause) => error::not_found(uri).await.into_response(),
+                    Err(cause) => ErrorResponse::internal(cause).into_response(),
+                }
+            };
+            Ok::<Response, Infallible>(response)
+        }
+    });
+    headers::with(Router::new().fallback_service(files), HEADERS)
+}
+
+/// Whether the address names no file that could be served, for example because it is longer than a file name may be.
+fn no_such_file(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound
+            | ErrorKind::NotADirectory
+            | ErrorKind::PermissionDenied
+            | ErrorKind::InvalidFilename
+            | ErrorKind::InvalidInput
+    )
 }

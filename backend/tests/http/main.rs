@@ -4,6 +4,7 @@
 
 mod cancelling;
 mod connections;
+mod hosts;
 mod images;
 mod interface;
 mod lifecycle;
