@@ -50,6 +50,9 @@ pub struct Config {
     /// Seconds within which the Images API answers; images that take longer are cancelled and answered 503.
     #[arg(long, env = "DALLE_IMAGES_TIMEOUT", default_value = "600", value_name = "SECONDS", value_parser = seconds)]
     pub images_timeout: Duration,
+    /// Seconds that running generations get to finish when the server is stopped. A second signal stops it at once.
+    #[arg(long, env = "DALLE_DRAIN", default_value = "5", value_name = "SECONDS", value_parser = seconds)]
+    pub drain: Duration,
     /// Seconds without progress (or 20 steps, if they take longer) after which a busy engine counts as stalled: its generations
     /// fail, and /health/live answers 503.
     #[arg(long, env = "DALLE_STALL_TIMEOUT", default_value = "60", value_name = "SECONDS", value_parser = seconds)]
@@ -83,6 +86,7 @@ impl From<Config> for Options {
             max_rows: config.max_rows,
             grace: config.grace,
             images_timeout: config.images_timeout,
+            drain: config.drain,
             stall_timeout: config.stall_timeout,
             max_connections: config.max_connections,
             connections_per_address: config.connections_per_address,
@@ -171,6 +175,7 @@ mod tests {
             ["--queue", "0"],
             ["--grace", "-1"],
             ["--grace", "1e18"],
+            ["--drain", "NaN"],
             ["--images-timeout", "soon"],
             ["--max-connections", "0"],
             ["--admin", "9090"],

@@ -62,7 +62,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     stdout.flush()?;
     let stop = async {
         match stop.await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => drop(tokio::spawn(end_at_next_signal())),
             failed => {
                 tracing::error!(?failed, "cannot receive signals; stop the server by killing its process");
                 std::future::pending::<()>().await;
@@ -79,4 +79,12 @@ async fn run(config: Config) -> anyhow::Result<()> {
 async fn listen(name: &str, address: impl ToSocketAddrs, option: &str) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(address).await;
     listener.with_context(|| format!("cannot listen on {name}; choose another {option}"))
+}
+
+/// Ends the process when it is asked to stop a second time.
+async fn end_at_next_signal() {
+    if shutdown::signal().await.is_ok() {
+        tracing::warn!("stopped before all generations had finished");
+        std::process::exit(1);
+    }
 }

@@ -33,6 +33,8 @@ pub struct Options {
     pub grace: Duration,
     /// The Images API answers within this time, or 503.
     pub images_timeout: Duration,
+    /// Running generations get this long to finish when the server stops.
+    pub drain: Duration,
     /// An engine that has work and makes no progress for this long has stalled.
     pub stall_timeout: Duration,
     /// Connections served at a time.
@@ -60,6 +62,7 @@ impl Default for Options {
             max_rows: 32,
             grace: Duration::from_secs(10),
             images_timeout: Duration::from_secs(600),
+            drain: Duration::from_secs(5),
             stall_timeout: Duration::from_secs(60),
             max_connections: 1024,
             connections_per_address: None,
@@ -137,7 +140,7 @@ pub async fn serve(
         never = telemetry::upkeep() => match never {},
     };
     match outcome {
-        Ok(()) => shutdown::drain(&app).await,
+        Ok(()) => shutdown::drain(&app, options.drain).await,
         Err(_) => shutdown::abandon(&app),
     }
     // The engine still decodes images of finished generations while their answers are sent.

@@ -182,7 +182,7 @@ async fn best_tokens(job: &Job) -> Result<Vec<Vec<ImageToken>>, ErrorResponse> {
             EventKind::Tokens { tokens, .. } => {
                 rows.iter_mut().zip(tokens).for_each(|(row, tokens)| row.extend(tokens));
             }
-            EventKind::Failed { error } => return Err(ErrorResponse { error, retry_after: None }),
+            EventKind::Failed { error } => return Err(error.into()),
             EventKind::Cancelled => {
                 return Err(ErrorResponse::new(
                     ErrorCode::Unavailable,

@@ -35,14 +35,14 @@ async fn a_model_that_does_not_load_ends_the_server_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_panic_of_the_engine_is_told_and_ends_the_server() {
+async fn a_panic_of_the_engine_is_reported_and_ends_the_server() {
     let server = TestServer::start(Behaviour { panics_at_step: Some(6), ..brisk() }).await;
     let created = server.create(&request(1, 1)).await;
     let events = Events::of(server.get(&created.events).await).rest().await;
     match &events.last().unwrap().kind {
         EventKind::Failed { error } => {
             assert_eq!(error.code, ErrorCode::Internal);
-            assert!(!error.message.contains("told to panic"), "internals stay inside: {}", error.message);
+            assert!(!error.message.contains("panic of the test"), "internals stay inside: {}", error.message);
         }
         other => panic!("{other:?}"),
     }
@@ -111,12 +111,13 @@ async fn stopping_lets_running_generations_finish_and_takes_no_more() {
     }
     assert!(matches!(events.rest().await.last().unwrap().kind, EventKind::Finished { .. }));
     tokio::time::timeout(PATIENCE, server.outcome).await.unwrap().unwrap().unwrap();
-    assert!(server.client.get(&url).send().await.is_err(), "nobody listens any more");
+    assert!(server.client.get(&url).send().await.is_err(), "the server no longer listens");
 }
 
 #[tokio::test]
 async fn stopping_tells_those_that_cannot_finish() {
-    let server = TestServer::start_with(slow(), Options { max_rows: 9, ..options() }).await;
+    let options = Options { max_rows: 9, drain: Duration::from_secs(3), ..options() };
+    let server = TestServer::start_with(slow(), options).await;
     let running = server.create(&request(1, 9)).await;
     server.until("running", async || server.state(&running.id).await == GenerationState::Running).await;
     let waiting = server.create(&request(2, 9)).await;
@@ -128,8 +129,22 @@ async fn stopping_tells_those_that_cannot_finish() {
         other => panic!("{other:?}"),
     };
     assert_eq!(last(Events::of(waiting).rest().await), ErrorCode::Unavailable);
-    assert!(begin.elapsed() < Duration::from_secs(4), "who waits need not wait longer");
+    assert!(begin.elapsed() < Duration::from_secs(3), "a job that waits is ended at once");
     assert_eq!(last(Events::of(running).rest().await), ErrorCode::Unavailable);
+    assert!(begin.elapsed() >= Duration::from_secs(3), "a job that runs gets the time to finish");
     tokio::time::timeout(PATIENCE, server.outcome).await.unwrap().unwrap().unwrap();
-    assert!(begin.elapsed() < Duration::from_secs(10));
+    assert!(begin.elapsed() < Duration::from_secs(8));
+}
+
+#[tokio::test]
+async fn stopping_tells_clients_of_the_images_api_when_to_come_back() {
+    let options = Options { drain: Duration::ZERO, ..options() };
+    let server = TestServer::start_with(slow(), options).await;
+    let body = serde_json::json!({"prompt": "a cat"});
+    let call = tokio::spawn(server.post("/v1/images/generations", &body).send());
+    server.until("running", async || server.probe.rows.load(std::sync::atomic::Ordering::SeqCst) == 1).await;
+    server.stop.send(()).unwrap();
+    let response = call.await.unwrap().unwrap();
+    assert!(response.headers().contains_key("retry-after"));
+    assert_eq!(error(response, 503).await.0, "unavailable");
 }
