@@ -1,11 +1,11 @@
-//! A request's JSON body, read within bounds, its errors naming the field.
+//! The JSON body of a request, read within bounds. Errors name the field.
 
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use dalle_shared::ErrorCode;
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
@@ -15,12 +15,12 @@ use crate::error_response::ErrorResponse;
 
 /// Largest body read.
 pub const MAX_BODY: usize = 64 * 1024;
-/// Of a body that is too large, this much is read and thrown away, so that a client busy sending gets to read why.
+/// Of a body that is too large, this much is read and discarded, so that a client that is still sending can read the error.
 const MAX_DISCARDED: usize = 4 * 1024 * 1024;
 /// Longest wait for the whole body.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Extracts a `T`. Unlike axum's own, refuses in the project's terms.
+/// Extracts a `T`, like axum's `Json`, with this server's error responses.
 pub struct JsonBody<T>(pub T);
 
 impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
@@ -29,6 +29,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     async fn from_request(request: Request, _: &S) -> Result<Self, ErrorResponse> {
         let (head, body) = request.into_parts();
         check_type(&head.headers)?;
+        check_encoding(&head.headers)?;
         let declared: Option<usize> =
             head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         if declared.is_some_and(|length| length > MAX_DISCARDED) {
@@ -53,8 +54,18 @@ fn check_type(headers: &HeaderMap) -> Result<(), ErrorResponse> {
     Err(ErrorResponse::new(ErrorCode::UnsupportedMediaType, message))
 }
 
+fn check_encoding(headers: &HeaderMap) -> Result<(), ErrorResponse> {
+    match headers.get(CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("something unreadable")) {
+        Some(got) if !got.trim().is_empty() && !got.trim().eq_ignore_ascii_case("identity") => {
+            let message = format!("expected an uncompressed body, got `Content-Encoding: {got}`");
+            Err(ErrorResponse::new(ErrorCode::UnsupportedMediaType, message))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn too_large() -> ErrorResponse {
-    let message = format!("the body is larger than the {MAX_BODY} bytes that this server reads; send less");
+    let message = format!("expected a body of at most {MAX_BODY} bytes, got more");
     ErrorResponse::new(ErrorCode::TooLarge, message)
 }
 
@@ -62,7 +73,7 @@ async fn read(mut body: Body) -> Result<Vec<u8>, ErrorResponse> {
     let (mut bytes, mut discarded) = (Vec::new(), 0);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
-            ErrorResponse::new(ErrorCode::InvalidRequest, format!("the body broke off: {error}"))
+            ErrorResponse::new(ErrorCode::InvalidRequest, format!("the body ended early: {error}"))
         })?;
         let Some(data) = frame.data_ref() else { continue };
         if discarded == 0 && bytes.len() + data.len() <= MAX_BODY {
@@ -77,11 +88,11 @@ async fn read(mut body: Body) -> Result<Vec<u8>, ErrorResponse> {
     if discarded > 0 { Err(too_large()) } else { Ok(bytes) }
 }
 
-/// What serde_json says of `1e400`. It counts as broken JSON there, but is the matter of one field.
+/// serde_json's message about `1e400`. It counts as malformed JSON there, but concerns one field.
 const OUT_OF_RANGE: &str = "number out of range";
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ErrorResponse> {
-    // serde would also take a list of the fields' values.
+    // serde would also accept a list of the fields' values.
     if !bytes.trim_ascii_start().starts_with(b"{") {
         let message = "expected a JSON object, `{…}`, as the body, got something else";
         return Err(ErrorResponse::new(ErrorCode::InvalidRequest, message));
@@ -107,13 +118,13 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ErrorResponse> {
     Ok(value)
 }
 
-/// The field that serde names in its message, because the path ends before it: one that is missing, unknown or double.
+/// The field in serde's message, where the path ends before it: a field that is missing, unknown or repeated.
 fn quoted(message: &str) -> Option<&str> {
     let starts = ["missing field `", "duplicate field `", "unknown field `"];
     starts.iter().find_map(|start| message.strip_prefix(start)?.split('`').next())
 }
 
-/// serde's message about a value in our words, without Rust's names of types.
+/// serde's message about a value, without Rust's names of types.
 fn plain(message: &str) -> String {
     let values = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
     let Some((got, expected)) = values.and_then(|values| values.rsplit_once(", expected ")) else {
@@ -122,7 +133,7 @@ fn plain(message: &str) -> String {
     let expected = match expected {
         "u16" => "a whole number from 0 to 65535",
         "u32" => "a whole number from 0 to 4294967295",
-        "usize" => "a whole number from 0 on",
+        "usize" => "a whole number, at least 0",
         "f32" => "a number",
         "a sequence" => "a list",
         other => other,
@@ -168,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_know_no_rust() {
+    fn messages_name_no_rust_types() {
         for (field, message) in [
             (r#""text": 1"#, "expected a list, got integer `1`"),
             (
@@ -176,7 +187,10 @@ mod tests {
                 "expected a whole number from 0 to 65535, got integer `65536`",
             ),
             (r#""text": [-1]"#, "expected a whole number from 0 to 4294967295, got integer `-1`"),
-            (r#""text": [], "samples": 1.5"#, "expected a whole number from 0 on, got floating point `1.5`"),
+            (
+                r#""text": [], "samples": 1.5"#,
+                "expected a whole number, at least 0, got floating point `1.5`",
+            ),
             (r#""text": [], "top_p": {}"#, "expected a number, got an object"),
             (
                 r#""text": [], "temperature": "a, expected b""#,

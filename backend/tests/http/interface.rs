@@ -142,6 +142,15 @@ async fn bodies_have_a_limit_and_a_type() {
     }
     let none = server.client.post(&url).body("{}").send().await.unwrap();
     error(none, 415).await;
+    for (encoding, body) in [("gzip", b"\x1f\x8b".to_vec()), ("br", request(1, 1).to_string().into_bytes())] {
+        let encoded = post("application/json", body).header("content-encoding", encoding);
+        let (code, message, _) = error(encoded.send().await.unwrap(), 415).await;
+        assert_eq!(code, "unsupported_media_type");
+        assert!(message.contains("uncompressed") && message.contains(encoding), "{message}");
+    }
+    let identity = post("application/json", request(1, 1).to_string().into_bytes());
+    let identity = identity.header("content-encoding", "identity").send().await.unwrap();
+    assert_eq!(identity.status(), StatusCode::CREATED);
     for rubbish in ["", "{", "null", "[1]", "\u{1}", "{} {}"] {
         let (code, ..) = error(post("application/json", rubbish.into()).send().await.unwrap(), 400).await;
         assert_eq!(code, "invalid_request");
@@ -153,7 +162,7 @@ async fn bodies_have_a_limit_and_a_type() {
 }
 
 #[tokio::test]
-async fn unknown_addresses_and_methods_are_told_in_json() {
+async fn unknown_addresses_and_methods_are_answered_in_json() {
     let server = TestServer::start(Behaviour::default()).await;
     for path in [
         "/v1",
@@ -182,7 +191,7 @@ async fn unknown_addresses_and_methods_are_told_in_json() {
 }
 
 #[tokio::test]
-async fn addresses_that_cannot_be_read_are_told_in_json() {
+async fn addresses_that_cannot_be_read_are_answered_in_json() {
     let server = TestServer::start(Behaviour::default()).await;
     let created = server.create(&request(1, 1)).await;
     for path in [
@@ -198,7 +207,7 @@ async fn addresses_that_cannot_be_read_are_told_in_json() {
 }
 
 #[tokio::test]
-async fn who_asks_nothing_is_sent_away() {
+async fn a_client_that_asks_nothing_is_disconnected() {
     let server = TestServer::start(Behaviour::default()).await;
     let silent = TcpStream::connect(server.base.trim_start_matches("http://")).await.unwrap();
     let read = tokio::time::timeout(PATIENCE, silent.peek(&mut [0])).await;
@@ -264,6 +273,8 @@ async fn metrics_count_what_happened() {
         "dalle_failed_total",
         "dalle_cancelled_total",
         "dalle_busy_total",
+        "dalle_engine_silence_seconds",
+        "dalle_engine_stalled",
     ] {
         assert!(value(&format!("{name} ")) >= 0.0);
     }
