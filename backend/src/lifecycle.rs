@@ -1,4 +1,4 @@
-//! Where the server is between start and end, and the model once it is there.
+//! The phase of the server between start and end, and the model once it is loaded.
 
 use std::sync::{Arc, OnceLock};
 
@@ -6,16 +6,16 @@ use tokio::sync::watch;
 
 use crate::served::ServedModel;
 
-/// A stage of the server's life.
+/// A phase of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// The engine reads its weights and warms up.
+    /// The engine loads the model and warms up.
     Loading,
     /// Requests are admitted.
     Ready,
-    /// The engine failed; the process is about to end.
+    /// The engine failed, for this reason; the process is about to end.
     Failed(String),
-    /// Told to stop: nothing is admitted any more.
+    /// The server was asked to stop: requests are not admitted.
     Stopping,
 }
 
@@ -26,12 +26,12 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// Loading.
+    /// A server that loads.
     pub fn new() -> Self {
         Self { phase: watch::Sender::new(Phase::Loading), model: OnceLock::new() }
     }
 
-    /// The present stage.
+    /// The current phase.
     pub fn phase(&self) -> Phase {
         self.phase.borrow().clone()
     }
@@ -43,7 +43,8 @@ impl Lifecycle {
 
     /// The model is loaded.
     pub fn ready(&self, model: ServedModel) {
-        tracing::info!(model = %model.manifest.name, hash = %model.manifest.hash, "ready");
+        // The name is from a file: Debug escapes control characters in it.
+        tracing::info!(model = ?model.manifest.name, hash = %model.manifest.hash, "ready");
         self.model.get_or_init(|| Arc::new(model));
         self.change(Phase::Ready);
     }
@@ -53,7 +54,7 @@ impl Lifecycle {
         self.change(Phase::Failed(reason));
     }
 
-    /// The server is told to stop.
+    /// The server is asked to stop.
     pub fn stop(&self) {
         self.change(Phase::Stopping);
     }
@@ -71,7 +72,7 @@ impl Lifecycle {
         }
     }
 
-    /// Stages only go forward: a model that finishes loading does not call a stopping server back.
+    /// Changes the phase, only forward: a model that finishes loading does not make a stopping server ready.
     fn change(&self, to: Phase) {
         self.phase.send_if_modified(|phase| {
             let forward = matches!(
@@ -93,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stages_only_go_forward() {
+    fn phases_only_go_forward() {
         let lifecycle = Lifecycle::new();
         lifecycle.stop();
         lifecycle.change(Phase::Ready);
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_reaches_who_waits() {
+    async fn a_failure_reaches_those_who_wait() {
         let lifecycle = Arc::new(Lifecycle::new());
         let waiter = Arc::clone(&lifecycle);
         let waiting = tokio::spawn(async move { waiter.failed().await });

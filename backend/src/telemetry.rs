@@ -1,4 +1,4 @@
-//! Numbers for Prometheus, and a line in the log for each request.
+//! Metrics for Prometheus, and a line in the log for each request.
 
 use std::convert::Infallible;
 use std::sync::OnceLock;
@@ -11,15 +11,18 @@ use axum::response::Response;
 use metrics::Unit;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-/// Upper bounds in seconds, from a fast GPU's step to a slow processor's whole picture.
+/// Upper bounds in seconds, from a fast GPU's step to a slow processor's whole image.
 const BUCKETS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0, 60.0];
 
-/// How often the samples of histograms are summed up. Scraping does it too, but a server that is not scraped must not collect
-/// them for ever.
+/// How often the samples of histograms are summed up. Scraping does it too, but the memory of a server that is not scraped must
+/// stay bounded.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Methods with a label of their own.
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE"];
+
+/// The route of requests for files of the page.
+const PAGE: &str = "(page)";
 
 /// The process's recorder, installed at the first call.
 pub fn recorder() -> &'static PrometheusHandle {
@@ -38,7 +41,7 @@ pub fn recorder() -> &'static PrometheusHandle {
     })
 }
 
-/// Keeps the recorder's memory bounded, for ever.
+/// Keeps the recorder's memory bounded. Never returns.
 pub async fn upkeep() -> Infallible {
     let mut ticks = tokio::time::interval(UPKEEP);
     loop {
@@ -48,52 +51,61 @@ pub async fn upkeep() -> Infallible {
 }
 
 fn describe() {
-    use metrics::{describe_counter, describe_gauge, describe_histogram};
-    describe_counter!("dalle_requests_total", "Requests by route, method and status");
-    describe_counter!("dalle_tokens_sampled_total", "Image tokens sampled");
-    describe_counter!("dalle_finished_total", "Generations that finished");
-    describe_counter!("dalle_failed_total", "Generations that failed");
-    describe_counter!("dalle_cancelled_total", "Generations cancelled by their client or abandoned");
-    describe_counter!("dalle_busy_total", "Requests refused because the queue was full");
-    describe_gauge!("dalle_queue_depth", "Generations that wait for the engine");
-    describe_gauge!("dalle_rows_running", "Samples that advance together");
-    describe_histogram!("dalle_step_seconds", Unit::Seconds, "Time of one step of the whole batch");
-    describe_histogram!(
-        "dalle_time_to_first_token_seconds",
-        Unit::Seconds,
-        "From admission to the first token in the log"
-    );
-    // So that they read 0, not absent, before the first.
-    for counter in [
-        "dalle_tokens_sampled_total",
-        "dalle_finished_total",
-        "dalle_failed_total",
-        "dalle_cancelled_total",
-        "dalle_busy_total",
+    use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
+    describe_counter!("dalle_requests_total", "HTTP requests by route, method and status");
+    // At 0, so that they are not absent before the first event.
+    for (name, text) in [
+        ("dalle_tokens_sampled_total", "Image tokens sampled"),
+        ("dalle_finished_total", "Generations that finished"),
+        ("dalle_failed_total", "Generations that failed"),
+        ("dalle_cancelled_total", "Generations cancelled by their client, or abandoned"),
+        ("dalle_busy_total", "Requests refused because the queue was full"),
+        ("dalle_connections_refused_total", "Connections refused because their address had too many"),
     ] {
-        metrics::counter!(counter).absolute(0);
+        describe_counter!(name, text);
+        counter!(name).absolute(0);
     }
-    for gauge in ["dalle_queue_depth", "dalle_rows_running"] {
-        metrics::gauge!(gauge).set(0.0);
+    for (name, text) in [
+        ("dalle_queue_depth", "Generations that wait for the engine"),
+        ("dalle_rows_running", "Samples that advance together"),
+        ("dalle_connections", "Open connections"),
+        (
+            "dalle_engine_silence_seconds",
+            "Seconds since a busy engine last made progress; 0 if it has no work",
+        ),
+        ("dalle_engine_stalled", "1 if the engine does not respond"),
+    ] {
+        describe_gauge!(name, text);
+        gauge!(name).set(0.0);
     }
+    for (name, text) in [
+        ("dalle_step_seconds", "Time of one step of the whole batch"),
+        ("dalle_queue_wait_seconds", "Time from admission to the start in the engine"),
+        ("dalle_time_to_first_token_seconds", "Time from admission to the first token in the log"),
+    ] {
+        describe_histogram!(name, Unit::Seconds, text);
+    }
+    describe_gauge!("dalle_build_info", "1, with the version as label");
+    gauge!("dalle_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }
 
-/// Middleware: counts each request under its route, and logs it.
+/// Middleware: counts each request under its route, and logs it. Paths of routes are not logged: ids of generations are in
+/// them, and a client that knows an id may cancel.
 pub async fn observe(request: Request, next: Next) -> Response {
     let begin = Instant::now();
     let method = request.method().clone();
-    let path = request.uri().path().to_owned();
-    let route = request.extensions().get::<MatchedPath>().map_or("(page)", MatchedPath::as_str).to_owned();
+    let route = request.extensions().get::<MatchedPath>().map_or(PAGE, MatchedPath::as_str).to_owned();
+    let path = if route == PAGE { request.uri().path() } else { route.as_str() }.to_owned();
     let response = next.run(request).await;
     let status = response.status().as_u16();
+    tracing::debug!(%method, path, status, elapsed = ?begin.elapsed(), "request");
     metrics::counter!("dalle_requests_total",
         "route" => route, "method" => label(&method), "status" => status.to_string())
     .increment(1);
-    tracing::debug!(%method, path, status, elapsed = ?begin.elapsed(), "request");
     response
 }
 
-/// A method as a label. Those that a client invents share one: each label is a series that is kept for good.
+/// A method as a label. Methods that a client invents share one, because each label is a series that is kept.
 fn label(method: &Method) -> &'static str {
     METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
 }

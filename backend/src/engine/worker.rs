@@ -107,6 +107,7 @@ impl Worker {
     fn admit(&mut self) -> Result<(), EngineError> {
         while let Some(job) = self.queue.take(self.max_rows.saturating_sub(self.rows())) {
             tracing::debug!(job = job.key.0, samples = job.request.samples, "started");
+            metrics::histogram!("dalle_queue_wait_seconds").record(job.created.elapsed().as_secs_f64());
             match self.sampler.admit(job.key, job.request.clone()) {
                 Ok(()) => drop(self.running.insert(job.key, Running::start(job, self.image_length))),
                 Err(error) => fail(&job, error)?,

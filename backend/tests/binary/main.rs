@@ -4,6 +4,7 @@
 
 mod fixture;
 mod isolation;
+mod logging;
 mod sampling;
 mod starting;
 mod stopping;

@@ -266,13 +266,17 @@ async fn metrics_count_what_happened() {
     assert!(value(r#"dalle_requests_total{route="/v1/generations",method="POST",status="201"}"#) >= 1.0);
     assert!(value(r#"dalle_step_seconds_bucket{le="+Inf"}"#) >= 64.0);
     assert!(value("dalle_time_to_first_token_seconds_count") >= 1.0);
+    assert!(value("dalle_queue_wait_seconds_count") >= 1.0);
     assert!(value("dalle_finished_total ") >= 1.0);
+    assert!(value("dalle_connections ") >= 1.0, "this one");
+    assert_eq!(value(&format!(r#"dalle_build_info{{version="{}"}}"#, env!("CARGO_PKG_VERSION"))), 1.0);
     for name in [
         "dalle_queue_depth",
         "dalle_rows_running",
         "dalle_failed_total",
         "dalle_cancelled_total",
         "dalle_busy_total",
+        "dalle_connections_refused_total",
         "dalle_engine_silence_seconds",
         "dalle_engine_stalled",
     ] {
