@@ -1,7 +1,6 @@
-//! Addresses on the backend.
+//! URLs on the backend.
 
-/// The address of `path` (which the backend states relative to its base) for a client that knows the backend as
-/// `backend`; empty means the client's own origin.
+/// The URL of `path`, which the backend states relative to its base URL `backend`. An empty `backend` is the page's own origin.
 pub fn address(backend: &str, path: &str) -> String {
     format!("{}/{}", backend.trim_end_matches('/'), path.trim_start_matches('/'))
 }

@@ -1,8 +1,7 @@
-//! What the page and its decoder worker tell each other.
+//! Messages between the page and its decoder worker.
 //!
-//! A message is a two-element array `[json, attachment]`: the JSON of a [`DecoderCommand`] or [`DecoderReport`], and the
-//! picture's file (a `Blob`) where the command is [`DecoderCommand::Encode`], an `ArrayBuffer` of pixels where the report is
-//! [`DecoderReport::Pixels`], else null.
+//! A message is a two-element array `[json, attachment]`: the JSON of a [`DecoderCommand`] or [`DecoderReport`], and with
+//! [`DecoderCommand::Encode`] the image's file (a `Blob`), with [`DecoderReport::Pixels`] an `ArrayBuffer` of pixels, else null.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,35 +11,35 @@ use crate::{ImageToken, ModelFile};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum DecoderCommand {
-    /// The first message, once: fetch, check and load the decoder of a model.
+    /// The first message: fetch, check and load the decoder of a model.
     Load {
-        /// The backend's base address; empty means the page's own origin.
+        /// The backend's base URL; empty for the page's own origin.
         backend: String,
         /// The manifest's files.
         files: Vec<ModelFile>,
-        /// What to decode on.
+        /// The device to decode on.
         device: DeviceChoice,
     },
     /// Decode a whole grid of tokens. Answered by one [`DecoderReport::Pixels`] with the same ticket.
     Decode {
-        /// Names the answer.
+        /// Identifies the report.
         ticket: u64,
         /// `grid²` tokens in raster order.
         tokens: Vec<ImageToken>,
     },
-    /// Turn the attached picture into tokens, as large as the model's own: its middle, as a square. The encoder is fetched for
-    /// the first one. Answered by one [`DecoderReport::Encoded`] or [`DecoderReport::NotEncoded`] with the same ticket.
+    /// Crop the attached image to its central square, resize it to the model's size and encode it. The encoder is fetched for the
+    /// first one. Answered by one [`DecoderReport::Encoded`] or [`DecoderReport::NotEncoded`] with the same ticket.
     Encode {
-        /// Names the answer.
+        /// Identifies the report.
         ticket: u64,
     },
 }
 
-/// Which device the worker may use.
+/// The device that the worker may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceChoice {
-    /// A real GPU through WebGPU where there is one, else the CPU.
+    /// A hardware GPU through WebGPU if there is one, else the CPU.
     #[default]
     Auto,
     /// The CPU with wasm SIMD.
@@ -53,58 +52,58 @@ pub enum DeviceChoice {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum DecoderReport {
-    /// Bytes of a download so far.
+    /// Progress of a download.
     Progress {
-        /// What is being fetched.
+        /// The file.
         part: DecoderPart,
-        /// Bytes that came.
+        /// Bytes received.
         loaded: u64,
-        /// Bytes expected, where known.
+        /// Bytes expected, if known.
         total: Option<u64>,
     },
-    /// The weights are there and the first decode begins, which may take long on a GPU: it compiles its shaders.
+    /// The weights are loaded and the first decode begins. It may take long on a GPU, which compiles shaders.
     Starting {
-        /// What it will decode on.
+        /// The device it decodes on.
         device: DecoderDevice,
     },
-    /// The decoder answers [`DecoderCommand::Decode`] from now on.
+    /// The decoder takes [`DecoderCommand::Decode`] from now on.
     Ready {
-        /// What it decodes on.
+        /// The device it decodes on.
         device: DecoderDevice,
-        /// Milliseconds of one full decode, measured just now.
+        /// Measured milliseconds of one decode.
         decode_ms: f64,
     },
-    /// A decoded picture; the buffer holds `image_size² · 4` bytes, RGBA, row by row.
+    /// A decoded image; the buffer holds `image_size² · 4` bytes, RGBA in raster order.
     Pixels {
         /// The ticket of the command.
         ticket: u64,
         /// Milliseconds it took.
         decode_ms: f64,
     },
-    /// An encoded picture.
+    /// An encoded image.
     Encoded {
         /// The ticket of the command.
         ticket: u64,
         /// `grid²` tokens in raster order.
         tokens: Vec<ImageToken>,
     },
-    /// A picture that could not be encoded; the worker is as it was.
+    /// An image that could not be encoded. The worker goes on.
     NotEncoded {
         /// The ticket of the command.
         ticket: u64,
         /// What happened, in a sentence.
         message: String,
     },
-    /// The worker is of no more use.
+    /// The worker has failed and takes no more commands.
     Failed {
-        /// What kind of failure, for the remedy.
+        /// The kind of failure, for the remedy.
         reason: DecoderFailure,
         /// What happened, in a sentence.
         message: String,
     },
 }
 
-/// What the worker downloads.
+/// A file that the worker downloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DecoderPart {
@@ -116,18 +115,18 @@ pub enum DecoderPart {
     Encoder,
 }
 
-/// What the worker decodes on.
+/// The device that the worker decodes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum DecoderDevice {
     /// WebGPU on this adapter.
     Webgpu {
-        /// The adapter's name as far as the browser tells it.
+        /// The adapter's name, as far as the browser states it.
         adapter: String,
     },
     /// The CPU with wasm SIMD.
     Cpu {
-        /// Why not WebGPU.
+        /// Why WebGPU is not used.
         why: String,
     },
 }
@@ -136,15 +135,15 @@ pub enum DecoderDevice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DecoderFailure {
-    /// A file did not come.
+    /// A file could not be downloaded.
     Download,
-    /// A file is not the one that the manifest describes.
+    /// A file does not match the manifest.
     WrongFile,
-    /// No memory for the decoder.
+    /// Not enough memory for the decoder.
     Memory,
-    /// WebGPU was demanded or chosen, and does not work.
+    /// WebGPU was chosen and does not work.
     Gpu,
-    /// A fault of the decoder.
+    /// A bug of the decoder.
     Fault,
 }
 
@@ -152,7 +151,7 @@ pub enum DecoderFailure {
 mod tests {
     use super::*;
 
-    /// `worker.js` writes these two by hand.
+    /// `worker.js` writes these two itself.
     #[test]
     fn reports_of_the_bootstrap_script_are_understood() {
         let progress: DecoderReport =

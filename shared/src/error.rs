@@ -1,48 +1,47 @@
-//! The one shape in which the server says no.
+//! Body of every error response.
 
 use serde::{Deserialize, Serialize};
 
-/// Body of every 4xx and 5xx answer: `{"error": {"code", "message", "field"}}`. OpenAI's clients read the same shape.
+/// Body of every 4xx and 5xx response: `{"error": {"code", "message", "field"}}`. OpenAI's clients read the same shape.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
     /// The error.
     pub error: ApiError,
 }
 
-/// What went wrong, for a program ([`code`](Self::code), [`field`](Self::field)) and for a person
-/// ([`message`](Self::message)).
+/// An error, for a program ([`code`](Self::code), [`field`](Self::field)) and for a person ([`message`](Self::message)).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiError {
-    /// Which kind of error.
+    /// The kind of error.
     pub code: ErrorCode,
-    /// A sentence: what was expected, what came, what to do.
+    /// What was expected, what was received, and what to do.
     pub message: String,
-    /// The request's field at fault, where there is one.
+    /// The wrong field of the request, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
 }
 
-/// Kinds of error. Each has one HTTP status.
+/// Kinds of error, each with its HTTP status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     /// 400: a field is missing, unknown or out of range.
     InvalidRequest,
-    /// 404: no such generation, or it is too old to be kept.
+    /// 404: there is no such address, file or generation; a generation may have been forgotten.
     NotFound,
-    /// 405: the address exists but not with this method.
+    /// 405: the address does not take this method.
     MethodNotAllowed,
-    /// 409: the request names another model than the one served.
+    /// 409: the request is for another model than the one served.
     WrongModel,
     /// 413: the body is larger than the server reads.
     TooLarge,
-    /// 415: the body is not JSON.
+    /// 415: the body is not plain JSON.
     UnsupportedMediaType,
-    /// 429: the queue is full; see Retry-After.
+    /// 429: the queue is full, or a generation has too many viewers; see Retry-After.
     Busy,
-    /// 500: a fault of the server; details are in its log.
+    /// 500: the server failed; its log has the details.
     Internal,
-    /// 503: the server is starting or stopping.
+    /// 503: the server is starting, stopping or overloaded; see Retry-After.
     Unavailable,
 }
 

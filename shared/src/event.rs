@@ -84,14 +84,14 @@ impl EventKind {
     }
 }
 
-/// Answer to `GET /v1/generations/{id}`.
+/// Response to `GET /v1/generations/{id}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GenerationStatus {
     /// The generation's id.
     pub id: String,
     /// Its state.
     pub state: GenerationState,
-    /// Address of its event stream, relative to the backend's base address.
+    /// URL of its event stream, relative to the backend's base URL.
     pub events: String,
 }
 
@@ -99,9 +99,9 @@ pub struct GenerationStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GenerationState {
-    /// Waiting for the engine.
+    /// It waits for the engine.
     Queued,
-    /// Being sampled.
+    /// It is sampled, or waits for scores.
     Running,
     /// Complete.
     Finished,

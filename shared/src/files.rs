@@ -1,6 +1,6 @@
-//! Names of the files of a model folder (the Hugging Face layout).
+//! File names of a model folder (Hugging Face's layout).
 
-/// The configuration, which makes a folder a model folder.
+/// The configuration. A folder with this file is a model folder.
 pub const CONFIG: &str = "config.json";
 /// The caption tokenizer.
 pub const TOKENIZER: &str = "tokenizer.json";
@@ -10,8 +10,8 @@ pub const PRIOR: &str = "model.safetensors";
 pub const ENCODER: &str = "encoder.safetensors";
 /// The dVAE decoder's weights.
 pub const DECODER: &str = "decoder.safetensors";
-/// The contrastive model's configuration. It and its weights are optional: they judge pictures and draw none, so they are no part
-/// of the folder's identity.
+/// CLIP's configuration. It and CLIP's weights are optional. They score images and do not change them, so they are not part of the
+/// folder's hash.
 pub const CLIP_CONFIG: &str = "clip.json";
-/// The contrastive model's weights.
+/// CLIP's weights.
 pub const CLIP: &str = "clip.safetensors";

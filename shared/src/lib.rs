@@ -1,10 +1,10 @@
-//! The words both sides of the wire speak, and nothing else.
+//! Types that the page, the server and the trainer share: the wire format and the tokenizer.
 //!
-//! The page, the server and the trainer agree here on tokens ([`TextToken`], [`ImageToken`]), on what a model is
-//! ([`ModelManifest`], [`Geometry`]), on what may be asked of it ([`GenerationRequest`]), on what comes back
-//! ([`GenerationEvent`], [`ApiError`]) and on how a caption becomes ids ([`Tokenizer`]).
+//! Tokens ([`TextToken`], [`ImageToken`]), the description of a model ([`ModelManifest`], [`Geometry`]), requests
+//! ([`GenerationRequest`]), events ([`GenerationEvent`]), errors ([`ApiError`]), BPE ([`Tokenizer`]), and the messages between
+//! the page and its decoder worker ([`DecoderCommand`], [`DecoderReport`]).
 //!
-//! Architecture invariant: this crate builds for wasm32 and knows no Burn, tokio or Leptos.
+//! Architecture invariant: this crate builds for wasm32 and does not depend on Burn, tokio or Leptos.
 
 mod address;
 mod decoder;

@@ -1,4 +1,4 @@
-//! What a client must know of a model before it can ask for pictures (answer to `GET /v1/model`).
+//! Description of the served model: the response to `GET /v1/model`.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,25 +9,25 @@ use crate::{Geometry, sha256_hex};
 pub struct ModelManifest {
     /// Name from the model's `config.json`.
     pub name: String,
-    /// Identity of the whole folder: see [`ModelManifest::hash_files`]. Travels with every request.
+    /// Hash of the model folder, see [`ModelManifest::hash_files`]. Part of every request.
     pub hash: String,
-    /// Its sizes.
+    /// Sizes of its token stream and images.
     pub geometry: Geometry,
-    /// Parameters of the prior.
+    /// Number of parameters of the prior.
     pub prior_parameters: u64,
-    /// Whether it has a contrastive model, so that `best_of` can be asked for.
+    /// Whether it has CLIP, so that requests may set `best_of`.
     #[serde(default)]
     pub scores: bool,
-    /// Most pictures that the server draws for one request; guidance counts each of them twice.
+    /// Most images that the server samples for one request; with guidance each counts twice.
     #[serde(default = "usual_rows")]
     pub max_rows: usize,
-    /// Files a browser needs: `config.json`, `tokenizer.json`, `decoder.safetensors`, and where the model has one
-    /// `encoder.safetensors`.
+    /// Files that a browser needs: `config.json`, `tokenizer.json`, `decoder.safetensors`, and `encoder.safetensors` if the model
+    /// has one.
     pub files: Vec<ModelFile>,
-    /// Captions the model was trained on, to start from.
+    /// Example captions from the training data.
     #[serde(default)]
     pub examples: Vec<String>,
-    /// Licence line to show beside pictures.
+    /// Licence line to show beside images.
     #[serde(default)]
     pub license: String,
 }
@@ -36,12 +36,12 @@ fn usual_rows() -> usize {
     crate::MAX_BEST_OF
 }
 
-/// One downloadable file of a model.
+/// A downloadable file of a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelFile {
     /// File name within the model folder.
     pub name: String,
-    /// Address, relative to the backend's base address.
+    /// URL, relative to the backend's base URL.
     pub url: String,
     /// Size in bytes.
     pub bytes: u64,
@@ -50,8 +50,8 @@ pub struct ModelFile {
 }
 
 impl ModelManifest {
-    /// Identity of a model folder: SHA-256 over the lines `<sha256>  <name>\n` of all its files that change what it
-    /// computes, sorted by name (the format of `sha256sum`).
+    /// Hash of a model folder: SHA-256 of the lines `<sha256>  <name>\n` of the files that its images depend on, sorted by name
+    /// (the format of `sha256sum`).
     pub fn hash_files<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
         let mut lines: Vec<String> =
             files.into_iter().map(|(name, sha256)| format!("{sha256}  {name}\n")).collect();
@@ -59,7 +59,7 @@ impl ModelManifest {
         sha256_hex(lines.concat().as_bytes())
     }
 
-    /// The entry called `name`.
+    /// The file called `name`.
     pub fn file(&self, name: &str) -> Option<&ModelFile> {
         self.files.iter().find(|file| file.name == name)
     }

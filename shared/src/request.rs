@@ -1,4 +1,4 @@
-//! What can be asked of the server, and the check that a request fits the model.
+//! The request for a generation, and its validation against the model.
 
 use std::fmt;
 
@@ -6,28 +6,27 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{Geometry, ImageToken, TextToken};
 
-/// Most samples in one request: a 3×3 sheet.
+/// Most images of one request: a 3×3 grid.
 pub const MAX_SAMPLES: usize = 9;
-/// Most samples to choose among in one request: beyond 32 the paper finds little gain (figure 6).
+/// Largest `best_of` of a request: beyond 32 the paper finds little gain (figure 6).
 pub const MAX_BEST_OF: usize = 32;
 
 /// Body of `POST /v1/generations`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GenerationRequest {
-    /// Hash of the model whose tokenizer made `text` ([`ModelManifest::hash`](crate::ModelManifest)).
+    /// Hash of the model whose tokenizer encoded `text` ([`ModelManifest::hash`](crate::ModelManifest)).
     pub model: String,
-    /// The caption's ids, without padding; at most [`Geometry::caption_length`].
+    /// The caption's ids without padding, at most [`Geometry::caption_length`].
     pub text: Vec<TextToken>,
-    /// Pictures to sample, 1–9.
+    /// Number of images, 1–9.
     #[serde(default = "one")]
     pub samples: usize,
-    /// Draw this many instead, at most 32, and score each by the contrastive model, for the `samples` best to be shown; where
-    /// [`ModelManifest::scores`](crate::ModelManifest) says that there is one.
+    /// Number of images to sample and to score by CLIP instead, at most 32, so that the client can show the `samples` best. For
+    /// models with [`ModelManifest::scores`](crate::ModelManifest).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best_of: Option<usize>,
-    /// Randomness. The same seed, settings and model give the same tokens; the samples after the first have the seeds after
-    /// this one.
+    /// Seed of the first image; each further one has the next seed. The same seed, settings and model give the same tokens.
     #[serde(default)]
     pub seed: Seed,
     /// See [`SamplingSettings::temperature`].
@@ -45,8 +44,8 @@ pub struct GenerationRequest {
         skip_serializing_if = "SamplingSettings::is_no_guidance"
     )]
     pub guidance: f32,
-    /// Image tokens that every picture begins with, in raster order, given instead of drawn (section 3.3); at most the grid.
-    /// They come back in the events like drawn ones, untouched.
+    /// Image tokens that every image begins with, in raster order, at most a whole grid (section 3.3). The events return them
+    /// unchanged, before the sampled tokens.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prefix: Vec<ImageToken>,
 }
@@ -55,21 +54,21 @@ fn one() -> usize {
     1
 }
 
-/// How the next token is drawn from the logits.
+/// How the next token is sampled from the logits.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SamplingSettings {
-    /// Divides the logits; 0 takes the most likely token. The paper's 12 billion parameters sample at 1; a small prior at 1
-    /// strays into another picture at one of its hundreds of tokens, see `docs/experiments.md`.
+    /// Divisor of the logits; 0 takes the most likely token. The paper samples its 12 billion parameters at 1. A small prior at 1
+    /// is likely to sample an unfitting token somewhere in an image, see `docs/experiments.md`.
     #[serde(default = "SamplingSettings::default_temperature")]
     pub temperature: f32,
-    /// Keep only this many most likely tokens.
+    /// Number of most likely tokens to sample from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_k: Option<usize>,
-    /// Keep the smallest set of most likely tokens whose probability reaches this share.
+    /// Samples from the smallest set of most likely tokens whose total probability reaches this value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_p: Option<f32>,
-    /// Classifier-free guidance: how far the logits go from those without a caption, through those with it. 1 is no guidance
-    /// and costs nothing; any other value computes every sample twice. For priors trained with captions left out.
+    /// Scale of classifier-free guidance: 0 ignores the caption, 1 is no guidance, more follows the caption more closely. Any value
+    /// but 1 computes every sample twice. For priors trained with caption dropout.
     #[serde(
         default = "SamplingSettings::no_guidance",
         skip_serializing_if = "SamplingSettings::is_no_guidance"
@@ -91,24 +90,24 @@ impl SamplingSettings {
         *guidance == 1.0
     }
 
-    /// Whether the logits without a caption are needed.
+    /// Whether the logits without the caption are needed.
     pub fn is_guided(&self) -> bool {
         !Self::is_no_guidance(&self.guidance)
     }
 
-    /// Greatest guidance accepted.
+    /// Largest guidance scale.
     pub const MAX_GUIDANCE: f32 = 20.0;
 
-    /// The temperature where none is given.
+    /// Default temperature.
     pub const DEFAULT_TEMPERATURE: f32 = 0.5;
 
-    /// Greatest temperature accepted.
+    /// Largest temperature.
     pub const MAX_TEMPERATURE: f32 = 5.0;
 
-    /// Checks the ranges, for a codebook of `image_vocab` entries.
+    /// Checks the ranges, for a vocabulary of `image_vocab` tokens.
     ///
     /// # Errors
-    /// The field that is out of range.
+    /// The first field that is out of range.
     pub fn validate(&self, image_vocab: usize) -> Result<(), RequestError> {
         if !(0.0..=Self::MAX_TEMPERATURE).contains(&self.temperature) {
             return Err(RequestError::new(
@@ -143,8 +142,8 @@ impl Default for SamplingSettings {
 }
 
 impl GenerationRequest {
-    /// How the next token is drawn. (The fields stand in the request itself: serde cannot both flatten and refuse unknown
-    /// fields.)
+    /// The sampling settings. Their fields are part of the request itself, because serde cannot both flatten and deny unknown
+    /// fields.
     pub fn sampling(&self) -> SamplingSettings {
         SamplingSettings {
             temperature: self.temperature,
@@ -154,15 +153,15 @@ impl GenerationRequest {
         }
     }
 
-    /// Pictures that are drawn.
+    /// Number of images that are sampled.
     pub fn drawn(&self) -> usize {
         self.best_of.unwrap_or(self.samples)
     }
 
-    /// Checks every field against the model that is to serve it, except the hash, which is the server's to compare.
+    /// Checks every field against the model, except the hash, which the server compares.
     ///
     /// # Errors
-    /// The first field at fault, with what was expected.
+    /// The first wrong field, with what was expected and received.
     pub fn validate(&self, geometry: &Geometry) -> Result<(), RequestError> {
         check_text(&self.text, geometry)?;
         if !(1..=MAX_SAMPLES).contains(&self.samples) {
@@ -177,15 +176,15 @@ impl GenerationRequest {
     }
 }
 
-/// Checks how many pictures are to be chosen among.
+/// Checks that `best_of` is at least `shown`, the number of images that are shown, and at most [`MAX_BEST_OF`].
 ///
 /// # Errors
-/// Fewer than are to be shown, or more than [`MAX_BEST_OF`].
+/// Names the field `best_of`.
 pub fn check_best_of(shown: usize, best_of: Option<usize>) -> Result<(), RequestError> {
     match best_of {
-        Some(drawn) if !(shown..=MAX_BEST_OF).contains(&drawn) => Err(RequestError::new(
+        Some(best_of) if !(shown..=MAX_BEST_OF).contains(&best_of) => Err(RequestError::new(
             "best_of",
-            format!("expected at least {shown} (what is shown) and at most {MAX_BEST_OF}, got {drawn}"),
+            format!("expected {shown} (the images shown) to {MAX_BEST_OF}, got {best_of}"),
         )),
         _ => Ok(()),
     }
@@ -227,13 +226,13 @@ fn check_ids(
     }
 }
 
-/// A field that does not fit, and why.
+/// A field that is wrong, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}")]
 pub struct RequestError {
     /// Name of the field.
     pub field: &'static str,
-    /// What was expected and what came.
+    /// What was expected and what was received.
     pub message: String,
 }
 
@@ -243,22 +242,21 @@ impl RequestError {
     }
 }
 
-/// Answer to `POST /v1/generations` (201).
+/// Response to `POST /v1/generations` (201).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GenerationCreated {
     /// The generation's id.
     pub id: String,
-    /// Address of its event stream, relative to the backend's base address.
+    /// URL of its event stream, relative to the backend's base URL.
     pub events: String,
 }
 
-/// A 64-bit seed. Written as a decimal string, because a JavaScript number holds only 53 bits; read from a string or a
-/// number.
+/// A 64-bit seed. Serialised as a decimal string, because a JavaScript number holds only 53 bits; read from a string or a number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Seed(pub u64);
 
 impl Seed {
-    /// The seed with which the sample of this index is drawn alone.
+    /// The seed that samples the image of this index alone.
     #[must_use]
     pub fn of_sample(self, sample: usize) -> Self {
         Self(self.0.wrapping_add(sample as u64))
@@ -316,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_a_beginning_is_what_it_was_before_there_were_any() {
+    fn a_request_without_a_prefix_has_no_field_for_it() {
         let json = serde_json::to_value(request()).unwrap();
         assert!(json.get("prefix").is_none(), "an older server would refuse the field: {json}");
         let begun = GenerationRequest { prefix: vec![ImageToken(7), ImageToken(0)], ..request() };
@@ -324,7 +322,7 @@ mod tests {
         assert_eq!(json["prefix"], serde_json::json!([7, 0]));
         assert_eq!(serde_json::from_value::<GenerationRequest>(json).unwrap(), begun);
         let whole = GenerationRequest { prefix: vec![ImageToken(7); 4], ..request() };
-        assert_eq!(whole.validate(&GEOMETRY), Ok(()), "a whole picture is a beginning too");
+        assert_eq!(whole.validate(&GEOMETRY), Ok(()), "a whole image is a prefix too");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The two kinds of token of the joint stream `[text | image]` (section 2 of the paper).
 //!
-//! Two types, so that a text id can never be passed where an image id belongs.
+//! Two types, so that a text id cannot be passed as an image token.
 
 use serde::{Deserialize, Serialize};
 

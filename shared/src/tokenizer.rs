@@ -1,7 +1,7 @@
-//! Captions to ids: lower-cased byte-level BPE (section 2.2), the same code in the browser and natively.
+//! The caption tokenizer: lower-cased byte-level BPE (section 2.2), the same code in the browser and natively.
 //!
-//! The vocabulary is a Hugging Face `tokenizer.json`, made by `dalle tokenizer train`. Byte level means that every
-//! string has an encoding: nothing is ever unknown.
+//! The vocabulary is a Hugging Face `tokenizer.json`, trained by `dalle tokenizer train`. On the level of bytes every string has
+//! an encoding, so there is no unknown token.
 
 use std::str::FromStr;
 
@@ -27,22 +27,21 @@ pub struct Tokenizer {
 /// A caption as tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoding {
-    /// Ids, at most as many as were asked for.
+    /// Ids, at most the requested number.
     pub ids: Vec<TextToken>,
-    /// What each id stands for, to show it: the piece of the (lower-cased) caption, or the hexadecimal of its bytes
-    /// where they are no whole character.
+    /// Text of each id for display: the piece of the lower-cased caption, or its bytes in hexadecimal if they are not valid UTF-8.
     pub pieces: Vec<String>,
-    /// Tokens cut off because the caption was too long.
+    /// Number of ids that were truncated because the caption was too long.
     pub cut: usize,
 }
 
-/// A tokenizer file that cannot be used, or text that cannot be encoded.
+/// A malformed tokenizer file, or text that cannot be encoded.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
     /// Not a `tokenizer.json` of this kind.
     #[error("tokenizer.json is not a byte-level BPE tokenizer ({0}); make one with `dalle tokenizer train`")]
     Malformed(String),
-    /// The library refused the text.
+    /// The library could not encode or decode.
     #[error("the caption could not be encoded: {0}")]
     Encode(String),
 }
@@ -51,7 +50,7 @@ impl Tokenizer {
     /// Wraps a trained BPE model with the normalisation and splitting that training used.
     ///
     /// # Errors
-    /// The library's refusal to build it.
+    /// [`TokenizerError::Malformed`] if the library cannot build it.
     pub fn from_bpe(bpe: BPE) -> Result<Self, TokenizerError> {
         let malformed = |error: tokenizers::Error| TokenizerError::Malformed(error.to_string());
         let bpe = TokenizerBuilder::new()
@@ -65,17 +64,17 @@ impl Tokenizer {
         Ok(Self { bpe })
     }
 
-    /// How captions are split before merging: at word borders, a space belonging to the word behind it, the first word
-    /// having one too, so that a word has one spelling wherever it stands.
+    /// How captions are split before merging: at word boundaries, a space belonging to the word after it. The first word gets a
+    /// space too, so that a word has the same ids wherever it stands.
     pub fn byte_level() -> ByteLevel {
         ByteLevel::new(true, true, true)
     }
 
-    /// Reads the bytes of a `tokenizer.json`. Dropout that it may ask for is for training alone, and is left out: a caption
-    /// has one spelling.
+    /// Reads the bytes of a `tokenizer.json`. BPE dropout in it is ignored: it is for training, and here a caption must always get
+    /// the same ids.
     ///
     /// # Errors
-    /// [`TokenizerError::Malformed`] when they are something else.
+    /// [`TokenizerError::Malformed`] if it is not a byte-level BPE tokenizer.
     pub fn from_json(bytes: &[u8]) -> Result<Self, TokenizerError> {
         let text =
             std::str::from_utf8(bytes).map_err(|error| TokenizerError::Malformed(error.to_string()))?;
@@ -97,15 +96,15 @@ impl Tokenizer {
     /// The content of a `tokenizer.json`.
     ///
     /// # Errors
-    /// The library's refusal to serialise.
+    /// [`TokenizerError::Malformed`] if the library cannot serialise it.
     pub fn to_json(&self) -> Result<String, TokenizerError> {
         self.bpe.to_string(true).map_err(|error| TokenizerError::Malformed(error.to_string()))
     }
 
-    /// A caption as the words that merging starts from: lower-cased, split, in the byte-level alphabet.
+    /// The words of a caption before merging: lower-cased, split, in the byte-level alphabet.
     ///
     /// # Errors
-    /// [`TokenizerError::Encode`] if the library refuses the text.
+    /// [`TokenizerError::Encode`] if the library cannot split the text.
     pub fn words(&self, caption: &str) -> Result<Vec<String>, TokenizerError> {
         let refusal = |error: tokenizers::Error| TokenizerError::Encode(error.to_string());
         let mut text = NormalizedString::from(caption.trim());
@@ -125,7 +124,7 @@ impl Tokenizer {
         self.bpe.token_to_id(token).map(TextToken)
     }
 
-    /// Number of ids.
+    /// Number of ids in the vocabulary.
     pub fn vocab_size(&self) -> usize {
         self.bpe.get_vocab_size(true)
     }
@@ -133,7 +132,7 @@ impl Tokenizer {
     /// Encodes a caption into at most `length` ids.
     ///
     /// # Errors
-    /// [`TokenizerError::Encode`] if the library refuses the text.
+    /// [`TokenizerError::Encode`] if the library cannot encode the text.
     pub fn encode(&self, caption: &str, length: usize) -> Result<Encoding, TokenizerError> {
         let encoding = self
             .bpe
@@ -148,7 +147,7 @@ impl Tokenizer {
         })
     }
 
-    /// The text that ids stand for (lower case; invalid UTF-8 replaced).
+    /// The text of some ids, in lower case, with invalid UTF-8 replaced.
     ///
     /// # Errors
     /// [`TokenizerError::Encode`] if an id is unknown to the library.
@@ -159,7 +158,7 @@ impl Tokenizer {
     }
 }
 
-/// A token of the byte-level alphabet as a person would write it.
+/// Text of a token of the byte-level alphabet, for display.
 fn show(token: &str) -> String {
     let bytes: Vec<u8> = token.chars().filter_map(byte_of).collect();
     match std::str::from_utf8(&bytes) {
@@ -168,8 +167,8 @@ fn show(token: &str) -> String {
     }
 }
 
-/// The byte that a character of GPT-2's byte-level alphabet stands for: printable bytes stand for themselves, the 68
-/// others, in order, for U+0100 and up.
+/// The byte of a character of GPT-2's byte-level alphabet, in which printable bytes are themselves and the 68 others are, in
+/// order, U+0100 and up.
 fn byte_of(c: char) -> Option<u8> {
     let printable = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     match u32::from(c) {
@@ -187,7 +186,7 @@ mod tests {
 
     use super::*;
 
-    /// All bytes, and the merges of " cat".
+    /// A tokenizer of all bytes and the merges of " cat".
     fn tokenizer() -> Tokenizer {
         let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
         alphabet.sort_unstable();
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn cuts_and_says_so() {
+    fn a_long_caption_is_truncated_and_the_rest_counted() {
         let encoding = tokenizer().encode("cat cat cat", 2).unwrap();
         assert_eq!((encoding.ids.len(), encoding.pieces.len(), encoding.cut), (2, 2, 1));
     }
@@ -237,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_lower_case_and_bring_their_space() {
+    fn words_are_lower_case_and_begin_with_a_space() {
         assert_eq!(tokenizer().words(" A Cat ").unwrap(), ["Ġa", "Ġcat"]);
         assert!(tokenizer().words("").unwrap().is_empty());
     }
