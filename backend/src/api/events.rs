@@ -1,6 +1,6 @@
 //! `GET /v1/generations/{id}/events`: a job's log as server-sent events.
 //!
-//! `id` is the event's number, `event` its kind, `data` its JSON. A client that was cut off says what it saw last
+//! `id` is the event's number, `event` its kind, `data` its JSON. A client that reconnects states the last event it has seen
 //! (`Last-Event-ID`, which browsers send by themselves, or `?after=` on a first connection) and gets the rest.
 
 use std::collections::VecDeque;
@@ -23,9 +23,9 @@ use crate::admission::App;
 use crate::error_response::ErrorResponse;
 use crate::jobs::Viewer;
 
-/// A comment is sent when nothing else was for this long: proxies keep the connection, and a dead one is noticed.
+/// A comment is sent if nothing else was for this long: proxies keep the connection, and a dead client is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// Advice to browsers: how long to wait before connecting again.
+/// How long browsers wait before they reconnect.
 const RECONNECT: Duration = Duration::from_secs(1);
 /// The number of the last event seen.
 pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -36,7 +36,7 @@ pub struct Resume {
     after: Option<String>,
 }
 
-/// See the module. 204, which tells a browser not to come back, when the log has ended and all of it was seen.
+/// See the module. 204, which tells a browser not to reconnect, if the log has ended and the client has seen all of it.
 pub async fn stream_events(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
@@ -51,18 +51,18 @@ pub async fn stream_events(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let viewer = job.view().ok_or_else(|| {
-        ErrorResponse::new(ErrorCode::Busy, "too many are watching this generation; try again later").after(5)
+        ErrorResponse::new(ErrorCode::Busy, "this generation has too many viewers; try again later").after(5)
     })?;
     let hello = stream::iter([Ok(Event::default().retry(RECONNECT))]);
     let sse = Sse::new(hello.chain(follow(viewer, from).map(|event| Ok::<_, Infallible>(frame(&event)))))
         .keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
-    // Without this, nginx collects events before it hands them on.
+    // Without this, nginx buffers events.
     let unbuffered = AppendHeaders([(HeaderName::from_static("x-accel-buffering"), "no")]);
     Ok((unbuffered, sse).into_response())
 }
 
-/// The number after the last one seen, of a log of `length`. The header wins, because a browser that reconnects repeats
-/// the old query.
+/// The number after the last event seen, of a log of `length` events. The header wins, because a browser that reconnects
+/// repeats the old query.
 fn first_unseen(headers: &HeaderMap, resume: Resume, length: usize) -> Result<usize, ErrorResponse> {
     let header =
         headers.get(&LAST_EVENT_ID).map(|value| value.to_str().unwrap_or("something unreadable").to_owned());
@@ -97,7 +97,7 @@ struct Reader {
     unsent: VecDeque<GenerationEvent>,
 }
 
-/// The events of a log from number `next` on, as they come, until its end.
+/// The events of a log from number `next` on, as they are appended, until its end.
 fn follow(viewer: Viewer, next: usize) -> impl Stream<Item = GenerationEvent> {
     let length = viewer.job().log.watch();
     let reader = Reader { viewer, length, next, unsent: VecDeque::new() };

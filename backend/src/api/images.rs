@@ -1,7 +1,7 @@
-//! `POST /v1/images/generations`: OpenAI's Images API, so that existing clients get pictures unchanged.
+//! `POST /v1/images/generations`: OpenAI's Images API, for its existing clients.
 //!
-//! A caller like any other of the same log: the prompt is tokenized here, the job runs in the same batch, and its tokens
-//! are decoded by the engine. A client that goes away takes its job with it.
+//! The prompt is tokenized here, the job runs in the same batch as others, and the engine decodes its tokens. A client that
+//! disconnects cancels its job.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -32,10 +32,7 @@ const RETRY_SLOW: u64 = 30;
 /// OpenAI's request, and `seed`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(
-    dead_code,
-    reason = "fields that have no meaning here are read so that they are not refused as unknown"
-)]
+#[allow(dead_code, reason = "fields without meaning here are accepted, because clients send them")]
 pub struct ImagesRequest {
     prompt: String,
     n: Option<usize>,
@@ -43,9 +40,9 @@ pub struct ImagesRequest {
     response_format: Option<String>,
     output_format: Option<String>,
     stream: Option<bool>,
-    /// Draw this many, at most 32, and answer with the `n` that the contrastive model finds best, the best first.
+    /// Samples this many images, at most 32, and returns the `n` that CLIP scores highest, the best first.
     best_of: Option<usize>,
-    /// The same seed, prompt and model give the same pictures; without one each answer is another.
+    /// The same seed, prompt and model give the same images. Random if it is missing.
     seed: Option<Seed>,
     model: Option<IgnoredAny>,
     quality: Option<IgnoredAny>,
@@ -57,17 +54,17 @@ pub struct ImagesRequest {
     partial_images: Option<IgnoredAny>,
 }
 
-/// OpenAI's answer, and the seed that was used.
+/// OpenAI's response, and the seed that was used.
 #[derive(Serialize)]
 pub struct ImagesResponse {
     /// Seconds since 1970.
     created: u64,
-    data: Vec<Picture>,
+    data: Vec<Image>,
     seed: Seed,
 }
 
 #[derive(Serialize)]
-struct Picture {
+struct Image {
     /// A PNG file in base64.
     b64_json: String,
 }
@@ -103,7 +100,7 @@ pub async fn create(
         let mut data = Vec::new();
         for tokens in best_tokens(client.0.job()).await?.into_iter().take(shown) {
             let pixels = app.engine.decode(tokens).await.map_err(|_| ErrorResponse::stopping())?;
-            data.push(Picture { b64_json: png(pixels, geometry.image_size)? });
+            data.push(Image { b64_json: png(pixels, geometry.image_size)? });
         }
         Ok(data)
     };
@@ -113,7 +110,7 @@ pub async fn create(
     Ok(Json(ImagesResponse { created, data, seed }))
 }
 
-/// The job of a client that waits for one answer: nobody can come back for it, so there is no grace time.
+/// The job of a client that waits for one response. No client can ask for it later, so there is no grace time.
 struct CancelOnDrop(Viewer);
 
 impl Drop for CancelOnDrop {
@@ -124,7 +121,7 @@ impl Drop for CancelOnDrop {
 
 fn check(request: &ImagesRequest, geometry: &Geometry) -> Result<(), ErrorResponse> {
     if request.prompt.trim().is_empty() {
-        return Err(ErrorResponse::invalid("prompt", "expected a description of the picture, got none"));
+        return Err(ErrorResponse::invalid("prompt", "expected a description of the image, got none"));
     }
     let n = request.n.unwrap_or(1);
     if !(1..=MAX_SAMPLES).contains(&n) {
@@ -133,16 +130,16 @@ fn check(request: &ImagesRequest, geometry: &Geometry) -> Result<(), ErrorRespon
     check_best_of(n, request.best_of)?;
     let side = geometry.image_size;
     let size = format!("{side}x{side}");
-    one_of("size", request.size.as_deref(), &["auto", &size], "this model makes pictures of one size")?;
+    one_of("size", request.size.as_deref(), &["auto", &size], "this model makes images of one size")?;
     one_of(
         "response_format",
         request.response_format.as_deref(),
         &["b64_json"],
-        "this server keeps no pictures that an address could point to",
+        "this server stores no images that a URL could point to",
     )?;
-    one_of("output_format", request.output_format.as_deref(), &["png"], "pictures are sent as PNG")?;
+    one_of("output_format", request.output_format.as_deref(), &["png"], "images are sent as PNG")?;
     if request.stream == Some(true) {
-        let message = "this interface answers at once; POST /v1/generations streams";
+        let message = "expected false: this interface does not stream; POST /v1/generations does";
         return Err(ErrorResponse::invalid("stream", message));
     }
     Ok(())
@@ -170,10 +167,10 @@ fn too_slow(limit: Duration) -> ErrorResponse {
     ErrorResponse::new(ErrorCode::Unavailable, message).after(RETRY_SLOW)
 }
 
-/// Waits for the job's end: the tokens of each sample, the best first where they were scored.
+/// Waits for the end of the job. The tokens of each sample, the best first if they were scored.
 async fn best_tokens(job: &Job) -> Result<Vec<Vec<ImageToken>>, ErrorResponse> {
     let mut length = job.log.watch();
-    // The sender lives in the job, so waiting cannot fail.
+    // The job holds the sender, so waiting cannot fail.
     while job.log.ended().is_none() && length.changed().await.is_ok() {}
     let mut rows = vec![Vec::new(); job.request.samples];
     let mut scores = vec![0.0; rows.len()];
@@ -186,7 +183,7 @@ async fn best_tokens(job: &Job) -> Result<Vec<Vec<ImageToken>>, ErrorResponse> {
             EventKind::Cancelled => {
                 return Err(ErrorResponse::new(
                     ErrorCode::Unavailable,
-                    "the generation was cancelled; ask again",
+                    "the generation was cancelled; try again",
                 ));
             }
             EventKind::Scored { sample, score, .. } => scores[sample] = score,
@@ -198,10 +195,10 @@ async fn best_tokens(job: &Job) -> Result<Vec<Vec<ImageToken>>, ErrorResponse> {
 
 fn png(pixels: Vec<u8>, side: usize) -> Result<String, ErrorResponse> {
     let side = u32::try_from(side).map_err(ErrorResponse::internal)?;
-    let picture = RgbImage::from_raw(side, side, pixels)
-        .ok_or_else(|| ErrorResponse::internal("the decoder gave a picture of another size"))?;
+    let image = RgbImage::from_raw(side, side, pixels)
+        .ok_or_else(|| ErrorResponse::internal("the decoder returned an image of another size"))?;
     let mut bytes = Cursor::new(Vec::new());
-    picture.write_to(&mut bytes, ImageFormat::Png).map_err(ErrorResponse::internal)?;
+    image.write_to(&mut bytes, ImageFormat::Png).map_err(ErrorResponse::internal)?;
     Ok(BASE64.encode(bytes.into_inner()))
 }
 
@@ -218,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_what_clients_send_and_names_what_it_cannot_do() {
+    fn accepts_what_clients_send_and_names_what_it_cannot_do() {
         for fine in [
             "",
             r#", "model": "dall-e-2", "quality": "hd", "style": "vivid", "user": "x", "background": null"#,

@@ -1,4 +1,4 @@
-//! `/v1/model`: what is served, and the files a browser needs of it.
+//! `/v1/model`: the manifest of the served model, and the files that a browser needs.
 
 use std::sync::Arc;
 
@@ -14,20 +14,20 @@ use serde::Deserialize;
 use crate::admission::App;
 use crate::error_response::ErrorResponse;
 
-/// `GET /v1/model`: the manifest. A server may come back with another model, so nothing keeps it.
+/// `GET /v1/model`: the manifest. A restarted server may serve another model, so it is not cached.
 pub async fn show(State(app): State<Arc<App>>) -> Result<impl IntoResponse, ErrorResponse> {
     let manifest: ModelManifest = app.model()?.manifest.clone();
     Ok((AppendHeaders([(CACHE_CONTROL, "no-store")]), Json(manifest)))
 }
 
-/// Which content of a file is meant.
+/// The content of a file that a client expects.
 #[derive(Deserialize)]
 pub struct Version {
     sha256: Option<String>,
 }
 
-/// `GET /v1/model/files/{name}`: a file of the manifest. Its address there names its content and may be kept for ever;
-/// without that, it must be asked for again each time.
+/// `GET /v1/model/files/{name}`: a file of the manifest. With `?sha256=`, as the manifest gives it, the response is
+/// immutable and may be cached; without, it is revalidated at each use.
 pub async fn file(
     State(app): State<Arc<App>>,
     name: Result<Path<String>, PathRejection>,
@@ -39,12 +39,11 @@ pub async fn file(
     let files = model.manifest.files.iter().zip(&model.contents);
     let Some((file, content)) = files.clone().find(|(file, _)| file.name == name) else {
         let names: Vec<&str> = model.manifest.files.iter().map(|file| file.name.as_str()).collect();
-        let message = format!("the model has no file `{name}` to give; it has {}", names.join(", "));
+        let message = format!("the model serves no file `{name}`; it serves {}", names.join(", "));
         return Err(ErrorResponse::new(ErrorCode::NotFound, message));
     };
     if version.sha256.as_ref().is_some_and(|sha256| *sha256 != file.sha256) {
-        let message =
-            format!("{name} has other content now, with the hash {}; load /v1/model again", file.sha256);
+        let message = format!("{name} has changed; its SHA-256 is {}; load /v1/model again", file.sha256);
         return Err(ErrorResponse::new(ErrorCode::WrongModel, message));
     }
     let caching = if version.sha256.is_some() { "public, max-age=31536000, immutable" } else { "no-cache" };

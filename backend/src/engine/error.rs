@@ -29,8 +29,8 @@ impl EngineError {
         matches!(self, Self::Sample(SampleError::Device(_)) | Self::Score(ScoreError::Device(_)))
     }
 
-    /// What the job's client is told. Anything but a bad request is logged with the job's key under an id, which the client
-    /// gets.
+    /// The error for the job's client. Unless the request is wrong, it is logged with the job's key under an id, and the client gets
+    /// the id.
     pub fn report(&self, job: JobKey) -> ApiError {
         let id = match self {
             // No field: each interface has its own names for them.
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_failed_device_is_fatal_and_only_a_bad_request_is_told_in_full() {
+    fn only_a_failed_device_is_fatal_and_only_a_bad_request_is_explained_to_the_client() {
         let request = || "samples: expected at least 1, got 0".to_owned();
         let secret = || "secret".to_owned();
         for (error, fatal, code) in [
@@ -68,10 +68,10 @@ mod tests {
             (EngineError::from(ScoreError::Device(secret())), true, ErrorCode::Internal),
         ] {
             assert_eq!(error.is_fatal(), fatal, "{error}");
-            let told = error.report(JobKey(1));
-            assert_eq!(told.code, code, "{error}");
-            assert_eq!(told.message == request(), code == ErrorCode::InvalidRequest, "{}", told.message);
-            assert!(!told.message.contains("secret"), "internals stay inside: {}", told.message);
+            let report = error.report(JobKey(1));
+            assert_eq!(report.code, code, "{error}");
+            assert_eq!(report.message == request(), code == ErrorCode::InvalidRequest, "{}", report.message);
+            assert!(!report.message.contains("secret"), "internals stay inside: {}", report.message);
         }
     }
 }

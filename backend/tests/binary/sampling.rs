@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::fixture::{Model, Server};
 
 #[tokio::test]
-async fn gives_the_tokens_and_pictures_of_the_model() {
+async fn returns_the_tokens_and_images_of_the_model() {
     let model = Model::new();
     let server = Server::start(model.folder.path());
     server.until_ready().await;
@@ -37,7 +37,7 @@ async fn gives_the_tokens_and_pictures_of_the_model() {
         assert_eq!(rows, model.sample(text, samples, seed.into()), "seed {seed}");
     }
 
-    // A picture's own beginning, given: the rest is drawn as it was. Another beginning stays as it is.
+    // An image's own beginning as prefix: the rest is sampled as it was. Another prefix is returned unchanged.
     let text: Vec<TextToken> = (0..5).map(TextToken).collect();
     let own = model.sample(text.clone(), 1, 9).swap_remove(0);
     let given: Vec<ImageToken> = own.iter().map(|token| ImageToken((token.0 + 1) % 16)).collect();
@@ -58,8 +58,8 @@ async fn gives_the_tokens_and_pictures_of_the_model() {
     let rows = model.sample(text, 2, 5);
     let data = answer["data"].as_array().unwrap();
     assert_eq!(data.len(), 2);
-    for (row, picture) in rows.iter().zip(data) {
-        let png = STANDARD.decode(picture["b64_json"].as_str().unwrap()).unwrap();
+    for (row, image) in rows.iter().zip(data) {
+        let png = STANDARD.decode(image["b64_json"].as_str().unwrap()).unwrap();
         let got = image::load_from_memory(&png).unwrap().into_rgb8();
         assert_eq!(got.into_raw(), model.decoder.decode_rgb(row, manifest.geometry.grid));
     }

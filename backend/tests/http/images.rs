@@ -17,7 +17,7 @@ async fn ask(server: &TestServer, body: &Value) -> reqwest::Response {
 }
 
 #[tokio::test]
-async fn a_prompt_becomes_the_pictures_of_its_tokens() {
+async fn a_prompt_becomes_the_images_of_its_tokens() {
     let server = TestServer::start(Behaviour::default()).await;
     let body = json!({
         "prompt": "A CAT", "n": 2, "size": "64x64", "response_format": "b64_json", "seed": 7, "model": "dall-e-2",
@@ -28,8 +28,8 @@ async fn a_prompt_becomes_the_pictures_of_its_tokens() {
     let data = answer["data"].as_array().unwrap();
     assert_eq!(data.len(), 2);
     let text = tokenizer().encode("a cat", 15).unwrap().ids;
-    for (sample, picture) in data.iter().enumerate() {
-        let png = STANDARD.decode(picture["b64_json"].as_str().unwrap()).unwrap();
+    for (sample, image) in data.iter().enumerate() {
+        let png = STANDARD.decode(image["b64_json"].as_str().unwrap()).unwrap();
         let got = image::load_from_memory_with_format(&png, image::ImageFormat::Png).unwrap().into_rgb8();
         assert_eq!(got.dimensions(), (64, 64));
         let tokens: Vec<ImageToken> =
@@ -44,14 +44,14 @@ async fn the_best_of_many_come_best_first() {
     let body = json!({ "prompt": "a cat", "n": 2, "best_of": 6, "seed": 7 });
     let answer: Value = ask(&server, &body).await.json().await.unwrap();
     let text = tokenizer().encode("a cat", 15).unwrap().ids;
-    let mut drawn: Vec<Vec<ImageToken>> = (0..6)
+    let mut sampled: Vec<Vec<ImageToken>> = (0..6)
         .map(|sample| (0..GEOMETRY.image_length()).map(|place| token(&text, 7, sample, place)).collect())
         .collect();
-    drawn.sort_by(|a, b| score(b).total_cmp(&score(a)));
+    sampled.sort_by(|a, b| score(b).total_cmp(&score(a)));
     let data = answer["data"].as_array().unwrap();
     assert_eq!(data.len(), 2);
-    for (picture, tokens) in data.iter().zip(&drawn) {
-        let png = STANDARD.decode(picture["b64_json"].as_str().unwrap()).unwrap();
+    for (image, tokens) in data.iter().zip(&sampled) {
+        let png = STANDARD.decode(image["b64_json"].as_str().unwrap()).unwrap();
         assert_eq!(image::load_from_memory(&png).unwrap().into_rgb8().into_raw(), pixels(tokens));
     }
 }
@@ -65,7 +65,7 @@ async fn only_a_prompt_is_needed_and_each_answer_is_another() {
     assert_ne!(first["data"], second["data"]);
     let seed = &first["seed"];
     let again: Value = ask(&server, &json!({"prompt": "a cat", "seed": seed})).await.json().await.unwrap();
-    assert_eq!(first["data"], again["data"], "the seed told can be used again");
+    assert_eq!(first["data"], again["data"], "the seed in the response can be used again");
 }
 
 #[tokio::test]
@@ -119,5 +119,5 @@ async fn images_that_are_not_ready_in_time_are_cancelled() {
 async fn what_only_the_sampler_refuses_names_no_field_of_the_other_interface() {
     let server = TestServer::start(Behaviour { refuses_samples: Some(2), ..Behaviour::default() }).await;
     let refused = error(ask(&server, &json!({"prompt": "a cat", "n": 2})).await, 400).await;
-    assert_eq!(refused, ("invalid_request".to_owned(), "told to refuse".to_owned(), None));
+    assert_eq!(refused, ("invalid_request".to_owned(), "refused by the test".to_owned(), None));
 }

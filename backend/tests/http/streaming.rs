@@ -34,27 +34,27 @@ async fn a_generation_is_started_tokens_finished() {
 }
 
 #[tokio::test]
-async fn best_of_draws_more_and_scores_them_at_half_and_at_the_end() {
+async fn best_of_samples_more_and_scores_them_at_half_and_at_the_end() {
     let server = TestServer::start(brisk()).await;
     let mut body = request(1, 1);
     body["best_of"] = 5.into();
     let created = server.create(&body).await;
     let events = Events::of(server.get(&created.events).await).rest().await;
     assert_numbered(&events, 0);
-    let drawn = expected(1, 5);
-    assert_eq!(tokens(&events), drawn);
+    let sampled = expected(1, 5);
+    assert_eq!(tokens(&events), sampled);
     let mut last = vec![None; 5];
     let (mut early, length) = (0, GEOMETRY.image_length());
     for event in &events {
         if let EventKind::Scored { sample, tokens, score: got } = event.kind {
             assert!((length / 2..=length).contains(&tokens));
-            assert_eq!(got, score(&drawn[sample][..tokens]));
+            assert_eq!(got, score(&sampled[sample][..tokens]));
             early += usize::from(tokens < length);
             last[sample] = Some(tokens);
         }
     }
     assert!(early > 0, "scores come before the end");
-    assert_eq!(last, [Some(length); 5], "the last score is of the whole picture");
+    assert_eq!(last, [Some(length); 5], "the last score is of the complete image");
     assert!(matches!(events.last().unwrap().kind, EventKind::Finished { .. }));
 }
 
@@ -85,7 +85,7 @@ async fn second_viewer_and_replay_read_the_same() {
 }
 
 #[tokio::test]
-async fn who_has_seen_all_is_told_not_to_come_back() {
+async fn a_client_that_has_seen_all_is_told_not_to_reconnect() {
     let server = TestServer::start(Behaviour::default()).await;
     let created = server.create(&request(3, 1)).await;
     let events = Events::of(server.get(&created.events).await).rest().await;
@@ -105,7 +105,7 @@ async fn who_has_seen_all_is_told_not_to_come_back() {
 }
 
 #[tokio::test]
-async fn given_tokens_come_back_untouched_and_the_rest_is_as_if_they_had_been_drawn() {
+async fn a_prefix_is_returned_unchanged_and_the_rest_is_sampled_as_if_it_had_been() {
     let server = TestServer::start(brisk()).await;
     let generate = async |prefix: &[ImageToken]| {
         let mut body = request(6, 2);
@@ -117,12 +117,12 @@ async fn given_tokens_come_back_untouched_and_the_rest_is_as_if_they_had_been_dr
         assert_eq!(events, replay);
         tokens(&events)
     };
-    let drawn = expected(6, 2);
-    let given: Vec<ImageToken> = (0..20).map(ImageToken).collect();
-    for (row, drawn) in generate(&given).await.iter().zip(&drawn) {
-        assert_eq!((&row[..20], &row[20..]), (&given[..], &drawn[20..]));
+    let sampled = expected(6, 2);
+    let prefix: Vec<ImageToken> = (0..20).map(ImageToken).collect();
+    for (row, sampled) in generate(&prefix).await.iter().zip(&sampled) {
+        assert_eq!((&row[..20], &row[20..]), (&prefix[..], &sampled[20..]));
     }
-    assert_eq!(generate(&drawn[0]).await, [&drawn[0][..]; 2], "a whole picture leaves nothing to draw");
+    assert_eq!(generate(&sampled[0]).await, [&sampled[0][..]; 2], "a whole image leaves nothing to sample");
 }
 
 #[tokio::test]
