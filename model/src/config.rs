@@ -1,5 +1,7 @@
 //! One typed configuration for a model of any size: the content of a model folder's `config.json`.
 
+use std::fmt::Display;
+
 use dalle_shared::Geometry;
 use serde::{Deserialize, Serialize};
 
@@ -87,7 +89,7 @@ pub(crate) fn check(
     ok: bool,
     field: &'static str,
     expected: impl Into<String>,
-    got: impl ToString,
+    got: &dyn Display,
 ) -> Result<(), ConfigError> {
     if ok { Ok(()) } else { Err(ConfigError { field, expected: expected.into(), got: got.to_string() }) }
 }
@@ -95,16 +97,16 @@ pub(crate) fn check(
 /// Checks fields with an upper bound, which only keeps nonsense from being allocated: the paper's sizes are far below.
 pub(crate) fn check_ranges(fields: &[(&'static str, usize, usize, usize)]) -> Result<(), ConfigError> {
     fields.iter().try_for_each(|&(field, got, low, high)| {
-        check((low..=high).contains(&got), field, format!("must be from {low} to {high}"), got)
+        check((low..=high).contains(&got), field, format!("must be from {low} to {high}"), &got)
     })
 }
 
 /// Checks a line of text that goes into terminals, logs and pages.
 fn check_line(field: &'static str, line: &str, longest: usize) -> Result<(), ConfigError> {
     let length = line.chars().count();
-    check(length <= longest, field, format!("must have at most {longest} characters"), length)?;
+    check(length <= longest, field, format!("must have at most {longest} characters"), &length)?;
     match line.chars().find(|c| c.is_control()) {
-        Some(c) => check(false, field, "must have no control characters", format!("U+{:04X}", u32::from(c))),
+        Some(c) => check(false, field, "must have no control characters", &format!("U+{:04X}", u32::from(c))),
         None => Ok(()),
     }
 }
@@ -130,7 +132,7 @@ impl ModelConfig {
         check_line("name", &self.name, name)?;
         check_line("license", &self.license, license)?;
         let count = self.examples.len();
-        check(count <= MOST_EXAMPLES, "examples", format!("must be at most {MOST_EXAMPLES}"), count)?;
+        check(count <= MOST_EXAMPLES, "examples", format!("must be at most {MOST_EXAMPLES}"), &count)?;
         self.examples.iter().try_for_each(|caption| check_line("examples", caption, example))?;
         // One text slot is the start of the text, so that a caption needs two.
         check_ranges(&[
@@ -147,8 +149,8 @@ impl ModelConfig {
             ("prior.conv_kernel", self.prior.conv_kernel, 1, 255),
         ])?;
         let by_8 = self.image_size.is_multiple_of(DOWNSAMPLING);
-        check(by_8, "image_size", "must be a multiple of 8", self.image_size)?;
-        check(self.dvae.n_hid.is_multiple_of(4), "dvae.n_hid", "must be a multiple of 4", self.dvae.n_hid)?;
-        check(self.prior.conv_kernel % 2 == 1, "prior.conv_kernel", "must be odd", self.prior.conv_kernel)
+        check(by_8, "image_size", "must be a multiple of 8", &self.image_size)?;
+        check(self.dvae.n_hid.is_multiple_of(4), "dvae.n_hid", "must be a multiple of 4", &self.dvae.n_hid)?;
+        check(self.prior.conv_kernel % 2 == 1, "prior.conv_kernel", "must be odd", &self.prior.conv_kernel)
     }
 }

@@ -52,10 +52,10 @@ impl ClipConfig {
             ("image.heads", image.heads, 1, 1024),
         ])?;
         let whole = text.width.is_multiple_of(text.heads);
-        check(whole, "text.heads", "must divide `text.width`", text.heads)?;
+        check(whole, "text.heads", "must divide `text.width`", &text.heads)?;
         let whole = image.width.is_multiple_of(image.heads);
-        check(whole, "image.heads", "must divide `image.width`", image.heads)?;
+        check(whole, "image.heads", "must divide `image.width`", &image.heads)?;
         let whole = self.patch > 0 && model.image_size.is_multiple_of(self.patch);
-        check(whole, "patch", "must divide the `image_size` of config.json", self.patch)
+        check(whole, "patch", "must divide the `image_size` of config.json", &self.patch)
     }
 }

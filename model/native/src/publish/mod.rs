@@ -249,6 +249,8 @@ fn parent_of(path: &Path) -> &Path {
 
 #[cfg(all(test, unix))]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
     use super::*;
 
     fn names(folder: &Path) -> Vec<String> {

@@ -88,7 +88,7 @@ mod tests {
                     }
                 }
             });
-            for content in 1..=500 {
+            for content in 1..=200 {
                 let new = NewFolder::begin(&target, "marker", true).unwrap();
                 new.write("marker", content.to_string().as_bytes()).unwrap();
                 new.publish().unwrap();
@@ -96,7 +96,7 @@ mod tests {
             done.store(true, Ordering::Relaxed);
         });
         assert!(!missing.into_inner(), "for a moment there was no folder");
-        assert_eq!(fs::read_to_string(target.join("marker")).unwrap(), "500");
+        assert_eq!(fs::read_to_string(target.join("marker")).unwrap(), "200");
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1, "nothing is left behind");
     }
 
