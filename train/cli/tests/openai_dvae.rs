@@ -1,8 +1,7 @@
-//! The released dVAE, imported: encoder, decoder and the way through files agree with the public package `dall-e` in PyTorch,
-//! run in double precision.
+//! The imported dVAE agrees with OpenAI's package `dall-e` in PyTorch, run in double precision: encoder, decoder, and the commands.
 //!
-//! `fixtures/openai_dvae/make.py` made the files, at small sizes. It also makes them at the released sizes; with
-//! `OPENAI_DVAE=FOLDER` in the environment the same tests compare those, on a picture of 256×256 pixels.
+//! `fixtures/openai_dvae/make.py` writes the fixtures at small sizes. With `--full FOLDER` it writes them at the released sizes; with
+//! `OPENAI_DVAE=FOLDER` in the environment the same tests use those, on an image of 256×256 pixels.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -31,7 +30,7 @@ fn imported(encoder: &str, decoder: &str) -> (Encoder, Decoder) {
     (encoder, decoder)
 }
 
-/// What the package computed in double precision, rounded to f32 once, `[1, …]`.
+/// What the package computes in double precision, rounded to f32, `[1, …]`.
 fn expected(name: &str) -> Tensor<4> {
     let bytes = read("expected.safetensors");
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -121,7 +120,7 @@ fn through_files_tokens_and_pixels_agree() {
 }
 
 #[test]
-fn what_does_not_belong_is_refused_in_a_sentence() {
+fn wrong_files_are_refused_with_a_message() {
     let work = tempfile::tempdir().unwrap();
     let out = work.path().join("model");
     let given = |name: &str| folder().join(name).to_str().unwrap().to_owned();

@@ -1,20 +1,20 @@
-//! Tensors as arrays of f32: stored numbers of several types, and strided views of them.
+//! Tensors as arrays of f32, converted from several element types and from strided views.
 
-/// Most dimensions of a tensor.
+/// Maximum number of dimensions of a tensor.
 const MAX_DIMENSIONS: usize = 8;
 
-/// A tensor.
+/// A contiguous tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {
-    /// Its shape.
+    /// The shape.
     pub shape: Vec<usize>,
-    /// Its values, the last dimension contiguous.
+    /// The values in row-major order.
     pub values: Vec<f32>,
 }
 
-/// A type of stored numbers. Integers only count (the batches that a BatchNorm has seen).
+/// The element type of a storage. Integers occur only as counters, such as BatchNorm's `num_batches_tracked`.
 #[derive(Clone, Copy)]
-pub enum Number {
+pub enum ElementType {
     F64,
     F32,
     F16,
@@ -22,8 +22,8 @@ pub enum Number {
     I64,
 }
 
-impl Number {
-    /// What a storage of this class holds.
+impl ElementType {
+    /// The element type of a PyTorch storage class.
     pub fn of_storage(class: &str) -> Option<Self> {
         match class {
             "torch.DoubleStorage" => Some(Self::F64),
@@ -35,7 +35,7 @@ impl Number {
         }
     }
 
-    /// Bytes of one.
+    /// Bytes per element.
     pub fn bytes(self) -> usize {
         match self {
             Self::F64 | Self::I64 => 8,
@@ -44,7 +44,7 @@ impl Number {
         }
     }
 
-    /// Little-endian values as f32.
+    /// Converts little-endian elements to f32.
     pub fn read(self, bytes: &[u8]) -> Vec<f32> {
         fn values<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f32> {
             bytes.as_chunks::<N>().0.iter().map(|&bytes| read(bytes)).collect()
@@ -59,7 +59,7 @@ impl Number {
     }
 }
 
-/// The values of a strided view, in the order of its indices; none where it leaves its storage or is larger than it.
+/// The values of a strided view in row-major order, or `None` if it exceeds its storage or has more values than it.
 pub fn gather(storage: &[f32], offset: usize, shape: &[usize], stride: &[usize]) -> Option<Vec<f32>> {
     let count = shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size))?;
     if shape.len() != stride.len() || shape.len() > MAX_DIMENSIONS || count > storage.len() {
@@ -68,13 +68,14 @@ pub fn gather(storage: &[f32], offset: usize, shape: &[usize], stride: &[usize])
     if count == 0 {
         return Some(Vec::new());
     }
-    let mut places = vec![offset];
+    let mut indices = vec![offset];
     for (&size, &stride) in shape.iter().zip(stride) {
         let reach = stride.checked_mul(size - 1)?;
-        places.iter().max()?.checked_add(reach)?;
-        places = places.iter().flat_map(|place| (0..size).map(move |index| place + index * stride)).collect();
+        indices.iter().max()?.checked_add(reach)?;
+        indices =
+            indices.iter().flat_map(|start| (0..size).map(move |index| start + index * stride)).collect();
     }
-    places.into_iter().map(|place| storage.get(place).copied()).collect()
+    indices.into_iter().map(|index| storage.get(index).copied()).collect()
 }
 
 #[cfg(test)]
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_view_that_leaves_its_storage_or_outgrows_it_is_refused() {
+    fn a_view_that_exceeds_its_storage_is_refused() {
         let storage = [0.0; 4];
         assert_eq!(gather(&storage, 2, &[3], &[1]), None);
         assert_eq!(gather(&storage, 0, &[5], &[0]), None);
@@ -99,6 +100,6 @@ mod tests {
         assert_eq!(gather(&storage, 0, &[2], &[usize::MAX]), None);
         assert_eq!(gather(&storage, 0, &[usize::MAX, usize::MAX], &[1, 1]), None);
         assert_eq!(gather(&storage, 0, &[2], &[]), None);
-        assert_eq!(gather(&storage, 0, &[1; 9], &[1; 9]), None, "dimensions of 1 cost a walk each");
+        assert_eq!(gather(&storage, 0, &[1; 9], &[1; 9]), None, "dimensions of size 1 cost time too");
     }
 }

@@ -1,14 +1,14 @@
-//! Named tensors from a checkpoint: PyTorch's files (a whole module or a state dict) and safetensors.
+//! Reads the named tensors of a checkpoint: a PyTorch file (a state dict or a whole module) or safetensors.
 
 use std::collections::BTreeMap;
 
 use safetensors::{Dtype, SafeTensors};
 
-use super::array::{Array, Number, gather};
+use super::array::{Array, ElementType, gather};
 use super::pickle::{Id, Object, Pickle, PickleError, Value};
 use super::torch::{self, Storage, Storages};
 
-/// The classes that PyTorch's own files of weights name. A module's own classes come on top.
+/// The classes of state dicts. Whole modules add their own.
 const TORCH_CLASSES: [&str; 11] = [
     "collections.OrderedDict",
     "torch._utils._rebuild_tensor_v2",
@@ -22,55 +22,55 @@ const TORCH_CLASSES: [&str; 11] = [
     "__builtin__.set",
     "builtins.set",
 ];
-/// Longest name of a tensor, bytes.
+/// Maximum length of a tensor's name in bytes.
 const MAX_NAME: usize = 512;
-/// Most tensors and modules of a checkpoint.
+/// Maximum number of tensors and modules of a checkpoint.
 const MAX_TENSORS: usize = 1 << 16;
 
-/// A checkpoint that is not read.
+/// Why a checkpoint is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// Neither of the formats.
-    #[error("expected a PyTorch file (torch.save) or safetensors; it is neither")]
+    /// The file is in neither format.
+    #[error("expected a PyTorch file (torch.save) or safetensors, got neither")]
     Format,
     /// The zip archive is damaged.
     #[error("the PyTorch file is damaged: {0}")]
     Zip(#[from] zip::result::ZipError),
-    /// The file ends too early.
+    /// The file is truncated.
     #[error("the PyTorch file is damaged: {0}")]
     Read(#[from] std::io::Error),
     /// The safetensors file is damaged.
     #[error("the safetensors file is damaged: {0}")]
     Safetensors(#[from] safetensors::SafeTensorError),
-    /// The pickle in it is refused.
-    #[error("the pickle in it is refused: {0}")]
+    /// The pickle is refused.
+    #[error("the file's pickle is refused: {0}")]
     Pickle(#[from] PickleError),
-    /// A part of it is not what it should be.
+    /// A part of the file has the wrong content.
     #[error("{place}: expected {expected}")]
     Content {
-        /// Which part.
+        /// The part.
         place: String,
-        /// What should be there.
+        /// What was expected.
         expected: &'static str,
     },
-    /// A part of it is too large.
-    #[error("{what} is larger than {limit}, which no checkpoint reaches")]
+    /// A part of the file is too large.
+    #[error("{what} is larger than {limit}, more than any checkpoint")]
     TooLarge {
-        /// Which part.
+        /// The part.
         what: String,
-        /// The bound.
+        /// The limit.
         limit: u64,
     },
 }
 
-/// The named tensors of a file's content. `classes` are the modules that may stand in it.
+/// The named tensors of a checkpoint's content. `classes` are the module classes that are accepted. Nothing in the file is executed.
 ///
 /// # Errors
-/// See [`CheckpointError`]; nothing in the file is executed.
+/// See [`CheckpointError`].
 pub fn read(bytes: &[u8], classes: &[&str]) -> Result<BTreeMap<String, Array>, CheckpointError> {
     let classes: Vec<&str> = TORCH_CLASSES.iter().chain(classes).copied().collect();
     if let Some((pickle, storages)) = torch::open(bytes, &classes)? {
-        Torch { pickle, storages, size: bytes.len() as u64, values: BTreeMap::new(), read: 0 }.tensors()
+        TorchCheckpoint { pickle, storages, size: bytes.len() as u64, values: BTreeMap::new(), read: 0 }.tensors()
     } else if bytes.get(8) == Some(&b'{') {
         read_safetensors(bytes)
     } else {
@@ -81,32 +81,32 @@ pub fn read(bytes: &[u8], classes: &[&str]) -> Result<BTreeMap<String, Array>, C
 fn read_safetensors(bytes: &[u8]) -> Result<BTreeMap<String, Array>, CheckpointError> {
     let file = SafeTensors::deserialize(bytes)?;
     let arrays = file.iter().map(|(name, view)| {
-        let number = match view.dtype() {
-            Dtype::F64 => Number::F64,
-            Dtype::F32 => Number::F32,
-            Dtype::F16 => Number::F16,
-            Dtype::BF16 => Number::Bf16,
-            Dtype::I64 => Number::I64,
+        let element = match view.dtype() {
+            Dtype::F64 => ElementType::F64,
+            Dtype::F32 => ElementType::F32,
+            Dtype::F16 => ElementType::F16,
+            Dtype::BF16 => ElementType::Bf16,
+            Dtype::I64 => ElementType::I64,
             _ => return Err(content(name, "floating-point values")),
         };
-        Ok((name.to_owned(), Array { shape: view.shape().to_vec(), values: number.read(view.data()) }))
+        Ok((name.to_owned(), Array { shape: view.shape().to_vec(), values: element.read(view.data()) }))
     });
     arrays.collect()
 }
 
-/// A file of `torch.save`: one pickle and the storages of its tensors.
-struct Torch<'a> {
+/// A PyTorch file: a pickle and the storages of its tensors.
+struct TorchCheckpoint<'a> {
     pickle: Pickle,
     storages: Storages<'a>,
-    /// Bytes of the file.
+    /// Size of the file in bytes.
     size: u64,
-    /// The storages that were read.
+    /// The storages that have been read.
     values: BTreeMap<String, Vec<f32>>,
-    /// Their bytes in the file: many names for the same bytes must not become a large memory.
+    /// Total size of the storages read. Many names for the same bytes must not use much memory.
     read: u64,
 }
 
-impl Torch<'_> {
+impl TorchCheckpoint<'_> {
     fn tensors(mut self) -> Result<BTreeMap<String, Array>, CheckpointError> {
         let root = self.pickle.root();
         let nested = self.pickle.entry(root, "state_dict").unwrap_or(root);
@@ -125,7 +125,7 @@ impl Torch<'_> {
         let mut values = 0;
         for (name, id) in found {
             let array = self.tensor(&name, id)?;
-            // A storage may be shared, but weights are not: a small file must not become a large memory.
+            // Tensors may share a storage, but weights do not. A small file must not use much memory.
             values += array.values.len() as u64;
             if values > self.size {
                 return Err(CheckpointError::TooLarge {
@@ -138,13 +138,13 @@ impl Torch<'_> {
         Ok(arrays)
     }
 
-    /// The parameters of a pickled `torch.nn.Module` and of those in it. Modules may be shared, and a file may share one so
-    /// often that no walk ends: it is the visits that are bounded.
+    /// The parameters of a pickled `torch.nn.Module` and its submodules. Modules may be shared, so often that a traversal would never
+    /// end; the number of visits is bounded.
     fn module(&self, root: &Value) -> Result<Vec<(String, Id)>, CheckpointError> {
         let mut found = Vec::new();
-        let mut waiting = vec![(String::new(), root)];
+        let mut pending = vec![(String::new(), root)];
         let mut visits = 0;
-        while let Some((path, value)) = waiting.pop() {
+        while let Some((path, value)) = pending.pop() {
             let place = if path.is_empty() { "the pickle" } else { &path };
             let Value::Object(Object { state: Some(state), .. }) = value else {
                 return Err(content(place, "a state dict or a module"));
@@ -166,20 +166,20 @@ impl Torch<'_> {
                 }
             }
             for &(key, id) in modules {
-                waiting.push((self.join(&path, key)?, self.pickle.get(id)));
+                pending.push((self.join(&path, key)?, self.pickle.get(id)));
             }
         }
         Ok(found)
     }
 
-    /// The name `path.key`.
+    /// The name `path.key`, or `key` for an empty path.
     fn join(&self, path: &str, key: Id) -> Result<String, CheckpointError> {
         let name = self.pickle.text(key).filter(|name| path.len() + name.len() < MAX_NAME);
         let name = name.ok_or_else(|| content("a key of the pickle", "a name of a tensor or a module"))?;
         Ok(if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") })
     }
 
-    /// `_rebuild_parameter(tensor, …)` or `_rebuild_tensor_v2(storage, offset, size, stride, …)`.
+    /// The tensor of `_rebuild_parameter(tensor, …)` or `_rebuild_tensor_v2(storage, offset, size, stride, …)`.
     fn tensor(&mut self, name: &str, id: Id) -> Result<Array, CheckpointError> {
         let refusal = || content(name, "a tensor of floating-point values within its storage");
         let mut call = self.call(id).ok_or_else(refusal)?;
@@ -208,7 +208,7 @@ impl Torch<'_> {
 
     fn storage(&mut self, tensor: &str, id: Id) -> Result<&[f32], CheckpointError> {
         let found = torch::storage(&self.pickle, self.pickle.get(id));
-        let Storage { key, number, length } =
+        let Storage { key, element, length } =
             found.ok_or_else(|| content(tensor, "a storage of floating-point values"))?;
         if !self.values.contains_key(key) {
             let bytes = self.storages.read(key)?;
@@ -219,10 +219,10 @@ impl Torch<'_> {
                     limit: self.size,
                 });
             }
-            if length.checked_mul(number.bytes()) != Some(bytes.len()) {
-                return Err(content(tensor, "a storage as long as it says"));
+            if length.checked_mul(element.bytes()) != Some(bytes.len()) {
+                return Err(content(tensor, "a storage of the stated length"));
             }
-            self.values.insert(key.to_owned(), number.read(&bytes));
+            self.values.insert(key.to_owned(), element.read(&bytes));
         }
         Ok(&self.values[key])
     }
@@ -245,7 +245,7 @@ mod tests {
 
     use super::*;
 
-    /// A file as `torch.save` writes it.
+    /// A file in the format of `torch.save`.
     fn torch_file(pickle: &[u8], storage: &[f32]) -> Vec<u8> {
         let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
         let stored = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn modules_shared_so_often_that_no_walk_ends_are_refused() {
+    fn modules_shared_so_often_that_no_traversal_ends_are_refused() {
         let mut shared = module(b"");
         for _ in 0..64 {
             shared = module(&[&text("a"), &shared[..], b"q\x00", &text("b"), b"h\x00"].concat());
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_checkpoint_is_said_so() {
+    fn a_file_that_is_not_a_checkpoint_is_reported() {
         for bytes in [&b""[..], b"<html>not found</html>", b"\x80\x02}."] {
             assert!(matches!(read(bytes, &[]), Err(CheckpointError::Format)), "{bytes:?}");
         }

@@ -1,4 +1,6 @@
-//! Models that others released, as this project's model folders. Files from elsewhere are data: nothing in them is executed.
+//! Imports released models: reads PyTorch and safetensors checkpoints, and converts OpenAI's dVAE.
+//!
+//! Files are treated as data: nothing in them is executed, and their size bounds the memory and time they can cost.
 
 mod array;
 mod checkpoint;
@@ -17,20 +19,20 @@ pub use checkpoint::{CheckpointError, read as read_checkpoint};
 pub use openai_dvae::import as import_openai_dvae;
 pub use pickle::PickleError;
 
-/// Largest file of weights that is read: the released dVAE's encoder has 0.2 GB.
+/// Largest weights file that is read, in bytes. The released dVAE's encoder has 0.2 GB.
 const MAX_FILE: u64 = 4 << 30;
 
-/// The content of a file of weights.
+/// Reads a weights file.
 ///
 /// # Errors
-/// It cannot be read, or is larger than any.
+/// The file cannot be read, or is larger than 4 GiB.
 pub fn read_file(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
     read.with_context(|| format!("cannot read {}", path.display()))?;
     ensure!(
         bytes.len() as u64 <= MAX_FILE,
-        "{} has more than the {MAX_FILE} bytes of any weights that are read",
+        "{} is larger than {MAX_FILE} bytes, the largest weights file that is read",
         path.display()
     );
     Ok(bytes)

@@ -1,7 +1,7 @@
-//! The released dVAE ("dall-e" 0.1, `encoder.pkl` and `decoder.pkl`) as encoder and decoder of this project.
+//! OpenAI's released dVAE (the package dall-e 0.1, `encoder.pkl` and `decoder.pkl`) as encoder and decoder of this project.
 //!
-//! Sizes are read off the tensors; names lose their group numbers (`blocks.group_2.block_1.res_path.conv_3.w` becomes
-//! `groups.1.0.res_path.conv_3.w`), values stay as they are.
+//! Sizes are taken from the tensors' shapes. Names are converted (`blocks.group_2.block_1.res_path.conv_3.w` becomes
+//! `groups.1.0.res_path.conv_3.w`); values are unchanged.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use super::array::Array;
 use super::checkpoint;
 
-/// The modules that the released files consist of.
+/// The module classes of the released files.
 const CLASSES: [&str; 10] = [
     "dall_e.encoder.Encoder",
     "dall_e.encoder.EncoderBlock",
@@ -31,10 +31,10 @@ const CLASSES: [&str; 10] = [
 
 type Arrays = BTreeMap<String, Array>;
 
-/// Encoder and decoder of the files' contents.
+/// Builds encoder and decoder from the content of the two files.
 ///
 /// # Errors
-/// One of them is no such file, or they do not belong together.
+/// One of them is not a file of the released dVAE, or they do not belong together.
 pub fn import(encoder: &[u8], decoder: &[u8], device: &Device) -> Result<(DvaeConfig, Encoder, Decoder)> {
     let encoder = read(encoder).context("the encoder")?;
     let decoder = read(decoder).context("the decoder")?;
@@ -57,13 +57,13 @@ pub fn import(encoder: &[u8], decoder: &[u8], device: &Device) -> Result<(DvaeCo
     Ok((config, encoder, decoder))
 }
 
-/// A file's tensors under this project's names.
+/// A file's tensors with this project's names.
 fn read(bytes: &[u8]) -> Result<Arrays> {
     let mut arrays = Arrays::new();
     for (name, array) in checkpoint::read(bytes, &CLASSES)? {
         let Some(ours) = rename(&name) else {
             bail!(
-                "it holds `{name}`, which the released dVAE has not; expected names such as `blocks.group_1.block_1.res_path.conv_1.w`"
+                "it contains the tensor `{name}`; expected the names of the released dVAE, such as `blocks.group_1.block_1.res_path.conv_1.w`"
             );
         };
         arrays.insert(ours, array);
@@ -71,7 +71,7 @@ fn read(bytes: &[u8]) -> Result<Arrays> {
     Ok(arrays)
 }
 
-/// `blocks.group_G.block_B.rest` to `groups.{G-1}.{B-1}.rest`; `blocks.input.…` and `blocks.output.conv.…` likewise.
+/// Converts `blocks.group_G.block_B.rest` to `groups.{G-1}.{B-1}.rest`, `blocks.input.…` and `blocks.output.conv.…` likewise.
 fn rename(name: &str) -> Option<String> {
     let rest = name.strip_prefix("blocks.")?;
     if rest.starts_with("input.") {
@@ -88,7 +88,7 @@ fn rename(name: &str) -> Option<String> {
 
 fn size(arrays: &Arrays, name: &str, dimension: usize) -> Result<usize> {
     let array =
-        arrays.get(name).with_context(|| format!("no tensor `{name}`: this is not the released dVAE"))?;
+        arrays.get(name).with_context(|| format!("the tensor `{name}` is missing: this is not the released dVAE"))?;
     array
         .shape
         .get(dimension)
@@ -96,7 +96,7 @@ fn size(arrays: &Arrays, name: &str, dimension: usize) -> Result<usize> {
         .with_context(|| format!("`{name}` has shape {:?}, expected four dimensions", array.shape))
 }
 
-/// Residual blocks of the first group.
+/// Number of residual blocks in the first group.
 fn blocks(arrays: &Arrays) -> usize {
     (0..).take_while(|block| arrays.contains_key(&format!("groups.0.{block}.res_path.conv_1.w"))).count()
 }

@@ -1,45 +1,47 @@
-//! A pickle read as data: the machine of Python's `pickle` (protocols 2 to 5) that executes nothing.
+//! A parser of Python pickles (protocols 2 to 5) that executes nothing.
 //!
-//! Where Python would import a class and call it, this notes the class's name and its arguments. Only names on the caller's
-//! list are accepted, sizes are bounded, and opcodes that no PyTorch file contains are refused.
+//! Where Python would import a class and call it, the parser records the class's name and its arguments. It accepts only the names
+//! that the caller lists, bounds all sizes, and refuses opcodes that PyTorch does not write.
+//!
+//! `docs/decisions/0009-pytorch-files.md` says why no library does this.
 
 mod machine;
 
 use machine::Machine;
 
-/// Most values of one pickle. The released dVAE's have under 10,000.
+/// Maximum number of values of a pickle. Those of the released dVAE have fewer than 10,000.
 const MAX_VALUES: usize = 1 << 20;
 
-/// A pickle that is not read.
+/// Why a pickle is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PickleError {
-    /// It names a class or function that is not on the list.
+    /// A class or function that the caller does not list.
     #[error(
-        "it names `{0}`, which is not one of the classes such a checkpoint is made of; nothing was executed"
+        "it uses `{0}`, which is not a class of this kind of checkpoint; nothing was executed"
     )]
     UnknownClass(String),
-    /// An instruction that PyTorch does not write.
-    #[error("it has the instruction {opcode:#04x} at byte {at}, which no PyTorch file contains")]
+    /// An opcode that PyTorch does not write.
+    #[error("it contains the opcode {opcode:#04x} at byte {at}, which PyTorch does not write")]
     UnknownOpcode {
-        /// The instruction.
+        /// The opcode.
         opcode: u8,
-        /// Where.
+        /// Its position in bytes.
         at: usize,
     },
-    /// It ends too early or contradicts itself.
+    /// A truncated or inconsistent pickle.
     #[error("it is damaged at byte {at}: expected {expected}")]
     Malformed {
-        /// Where.
+        /// The position in bytes.
         at: usize,
-        /// What should be there.
+        /// What was expected.
         expected: &'static str,
     },
-    /// It is larger than any checkpoint.
-    #[error("it holds more than {MAX_VALUES} values, far more than any checkpoint")]
+    /// More values than any checkpoint has.
+    #[error("it has more than {MAX_VALUES} values, far more than any checkpoint")]
     TooLarge,
 }
 
-/// Place of a value in its [`Pickle`]: Python's objects are shared and change after they were shared.
+/// Index of a value in its [`Pickle`]. Values are referred to by index because Python objects are shared and mutable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Id(usize);
 
@@ -64,26 +66,26 @@ pub enum Value {
     Dict(Vec<(Id, Id)>),
     /// A class or function, `module.name`.
     Class(String),
-    /// What calling a class or function would give.
+    /// The result of calling a class or function.
     Object(Object),
-    /// Something kept outside the pickle, under this name: PyTorch's storages.
+    /// A persistent id, which refers to an object outside the pickle: PyTorch's storages.
     Persistent(Id),
 }
 
-/// What calling `class(*arguments)` would give, with what was put into it afterwards.
+/// The result of calling `class(*arguments)`, and what was assigned to it afterwards.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
     /// `module.name`.
     pub class: String,
-    /// The tuple of its arguments. Shared, as all values are: a pickle may name one tuple in many calls.
+    /// The tuple of arguments. An index, because a pickle may use one tuple in many calls.
     pub arguments: Id,
-    /// Entries assigned by key.
+    /// Items assigned by key.
     pub items: Vec<(Id, Id)>,
-    /// The state it was given.
+    /// The state that was set.
     pub state: Option<Id>,
 }
 
-/// The values of a pickle.
+/// A parsed pickle.
 #[derive(Debug)]
 pub struct Pickle {
     values: Vec<Value>,
@@ -91,10 +93,10 @@ pub struct Pickle {
 }
 
 impl Pickle {
-    /// Reads one pickle from the beginning of `bytes`; also gives its length in bytes.
+    /// Parses the pickle at the start of `bytes`. Also returns its length in bytes.
     ///
     /// # Errors
-    /// It names a class that is not in `classes`, is damaged, too large, or not PyTorch's.
+    /// See [`PickleError`]. `classes` are the names that are accepted.
     pub fn read(bytes: &[u8], classes: &[&str]) -> Result<(Self, usize), PickleError> {
         let (values, root, length) = Machine::new(bytes, classes).run()?;
         Ok((Self { values, root }, length))
@@ -110,12 +112,12 @@ impl Pickle {
         &self.values[id.0]
     }
 
-    /// All values, in the order in which they were made.
+    /// All values, in the order in which they were created.
     pub fn values(&self) -> impl Iterator<Item = &Value> {
         self.values.iter()
     }
 
-    /// The value under a text key of a dictionary or of an ordered one.
+    /// The value of a string key of a dict or OrderedDict.
     pub fn entry(&self, value: &Value, key: &str) -> Option<&Value> {
         self.entries(value)?.iter().rev().find_map(|&(k, v)| match self.get(k) {
             Value::Text(text) if text == key => Some(self.get(v)),
@@ -123,7 +125,7 @@ impl Pickle {
         })
     }
 
-    /// The entries of a dictionary or of an ordered one.
+    /// The items of a dict or OrderedDict.
     pub fn entries<'a>(&self, value: &'a Value) -> Option<&'a [(Id, Id)]> {
         match value {
             Value::Dict(entries) => Some(entries),
@@ -132,7 +134,7 @@ impl Pickle {
         }
     }
 
-    /// The text at `id`.
+    /// The string at `id`.
     pub fn text(&self, id: Id) -> Option<&str> {
         match self.get(id) {
             Value::Text(text) => Some(text),
@@ -140,13 +142,13 @@ impl Pickle {
         }
     }
 
-    /// The integers of a tuple or list, none negative.
+    /// The non-negative integers of a tuple or list.
     pub fn sizes(&self, id: Id) -> Option<Vec<usize>> {
         let (Value::Tuple(ids) | Value::List(ids)) = self.get(id) else { return None };
         ids.iter().map(|&id| self.size(id)).collect()
     }
 
-    /// The integer at `id`, not negative.
+    /// The non-negative integer at `id`.
     pub fn size(&self, id: Id) -> Option<usize> {
         match self.get(id) {
             Value::Int(int) => usize::try_from(*int).ok(),
@@ -183,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_class_that_is_not_listed_is_refused_by_name() {
-        // What a hostile pickle does: os.system("true").
+        // A malicious pickle that calls os.system("true").
         let bytes = b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.";
         assert_eq!(
             Pickle::read(bytes, &["collections.OrderedDict"]).unwrap_err(),

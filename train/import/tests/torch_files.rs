@@ -1,4 +1,5 @@
-//! Files of `torch.save`, old and new, hold the tensors that were saved. `fixtures/torch_files/make.py` made them.
+//! Files of `torch.save` in the legacy and the current format contain the tensors that were saved. `fixtures/torch_files/make.py`
+//! writes the files.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,5 +1,5 @@
-//! The machine of Python's `pickle`: a stack, marks on it, and a memory, run by one opcode after the other. It makes values and
-//! notes calls; it executes none.
+//! The stack machine of Python's `pickle`: opcodes operate on a stack with marks, and on a memo. It creates values and records
+//! calls without executing them.
 
 use std::collections::HashMap;
 
@@ -12,13 +12,13 @@ pub struct Machine<'a> {
     classes: &'a [&'a str],
     values: Vec<Value>,
     stack: Vec<Id>,
-    /// Heights of the stack at its open marks.
+    /// Heights of the stack at the open marks.
     marks: Vec<usize>,
     memo: HashMap<usize, Id>,
 }
 
 impl<'a> Machine<'a> {
-    /// A machine at the beginning of a pickle that may name `classes`.
+    /// A machine at the start of a pickle that may use `classes`.
     pub fn new(bytes: &'a [u8], classes: &'a [&'a str]) -> Self {
         Self {
             bytes,
@@ -31,7 +31,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Runs to the end of the pickle. Gives its values, the outermost one, and the bytes it took.
+    /// Runs to the end of the pickle. Returns the values, the root, and the length in bytes.
     ///
     /// # Errors
     /// See [`PickleError`].
@@ -45,7 +45,7 @@ impl<'a> Machine<'a> {
             let at = self.at;
             let [opcode] = self.array()?;
             match opcode {
-                // PROTO, FRAME: what they announce follows anyway.
+                // PROTO and FRAME carry no information that is needed.
                 0x80 => drop(self.array::<1>()?),
                 0x95 => drop(self.array::<8>()?),
                 b'.' => return self.pop(),
@@ -111,7 +111,7 @@ impl<'a> Machine<'a> {
                 b'h' | b'j' => {
                     let place = self.length(if opcode == b'h' { 1 } else { 4 })?;
                     let id =
-                        self.memo.get(&place).copied().ok_or(self.malformed("a value remembered before"))?;
+                        self.memo.get(&place).copied().ok_or(self.malformed("a memoized value"))?;
                     self.stack.push(id);
                 }
                 b'c' => {
@@ -126,10 +126,10 @@ impl<'a> Machine<'a> {
                     };
                     self.class(class)?;
                 }
-                // REDUCE calls a function, NEWOBJ makes an object: both are noted, neither is done.
+                // REDUCE calls a function, NEWOBJ creates an object: both are recorded, neither is executed.
                 b'R' | 0x81 => {
                     let [callee, arguments] = self.pop_array()?;
-                    self.note_call(callee, arguments)?;
+                    self.record_call(callee, arguments)?;
                 }
                 b'b' => {
                     let state = self.pop()?;
@@ -153,7 +153,7 @@ impl<'a> Machine<'a> {
 
     fn slice(&mut self, length: usize) -> Result<&[u8], PickleError> {
         let end = self.at.checked_add(length).filter(|&end| end <= self.bytes.len());
-        let slice = &self.bytes[self.at..end.ok_or(self.malformed("more bytes: it is cut off"))?];
+        let slice = &self.bytes[self.at..end.ok_or(self.malformed("more bytes (the file is truncated)"))?];
         self.at += length;
         Ok(slice)
     }
@@ -164,12 +164,12 @@ impl<'a> Machine<'a> {
         Ok(array)
     }
 
-    /// An unsigned number of 1, 2 or 4 bytes.
+    /// An unsigned integer of 1, 2 or 4 bytes.
     fn length(&mut self, bytes: usize) -> Result<usize, PickleError> {
         Ok(self.slice(bytes)?.iter().rev().fold(0, |number, &byte| number << 8 | usize::from(byte)))
     }
 
-    /// A signed number of up to 8 bytes.
+    /// A signed integer of up to 8 bytes.
     fn long(&mut self, length: usize) -> Result<i64, PickleError> {
         if length > 8 {
             return Err(self.malformed("an integer of at most 64 bits"));
@@ -183,10 +183,10 @@ impl<'a> Machine<'a> {
 
     fn utf8(&mut self, length: usize) -> Result<String, PickleError> {
         let text = str::from_utf8(self.slice(length)?).map(str::to_owned);
-        text.map_err(|_| self.malformed("text in UTF-8"))
+        text.map_err(|_| self.malformed("a string in UTF-8"))
     }
 
-    /// Text up to a line break.
+    /// A string up to a line break.
     fn line(&mut self) -> Result<String, PickleError> {
         let length = self.bytes[self.at..].iter().position(|&byte| byte == b'\n');
         let line = self.utf8(length.ok_or(self.malformed("a line break"))?)?;
@@ -203,7 +203,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Height below which the stack belongs to an open mark.
+    /// Height below which the stack belongs to the last open mark.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -259,7 +259,7 @@ impl<'a> Machine<'a> {
     }
 
     fn memoize(&mut self, place: usize) -> Result<(), PickleError> {
-        let id = self.stack.last().copied().ok_or(self.malformed("a value to remember"))?;
+        let id = self.stack.last().copied().ok_or(self.malformed("a value to memoize"))?;
         self.memo.insert(place, id);
         Ok(())
     }
@@ -272,7 +272,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn note_call(&mut self, callee: Id, arguments: Id) -> Result<(), PickleError> {
+    fn record_call(&mut self, callee: Id, arguments: Id) -> Result<(), PickleError> {
         match (self.callee(callee), &self.values[arguments.0]) {
             (Some(class), Value::Tuple(_)) => {
                 let class = class.to_owned();
@@ -282,8 +282,8 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// The name of a class. Before PyTorch 1.6 a module's stands outside the pickle at its first use, with the module's source
-    /// beside it: `("module", class, file, source)`.
+    /// The name of a class. Files written before PyTorch 1.6 store a module's class and its source code outside the pickle at its
+    /// first use: `("module", class, file, source)`.
     fn callee(&self, id: Id) -> Option<&str> {
         let named = |id: Id| match &self.values[id.0] {
             Value::Class(class) => Some(class.as_str()),
