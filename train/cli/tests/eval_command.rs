@@ -224,6 +224,30 @@ fn every_measure_writes_its_page_and_its_numbers() {
     assert_eq!(overlap["measured_with"], expected);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_path_that_is_not_utf8_does_not_cost_the_report() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let folder = workshop();
+    let work = folder.path();
+    let model = work.join(OsStr::from_bytes(b"mod\xffl"));
+    fs::rename(work.join("model"), &model).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_dalle"))
+        .args(["eval", "reconstruction", "--data"])
+        .arg(work.join("data"))
+        .arg("--report")
+        .arg(work.join("r.html"))
+        .arg("--model")
+        .arg(model)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let html = fs::read_to_string(work.join("r.html")).unwrap();
+    assert!(html.contains("Made by <code>dalle eval reconstruction --data "), "{html}");
+}
+
 #[test]
 fn what_cannot_be_measured_is_said_before_it_is_tried() {
     let folder = workshop();

@@ -9,6 +9,7 @@ mod reconstruction;
 mod retrieval;
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -224,7 +225,7 @@ impl Outputs {
             written.push(path.display().to_string());
         }
         if let Some(path) = &self.report {
-            write_file(path, page(shown)?.finish(&command(), &provenance.line()).as_bytes())?;
+            write_file(path, page(shown)?.finish(&command_line(std::env::args_os().skip(1)), &provenance.line()).as_bytes())?;
             written.push(path.display().to_string());
         }
         Ok(written.join(", "))
@@ -239,13 +240,16 @@ struct Document<'a, R> {
     result: &'a R,
 }
 
-/// The command as it was typed.
-fn command() -> String {
-    let words = std::env::args().skip(1).map(|word| {
-        if word.contains([' ', '"', '\'']) { format!("'{}'", word.replace('\'', r"'\''")) } else { word }
+/// The command line, quoted for a shell.
+fn command_line(arguments: impl Iterator<Item = OsString>) -> String {
+    let words = arguments.map(|word| {
+        let word = word.to_string_lossy();
+        // Fails only for a NUL byte, which no argument of a process contains.
+        shlex::try_quote(&word).map_or_else(|_| word.to_string(), |quoted| quoted.into_owned())
     });
     std::iter::once("dalle".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
+
 
 /// A sentence that says that not all pictures are shown, where it is so.
 fn first_of(shown: &[Cell], all: usize) -> String {
@@ -255,4 +259,52 @@ fn first_of(shown: &[Cell], all: usize) -> String {
 /// `0.123` as `12.3 %`, in one piece.
 fn percent(share: f64) -> String {
     format!("{:.1}\u{a0}%", 100.0 * share)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_the_command_line_of_a_report_as_it_was_typed() {
+        let words = [
+            "eval",
+            "a caption",
+            "",
+            "it's",
+            "\"q\"",
+            "$HOME",
+            "`true`",
+            "a;b",
+            "*",
+            "?",
+            "back\\slash",
+            "~",
+            "#1",
+            "a&b",
+            "(c)",
+            "{1,2}",
+            "!x",
+            "a\nb",
+            "é",
+            "--n=1,2",
+            "[a]",
+            "<x>",
+            "|",
+            "=",
+        ];
+        let line = command_line(words.iter().map(OsString::from));
+        let script = format!("dalle() {{ printf '%s\\0' \"$@\"; }}; cd /; {line}");
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        let read = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(read.strip_suffix('\0').unwrap().split('\0').collect::<Vec<_>>(), words, "{line}");
+        assert_eq!(
+            command_line(["eval", "fd", "--json", "a/b-c_d.json"].map(OsString::from).into_iter()),
+            "dalle eval fd --json a/b-c_d.json"
+        );
+    }
 }
