@@ -1,7 +1,9 @@
 //! What the dVAE's round trip loses (section 2.1): a picture to its tokens and back.
 
 use anyhow::{Result, ensure};
+use dalle_model::burn::tensor::{Device, Int, Tensor, TensorData};
 use dalle_model::dvae::{Decoder, Encoder};
+use dalle_train::dvae_training::codebook_use;
 use image::RgbImage;
 use serde::Serialize;
 
@@ -25,7 +27,7 @@ pub struct Reconstruction {
     pub vocab: usize,
     /// Share of them that the pictures' tokens use.
     pub usage: f64,
-    /// 2 to the power of the entropy of the tokens: as many entries, equally used, would say as much.
+    /// e to the power of the entropy of the tokens: as many entries, equally used, would say as much.
     pub perplexity: f64,
     /// Each picture.
     pub each: Vec<Loss>,
@@ -58,14 +60,12 @@ pub fn measure(
         pictures.iter().all(|(_, picture)| picture.width().min(picture.height()) >= WINDOW),
         "SSIM compares windows of {WINDOW}×{WINDOW} pixels, the model's pictures are smaller"
     );
-    let mut counts = vec![0u64; vocab];
+    let mut all_tokens: Vec<i32> = Vec::new();
     let mut each = Vec::with_capacity(pictures.len());
     let mut returned = Vec::with_capacity(pictures.len());
     for &(key, picture) in pictures {
         let tokens = encode_pictures(encoder, std::slice::from_ref(picture))?.swap_remove(0);
-        for token in &tokens {
-            counts[usize::from(token.0)] += 1;
-        }
+        all_tokens.extend(tokens.iter().map(|token| i32::from(token.0)));
         let width = picture.width() as usize / dalle_model::config::DOWNSAMPLING;
         let back = decode_picture(decoder, &tokens, width)?;
         each.push(Loss {
@@ -77,22 +77,19 @@ pub fn measure(
         progress();
     }
     let mean = |of: fn(&Loss) -> f64| each.iter().map(of).sum::<f64>() / each.len() as f64;
+    let count = all_tokens.len();
+    let all_tokens: Tensor<1, Int> = Tensor::from_data(TensorData::new(all_tokens, [count]), &Device::flex());
+    let (perplexity, usage) = codebook_use(all_tokens, vocab);
     let measure = Reconstruction {
         pictures: pictures.len(),
         psnr: psnr(mean(|loss| loss.squared_error)),
         ssim: mean(|loss| loss.ssim),
         vocab,
-        usage: counts.iter().filter(|count| **count > 0).count() as f64 / vocab as f64,
-        perplexity: perplexity(&counts),
+        usage: usage.into_scalar::<f64>(),
+        perplexity: perplexity.into_scalar::<f64>(),
         each,
     };
     Ok((measure, returned))
-}
-
-fn perplexity(counts: &[u64]) -> f64 {
-    let total = counts.iter().sum::<u64>() as f64;
-    let terms = counts.iter().filter(|count| **count > 0).map(|&count| count as f64 / total);
-    (-terms.map(|share| share * share.ln()).sum::<f64>()).exp()
 }
 
 /// |a − b|, louder, as a picture: black where nothing was lost.
@@ -102,17 +99,4 @@ pub fn difference(a: &RgbImage, b: &RgbImage) -> RgbImage {
         let (a, b) = (a.get_pixel(x, y).0, b.get_pixel(x, y).0);
         [louder(a[0], b[0]), louder(a[1], b[1]), louder(a[2], b[2])].into()
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn perplexity_counts_the_entries_that_are_used_alike() {
-        assert!((perplexity(&[5, 5, 0, 5, 5]) - 4.0).abs() < 1e-12);
-        assert!((perplexity(&[0, 7]) - 1.0).abs() < 1e-12);
-        // Entropy of (½, ¼, ¼) is 1.5 bits.
-        assert!((perplexity(&[2, 1, 1]) - 1.5f64.exp2()).abs() < 1e-12);
-    }
 }

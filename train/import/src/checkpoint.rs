@@ -70,7 +70,8 @@ pub enum CheckpointError {
 pub fn read(bytes: &[u8], classes: &[&str]) -> Result<BTreeMap<String, Array>, CheckpointError> {
     let classes: Vec<&str> = TORCH_CLASSES.iter().chain(classes).copied().collect();
     if let Some((pickle, storages)) = torch::open(bytes, &classes)? {
-        TorchCheckpoint { pickle, storages, size: bytes.len() as u64, values: BTreeMap::new(), read: 0 }.tensors()
+        TorchCheckpoint { pickle, storages, size: bytes.len() as u64, values: BTreeMap::new(), read: 0 }
+            .tensors()
     } else if bytes.get(8) == Some(&b'{') {
         read_safetensors(bytes)
     } else {

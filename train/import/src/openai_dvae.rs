@@ -87,8 +87,9 @@ fn rename(name: &str) -> Option<String> {
 }
 
 fn size(arrays: &Arrays, name: &str, dimension: usize) -> Result<usize> {
-    let array =
-        arrays.get(name).with_context(|| format!("the tensor `{name}` is missing: this is not the released dVAE"))?;
+    let array = arrays
+        .get(name)
+        .with_context(|| format!("the tensor `{name}` is missing: this is not the released dVAE"))?;
     array
         .shape
         .get(dimension)

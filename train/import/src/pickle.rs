@@ -16,9 +16,7 @@ const MAX_VALUES: usize = 1 << 20;
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PickleError {
     /// A class or function that the caller does not list.
-    #[error(
-        "it uses `{0}`, which is not a class of this kind of checkpoint; nothing was executed"
-    )]
+    #[error("it uses `{0}`, which is not a class of this kind of checkpoint; nothing was executed")]
     UnknownClass(String),
     /// An opcode that PyTorch does not write.
     #[error("it contains the opcode {opcode:#04x} at byte {at}, which PyTorch does not write")]

@@ -86,8 +86,8 @@ fn open_legacy<'a>(mut rest: &'a [u8], classes: &[&str]) -> Result<(Pickle, Stor
             let (data, rest) = rest.split_at_checked(bytes)?;
             (u64::from_le_bytes(*count) == found.length as u64).then_some((data, rest))
         });
-        let (data, after) =
-            parts.ok_or_else(|| content(found.key, "a storage of the stated length (the file is damaged)"))?;
+        let (data, after) = parts
+            .ok_or_else(|| content(found.key, "a storage of the stated length (the file is damaged)"))?;
         storages.insert(found.key.to_owned(), data);
         rest = after;
     }

@@ -110,8 +110,7 @@ impl<'a> Machine<'a> {
                 0x94 => self.memoize(self.memo.len())?,
                 b'h' | b'j' => {
                     let place = self.length(if opcode == b'h' { 1 } else { 4 })?;
-                    let id =
-                        self.memo.get(&place).copied().ok_or(self.malformed("a memoized value"))?;
+                    let id = self.memo.get(&place).copied().ok_or(self.malformed("a memoized value"))?;
                     self.stack.push(id);
                 }
                 b'c' => {

@@ -225,7 +225,12 @@ impl Outputs {
             written.push(path.display().to_string());
         }
         if let Some(path) = &self.report {
-            write_file(path, page(shown)?.finish(&command_line(std::env::args_os().skip(1)), &provenance.line()).as_bytes())?;
+            write_file(
+                path,
+                page(shown)?
+                    .finish(&command_line(std::env::args_os().skip(1)), &provenance.line())
+                    .as_bytes(),
+            )?;
             written.push(path.display().to_string());
         }
         Ok(written.join(", "))
@@ -249,7 +254,6 @@ fn command_line(arguments: impl Iterator<Item = OsString>) -> String {
     });
     std::iter::once("dalle".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
-
 
 /// A sentence that says that not all pictures are shown, where it is so.
 fn first_of(shown: &[Cell], all: usize) -> String {
