@@ -1,6 +1,6 @@
-//! How fast sampling, decoding and training run, with random weights: the arithmetic does not depend on them.
+//! Timing of sampling, decoding and training steps. Weights are random, because speed does not depend on their values.
 //!
-//! Every figure that depends on the machine stands beside one of the same run that bounds it: bytes per second beside a copy's.
+//! Bandwidths are compared with that of a plain copy, measured in the same run ([`copy_bandwidth`]).
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -23,58 +23,58 @@ use serde::Serialize;
 
 use dalle_train::optimizer::{AdamW, AdamWConfig};
 
-/// What is timed.
+/// What to time.
 #[derive(Clone, Copy, Debug)]
-pub struct Setting<'a> {
-    /// The model's sizes.
+pub struct Benchmark<'a> {
+    /// The model's configuration.
     pub config: &'a ModelConfig,
-    /// Where.
+    /// The device.
     pub device: DeviceName,
-    /// Type of the prior's matrices.
+    /// Data type of the prior's matrices.
     pub precision: Precision,
-    /// Captions at once; pictures at once when decoding, pairs when training.
+    /// Captions per step, images per decode, or pairs per update.
     pub batch: usize,
-    /// Samples of each caption.
+    /// Samples per caption.
     pub samples: usize,
-    /// Steps, decodes or updates that are timed.
+    /// Number of steps, decodes or updates to time.
     pub repeats: usize,
 }
 
-/// What came out.
+/// A result, one row of the table.
 #[derive(Clone, Debug, Serialize)]
-pub struct Measured {
+pub struct Timing {
     /// `sample`, `decode` or `train-step`.
     pub benchmark: &'static str,
-    /// Name of the configuration.
+    /// Name of the model's configuration.
     pub config: String,
-    /// Device.
+    /// The device.
     pub device: String,
-    /// Type of the prior's matrices.
+    /// Data type of the prior's matrices.
     pub precision: String,
-    /// Captions, pictures or pairs at once.
+    /// Captions per step, images per decode, or pairs per update.
     pub batch: usize,
-    /// Samples of each caption.
+    /// Samples per caption.
     pub samples: usize,
-    /// Seconds of a step, a decode or an update: the median.
+    /// Median duration of a step, decode or update, in seconds.
     pub seconds: f64,
-    /// Image tokens drawn, decoded or trained on in a second.
+    /// Image tokens sampled, decoded or trained on per second.
     pub tokens_per_second: f64,
-    /// Arithmetic of the matrices and convolutions, 10¹² a second.
+    /// TFLOP/s of the matrix products and convolutions.
     pub teraflops: f64,
-    /// Bytes that sampling must read, 10⁹ a second.
+    /// GB/s that sampling must read; `None` for the other benchmarks.
     pub gigabytes_per_second: Option<f64>,
-    /// Most bytes of the machine's memory that this process had meanwhile; of a GPU, all that is in use there afterwards, by whom
-    /// ever (Burn keeps what it has had). Where it can be known.
+    /// Peak memory of this process in bytes. On a GPU, the memory in use afterwards by all processes, because Burn does not release
+    /// memory. `None` if the system does not report it.
     pub memory: Option<u64>,
 }
 
-impl Setting<'_> {
-    /// Draws tokens, as the server does.
+impl Benchmark<'_> {
+    /// Times sampling steps, as on the server.
     ///
     /// # Errors
     /// The device fails, or has too little memory.
-    pub fn sample(&self) -> Result<Measured> {
-        forget_peak();
+    pub fn sample(&self) -> Result<Timing> {
+        reset_peak_memory();
         let plan = Plan::new(self.config);
         let rows = self.batch * self.samples;
         let needed = plan.sampling(self.precision, self.batch as u64, rows as u64);
@@ -113,18 +113,18 @@ impl Setting<'_> {
         let seconds = median(times);
         let bytes = plan.step_bytes(self.precision, self.batch as u64, rows as u64);
         let flops = 2.0 * plan.matrices as f64 * rows as f64;
-        self.measured("sample", seconds, rows, flops, Some(bytes as f64 / seconds / 1e9))
+        self.timing("sample", seconds, rows, flops, Some(bytes as f64 / seconds / 1e9))
     }
 
-    /// Turns whole grids of tokens into pixels.
+    /// Times decoding grids of tokens into images.
     ///
     /// # Errors
     /// The device fails, or has too little memory.
-    pub fn decode(&self) -> Result<Measured> {
-        forget_peak();
+    pub fn decode(&self) -> Result<Timing> {
+        reset_peak_memory();
         let plan = Plan::new(self.config);
         let needed = plan.decoding(self.config, self.batch as u64);
-        memory::check(&format!("decoding {} pictures", self.batch), needed, self.device)?;
+        memory::check(&format!("decoding {} images", self.batch), needed, self.device)?;
         let device = self.device.open()?;
         let decoder = Decoder::new(&self.config.dvae, &device);
         let geometry = self.config.geometry();
@@ -138,15 +138,15 @@ impl Setting<'_> {
             Ok(())
         })?;
         let flops = plan.decode_flops as f64 * self.batch as f64;
-        self.measured("decode", seconds, self.batch * geometry.image_length(), flops, None)
+        self.timing("decode", seconds, self.batch * geometry.image_length(), flops, None)
     }
 
-    /// One update of the prior: forward, backward, AdamW.
+    /// Times updates of the prior: forward pass, backward pass and AdamW.
     ///
     /// # Errors
     /// The device fails, or has too little memory.
-    pub fn train_step(&self) -> Result<Measured> {
-        forget_peak();
+    pub fn train_step(&self) -> Result<Timing> {
+        reset_peak_memory();
         let plan = Plan::new(self.config);
         let needed = plan.training_prior(self.batch as u64).bytes();
         memory::check(&format!("training {}", self.config.name), needed, self.device)?;
@@ -177,10 +177,10 @@ impl Setting<'_> {
             Ok(device.sync()?)
         })?;
         let flops = 6.0 * plan.matrices as f64 * (plan.slots * self.batch as u64) as f64;
-        self.measured("train-step", seconds, self.batch * geometry.image_length(), flops, None)
+        self.timing("train-step", seconds, self.batch * geometry.image_length(), flops, None)
     }
 
-    /// Median time of `work`, after it ran `warm_up` times.
+    /// Median duration of `work` in seconds, after `warm_up` calls that are not timed.
     fn timed(&self, warm_up: usize, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
         let mut times = Vec::new();
         for run in 0..warm_up + self.repeats {
@@ -193,16 +193,16 @@ impl Setting<'_> {
         Ok(median(times))
     }
 
-    fn measured(
+    fn timing(
         &self,
         benchmark: &'static str,
         seconds: f64,
         tokens: usize,
         flops: f64,
         gigabytes_per_second: Option<f64>,
-    ) -> Result<Measured> {
-        let memory = memory::used(self.device).or_else(peak_of_this_process);
-        Ok(Measured {
+    ) -> Result<Timing> {
+        let memory = memory::used(self.device).or_else(peak_memory);
+        Ok(Timing {
             benchmark,
             config: self.config.name.clone(),
             device: self.device.to_string(),
@@ -218,8 +218,8 @@ impl Setting<'_> {
     }
 }
 
-/// Bytes that a device reads and writes in a second when it copies: on a processor a plain copy by all threads between two
-/// places that are there already, on others adding 1 to a large tensor.
+/// Bytes per second that a device reads and writes when it copies. On a CPU this is a copy by all threads between two existing
+/// buffers, on other devices adding 1 to a large tensor.
 ///
 /// # Errors
 /// The device fails.
@@ -252,14 +252,14 @@ pub fn copy_bandwidth(name: DeviceName) -> Result<f64> {
     Ok((2 * VALUES * size_of::<f32>()) as f64 / median(times))
 }
 
-/// Begins anew to look for the most bytes that this process has (Linux, "5" in `clear_refs`), so that each row has its own.
-fn forget_peak() {
-    // Elsewhere there is no peak to forget, and none is reported.
+/// Resets the peak memory of this process (Linux: "5" in `clear_refs`), so that each row has its own.
+fn reset_peak_memory() {
+    // Other systems do not have the file, and `peak_memory` reports nothing.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
-/// Most bytes of the machine's memory that this process has had since [`forget_peak`], where the system says.
-fn peak_of_this_process() -> Option<u64> {
+/// Peak memory of this process since [`reset_peak_memory`] in bytes, if the system reports it.
+fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)

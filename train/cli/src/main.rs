@@ -1,4 +1,4 @@
-//! `dalle`: from packages of drawings to a model folder, and from a caption to a picture.
+//! The command `dalle`: datasets, training, sampling and evaluation. See `dalle --help`.
 
 use std::io;
 use std::process::ExitCode;
@@ -11,10 +11,10 @@ mod png;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use dalle_data::say;
 
-/// What a shell reports of a program that a closed pipe ended: 128 and the number of SIGPIPE.
+/// The exit status that shells report for a program ended by SIGPIPE: 128 plus the signal's number.
 const CLOSED_PIPE: u8 = 128 + 13;
 
-/// Text to image, after "Zero-Shot Text-to-Image Generation": data, training, sampling and evaluation.
+/// DALL·E ("Zero-Shot Text-to-Image Generation"): datasets, training, sampling and evaluation.
 #[derive(Parser)]
 #[command(name = "dalle", version, propagate_version = true)]
 struct Cli {
@@ -24,25 +24,25 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Build a training set, or look at one.
+    /// Build a dataset, or inspect one.
     Data(commands::data::Args),
     /// Train the caption tokenizer.
     Tokenizer(commands::tokenizer::Args),
-    /// Train the dVAE (stage 1), encode and decode pictures.
+    /// Train the dVAE (stage 1), encode and decode images.
     Dvae(commands::dvae::Args),
     /// Train the prior (stage 2).
     Prior(commands::prior::Args),
-    /// Train the contrastive model, which chooses among samples.
+    /// Train CLIP, which reranks samples.
     Clip(commands::clip::Args),
-    /// Draw a caption.
+    /// Sample images from a caption.
     Sample(commands::sample::Args),
-    /// Write captions, from nothing or from a beginning.
+    /// Sample captions, from scratch or from a prefix.
     Caption(commands::caption::Args),
-    /// Take over a model that others released.
+    /// Import a released model.
     Import(commands::import::Args),
-    /// Measure a model.
+    /// Evaluate a model.
     Eval(commands::eval::Args),
-    /// Say what a model costs in memory and arithmetic, and what fits on a device.
+    /// Print a model's parameters, FLOPs and memory, and whether it fits a device.
     Plan(commands::plan::Args),
     /// Time sampling, decoding and training with random weights.
     Bench(commands::bench::Args),
@@ -66,15 +66,15 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if nobody_reads(&error) => ExitCode::from(CLOSED_PIPE),
+        Err(error) if is_closed_pipe(&error) => ExitCode::from(CLOSED_PIPE),
         Err(error) => {
-            say(format_args!("dalle: {}", sentence(&error)));
+            say(format_args!("dalle: {}", message(&error)));
             ExitCode::FAILURE
         }
     }
 }
 
-/// The command with options that take `-1` for a number, out of range as it may be, and not for another option.
+/// Makes options accept `-1` as a value, so that the error says that it is out of range instead of calling it an unknown option.
 fn with_negative_numbers(command: clap::Command) -> clap::Command {
     command
         .mut_args(|option| match option.get_action().takes_values() {
@@ -84,17 +84,17 @@ fn with_negative_numbers(command: clap::Command) -> clap::Command {
         .mut_subcommands(with_negative_numbers)
 }
 
-/// An error and its causes, each once: the messages of some repeat those of their causes.
-fn sentence(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |sentence, cause| match sentence.as_str() {
+/// An error with its causes. A cause that the message already contains is left out.
+fn message(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |message, cause| match message.as_str() {
         "" => cause,
-        said if said.contains(&cause) => sentence,
-        said => format!("{said}: {cause}"),
+        text if text.contains(&cause) => message,
+        text => format!("{text}: {cause}"),
     })
 }
 
-/// Whether it failed because who read its output has read enough, as `head` does.
-fn nobody_reads(error: &anyhow::Error) -> bool {
+/// Whether the reader of stdout has closed the pipe, as `head` does.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
     error.chain().filter_map(|cause| cause.downcast_ref()).any(closed)
 }

@@ -1,4 +1,4 @@
-//! What the `dalle` command says to what cannot be, and how it ends where nobody listens.
+//! Error messages of the `dalle` command, and its behaviour when stdout or stderr is closed.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -31,7 +31,7 @@ fn a_batch_that_no_machine_holds_is_refused_with_its_numbers_and_one_that_fits()
     assert!(!folder.path().join("run").exists());
 }
 
-/// The weights are small then, but masks and attention of a million places are not.
+/// The weights stay small, but the masks and attention of a million positions do not.
 #[test]
 fn a_grid_that_no_machine_holds_is_refused_and_known_to_the_plan() {
     let folder = tempfile::tempdir().unwrap();
@@ -77,7 +77,7 @@ fn a_setting_out_of_range_is_named_as_it_is_typed() {
         ("sample", "--best-of 2 --top-p 0", "--top-p: expected a number above 0, at most 1, got 0"),
         ("sample", "--temperature 9", "--temperature: expected a number from 0 to 5, got 9"),
         ("sample", "--guidance -1", "--guidance: expected a number from 0 to 20, got -1"),
-        ("sample", "--tokens ./x.png", "--tokens: ./x.png is also what --out writes; name another file"),
+        ("sample", "--tokens ./x.png", "--tokens: ./x.png is also the output of --out; name another file"),
         ("sample", "--guidance 21", "--guidance: expected a number from 0 to 20, got 21"),
         ("caption", "--top-k 1026", "--top-k: expected 1 to 1025, got 1026"),
         ("caption", "--temperature nan", "--temperature: expected a number from 0 to 5, got NaN"),
@@ -91,8 +91,7 @@ fn a_setting_out_of_range_is_named_as_it_is_typed() {
     }
 }
 
-/// Starts a command, reads a line of what it says to one of its ends, closes that, and returns how it ended and what it said to
-/// the other.
+/// Starts a command, reads one line of stderr or stdout, closes it, and returns the exit status and the content of the other.
 #[cfg(unix)]
 fn read_one_line(command: &str, stderr: bool) -> (Option<i32>, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_dalle"))
@@ -123,7 +122,7 @@ fn a_closed_pipe_ends_a_command_quietly() {
 
 #[cfg(unix)]
 #[test]
-fn a_training_goes_on_without_who_read_its_log() {
+fn training_continues_when_stderr_is_closed() {
     let workshop = Workshop::new();
     let (code, said) = read_one_line(&workshop.dvae("model", 20, "--log-every 1"), true);
     assert!(code == Some(0) && said.contains("wrote encoder and decoder"), "{code:?} {said}");

@@ -1,67 +1,58 @@
-//! `dalle bench sample|decode|train-step`: a table, and the same as JSON.
+//! `dalle bench sample|decode|train-step`: prints timings as a table and writes them as JSON.
 
 use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Subcommand, builder::RangedU64ValueParser};
-use dalle_model::precision::Precision;
+use dalle_native::publish::write_file;
 use dalle_native::device::DeviceName;
 use dalle_native::memory::gigabytes;
+use dalle_model::precision::Precision;
+use dalle_native::read_config;
 use serde::Serialize;
 
-use dalle_native::publish::write_file;
-use dalle_native::read_config;
-
 use super::{outputs, values};
-use crate::bench::{Measured, Setting, copy_bandwidth};
+use crate::bench::{Benchmark, Timing, copy_bandwidth};
 
 /// Arguments of `dalle bench`.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
-    benchmark: Benchmark,
+    command: Command,
 }
 
 #[derive(Subcommand)]
-enum Benchmark {
-    /// Draw image tokens.
-    Sample(SampleOptions),
-    /// Turn tokens into pixels.
-    Decode(Options),
-    /// Update the prior.
-    TrainStep(Options),
+enum Command {
+    /// Time sampling steps.
+    Sample(SampleArgs),
+    /// Time decoding tokens into images.
+    Decode(BenchArgs),
+    /// Time updates of the prior.
+    TrainStep(BenchArgs),
 }
 
 #[derive(clap::Args)]
-struct SampleOptions {
+struct SampleArgs {
     #[command(flatten)]
-    options: Options,
-    /// Samples of each caption.
+    bench: BenchArgs,
+    /// Samples per caption.
     #[arg(long, default_value_t = 1, value_parser = values::batch())]
     samples: usize,
-    /// f32, bf16 or f16: the type of the prior's matrices.
+    /// Data type of the prior's matrices: f32, bf16 or f16.
     #[arg(long, default_value = "f32")]
     dtype: Precision,
 }
 
-/// What is written as JSON.
-#[derive(Serialize)]
-struct Results {
-    rows: Vec<Measured>,
-    /// Bytes that a copy on the same device reads and writes, 10⁹ a second.
-    copy_gigabytes_per_second: f64,
-}
-
 #[derive(clap::Args)]
-struct Options {
-    /// Configuration (.json); its weights are random.
+struct BenchArgs {
+    /// Model configuration (.json). The weights are random.
     #[arg(long)]
     config: PathBuf,
-    /// Captions, pictures or pairs at once; several, such as 1,8,32, make a row each, the smallest first.
+    /// Captions, images or pairs at once. A list such as 1,8,32 gives one row each, in ascending order.
     #[arg(long, default_value = "1", value_delimiter = ',', value_parser = values::batch())]
     batch: Vec<usize>,
-    /// Steps (behind the first eighth of a picture), decodes or updates that are timed; the median counts.
+    /// Number of steps (after the first eighth of an image), decodes or updates to time; the median is reported.
     #[arg(long, default_value_t = 20, value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     repeats: usize,
     /// Result to write (.json).
@@ -72,25 +63,30 @@ struct Options {
     device: DeviceName,
 }
 
+/// The JSON file.
+#[derive(Serialize)]
+struct Results {
+    rows: Vec<Timing>,
+    /// GB/s that a copy on the same device reads and writes.
+    copy_gigabytes_per_second: f64,
+}
+
 /// Runs `dalle bench`.
-///
-/// # Errors
-/// Whatever stops it, in a sentence for the person at the terminal.
 pub fn run(args: Args) -> Result<()> {
-    let (mut options, samples, precision, measure): (_, _, _, fn(&Setting) -> Result<Measured>) =
-        match args.benchmark {
-            Benchmark::Sample(SampleOptions { options, samples, dtype }) => {
-                (options, samples, dtype, |setting| setting.sample())
-            }
-            Benchmark::Decode(options) => (options, 1, Precision::F32, |setting| setting.decode()),
-            Benchmark::TrainStep(options) => (options, 1, Precision::F32, |setting| setting.train_step()),
-        };
-    // The memory that a row leaves to the process is no more than the next one takes.
-    options.batch.sort_unstable();
-    options.batch.dedup();
-    let config = read_config(&options.config)?;
-    outputs::check(&[&options.config], &[("--json", options.json.as_deref())])?;
-    options.device.open_for(precision)?;
+    let (mut args, samples, precision, time): (_, _, _, fn(&Benchmark) -> Result<Timing>) = match args.command
+    {
+        Command::Sample(SampleArgs { bench, samples, dtype }) => {
+            (bench, samples, dtype, |benchmark| benchmark.sample())
+        }
+        Command::Decode(bench) => (bench, 1, Precision::F32, |benchmark| benchmark.decode()),
+        Command::TrainStep(bench) => (bench, 1, Precision::F32, |benchmark| benchmark.train_step()),
+    };
+    // Ascending, because memory that one row leaves allocated is reused by the next.
+    args.batch.sort_unstable();
+    args.batch.dedup();
+    let config = read_config(&args.config)?;
+    outputs::check(&[&args.config], &[("--json", args.json.as_deref())])?;
+    args.device.open_for(precision)?;
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
@@ -98,16 +94,16 @@ pub fn run(args: Args) -> Result<()> {
         "batch", "samples", "ms", "tokens/s", "TFLOP/s", "GB/s", "memory"
     )?;
     let mut rows = Vec::new();
-    for &batch in &options.batch {
-        let setting = Setting {
+    for &batch in &args.batch {
+        let benchmark = Benchmark {
             config: &config,
-            device: options.device,
+            device: args.device,
             precision,
             batch,
             samples,
-            repeats: options.repeats,
+            repeats: args.repeats,
         };
-        let row = measure(&setting)?;
+        let row = time(&benchmark)?;
         writeln!(
             out,
             "{:>6} {:>8} {:>12.3} {:>12.1} {:>8.3} {:>8} {:>10}",
@@ -121,10 +117,10 @@ pub fn run(args: Args) -> Result<()> {
         )?;
         rows.push(row);
     }
-    // Last: it needs memory of its own.
-    let copy_gigabytes_per_second = copy_bandwidth(options.device)? / 1e9;
+    // After the rows, because it allocates memory of its own.
+    let copy_gigabytes_per_second = copy_bandwidth(args.device)? / 1e9;
     writeln!(out, "a copy reads and writes {copy_gigabytes_per_second:.1} GB/s")?;
-    if let Some(path) = &options.json {
+    if let Some(path) = &args.json {
         write_file(path, &serde_json::to_vec_pretty(&Results { rows, copy_gigabytes_per_second })?)?;
     }
     Ok(())

@@ -1,17 +1,16 @@
-//! `dalle import`: a released model as a model folder.
+//! `dalle import`: converts a released model into a model folder.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Subcommand;
+use dalle_import::{import_openai_dvae, read_file};
 use dalle_model::burn::tensor::FloatDType;
 use dalle_model::config::{ModelConfig, PriorConfig};
-use dalle_model::weights::to_safetensors;
 use dalle_native::device::DeviceName;
+use dalle_model::weights::to_safetensors;
 use dalle_shared::files::{CONFIG, DECODER, ENCODER};
-
-use dalle_import::{import_openai_dvae, read_file};
 use dalle_native::ModelFolder;
 
 /// Arguments of `dalle import`.
@@ -38,9 +37,6 @@ enum Command {
 }
 
 /// Runs `dalle import`.
-///
-/// # Errors
-/// Whatever stops it, in a sentence for the person at the terminal.
 pub fn run(args: Args) -> Result<()> {
     match args.command {
         Command::OpenaiDvae { encoder, decoder, out } => openai_dvae(&encoder, &decoder, &out),
@@ -51,7 +47,7 @@ fn openai_dvae(encoder: &Path, decoder: &Path, out: &Path) -> Result<()> {
     ModelFolder::check_target(out)?;
     let device = DeviceName::Cpu.open()?;
     let (dvae, encoder, decoder) = import_openai_dvae(&read_file(encoder)?, &read_file(decoder)?, &device)?;
-    // The paper's prior, which was never released, reads this dVAE's tokens.
+    // The configuration of the paper's prior, which was trained on this dVAE's tokens but never released.
     let config = ModelConfig {
         name: "openai-dvae".to_owned(),
         license: "dVAE: Modified MIT, © OpenAI".to_owned(),

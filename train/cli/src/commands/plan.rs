@@ -1,14 +1,14 @@
-//! `dalle plan`: what a model costs, and what of it fits on a device.
+//! `dalle plan`: parameters, FLOPs and memory of a model, and whether it fits a device.
 
 use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use dalle_model::plan::{Plan, Training};
-use dalle_model::precision::Precision;
+use dalle_model::clip::ClipConfig;
 use dalle_native::device::DeviceName;
 use dalle_native::memory::{self, gigabytes};
-
+use dalle_model::plan::{Plan, Training};
+use dalle_model::precision::Precision;
 use dalle_native::{read_clip_config, read_config};
 
 use super::values;
@@ -16,40 +16,59 @@ use super::values;
 /// Arguments of `dalle plan`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Configuration (.json), such as `configs/paper-12b.json`, or a model folder's.
+    /// Model configuration (.json), such as `configs/paper-12b.json` or a model folder's config.json.
     #[arg(long)]
     config: PathBuf,
-    /// Configuration of a contrastive model for it, to plan its training too.
+    /// CLIP configuration for the model, to include CLIP's training.
     #[arg(long)]
     clip: Option<PathBuf>,
-    /// Captions sampled at once.
+    /// Number of captions sampled at once.
     #[arg(long, default_value_t = 1, value_parser = values::batch())]
     captions: usize,
-    /// Samples of each caption.
+    /// Samples per caption.
     #[arg(long, default_value_t = 1, value_parser = values::batch())]
     samples: usize,
-    /// Pictures or pairs per update when training.
+    /// Batch size in training.
     #[arg(long, default_value_t = 1, value_parser = values::batch())]
     batch: usize,
-    /// cpu, cuda:N, wgpu or libtorch: what fits there. It is asked, not used.
+    /// Device to check: cpu, cuda:N, wgpu or libtorch. Only its free memory is read.
     #[arg(long, default_value = "cpu")]
     device: DeviceName,
 }
 
 /// Runs `dalle plan`.
-///
-/// # Errors
-/// A configuration cannot be read.
 pub fn run(args: &Args) -> Result<()> {
     let config = read_config(&args.config)?;
+    let clip = args.clip.as_deref().map(|path| read_clip_config(path, &config)).transpose()?;
     let plan = Plan::new(&config);
     let free = memory::free(args.device);
     let mut out = std::io::stdout().lock();
-    let millions = |parameters: u64| format!("{:.1} M", parameters as f64 / 1e6);
     writeln!(out, "{}", config.name)?;
+    print_size(&mut out, &plan)?;
+    print_sampling(&mut out, &plan, args, free)?;
+    let clip = clip.map(|clip: ClipConfig| plan.training_clip(&clip, &config, args.batch as u64, false));
+    print_training(&mut out, &plan, clip, args.batch as u64, free)?;
+    match free {
+        Some(free) => writeln!(out, "{} has {} free", args.device, gigabytes(free))?,
+        None => writeln!(
+            out,
+            "the free memory of {} is unknown, so nothing can be said about what fits: {}",
+            args.device,
+            match args.device {
+                DeviceName::Cuda(_) => "NVIDIA's driver has no such device",
+                _ => "this kind of device does not report it",
+            }
+        )?,
+    }
+    Ok(())
+}
+
+/// Parameters and FLOPs.
+fn print_size(out: &mut dyn Write, plan: &Plan) -> Result<()> {
+    let millions = |parameters: u64| format!("{:.1} M", parameters as f64 / 1e6);
     writeln!(
         out,
-        "  parameters   prior {}, of these {} in the matrices of its blocks; encoder {}, decoder {}",
+        "  parameters   prior {} ({} in the matrices of its blocks), encoder {}, decoder {}",
         millions(plan.prior),
         millions(plan.matrices),
         millions(plan.encoder),
@@ -57,61 +76,66 @@ pub fn run(args: &Args) -> Result<()> {
     )?;
     writeln!(
         out,
-        "  arithmetic   {} a sampled token, {} a decoded picture",
+        "  arithmetic   {} per sampled token, {} per decoded image",
         flops(2 * plan.prior),
         flops(plan.decode_flops)
     )?;
+    Ok(())
+}
+
+/// Memory of sampling in 32 and in 16 bits.
+fn print_sampling(out: &mut dyn Write, plan: &Plan, args: &Args, free: Option<u64>) -> Result<()> {
     let (captions, samples) = (args.captions as u64, (args.captions * args.samples) as u64);
-    let fits = |bytes: u64| match free {
-        Some(free) if bytes <= free => "fits",
-        Some(_) => "does not fit",
-        None => "not known",
-    };
-    writeln!(out, "  {:40} {:>12} {:>12}", "", "f32", "16 bits")?;
-    let row = |out: &mut dyn Write, name: &str, bytes: &dyn Fn(Precision) -> u64| {
-        let [wide, narrow] = [Precision::F32, Precision::Bf16].map(|precision| gigabytes(bytes(precision)));
+    let total = |precision| plan.sampling(precision, captions, samples);
+    let mut row = |name: &str, cell: &dyn Fn(Precision) -> String| {
+        let [wide, narrow] = [Precision::F32, Precision::Bf16].map(cell);
         writeln!(out, "  {name:40} {wide:>12} {narrow:>12}")
     };
-    row(&mut out, "weights of the prior", &|precision| plan.prior_bytes(precision))?;
-    row(&mut out, "masks, and what it works with", &|_| plan.working_bytes())?;
-    row(&mut out, "cache of a caption", &|precision| plan.cache_bytes(precision, 1, 0))?;
-    row(&mut out, "cache of a sample", &|precision| plan.cache_bytes(precision, 0, 1))?;
-    row(&mut out, "read for a token", &|precision| plan.step_bytes(precision, 1, 1))?;
-    let all = format!("sampling, captions × pictures: {captions} × {}", args.samples);
-    row(&mut out, &all, &|precision| plan.sampling(precision, captions, samples))?;
-    let [wide, narrow] =
-        [Precision::F32, Precision::Bf16].map(|precision| fits(plan.sampling(precision, captions, samples)));
-    writeln!(out, "  {:40} {wide:>12} {narrow:>12}", format!("  on {}", args.device))?;
-    let batch = args.batch as u64;
+    row("", &|precision| if precision == Precision::F32 { "f32".to_owned() } else { "16 bits".to_owned() })?;
+    row("weights of the prior", &|precision| gigabytes(plan.prior_bytes(precision)))?;
+    row("masks and workspace", &|_| gigabytes(plan.working_bytes()))?;
+    row("cache per caption", &|precision| gigabytes(plan.cache_bytes(precision, 1, 0)))?;
+    row("cache per sample", &|precision| gigabytes(plan.cache_bytes(precision, 0, 1)))?;
+    row("read per token", &|precision| gigabytes(plan.step_bytes(precision, 1, 1)))?;
+    let name = format!("sampling {captions} × {} (captions × samples)", args.samples);
+    row(&name, &|precision| gigabytes(total(precision)))?;
+    row(&format!("  on {}", args.device), &|precision| fits(total(precision), free).to_owned())?;
+    Ok(())
+}
+
+/// Memory of training.
+fn print_training(
+    out: &mut dyn Write,
+    plan: &Plan,
+    clip: Option<Training>,
+    batch: u64,
+    free: Option<u64>,
+) -> Result<()> {
     let head = format!("training with --batch {batch}");
-    writeln!(out, "  {head:40} {:>12} {:>12} {:>12}", "state", "activations", "together")?;
-    let row = |out: &mut dyn Write, name: &str, training: Training| {
-        let all = training.bytes();
-        let [state, activations, sum] = [training.state, training.activations, all].map(gigabytes);
-        writeln!(out, "  {name:40} {state:>12} {activations:>12} {sum:>12} {}", fits(all))
-    };
-    row(&mut out, "  the dVAE", plan.training_dvae(batch))?;
-    row(&mut out, "  the prior", plan.training_prior(batch))?;
-    if let Some(path) = &args.clip {
-        let clip = read_clip_config(path, &config)?;
-        row(&mut out, "  the contrastive model", plan.training_clip(&clip, &config, batch, false))?;
-    }
-    match free {
-        Some(free) => writeln!(out, "{} has {} free", args.device, gigabytes(free))?,
-        None => writeln!(
-            out,
-            "how much memory {} has free is not known, so what fits is not either: {}",
-            args.device,
-            match args.device {
-                DeviceName::Cuda(_) => "NVIDIA's driver knows no such device here",
-                _ => "this kind of device does not tell",
-            }
-        )?,
+    writeln!(out, "  {head:40} {:>12} {:>12} {:>12}", "state", "activations", "total")?;
+    let networks = [
+        ("dVAE", Some(plan.training_dvae(batch))),
+        ("prior", Some(plan.training_prior(batch))),
+        ("CLIP", clip),
+    ];
+    for (name, training) in networks {
+        let Some(training) = training else { continue };
+        let total = training.bytes();
+        let [state, activations, sum] = [training.state, training.activations, total].map(gigabytes);
+        writeln!(out, "    {name:38} {state:>12} {activations:>12} {sum:>12} {}", fits(total, free))?;
     }
     Ok(())
 }
 
-/// Floating-point operations as a person reads them.
+fn fits(bytes: u64, free: Option<u64>) -> &'static str {
+    match free {
+        Some(free) if bytes <= free => "fits",
+        Some(_) => "does not fit",
+        None => "unknown",
+    }
+}
+
+/// Formats a number of floating-point operations.
 fn flops(count: u64) -> String {
     match count {
         0..1_000_000_000 => format!("{:.1} MFLOP", count as f64 / 1e6),

@@ -1,4 +1,4 @@
-//! What an option may be: checked where it is read, so that the message names the option at fault.
+//! Parsers of option values. They check ranges while clap parses, so that the error names the option.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -7,12 +7,12 @@ use clap::builder::RangedU64ValueParser;
 
 use dalle_data::Split;
 
-/// Most pictures of a batch; more fit no device.
+/// Largest batch; more fits no device.
 const MAX_BATCH: u64 = 1 << 16;
-/// Most pictures to measure: the paper's evaluation takes 30,000.
+/// Largest number of images to evaluate; the paper's evaluation uses 30,000.
 const MAX_COUNT: u64 = 100_000;
 
-/// Pictures in a batch.
+/// A batch size.
 pub fn batch() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=MAX_BATCH)
 }
@@ -22,37 +22,37 @@ pub fn positive(text: &str) -> Result<f64, String> {
     number(text, "a number above 0", |x: f64| x > 0.0 && x.is_finite())
 }
 
-/// A finite number, 0 or above.
+/// A finite number of at least 0.
 pub fn not_negative(text: &str) -> Result<f64, String> {
     number(text, "a number of at least 0", |x: f64| x >= 0.0 && x.is_finite())
 }
 
-/// A decay: from 0 to below 1.
+/// A decay, from 0 to below 1.
 pub fn decay(text: &str) -> Result<f64, String> {
     number(text, "a number from 0 to below 1", |x: f64| (0.0..1.0).contains(&x))
 }
 
-/// A probability.
+/// A probability, from 0 to 1.
 pub fn probability(text: &str) -> Result<f32, String> {
     number(text, "a number from 0 to 1", |x: f32| (0.0..=1.0).contains(&x))
 }
 
-/// Pictures or captions to measure.
+/// A number of images or captions to evaluate.
 pub fn count() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=MAX_COUNT)
 }
 
-/// The standard deviation of a blur in pixels.
+/// The radius of a blur: its standard deviation in pixels.
 pub fn radius(text: &str) -> Result<f32, String> {
     number(text, "a radius from 0 to 100 pixels", |x: f32| (0.0..=100.0).contains(&x))
 }
 
-/// The cosine of an angle.
+/// A cosine similarity, from −1 to 1.
 pub fn cosine(text: &str) -> Result<f32, String> {
     number(text, "a cosine from -1 to 1", |x: f32| (-1.0..=1.0).contains(&x))
 }
 
-/// A part of a dataset.
+/// A split of a dataset.
 pub fn split(text: &str) -> Result<Split, String> {
     match text {
         "train" => Ok(Split::Train),
@@ -61,12 +61,12 @@ pub fn split(text: &str) -> Result<Split, String> {
     }
 }
 
-/// The path of a picture to write.
+/// The path of a PNG file to write.
 pub fn png(text: &str) -> Result<PathBuf, String> {
     ending(text, "png")
 }
 
-/// The path of a page to write.
+/// The path of an HTML file to write.
 pub fn html(text: &str) -> Result<PathBuf, String> {
     ending(text, "html")
 }
@@ -81,13 +81,9 @@ fn ending(text: &str, expected: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// The path of another file to write.
+/// The path of any other file to write.
 pub fn file(text: &str) -> Result<PathBuf, String> {
-    if Path::new(text).is_dir() {
-        Err("expected a file, this is a folder".to_owned())
-    } else {
-        Ok(text.into())
-    }
+    if Path::new(text).is_dir() { Err("expected a file, got a folder".to_owned()) } else { Ok(text.into()) }
 }
 
 fn number<T: FromStr + Copy>(text: &str, expected: &str, allowed: impl Fn(T) -> bool) -> Result<T, String> {
@@ -99,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_that_no_training_survives_are_refused() {
+    fn numbers_that_break_training_are_refused() {
         assert_eq!(positive("2e-3"), Ok(2e-3));
         for text in ["0", "-1", "nan", "inf", "1e400", "x", ""] {
             assert!(positive(text).is_err(), "{text}");
@@ -113,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_is_a_png() {
+    fn file_names_need_the_right_ending() {
         assert!(png("a/b.PNG").is_ok());
         assert!(png("picture.gif").is_err() && png("picture").is_err());
         assert!(html("page.html").is_ok() && html("page.png").is_err());
