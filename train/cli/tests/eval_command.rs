@@ -1,4 +1,4 @@
-//! `dalle eval` from a dataset and a model folder to pages, sheets, JSON and lists.
+//! `dalle eval`: from a dataset and a model folder to reports, contact sheets, JSON files and lists of keys.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -15,14 +15,14 @@ use serde_json::Value;
 const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/tiny.json");
 const SHAPES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../eval/tests/fixtures/evaluation/shapes.json");
 
-/// Fills `WORK` in the arguments, runs to success, and returns what was printed.
+/// Runs `dalle` with `WORK` replaced in the arguments. Expects success and returns stdout.
 fn dalle(work: &Path, arguments: &str) -> String {
     let output = run(work, arguments);
     assert!(output.status.success(), "dalle {arguments}\n{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Runs to failure and returns the complaint.
+/// Expects failure and returns stderr.
 fn refusal(work: &Path, arguments: &str) -> String {
     let output = run(work, arguments);
     assert!(!output.status.success(), "dalle {arguments} should have failed");
@@ -34,8 +34,8 @@ fn run(work: &Path, arguments: &str) -> std::process::Output {
     Command::new(env!("CARGO_BIN_EXE_dalle")).args(arguments).output().unwrap()
 }
 
-/// A folder with forty pictures of which every two are the same under different captions, a hardly trained model, and weights of
-/// EfficientNet-Lite0 that were never trained at all.
+/// A folder with a dataset of twenty pairs of equal images under different captions, a barely trained model, and random weights of
+/// EfficientNet-Lite0.
 fn workshop() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let work = folder.path();
@@ -66,7 +66,7 @@ fn workshop() -> tempfile::TempDir {
     folder
 }
 
-/// Weights of the right shapes: noise, and BatchNorm that changes nothing.
+/// Random weights of the right shapes, with BatchNorm as the identity.
 fn untrained_lite0() -> Vec<u8> {
     let shapes: Value = serde_json::from_slice(&fs::read(SHAPES).unwrap()).unwrap();
     let mut noise = 1u64;
@@ -99,19 +99,19 @@ fn json(path: PathBuf) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-/// A page that asks nobody for anything and has this many pictures, each with words for those who do not see it.
-fn check_page(path: PathBuf, pictures: usize) {
+/// Checks that a report loads nothing and has this many images, each with an alternative text.
+fn check_report(path: PathBuf, images: usize) {
     let html = fs::read_to_string(path).unwrap();
     for outside in ["http:", "https:", "src=\"/", "@import", "url("] {
         assert!(!html.contains(outside), "{outside}");
     }
-    assert_eq!(html.matches("<img src=\"data:image/png;base64,").count(), pictures);
-    assert_eq!(html.matches(" alt=\"").count(), pictures);
+    assert_eq!(html.matches("<img src=\"data:image/png;base64,").count(), images);
+    assert_eq!(html.matches(" alt=\"").count(), images);
     assert!(html.contains("<h1>") && html.contains("<caption>") && html.contains("Made by <code>dalle eval"));
 }
 
 #[test]
-fn every_measure_writes_its_page_and_its_numbers() {
+fn every_metric_writes_its_report_and_its_numbers() {
     let folder = workshop();
     let work = folder.path();
     let dataset = Dataset::open(&work.join("data")).unwrap();
@@ -119,7 +119,7 @@ fn every_measure_writes_its_page_and_its_numbers() {
     let count = held_out.len();
     assert!(count > 4, "{count}");
 
-    // Overlap: what has its twin in training, and nothing else, is at a cosine of 1.
+    // Overlap: exactly the images with a twin in the training split have a cosine of 1.
     let twins: BTreeSet<String> = held_out
         .iter()
         .filter(|held| dataset.split(Split::Train).any(|seen| seen.image == held.image))
@@ -136,9 +136,9 @@ fn every_measure_writes_its_page_and_its_numbers() {
     let overlap = json(work.join("overlap.json"));
     assert_eq!(overlap["pairs"].as_array().unwrap().len(), count);
     assert_eq!(overlap["threshold"]["removed"], twins.len());
-    check_page(work.join("overlap.html"), 2 * count);
+    check_report(work.join("overlap.html"), 2 * count);
 
-    // Reconstruction of all, and of what the list leaves: the same that overlap says before and after.
+    // Reconstruction of all images and of those that the list leaves equals what overlap reports before and after.
     for (more, when, pictures) in
         [("", "before", count), ("--without WORK/removed.txt", "after", count - twins.len())]
     {
@@ -156,7 +156,7 @@ fn every_measure_writes_its_page_and_its_numbers() {
                 (result[name].as_f64().unwrap(), overlap["threshold"][when][place].as_f64().unwrap());
             assert!((alone - within).abs() < 1e-9, "{name} {when}: {alone}, {within}");
         }
-        check_page(work.join("r.html"), 3 * pictures);
+        check_report(work.join("r.html"), 3 * pictures);
         let options = match more {
             "" => serde_json::json!({ "split": "val" }),
             _ => {
@@ -168,7 +168,7 @@ fn every_measure_writes_its_page_and_its_numbers() {
         assert_eq!(result["measured_with"]["options"], options);
     }
 
-    // Fidelity: the blur is seen, and the same command gives the same numbers.
+    // Fidelity: the blur has an effect, and the same command gives the same numbers.
     let fd = |split: &str, out: &str| {
         let printed = dalle(
             work,
@@ -192,15 +192,15 @@ fn every_measure_writes_its_page_and_its_numbers() {
     assert!(
         fs::read_to_string(work.join("train.html")).unwrap().contains("; count 5; radii 0,8; split train")
     );
-    check_page(work.join("fd.html"), 10);
+    check_report(work.join("fd.html"), 10);
 
     dalle(
         work,
         "eval retrieval --model WORK/model --data WORK/data --captions 6 --report WORK/retrieval.html --json WORK/retrieval.json",
     );
-    check_page(work.join("retrieval.html"), 12);
+    check_report(work.join("retrieval.html"), 12);
 
-    // Each says what it was measured with; the folder's hash is sha256sum's lines, sorted by name, hashed.
+    // Each result records its provenance. The folder's hash is the SHA-256 of sha256sum's lines, sorted by name.
     let sha256 = |path: &str| sha256_hex(&fs::read(work.join(path)).unwrap());
     let lines: String =
         ["config.json", "decoder.safetensors", "encoder.safetensors", "model.safetensors", "tokenizer.json"]
@@ -249,7 +249,7 @@ fn a_path_that_is_not_utf8_does_not_cost_the_report() {
 }
 
 #[test]
-fn what_cannot_be_measured_is_said_before_it_is_tried() {
+fn invalid_inputs_are_refused_before_any_work() {
     let folder = workshop();
     let work = folder.path();
     let nothing = refusal(work, "eval reconstruction --model WORK/model --data WORK/data");
@@ -258,7 +258,7 @@ fn what_cannot_be_measured_is_said_before_it_is_tried() {
         work,
         "eval reconstruction --model WORK/model --data WORK/data --count 1000 --json WORK/r.json",
     );
-    assert!(many.contains("pictures to choose from, expected at least 1000"), "{many}");
+    assert!(many.contains("images to choose from, expected at least 1000"), "{many}");
     fs::write(work.join("list.txt"), "someone else's\n").unwrap();
     let list = refusal(
         work,

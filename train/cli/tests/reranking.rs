@@ -1,4 +1,4 @@
-//! The contrastive model by the `dalle` command: trained, killed, and choosing among samples.
+//! CLIP with the `dalle` command: training, resuming after a kill, and reranking.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,7 +9,7 @@ use std::fs;
 use image::Rgb;
 use workshop::{Workshop, run_with_kills};
 
-/// A workshop with a model folder called `model`, complete but for the contrastive model. It draws noise: nothing here asks what.
+/// A workshop with a model folder `model`, complete except for CLIP. Its samples are noise, which is enough for these tests.
 fn with_model() -> Workshop {
     let workshop = Workshop::new();
     workshop.run(&workshop.dvae("model", 2, ""));
@@ -41,7 +41,7 @@ fn it_learns_which_drawing_belongs_to_which_caption_and_more_samples_score_highe
 
     let (printed, scores) = measured("clip-score", 12, "");
     assert!(printed.contains("true drawings"), "{printed}");
-    // Twelve drawings that differ in colour and place: by chance one caption in twelve finds its own.
+    // Twelve drawings that differ in colour and position; chance is 1 in 12.
     assert!(number(&scores["drawings_top_1"]) > 0.5, "{scores}");
     assert!(number(&scores["drawings"]) > number(&scores["shuffled"]) + 0.2, "{scores}");
 
@@ -55,7 +55,7 @@ fn it_learns_which_drawing_belongs_to_which_caption_and_more_samples_score_highe
     assert!(of("score").is_sorted() && of("score")[2] > of("score")[0], "{best}");
     assert!(image::open(sheet).unwrap().width() > 4 * 32);
     assert!(fs::read_to_string(page).unwrap().contains("best of 4"));
-    // Its own features find overlap, as in the paper: here with drawings that are held out.
+    // CLIP features find overlap, as in the paper, here with held-out drawings.
     let (split, overlap) = (workshop.path("split").display().to_string(), workshop.path("overlap.json"));
     let pictures = workshop.path("pictures").display().to_string();
     workshop.run(&format!("data build --images {pictures} --size 32 --val 0.5 --out {split}"));
@@ -70,7 +70,7 @@ fn it_learns_which_drawing_belongs_to_which_caption_and_more_samples_score_highe
     assert!(found["network"].as_str().unwrap().contains("CLIP") && !cosines.is_empty(), "{found}");
     assert!(cosines.is_sorted_by(|a, b| a >= b) && cosines[0] <= 1.0001, "{found}");
 
-    // Choosing among one is not choosing: the same samples, measured by the other command.
+    // The best of one sample is that sample: the other command gives the same score.
     let (_, scores) = measured("clip-score", 4, "");
     assert!((number(&scores["samples"]) - of("score")[0]).abs() < 1e-5, "{scores} {best}");
 }
@@ -90,7 +90,7 @@ fn the_best_of_many_come_in_order_and_each_is_the_picture_of_its_seed() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
-    // More than are drawn at once.
+    // More than one batch.
     let printed = sample("--best-of 35 --show 35 --seed 7");
     let sheet = image::open(workshop.path("sheet.png")).unwrap();
     assert!(sheet.width() > 4 * 32 && sheet.height() > 9 * 32);

@@ -131,7 +131,7 @@ fn rows_of_a_picture_are_kept(workshop: &Workshop, model: &Path, drawing: &Path)
         (format!("--image {drawing}"), "--rows"),
         ("--rows 2".to_owned(), "--image"),
         (format!("--image {drawing} --image-tokens {encoded} --rows 2"), "cannot be used with"),
-        (format!("--image {} --rows 2", wide.display()), "expected a picture of 32×32 pixels"),
+        (format!("--image {} --rows 2", wide.display()), "expected an image of 32×32 pixels"),
         ("--image nowhere.png --rows 2".to_owned(), "cannot read the picture nowhere.png"),
     ] {
         let complaint = sample(yellow, &wrong).unwrap_err();

@@ -1,85 +1,85 @@
-//! What choosing among more samples brings (figure 6 of the paper).
+//! The best of N samples, over N (figure 6 of the paper).
 //!
-//! For M captions the model has seen, chosen by hash, as many samples as the greatest N asks for, once. For each N, the best of the
-//! first N by the contrastive model's score: their mean score, and the share whose nearest true drawing is the right one, which is
-//! a judge that took no part in the choice (see [`retrieval`](super::retrieval)).
+//! For captions of the training split, chosen by hash, as many images are sampled once as the largest N needs. For each N, the best
+//! of the first N by CLIP score gives the mean score, and the retrieval accuracy (see [`retrieval`](super::retrieval)), in which
+//! CLIP has no part.
 
 use anyhow::Result;
+use dalle_data::Example;
 use dalle_model::clip::best_first;
 use dalle_shared::SamplingSettings;
 use image::RgbImage;
 use serde::Serialize;
 
-use dalle_data::Example;
+use crate::generator::{Generator, SampleSpec};
+use crate::reranking::{ClipScorer, sample_and_score, scores};
+use crate::resized;
+use crate::retrieval::{ranks_of, share_within};
 
-use super::at_size;
-use super::retrieval::{ranks_of, share_within};
-use crate::reranking::{Judge, draw, scores};
-use crate::sampling::{Model, Order};
-
-/// What choosing among `n` samples gives.
+/// The metric at one N.
 #[derive(Clone, Debug, Serialize)]
 pub struct Point {
-    /// Samples of each caption.
+    /// Samples per caption.
     pub n: usize,
-    /// Mean score of the best.
+    /// Mean CLIP score of the best.
     pub score: f64,
     /// Share of the best whose nearest drawing is the right one.
     pub top_1: f64,
-    /// Share with the right one among the nearest five.
+    /// Share of the best with the right drawing among the nearest five.
     pub top_5: f64,
 }
 
-/// A caption's true drawing, and the best of each N.
-pub struct Row {
+/// A caption's true drawing and the best sample for each N.
+pub struct RankedSamples {
     /// The caption.
     pub caption: String,
-    /// The true drawing, at the model's size.
+    /// The true drawing, at the model's image size.
     pub drawing: RgbImage,
-    /// For each N the picture and its score.
+    /// The best sample and its score, for each N.
     pub best: Vec<(RgbImage, f32)>,
 }
 
-/// Draws and chooses, for each number in `ns`. `progress` is called with the number of tokens sampled.
+/// Samples, scores and selects, for each number in `ns`. `progress` is called with the number of tokens sampled.
 ///
 /// # Errors
-/// The model cannot be sampled.
-pub fn measure(
-    model: &mut Model,
-    judge: &Judge,
+/// A setting is out of range, or the device fails.
+pub fn evaluate(
+    generator: &mut Generator,
+    scorer: &ClipScorer,
     examples: &[&Example],
     ns: &[usize],
-    sampling: SamplingSettings,
+    settings: SamplingSettings,
     seed: u64,
     mut progress: impl FnMut(usize),
-) -> Result<(Vec<Point>, Vec<Row>)> {
-    let greatest = ns.iter().copied().max().unwrap_or(0);
-    let tokens_each = greatest * model.config.geometry().image_length();
-    let mut rows = Vec::with_capacity(examples.len());
-    for (place, example) in examples.iter().enumerate() {
+) -> Result<(Vec<Point>, Vec<RankedSamples>)> {
+    let largest = ns.iter().copied().max().unwrap_or(0);
+    let tokens_each = largest * generator.config.geometry().image_length();
+    let mut ranked = Vec::with_capacity(examples.len());
+    for (index, example) in examples.iter().enumerate() {
         let caption = example.captions.main();
-        let order = Order { caption: &caption, samples: greatest, seed, prefix: &[] };
-        let candidates = draw(model, judge, &order, sampling, |done| {
-            progress(place * tokens_each + done);
+        let spec = SampleSpec { caption: &caption, samples: largest, seed, prefix: &[] };
+        let candidates = sample_and_score(generator, scorer, &spec, settings, |done| {
+            progress(index * tokens_each + done);
         })?;
         let scores = scores(&candidates);
         let best = |&n: &usize| {
             let chosen = &candidates[best_first(&scores[..n])[0]];
-            (chosen.picture.clone(), chosen.score)
+            (chosen.image.clone(), chosen.score)
         };
-        rows.push(Row {
+        ranked.push(RankedSamples {
             caption,
-            drawing: at_size(example, model.config.image_size),
+            drawing: resized(example, generator.config.image_size),
             best: ns.iter().map(best).collect(),
         });
     }
-    let drawings: Vec<&RgbImage> = rows.iter().map(|row| &row.drawing).collect();
-    let point = |(place, &n): (usize, &usize)| {
-        let samples: Vec<&RgbImage> = rows.iter().map(|row| &row.best[place].0).collect();
-        let ranks = ranks_of(&drawings, &samples);
-        let score = rows.iter().map(|row| f64::from(row.best[place].1)).sum::<f64>() / rows.len() as f64;
+    let drawings: Vec<&RgbImage> = ranked.iter().map(|samples| &samples.drawing).collect();
+    let point = |(index, &n): (usize, &usize)| {
+        let best: Vec<&RgbImage> = ranked.iter().map(|samples| &samples.best[index].0).collect();
+        let ranks = ranks_of(&drawings, &best);
+        let total: f64 = ranked.iter().map(|samples| f64::from(samples.best[index].1)).sum();
+        let score = total / ranked.len() as f64;
         Point { n, score, top_1: share_within(&ranks, 1), top_5: share_within(&ranks, 5) }
     };
     let points = ns.iter().enumerate().map(point).collect();
-    Ok((points, rows))
+    Ok((points, ranked))
 }

@@ -1,18 +1,19 @@
-//! How near the contrastive model finds captions and pictures: the scale on which its choices are to be read.
+//! CLIP scores of samples and of true drawings, against those of mismatched pairs.
 //!
-//! For N captions the model has seen, chosen by hash: the mean cosine of each caption with its sample, with its true drawing, and
-//! with the drawings of all other captions, which is what a picture scores by chance.
+//! For captions of the training split, chosen by hash: the mean cosine similarity of each caption with its sample, with its true
+//! drawing, and with the drawings of all other captions. The last is the score of a mismatched pair: the baseline for reading the
+//! other two.
 
 use anyhow::Result;
 use serde::Serialize;
 
-use super::retrieval::Pair;
-use crate::reranking::Judge;
+use crate::reranking::ClipScorer;
+use crate::retrieval::SamplePair;
 
-/// The measure, and what it was measured on.
+/// The result.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClipScore {
-    /// Captions.
+    /// Number of captions.
     pub captions: usize,
     /// Mean score of the samples.
     pub samples: f64,
@@ -20,10 +21,10 @@ pub struct ClipScore {
     pub drawings: f64,
     /// Mean score of every drawing with every caption but its own.
     pub shuffled: f64,
-    /// Share of captions that score their own drawing above all others: how well the contrastive model knows them. By chance 1
-    /// in N.
+    /// Share of captions that score their own drawing above all others: how well CLIP knows the drawings. Chance is 1 in
+    /// `captions`.
     pub drawings_top_1: f64,
-    /// The same of the samples.
+    /// Share of captions that score their own sample above all others.
     pub samples_top_1: f64,
 }
 
@@ -31,24 +32,24 @@ pub struct ClipScore {
 ///
 /// # Errors
 /// The device fails.
-pub fn measure(judge: &Judge, pairs: &[Pair]) -> Result<ClipScore> {
+pub fn evaluate(scorer: &ClipScorer, pairs: &[SamplePair]) -> Result<ClipScore> {
     let captions: Vec<&str> = pairs.iter().map(|pair| pair.caption.as_str()).collect();
     let drawings: Vec<_> = pairs.iter().map(|pair| &pair.drawing).collect();
     let samples: Vec<_> = pairs.iter().map(|pair| &pair.sample).collect();
-    Ok(summary(&judge.cosines(&captions, &drawings)?, &judge.cosines(&captions, &samples)?))
+    Ok(summary(&scorer.cosines(&captions, &drawings)?, &scorer.cosines(&captions, &samples)?))
 }
 
-/// From the cosines `[caption][picture]`, where each caption's own picture is in its column.
+/// Summarises the cosines `[caption][image]`, where image i belongs to caption i.
 fn summary(drawings: &[Vec<f32>], samples: &[Vec<f32>]) -> ClipScore {
     let count = drawings.len();
     let own = |cosines: &[Vec<f32>]| {
-        cosines.iter().enumerate().map(|(place, row)| f64::from(row[place])).sum::<f64>()
+        cosines.iter().enumerate().map(|(index, row)| f64::from(row[index])).sum::<f64>()
     };
     let top_1 = |cosines: &[Vec<f32>]| {
-        let alone = |(place, row): &(usize, &Vec<f32>)| {
-            row.iter().enumerate().all(|(other, score)| other == *place || *score < row[*place])
+        let is_highest = |(own, row): &(usize, &Vec<f32>)| {
+            row.iter().enumerate().all(|(index, score)| index == *own || *score < row[*own])
         };
-        cosines.iter().enumerate().filter(alone).count() as f64 / count as f64
+        cosines.iter().enumerate().filter(is_highest).count() as f64 / count as f64
     };
     let all: f64 = drawings.iter().flatten().map(|&score| f64::from(score)).sum();
     ClipScore {
@@ -66,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_pictures_are_on_the_diagonal_and_the_rest_is_chance() {
+    fn own_images_are_on_the_diagonal_and_the_rest_is_chance() {
         let drawings = [vec![0.5, 0.25, 0.0], vec![0.25, 0.75, 0.5], vec![0.5, 0.0, 0.5]];
         let samples = [vec![0.25, 0.5, 0.0], vec![0.0, 0.25, 0.0], vec![0.0, 0.0, 0.25]];
         let expected = ClipScore {
@@ -74,7 +75,7 @@ mod tests {
             samples: 0.25,
             drawings: 1.75 / 3.0,
             shuffled: 0.25,
-            // A tie counts against the picture.
+            // A tie counts against the image.
             drawings_top_1: 2.0 / 3.0,
             samples_top_1: 2.0 / 3.0,
         };

@@ -1,71 +1,74 @@
-//! Fréchet distance and Inception Score of sampled pictures against true ones, over the radius of a blur on both
-//! (section 3.1, figure 9): what a dVAE loses is fine detail, and blurring takes it from both sides.
+//! Fréchet distance and Inception Score of samples against true images, over the radius of a blur on both (section 3.1, figure 9).
+//!
+//! The dVAE loses fine detail; blurring removes it from both sides and shows what remains of the distance.
 
 use anyhow::Result;
 use image::RgbImage;
 use serde::Serialize;
 
-use super::features::{Extractor, extract_all};
-use super::frechet::{Gaussian, frechet_distance, inception_score};
-use super::gaussian::blur;
+use crate::blur::blur;
+use crate::features::{Extractor, extract_all};
+use crate::frechet::{Gaussian, frechet_distance, inception_score};
 
-/// Radii of the paper's sweep: standard deviations of the Gaussian in pixels.
+/// The paper's radii: standard deviations of the Gaussian in pixels.
 pub const RADII: [f32; 5] = [0.0, 1.0, 2.0, 4.0, 8.0];
-/// Most parts over which the Inception Score is averaged (Salimans et al.).
-const MAX_PARTS: usize = 10;
-/// Fewest pictures of a part, unless there are fewer: of one picture alone the score is 1.
-const PART: usize = 100;
+/// Maximum number of splits over which the Inception Score is averaged (Salimans et al.).
+const MAX_SPLITS: usize = 10;
+/// Minimum number of images per split, unless there are fewer in total: the score of a single image is always 1.
+const SPLIT_SIZE: usize = 100;
 
-/// The measure, and what it was measured with.
+/// The result, and the network it was computed with.
 #[derive(Clone, Debug, Serialize)]
 pub struct Fidelity {
-    /// The network whose features were compared.
+    /// The feature network.
     pub network: &'static str,
-    /// What its Fréchet distance is called.
+    /// Name of the Fréchet distance between its features.
     pub distance: &'static str,
-    /// What the score of its classes is called.
+    /// Name of the score of its class probabilities.
     pub score: &'static str,
-    /// Pictures on each side.
-    pub pictures: usize,
-    /// Length of the features. With no more pictures than that the distance is far above its limit, and figures compare only
-    /// at equal numbers of pictures.
+    /// Number of images on each side.
+    #[serde(rename = "pictures")]
+    pub images: usize,
+    /// Number of features. With no more images than features, the distance is biased far upwards, and results are comparable only
+    /// at equal numbers of images.
     pub features: usize,
-    /// Parts over which the scores are means.
-    pub parts: usize,
-    /// One row for each radius.
-    pub rows: Vec<Row>,
+    /// Number of splits over which scores are averaged.
+    #[serde(rename = "parts")]
+    pub splits: usize,
+    /// One row per radius.
+    pub rows: Vec<BlurRow>,
 }
 
 impl Fidelity {
-    /// A score as it is written: with its deviation if there is more than one part.
-    pub fn show(&self, score: Option<(f64, f64)>) -> String {
+    /// Formats a score, with its deviation if there is more than one split.
+    pub fn format_score(&self, score: Option<(f64, f64)>) -> String {
         match score {
-            Some((mean, deviation)) if self.parts > 1 => format!("{mean:.2} ± {deviation:.2}"),
+            Some((mean, deviation)) if self.splits > 1 => format!("{mean:.2} ± {deviation:.2}"),
             Some((mean, _)) => format!("{mean:.2}"),
             None => "–".to_owned(),
         }
     }
 }
 
-/// The measure at one radius.
+/// The metrics at one radius.
 #[derive(Clone, Debug, Serialize)]
-pub struct Row {
+pub struct BlurRow {
     /// Standard deviation of the blur in pixels.
     pub radius: f32,
-    /// Fréchet distance between true and sampled pictures.
+    /// Fréchet distance between true images and samples.
     pub distance: f64,
-    /// Score of the samples: mean over the parts, and its standard deviation (0 for one part).
+    /// Score of the samples: mean and standard deviation over the splits (0 for one split).
     pub score: Option<(f64, f64)>,
-    /// That of the true pictures: what a perfect model would reach.
+    /// Score of the true images: what a perfect model would reach.
     pub true_score: Option<(f64, f64)>,
 }
 
-/// Compares `samples` with `truth` at each radius. `progress` gets the number of pictures seen, of
-/// `2 · pictures · radii`.
+/// Compares `samples` with `truth` at each radius. `progress` is called with the number of images processed, up to
+/// `2 · images · radii`.
 ///
 /// # Errors
-/// There are too few pictures, or the device fails.
-pub fn measure(
+/// There are too few images, or the device fails.
+pub fn evaluate(
     extractor: &dyn Extractor,
     truth: &[&RgbImage],
     samples: &[&RgbImage],
@@ -73,31 +76,31 @@ pub fn measure(
     mut progress: impl FnMut(usize),
 ) -> Result<Fidelity> {
     let names = extractor.names();
-    let parts = (truth.len() / PART).clamp(1, MAX_PARTS);
-    let mut seen = 0;
+    let splits = (truth.len() / SPLIT_SIZE).clamp(1, MAX_SPLITS);
+    let mut processed = 0;
     let mut width = 0;
-    let mut side = |pictures: &[&RgbImage], radius: f32| -> Result<(Gaussian, Option<(f64, f64)>)> {
-        let blurred = |picture: &RgbImage| blur(picture, radius);
-        let extracted = extract_all(extractor, pictures, blurred, |done| progress(seen + done))?;
-        seen += pictures.len();
+    let mut side = |images: &[&RgbImage], radius: f32| -> Result<(Gaussian, Option<(f64, f64)>)> {
+        let blurred = |image: &RgbImage| blur(image, radius);
+        let extracted = extract_all(extractor, images, blurred, |done| progress(processed + done))?;
+        processed += images.len();
         width = extracted.features.first().map_or(0, Vec::len);
-        let known = !extracted.probabilities.is_empty();
-        let score = known.then(|| inception_score(&extracted.probabilities, parts)).transpose()?;
+        let has_classes = !extracted.probabilities.is_empty();
+        let score = has_classes.then(|| inception_score(&extracted.probabilities, splits)).transpose()?;
         Ok((Gaussian::of(&extracted.features)?, score))
     };
     let mut rows = Vec::with_capacity(radii.len());
     for &radius in radii {
         let (of_truth, true_score) = side(truth, radius)?;
         let (of_samples, score) = side(samples, radius)?;
-        rows.push(Row { radius, distance: frechet_distance(&of_truth, &of_samples)?, score, true_score });
+        rows.push(BlurRow { radius, distance: frechet_distance(&of_truth, &of_samples)?, score, true_score });
     }
     Ok(Fidelity {
         network: names.network,
         distance: names.distance,
         score: names.score,
-        pictures: truth.len(),
+        images: truth.len(),
         features: width,
-        parts,
+        splits,
         rows,
     })
 }

@@ -1,66 +1,70 @@
-//! Measures of a model's pictures (sections 2.6 and 3), each a file that computes, free of files and terminals.
+//! Evaluation: sampling and reranking from a model folder, and the paper's metrics (sections 2.6 and 3).
 //!
-//! - [`reconstruction`]: what the dVAE's round trip loses
-//! - [`retrieval`]: is the right drawing the nearest to a sample?
-//! - [`best_of_n`]: what choosing among more samples brings
-//! - [`clip_score`]: how near the contrastive model finds captions and pictures
-//! - [`fidelity`]: Fréchet distance and Inception Score between true and sampled pictures, over blur
-//! - [`overlap`]: held-out pictures that training has nearly seen
-//! - [`features`]: the networks behind the last two
-//! - [`report`]: a measure as one page to look at
+//! Each metric is one module that computes it; reading and writing files is up to the caller.
+//!
+//! - [`generator`]: from captions to images
+//! - [`reranking`]: the best of many samples by CLIP score
+//! - [`reconstruction`]: PSNR, SSIM and codebook usage of the dVAE
+//! - [`retrieval`]: how often the nearest drawing to a sample is the right one
+//! - [`best_of_n`]: score and retrieval of the best of N samples
+//! - [`clip_score`]: CLIP scores of samples and of true drawings
+//! - [`fidelity`]: Fréchet distance and Inception Score over the radius of a blur
+//! - [`overlap`]: held-out images that are nearly in the training set
+//! - [`features`]: the feature networks of the last two
+//! - [`report`], [`sheet`]: results as an HTML page and as a contact sheet
 
 pub mod best_of_n;
+pub mod blur;
 pub mod clip_score;
 pub mod features;
 pub mod fidelity;
 pub mod frechet;
-pub mod gaussian;
+pub mod generator;
 pub mod overlap;
 pub mod reconstruction;
 pub mod report;
 pub mod reranking;
 pub mod retrieval;
-pub mod sampling;
 pub mod sheet;
 pub mod similarity;
 pub mod symmetric;
 
 use anyhow::Result;
+use dalle_data::Example;
 use dalle_shared::SamplingSettings;
 use image::RgbImage;
 use image::imageops::{self, FilterType};
 
-use crate::sampling::{Model, Order};
-use dalle_data::Example;
+use crate::generator::{Generator, SampleSpec};
 
-/// An example's picture at a model's size.
-pub fn at_size(example: &Example, size: usize) -> RgbImage {
+/// Captions per batch.
+const BATCH: usize = 20;
+
+/// An example's image, resized to a model's image size.
+pub fn resized(example: &Example, size: usize) -> RgbImage {
     imageops::resize(&example.image, size as u32, size as u32, FilterType::Triangle)
 }
 
-/// Captions sampled together.
-const BATCH: usize = 20;
-
-/// One picture for each order, sampled in batches. `progress` gets the number of pictures done.
+/// Samples one image per spec, in batches. `progress` is called with the number of images done.
 ///
 /// # Errors
-/// The model cannot be sampled.
-pub fn draw(
-    model: &mut Model,
-    orders: &[Order],
-    sampling: SamplingSettings,
+/// A caption or setting is out of range, or the device fails.
+pub fn sample_images(
+    generator: &mut Generator,
+    specs: &[SampleSpec],
+    settings: SamplingSettings,
     mut progress: impl FnMut(usize),
 ) -> Result<Vec<RgbImage>> {
-    let positions = model.config.geometry().image_length();
-    let mut drawn = Vec::with_capacity(orders.len());
-    for chunk in orders.chunks(BATCH) {
-        let done = drawn.len();
-        let tokens = model.sample(chunk, sampling, |position| {
+    let positions = generator.config.geometry().image_length();
+    let mut images = Vec::with_capacity(specs.len());
+    for chunk in specs.chunks(BATCH) {
+        let done = images.len();
+        let tokens = generator.sample(chunk, settings, |position| {
             progress(done + chunk.len() * position / positions);
         })?;
-        for picture in tokens {
-            drawn.push(model.decode(&picture[0])?);
+        for samples in tokens {
+            images.push(generator.decode(&samples[0])?);
         }
     }
-    Ok(drawn)
+    Ok(images)
 }

@@ -1,51 +1,50 @@
-//! Does a sample look like the drawing that its caption belongs to?
+//! Retrieval: how often the nearest drawing to a sample is the one its caption belongs to.
 //!
-//! For N captions the model has seen, chosen by hash, one sample each. Every sample is compared with all N true drawings
-//! (L2 between pictures reduced to 32×32 RGB); top-1 counts the samples whose nearest drawing is the right one (by chance:
-//! 1 in N), top-5 those with it among the nearest five.
+//! One sample for each of N captions of the training split, chosen by hash. Every sample is compared with all N true drawings (L2
+//! distance of 32×32 RGB). Top-1 is the share of samples whose nearest drawing is the right one (chance is 1 in N), top-5 the share
+//! with the right one among the nearest five.
 
 use anyhow::{Result, ensure};
+use dalle_data::{Dataset, Example, Split};
 use dalle_shared::{SamplingSettings, sha256_hex};
 use image::RgbImage;
 use image::imageops::{self, FilterType};
 use serde::Serialize;
 
-use dalle_data::{Dataset, Example, Split};
+use crate::generator::{Generator, SampleSpec};
+use crate::{resized, sample_images};
 
-use super::{at_size, draw};
-use crate::sampling::{Model, Order};
-
-/// Side to which pictures are reduced before they are compared.
+/// Side to which images are reduced before they are compared, in pixels.
 const COMPARED_SIZE: u32 = 32;
 
-/// The measure, and what it was measured on.
+/// The result.
 #[derive(Clone, Debug, Serialize)]
 pub struct Retrieval {
-    /// Captions.
+    /// Number of captions.
     pub captions: usize,
     /// Share of samples whose nearest drawing is the right one.
     pub top_1: f64,
-    /// Share with the right one among the nearest five.
+    /// Share of samples with the right drawing among the nearest five.
     pub top_5: f64,
     /// Each caption with the rank of its own drawing, from 1.
     pub ranks: Vec<(String, usize)>,
 }
 
-/// A drawing and the sample of its caption.
-pub struct Pair {
+/// A caption with its true drawing and a sample.
+pub struct SamplePair {
     /// The caption.
     pub caption: String,
-    /// The true drawing, at the model's size.
+    /// The true drawing, at the model's image size.
     pub drawing: RgbImage,
-    /// The model's.
+    /// The sample.
     pub sample: RgbImage,
 }
 
-/// The `count` training examples of a dataset whose captions have the smallest hashes; one for each caption.
+/// The `count` training examples of a dataset whose captions have the smallest hashes, one per caption.
 ///
 /// # Errors
-/// There are not so many.
-pub fn choose(dataset: &Dataset, count: usize) -> Result<Vec<&Example>> {
+/// The dataset has fewer captions.
+pub fn select(dataset: &Dataset, count: usize) -> Result<Vec<&Example>> {
     let mut examples: Vec<(String, &Example)> = dataset
         .split(Split::Train)
         .map(|example| (sha256_hex(format!("retrieval {}", example.captions.main()).as_bytes()), example))
@@ -54,34 +53,34 @@ pub fn choose(dataset: &Dataset, count: usize) -> Result<Vec<&Example>> {
     examples.dedup_by(|(a, _), (b, _)| a == b);
     ensure!(
         examples.len() >= count,
-        "the dataset has {} captions to train on, fewer than {count}",
+        "the training split has {} different captions, expected at least {count}; choose a smaller --captions",
         examples.len()
     );
     Ok(examples.into_iter().take(count).map(|(_, example)| example).collect())
 }
 
-/// Samples one picture for each example and ranks the true drawings.
+/// Samples one image per example and ranks the true drawings by distance. `progress` is called with the number of images sampled.
 ///
 /// # Errors
-/// The model cannot be sampled.
-pub fn measure(
-    model: &mut Model,
+/// A setting is out of range, or the device fails.
+pub fn evaluate(
+    generator: &mut Generator,
     examples: &[&Example],
-    sampling: SamplingSettings,
+    settings: SamplingSettings,
     seed: u64,
     progress: impl FnMut(usize),
-) -> Result<(Retrieval, Vec<Pair>)> {
+) -> Result<(Retrieval, Vec<SamplePair>)> {
     let captions: Vec<String> = examples.iter().map(|example| example.captions.main()).collect();
-    let orders: Vec<Order> =
-        captions.iter().map(|caption| Order { caption, samples: 1, seed, prefix: &[] }).collect();
-    let samples = draw(model, &orders, sampling, progress)?;
-    let pairs: Vec<Pair> = examples
+    let specs: Vec<SampleSpec> =
+        captions.iter().map(|caption| SampleSpec { caption, samples: 1, seed, prefix: &[] }).collect();
+    let samples = sample_images(generator, &specs, settings, progress)?;
+    let pairs: Vec<SamplePair> = examples
         .iter()
         .zip(captions)
         .zip(samples)
         .map(|((example, caption), sample)| {
-            let drawing = at_size(example, model.config.image_size);
-            Pair { caption, drawing, sample }
+            let drawing = resized(example, generator.config.image_size);
+            SamplePair { caption, drawing, sample }
         })
         .collect();
     let (drawings, samples): (Vec<_>, Vec<_>) =
@@ -96,21 +95,20 @@ pub fn measure(
     Ok((retrieval, pairs))
 }
 
-/// For each sample the rank, from 1, of its own drawing among all.
+/// For each sample the rank, from 1, of its own drawing among all drawings. Sample i belongs to drawing i.
 pub fn ranks_of(drawings: &[&RgbImage], samples: &[&RgbImage]) -> Vec<usize> {
-    let reduced = |pictures: &[&RgbImage]| -> Vec<Vec<f32>> {
-        pictures.iter().map(|picture| reduce(picture)).collect()
-    };
+    let reduced =
+        |images: &[&RgbImage]| -> Vec<Vec<f32>> { images.iter().map(|image| reduce(image)).collect() };
     ranks(&reduced(drawings), &reduced(samples))
 }
 
-/// Share of ranks that are at most `within`.
+/// The share of ranks that are at most `within`.
 pub fn share_within(ranks: &[usize], within: usize) -> f64 {
     ranks.iter().filter(|rank| **rank <= within).count() as f64 / ranks.len() as f64
 }
 
-fn reduce(picture: &RgbImage) -> Vec<f32> {
-    let small = imageops::resize(picture, COMPARED_SIZE, COMPARED_SIZE, FilterType::Triangle);
+fn reduce(image: &RgbImage) -> Vec<f32> {
+    let small = imageops::resize(image, COMPARED_SIZE, COMPARED_SIZE, FilterType::Triangle);
     small.as_raw().iter().map(|&byte| f32::from(byte)).collect()
 }
 

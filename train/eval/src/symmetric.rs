@@ -1,15 +1,15 @@
-//! Symmetric matrices in double precision, as much of them as a Fréchet distance needs: a factor of one, the eigenvalues of
-//! another. Matrices are rows one after the other.
+//! What a Fréchet distance needs of symmetric matrices, in double precision: a pivoted Cholesky factorisation and eigenvalues.
+//! Matrices are row-major. `docs/decisions/0005-evaluation.md` says why no library does this.
 
 use anyhow::{Context, Result};
 
-/// Below this a length's square is no longer exact.
+/// Norms below this count as 0: their squares underflow.
 const NEGLIGIBLE: f64 = 1e-150;
-/// Steps for one eigenvalue; two or three are usual.
+/// Maximum QL steps per eigenvalue; two or three are typical.
 const MAX_STEPS: usize = 100;
 
-/// Lᵀ of a positive semidefinite A = L·Lᵀ, a row for each step of Cholesky's algorithm with the largest pivot next. It ends where
-/// nothing but rounding is left, so that there are as many rows as A has rank.
+/// Lᵀ of a positive semidefinite A = L·Lᵀ, by the Cholesky algorithm with diagonal pivoting. It stops when only rounding errors
+/// remain, so the number of rows is the rank of A.
 pub fn factor(a: &[f64], size: usize) -> Vec<Vec<f64>> {
     let mut left: Vec<f64> = (0..size).map(|i| a[i * size + i]).collect();
     let tolerance = size as f64 * f64::EPSILON * left.iter().copied().fold(0.0, f64::max);
@@ -33,31 +33,33 @@ pub fn factor(a: &[f64], size: usize) -> Vec<Vec<f64>> {
     rows
 }
 
-/// The eigenvalues of a symmetric matrix, in no order: Householder's reflections to a tridiagonal one, then implicit QL.
+/// The eigenvalues of a symmetric matrix, unordered: Householder reflections to tridiagonal form, then implicit QL.
 ///
-/// Each is exact to rounding of the largest.
+/// Absolute errors are within rounding of the largest eigenvalue.
 ///
 /// # Errors
-/// They are not found: the matrix holds values that are not finite.
+/// The algorithm does not converge, because the matrix contains NaN or infinite values.
 pub fn eigenvalues(a: Vec<f64>, size: usize) -> Result<Vec<f64>> {
-    let (diagonal, beside) = tridiagonal(a, size);
-    ql(diagonal, beside).context("the eigenvalues of a matrix were not found; its values are out of range")
+    let (diagonal, off_diagonal) = tridiagonal(a, size);
+    ql(diagonal, off_diagonal).context(
+        "the eigenvalues of a covariance matrix did not converge; the features are too large or not finite",
+    )
 }
 
-/// Diagonal and the entries beside it (one fewer, and a 0) of a tridiagonal matrix of the same eigenvalues.
+/// The diagonal and the off-diagonal (padded with a 0) of a tridiagonal matrix with the same eigenvalues.
 fn tridiagonal(mut a: Vec<f64>, size: usize) -> (Vec<f64>, Vec<f64>) {
-    let (mut diagonal, mut beside) = (Vec::with_capacity(size), Vec::with_capacity(size));
+    let (mut diagonal, mut off_diagonal) = (Vec::with_capacity(size), Vec::with_capacity(size));
     for k in 0..size {
         diagonal.push(a[k * size + k]);
         let mut v = a[k * size + k + 1..(k + 1) * size].to_vec();
         let norm = length(&v);
         if norm < NEGLIGIBLE {
-            beside.push(0.0);
+            off_diagonal.push(0.0);
             continue;
         }
-        // The reflection I − 2·v·vᵀ takes this row's rest onto its first entry; the sign avoids cancellation.
+        // The reflection I − 2·v·vᵀ maps the rest of this row to its first entry; the sign avoids cancellation.
         let image = if v[0] > 0.0 { -norm } else { norm };
-        beside.push(image);
+        off_diagonal.push(image);
         v[0] -= image;
         let norm = length(&v);
         v.iter_mut().for_each(|value| *value /= norm);
@@ -74,10 +76,10 @@ fn tridiagonal(mut a: Vec<f64>, size: usize) -> (Vec<f64>, Vec<f64>) {
             add(row, -2.0 * w[i], &v);
         }
     }
-    (diagonal, beside)
+    (diagonal, off_diagonal)
 }
 
-/// Eigenvalues of a tridiagonal matrix (EISPACK's `imtql1`); none if they do not converge.
+/// The eigenvalues of a tridiagonal matrix (EISPACK's `imtql1`), or `None` if they do not converge.
 fn ql(mut d: Vec<f64>, mut e: Vec<f64>) -> Option<Vec<f64>> {
     let largest = d.iter().chain(&e).map(|value| value.abs()).fold(0.0, f64::max);
     let negligible = f64::EPSILON * largest;
@@ -137,7 +139,7 @@ fn add(to: &mut [f64], factor: f64, v: &[f64]) {
 mod tests {
     use super::*;
 
-    /// A·Aᵀ of numbers of −½..½, of this rank.
+    /// A random matrix A·Aᵀ of this rank.
     fn gram(size: usize, rank: usize) -> Vec<f64> {
         let mut state = 7u64;
         let a: Vec<f64> = (0..size * rank)
@@ -180,7 +182,7 @@ mod tests {
 
     #[test]
     fn eigenvalues_of_many_matrices_without_full_rank_have_its_moments() {
-        // Whatever the matrix: Σλ is its trace, Σλ² the sum of its squares, and as many are 0 as rank is missing.
+        // For any matrix, Σλ is the trace, Σλ² the sum of all squares, and `size − rank` eigenvalues are 0.
         for (size, rank) in [(1, 1), (2, 1), (40, 40), (60, 25), (150, 3), (150, 149)] {
             let a = gram(size, rank);
             let (trace, squares): (f64, f64) =

@@ -1,7 +1,7 @@
-//! The evaluation's measures and networks compute what others' implementations compute: scikit-image's SSIM, SciPy's blur,
-//! pytorch-fid's Fréchet distance and Inception, torchvision's Inception, and the EfficientNet-Lite0 of its package.
+//! Metrics and feature networks agree with other implementations: scikit-image's SSIM, SciPy's blur, the Fréchet distance and
+//! Inception of pytorch-fid, torchvision's Inception, and the EfficientNet-Lite0 of its package.
 //!
-//! `fixtures/evaluation/make.py` made the files.
+//! `fixtures/evaluation/make.py` writes the fixtures.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use dalle_eval::blur::blur;
 use dalle_eval::features::{Extractor, from_arrays, open};
 use dalle_eval::frechet::{Gaussian, frechet_distance, inception_score};
-use dalle_eval::gaussian::blur;
 use dalle_eval::similarity::{mean_squared_error, psnr, ssim};
 use dalle_import::{Array, read_checkpoint};
 use dalle_model::Device;
@@ -30,7 +30,7 @@ fn json(name: &str) -> Value {
     serde_json::from_slice(&fs::read(path(name)).unwrap()).unwrap()
 }
 
-/// A matrix of `expected.safetensors`, as rows.
+/// The rows of a matrix in `expected.safetensors`.
 fn rows(name: &str) -> Vec<Vec<f32>> {
     let Array { shape, values } =
         read_checkpoint(&fs::read(path("expected.safetensors")).unwrap(), &[]).unwrap().remove(name).unwrap();
@@ -63,7 +63,7 @@ fn the_blur_is_scipys() {
 }
 
 #[test]
-fn the_frechet_distance_is_pytorch_fids_with_more_and_with_fewer_pictures_than_features() {
+fn the_frechet_distance_is_pytorch_fids_with_more_and_with_fewer_images_than_features() {
     let expected = json("expected.json");
     for name in ["many", "few"] {
         let [a, b] = [0, 1].map(|which| Gaussian::of(&rows(&format!("{name}.{which}"))).unwrap());
@@ -80,7 +80,7 @@ fn the_inception_score_is_that_of_scipys_entropies() {
     near("deviation", deviation, &expected[1], 1e-4);
 }
 
-/// Numbers of [0, 1) that depend on a name and their index alone: FNV-1a, then SplitMix64. As in `make.py`.
+/// Pseudo-random numbers in [0, 1) from a name and an index: FNV-1a, then SplitMix64, as in `make.py`.
 fn uniform(name: &str, count: usize) -> impl Iterator<Item = f64> {
     let seed = name
         .bytes()
@@ -93,7 +93,7 @@ fn uniform(name: &str, count: usize) -> impl Iterator<Item = f64> {
     })
 }
 
-/// The weights that `make.py` gave its networks.
+/// The weights that `make.py` uses.
 fn counted_out(name: &str, shape: Vec<usize>) -> Array {
     let fan_in: usize = shape[1..].iter().product();
     let scale = |u: f64| match shape.len() {
@@ -113,7 +113,7 @@ fn arrays(network: &str) -> BTreeMap<String, Array> {
     named.map(|(name, shape)| (name.clone(), counted_out(name, shape.clone()))).collect()
 }
 
-/// The picture that `make.py` showed its networks.
+/// The image that `make.py` uses.
 fn squares(side: u32) -> RgbImage {
     let count = side.div_ceil(16);
     let colours: Vec<u8> =
@@ -124,7 +124,7 @@ fn squares(side: u32) -> RgbImage {
     })
 }
 
-/// ‖ours − theirs‖ / ‖theirs‖ of features and probabilities.
+/// Relative error ‖ours − theirs‖ / ‖theirs‖ of features and probabilities.
 fn errors(extractor: &dyn Extractor, side: u32, expected: &str) -> [f64; 2] {
     let ours = extractor.extract(&[squares(side)]).unwrap();
     let error = |ours: &[f32], theirs: &[f32]| {

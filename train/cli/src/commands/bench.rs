@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Subcommand, builder::RangedU64ValueParser};
-use dalle_native::publish::write_file;
+use dalle_model::precision::Precision;
 use dalle_native::device::DeviceName;
 use dalle_native::memory::gigabytes;
-use dalle_model::precision::Precision;
+use dalle_native::publish::write_file;
 use dalle_native::read_config;
 use serde::Serialize;
 

@@ -8,10 +8,10 @@ use clap::Subcommand;
 use dalle_import::{import_openai_dvae, read_file};
 use dalle_model::burn::tensor::FloatDType;
 use dalle_model::config::{ModelConfig, PriorConfig};
-use dalle_native::device::DeviceName;
 use dalle_model::weights::to_safetensors;
-use dalle_shared::files::{CONFIG, DECODER, ENCODER};
 use dalle_native::ModelFolder;
+use dalle_native::device::DeviceName;
+use dalle_shared::files::{CONFIG, DECODER, ENCODER};
 
 /// Arguments of `dalle import`.
 #[derive(clap::Args)]

@@ -1,4 +1,4 @@
-//! The subcommands of `dalle`: each file holds the arguments of one (`Args`) and what it does (`run`).
+//! The subcommands of `dalle`. Each module has the arguments of one (`Args`) and its entry point (`run`).
 
 pub mod bench;
 pub mod caption;
@@ -7,11 +7,11 @@ pub mod data;
 pub mod dvae;
 pub mod eval;
 pub mod import;
+mod options;
 mod outputs;
 pub mod plan;
 pub mod prior;
 mod run;
 pub mod sample;
-mod sampling;
 pub mod tokenizer;
 mod values;

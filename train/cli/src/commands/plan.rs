@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use dalle_model::clip::ClipConfig;
-use dalle_native::device::DeviceName;
-use dalle_native::memory::{self, gigabytes};
 use dalle_model::plan::{Plan, Training};
 use dalle_model::precision::Precision;
+use dalle_native::device::DeviceName;
+use dalle_native::memory::{self, gigabytes};
 use dalle_native::{read_clip_config, read_config};
 
 use super::values;

@@ -1,4 +1,4 @@
-//! The contrastive model of a model folder: what the paper looks for overlap with (section 3.2).
+//! The image tower of a model folder's CLIP, which the paper uses to find overlap (section 3.2).
 
 use anyhow::{Result, anyhow};
 use dalle_model::burn::tensor::Device;
@@ -9,7 +9,7 @@ use dalle_native::ModelFolder;
 
 use super::{Extracted, Extractor, Names, to_tensor};
 
-/// Its picture tower.
+/// CLIP's image features.
 pub struct ClipFeatures {
     clip: Clip,
     side: u32,
@@ -17,10 +17,10 @@ pub struct ClipFeatures {
 }
 
 impl ClipFeatures {
-    /// That of a folder.
+    /// Loads CLIP from a model folder.
     ///
     /// # Errors
-    /// The folder has none, or it is damaged.
+    /// The folder has no CLIP, or it is damaged.
     pub fn open(folder: &ModelFolder, device: &Device) -> Result<Self> {
         let side = folder.config.image_size as u32;
         Ok(Self { clip: folder.clip(device)?, side, device: device.clone() })
@@ -32,8 +32,8 @@ impl Extractor for ClipFeatures {
         Names { network: "the model's own CLIP", distance: "FD-CLIP", score: "IS-CLIP" }
     }
 
-    fn extract(&self, pictures: &[RgbImage]) -> Result<Extracted> {
-        let features = self.clip.images(to_tensor(pictures, self.side, &self.device));
+    fn extract(&self, images: &[RgbImage]) -> Result<Extracted> {
+        let features = self.clip.images(to_tensor(images, self.side, &self.device));
         let [_, length] = features.dims();
         let values: Vec<f32> =
             features.try_into_vec_as().map_err(|error| anyhow!("the device failed: {error}"))?;

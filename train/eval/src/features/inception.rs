@@ -1,8 +1,8 @@
-//! Inception v3 (Szegedy et al. 2016) under torchvision's names: 2048 features of 299×299 pixels, and class probabilities.
+//! Inception v3 (Szegedy et al. 2016) with torchvision's tensor names: 2048 features of 299×299 pixels, and class probabilities.
 //!
-//! Two files have these names. torchvision's `inception_v3` knows ImageNet's 1000 classes. The port of the network that
-//! published FIDs are taken with (`pt_inception-2015-12-05`) has 1008 outputs; it averages over real pixels only where the
-//! other counts the padding too, and its last module takes the maximum there.
+//! Two sets of weights use these names. torchvision's `inception_v3` has ImageNet's 1000 classes. The port of the network behind
+//! published FIDs (`pt_inception-2015-12-05`) has 1008 outputs; its average pooling excludes the padding, and its last module uses
+//! max pooling instead.
 
 use anyhow::{Result, ensure};
 use dalle_model::burn::tensor::activation::relu;
@@ -14,16 +14,16 @@ use image::RgbImage;
 use super::weights::{Conv, Linear, Weights};
 use super::{Extracted, Extractor, Names, extracted, pool, to_tensor};
 
-/// Side of its input in pixels.
+/// Side of the input in pixels.
 const SIDE: u32 = 299;
 const FEATURES: usize = 2048;
-/// Outputs of torchvision's network and of the one that FIDs are published with.
+/// Number of classes of torchvision's network, and of the one behind published FIDs.
 const TORCHVISION: usize = 1000;
 const PUBLISHED: usize = 1008;
 
 /// The network.
 pub struct Inception {
-    /// Convolutions, and whether the map is halved behind them.
+    /// Convolutions, and whether max pooling halves the map after each.
     stem: Vec<(Conv, bool)>,
     modules: Vec<Vec<Branch>>,
     classes: Linear,
@@ -31,7 +31,7 @@ pub struct Inception {
     device: Device,
 }
 
-/// A way through a module: a pooling, convolutions one after the other, at last perhaps two side by side.
+/// A branch of a module: optional pooling, a chain of convolutions, and optionally two parallel convolutions at the end.
 struct Branch {
     pooling: Option<Pooling>,
     chain: Vec<Conv>,
@@ -40,11 +40,11 @@ struct Branch {
 
 #[derive(Clone, Copy)]
 enum Pooling {
-    /// 3×3 means of the same size; do they count the padding?
+    /// 3×3 average pooling with stride 1; `padding` says whether it includes the padding.
     Mean { padding: bool },
-    /// 3×3 maxima of the same size.
+    /// 3×3 max pooling with stride 1.
     Maximum,
-    /// 3×3 maxima at every second place.
+    /// 3×3 max pooling with stride 2.
     Shrink,
 }
 
@@ -75,50 +75,50 @@ impl Branch {
     }
 }
 
-/// A convolution as a table has it: name, channels, height and width of the kernel.
-type Row = (&'static str, usize, usize, usize);
+/// A convolution in a table: name, output channels, kernel height and width.
+type ConvSpec = (&'static str, usize, usize, usize);
 
-/// Takes the branches of one module.
-struct Taker<'w, 'd> {
+/// Builds the branches of modules from the weights.
+struct ModuleBuilder<'w, 'd> {
     weights: &'w mut Weights<'d>,
     module: &'static str,
     n_in: usize,
 }
 
-impl Taker<'_, '_> {
-    /// Goes on to the module of this name, whose input has `n_in` channels.
+impl ModuleBuilder<'_, '_> {
+    /// Continues with the module of this name, whose input has `n_in` channels.
     fn at(&mut self, module: &'static str, n_in: usize) -> &mut Self {
         (self.module, self.n_in) = (module, n_in);
         self
     }
 
-    /// Convolutions from the module's input; the last has this stride. At stride 1 they keep the map's size.
-    fn chain(&mut self, rows: &[Row], stride: usize) -> Result<(Vec<Conv>, usize)> {
+    /// A chain of convolutions from the module's input; the last one has the given stride. With stride 1 they keep the map's size.
+    fn chain(&mut self, specs: &[ConvSpec], stride: usize) -> Result<(Vec<Conv>, usize)> {
         let mut n_in = self.n_in;
         let mut chain = Vec::new();
-        for (index, &row) in rows.iter().enumerate() {
-            chain.push(self.conv(row, n_in, if index + 1 == rows.len() { stride } else { 1 })?);
-            n_in = row.1;
+        for (index, &spec) in specs.iter().enumerate() {
+            chain.push(self.conv(spec, n_in, if index + 1 == specs.len() { stride } else { 1 })?);
+            n_in = spec.1;
         }
         Ok((chain, n_in))
     }
 
-    fn conv(&mut self, (name, out, height, width): Row, n_in: usize, stride: usize) -> Result<Conv> {
+    fn conv(&mut self, (name, out, height, width): ConvSpec, n_in: usize, stride: usize) -> Result<Conv> {
         let padding = if stride == 1 { [height / 2, width / 2] } else { [0, 0] };
         basic(self.weights, &format!("{}.{name}", self.module), [out, n_in, height, width], stride, padding)
     }
 
-    fn branch(&mut self, rows: &[Row]) -> Result<Branch> {
-        Ok(Branch { pooling: None, chain: self.chain(rows, 1)?.0, fork: Vec::new() })
+    fn branch(&mut self, specs: &[ConvSpec]) -> Result<Branch> {
+        Ok(Branch { pooling: None, chain: self.chain(specs, 1)?.0, fork: Vec::new() })
     }
 
-    fn shrinking(&mut self, rows: &[Row]) -> Result<Branch> {
-        Ok(Branch { pooling: None, chain: self.chain(rows, 2)?.0, fork: Vec::new() })
+    fn strided(&mut self, specs: &[ConvSpec]) -> Result<Branch> {
+        Ok(Branch { pooling: None, chain: self.chain(specs, 2)?.0, fork: Vec::new() })
     }
 
-    fn forked(&mut self, rows: &[Row], fork: [Row; 2]) -> Result<Branch> {
-        let (chain, n_in) = self.chain(rows, 1)?;
-        let fork = fork.into_iter().map(|row| self.conv(row, n_in, 1)).collect::<Result<_>>()?;
+    fn forked(&mut self, specs: &[ConvSpec], fork: [ConvSpec; 2]) -> Result<Branch> {
+        let (chain, n_in) = self.chain(specs, 1)?;
+        let fork = fork.into_iter().map(|spec| self.conv(spec, n_in, 1)).collect::<Result<_>>()?;
         Ok(Branch { pooling: None, chain, fork })
     }
 
@@ -139,7 +139,7 @@ fn basic(
 }
 
 impl Inception {
-    /// Takes its weights.
+    /// Builds the network from its weights.
     pub fn new(weights: &mut Weights) -> Result<Self> {
         let outputs = weights.rows("fc.weight");
         ensure!(
@@ -160,19 +160,19 @@ impl Inception {
             stem.push((basic(weights, name, [out, n_in, kernel, kernel], stride, [padding; 2])?, shrink));
             n_in = out;
         }
-        let mut take = Taker { weights: &mut *weights, module: "", n_in: 0 };
+        let mut build = ModuleBuilder { weights: &mut *weights, module: "", n_in: 0 };
         let modules = vec![
-            module_a(take.at("Mixed_5b", 192), 32, mean)?,
-            module_a(take.at("Mixed_5c", 256), 64, mean)?,
-            module_a(take.at("Mixed_5d", 288), 64, mean)?,
-            module_b(take.at("Mixed_6a", 288))?,
-            module_c(take.at("Mixed_6b", 768), 128, mean)?,
-            module_c(take.at("Mixed_6c", 768), 160, mean)?,
-            module_c(take.at("Mixed_6d", 768), 160, mean)?,
-            module_c(take.at("Mixed_6e", 768), 192, mean)?,
-            module_d(take.at("Mixed_7a", 768))?,
-            module_e(take.at("Mixed_7b", 1280), mean)?,
-            module_e(take.at("Mixed_7c", 2048), if published { Pooling::Maximum } else { mean })?,
+            module_a(build.at("Mixed_5b", 192), 32, mean)?,
+            module_a(build.at("Mixed_5c", 256), 64, mean)?,
+            module_a(build.at("Mixed_5d", 288), 64, mean)?,
+            module_b(build.at("Mixed_6a", 288))?,
+            module_c(build.at("Mixed_6b", 768), 128, mean)?,
+            module_c(build.at("Mixed_6c", 768), 160, mean)?,
+            module_c(build.at("Mixed_6d", 768), 160, mean)?,
+            module_c(build.at("Mixed_6e", 768), 192, mean)?,
+            module_d(build.at("Mixed_7a", 768))?,
+            module_e(build.at("Mixed_7b", 1280), mean)?,
+            module_e(build.at("Mixed_7c", 2048), if published { Pooling::Maximum } else { mean })?,
         ];
         let classes = weights.linear("fc", [outputs, FEATURES])?;
         let names = if published {
@@ -187,7 +187,7 @@ impl Inception {
         Ok(Self { stem, modules, classes, names, device: weights.device().clone() })
     }
 
-    /// Pixels of −1..1, `[B, 3, H, W]`, to features `[B, 2048]` and logits `[B, classes]`.
+    /// Pixels in −1..1, `[B, 3, H, W]`, to features `[B, 2048]` and logits `[B, classes]`.
     fn forward(&self, mut x: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
         for (conv, shrink) in &self.stem {
             x = relu(conv.forward(x));
@@ -203,23 +203,23 @@ impl Inception {
     }
 }
 
-fn module_a(take: &mut Taker, pooled: usize, mean: Pooling) -> Result<Vec<Branch>> {
+fn module_a(build: &mut ModuleBuilder, pooled: usize, mean: Pooling) -> Result<Vec<Branch>> {
     Ok(vec![
-        take.branch(&[("branch1x1", 64, 1, 1)])?,
-        take.branch(&[("branch5x5_1", 48, 1, 1), ("branch5x5_2", 64, 5, 5)])?,
-        take.branch(&[
+        build.branch(&[("branch1x1", 64, 1, 1)])?,
+        build.branch(&[("branch5x5_1", 48, 1, 1), ("branch5x5_2", 64, 5, 5)])?,
+        build.branch(&[
             ("branch3x3dbl_1", 64, 1, 1),
             ("branch3x3dbl_2", 96, 3, 3),
             ("branch3x3dbl_3", 96, 3, 3),
         ])?,
-        take.pooled(mean, pooled)?,
+        build.pooled(mean, pooled)?,
     ])
 }
 
-fn module_b(take: &mut Taker) -> Result<Vec<Branch>> {
+fn module_b(build: &mut ModuleBuilder) -> Result<Vec<Branch>> {
     Ok(vec![
-        take.shrinking(&[("branch3x3", 384, 3, 3)])?,
-        take.shrinking(&[
+        build.strided(&[("branch3x3", 384, 3, 3)])?,
+        build.strided(&[
             ("branch3x3dbl_1", 64, 1, 1),
             ("branch3x3dbl_2", 96, 3, 3),
             ("branch3x3dbl_3", 96, 3, 3),
@@ -228,29 +228,29 @@ fn module_b(take: &mut Taker) -> Result<Vec<Branch>> {
     ])
 }
 
-fn module_c(take: &mut Taker, width: usize, mean: Pooling) -> Result<Vec<Branch>> {
+fn module_c(build: &mut ModuleBuilder, width: usize, mean: Pooling) -> Result<Vec<Branch>> {
     Ok(vec![
-        take.branch(&[("branch1x1", 192, 1, 1)])?,
-        take.branch(&[
+        build.branch(&[("branch1x1", 192, 1, 1)])?,
+        build.branch(&[
             ("branch7x7_1", width, 1, 1),
             ("branch7x7_2", width, 1, 7),
             ("branch7x7_3", 192, 7, 1),
         ])?,
-        take.branch(&[
+        build.branch(&[
             ("branch7x7dbl_1", width, 1, 1),
             ("branch7x7dbl_2", width, 7, 1),
             ("branch7x7dbl_3", width, 1, 7),
             ("branch7x7dbl_4", width, 7, 1),
             ("branch7x7dbl_5", 192, 1, 7),
         ])?,
-        take.pooled(mean, 192)?,
+        build.pooled(mean, 192)?,
     ])
 }
 
-fn module_d(take: &mut Taker) -> Result<Vec<Branch>> {
+fn module_d(build: &mut ModuleBuilder) -> Result<Vec<Branch>> {
     Ok(vec![
-        take.shrinking(&[("branch3x3_1", 192, 1, 1), ("branch3x3_2", 320, 3, 3)])?,
-        take.shrinking(&[
+        build.strided(&[("branch3x3_1", 192, 1, 1), ("branch3x3_2", 320, 3, 3)])?,
+        build.strided(&[
             ("branch7x7x3_1", 192, 1, 1),
             ("branch7x7x3_2", 192, 1, 7),
             ("branch7x7x3_3", 192, 7, 1),
@@ -260,18 +260,18 @@ fn module_d(take: &mut Taker) -> Result<Vec<Branch>> {
     ])
 }
 
-fn module_e(take: &mut Taker, pooling: Pooling) -> Result<Vec<Branch>> {
+fn module_e(build: &mut ModuleBuilder, pooling: Pooling) -> Result<Vec<Branch>> {
     Ok(vec![
-        take.branch(&[("branch1x1", 320, 1, 1)])?,
-        take.forked(
+        build.branch(&[("branch1x1", 320, 1, 1)])?,
+        build.forked(
             &[("branch3x3_1", 384, 1, 1)],
             [("branch3x3_2a", 384, 1, 3), ("branch3x3_2b", 384, 3, 1)],
         )?,
-        take.forked(
+        build.forked(
             &[("branch3x3dbl_1", 448, 1, 1), ("branch3x3dbl_2", 384, 3, 3)],
             [("branch3x3dbl_3a", 384, 1, 3), ("branch3x3dbl_3b", 384, 3, 1)],
         )?,
-        take.pooled(pooling, 192)?,
+        build.pooled(pooling, 192)?,
     ])
 }
 
@@ -280,8 +280,8 @@ impl Extractor for Inception {
         self.names
     }
 
-    fn extract(&self, pictures: &[RgbImage]) -> Result<Extracted> {
-        let x = to_tensor(pictures, SIDE, &self.device).mul_scalar(2.0).sub_scalar(1.0);
+    fn extract(&self, images: &[RgbImage]) -> Result<Extracted> {
+        let x = to_tensor(images, SIDE, &self.device).mul_scalar(2.0).sub_scalar(1.0);
         let (features, logits) = self.forward(x);
         Ok(extracted(features, logits))
     }

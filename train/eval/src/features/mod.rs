@@ -1,7 +1,7 @@
-//! Networks that turn a picture into features, behind one small trait: what a Fréchet distance or a cosine is taken of.
+//! Feature networks: they turn images into the features that Fréchet distances and cosine similarities are computed from.
 //!
-//! [`open`] reads a file of weights as its makers published it (PyTorch's files of any age, or safetensors) and knows the
-//! network by the names in it. A network of another kind joins by implementing [`Extractor`] and one line in [`open`].
+//! [`open`] loads a weights file as published (a PyTorch file of any version, or safetensors) and recognises the network by the
+//! tensor names. To add a network, implement [`Extractor`] and add a case to [`from_arrays`].
 
 mod clip;
 mod inception;
@@ -25,10 +25,10 @@ use inception::Inception;
 use lite0::Lite0;
 use weights::Weights;
 
-/// Pictures that go through a network together.
+/// Images per forward pass.
 const BATCH: usize = 8;
 
-/// What is measured with a network is called after it: only Inception's own may be called FID and IS.
+/// Names of a network and of the metrics computed with it: only Inception's may be called FID and IS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Names {
     /// The network.
@@ -39,31 +39,31 @@ pub struct Names {
     pub score: &'static str,
 }
 
-/// What a network says of some pictures, a row for each.
+/// A network's output, one row per image.
 #[derive(Clone, Debug, Default)]
 pub struct Extracted {
-    /// Features, all rows of one length.
+    /// Features, rows of equal length.
     pub features: Vec<Vec<f32>>,
-    /// Probabilities of the classes it knows; no rows if it knows none.
+    /// Class probabilities; empty if the network has no classes.
     pub probabilities: Vec<Vec<f32>>,
 }
 
-/// A network that turns pictures into features.
+/// A network that turns images into features.
 pub trait Extractor {
-    /// What to call it and what it measures.
+    /// Names of the network and its metrics.
     fn names(&self) -> Names;
 
-    /// Features of a few pictures of any sizes, as many as fit the device together.
+    /// Features of a batch of images of any sizes.
     ///
     /// # Errors
     /// The device fails.
-    fn extract(&self, pictures: &[RgbImage]) -> Result<Extracted>;
+    fn extract(&self, images: &[RgbImage]) -> Result<Extracted>;
 }
 
-/// The network whose weights are in `path`: a file, or a model folder with a contrastive model.
+/// Loads the network whose weights are in `path`: a weights file, or a model folder with CLIP.
 ///
 /// # Errors
-/// The file cannot be read, is damaged, or holds the weights of another network.
+/// The file cannot be read, is damaged, or contains the weights of an unknown network.
 pub fn open(path: &Path, device: &Device) -> Result<Box<dyn Extractor>> {
     if path.is_dir() {
         return Ok(Box::new(ClipFeatures::open(&ModelFolder::open(path)?, device)?));
@@ -72,10 +72,10 @@ pub fn open(path: &Path, device: &Device) -> Result<Box<dyn Extractor>> {
     from_arrays(arrays, device).with_context(|| path.display().to_string())
 }
 
-/// The network that these tensors are the weights of.
+/// Builds the network that the tensors belong to.
 ///
 /// # Errors
-/// They are those of another network.
+/// They belong to an unknown network.
 pub fn from_arrays(arrays: BTreeMap<String, Array>, device: &Device) -> Result<Box<dyn Extractor>> {
     let mut weights = Weights::new(arrays, device);
     let network: Box<dyn Extractor> = if weights.has("_conv_stem.weight") {
@@ -91,19 +91,19 @@ pub fn from_arrays(arrays: BTreeMap<String, Array>, device: &Device) -> Result<B
     Ok(network)
 }
 
-/// Features of many pictures, each after `prepare`; `progress` gets the number done.
+/// Features of many images, each after `prepare`. `progress` is called with the number of images done.
 ///
 /// # Errors
 /// The device fails.
 pub fn extract_all(
     extractor: &dyn Extractor,
-    pictures: &[&RgbImage],
+    images: &[&RgbImage],
     prepare: impl Fn(&RgbImage) -> RgbImage + Sync,
     mut progress: impl FnMut(usize),
 ) -> Result<Extracted> {
     let mut all = Extracted::default();
-    for chunk in pictures.chunks(BATCH) {
-        let prepared: Vec<RgbImage> = chunk.par_iter().map(|picture| prepare(picture)).collect();
+    for chunk in images.chunks(BATCH) {
+        let prepared: Vec<RgbImage> = chunk.par_iter().map(|image| prepare(image)).collect();
         let Extracted { features, probabilities } = extractor.extract(&prepared)?;
         all.features.extend(features);
         all.probabilities.extend(probabilities);
@@ -112,27 +112,28 @@ pub fn extract_all(
     Ok(all)
 }
 
-/// Pictures at `side`×`side` pixels, `[B, 3, side, side]`, with values of 0..1; bilinear, over all pixels where it shrinks.
-fn to_tensor(pictures: &[RgbImage], side: u32, device: &Device) -> Tensor<4> {
-    let mut values = Vec::with_capacity(pictures.len() * 3 * (side * side) as usize);
-    for picture in pictures {
-        let (width, height) = picture.dimensions();
+/// Images resized to `side`×`side` pixels, `[B, 3, side, side]`, with values in 0..1. Bilinear, averaging over all pixels when an
+/// image shrinks.
+fn to_tensor(images: &[RgbImage], side: u32, device: &Device) -> Tensor<4> {
+    let mut values = Vec::with_capacity(images.len() * 3 * (side * side) as usize);
+    for image in images {
+        let (width, height) = image.dimensions();
         let exact = Rgb32FImage::from_fn(width, height, |x, y| {
-            picture.get_pixel(x, y).0.map(|byte| f32::from(byte) / 255.0).into()
+            image.get_pixel(x, y).0.map(|byte| f32::from(byte) / 255.0).into()
         });
         values.extend_from_slice(imageops::resize(&exact, side, side, FilterType::Triangle).as_raw());
     }
-    let data = TensorData::new(values, [pictures.len(), side as usize, side as usize, 3]);
+    let data = TensorData::new(values, [images.len(), side as usize, side as usize, 3]);
     Tensor::<4>::from_data(data, device).permute([0, 3, 1, 2])
 }
 
-/// Mean over places of `[B, C, H, W]`, `[B, C]`.
+/// Mean over positions: `[B, C, H, W] → [B, C]`.
 fn pool(x: Tensor<4>) -> Tensor<2> {
     let [batch, channels, height, width] = x.dims();
     x.reshape([batch, channels, height * width]).mean_dim(2).reshape([batch, channels])
 }
 
-/// `[B, F]` and `[B, classes]` as rows.
+/// Features `[B, F]` and logits `[B, classes]` as rows.
 fn extracted(features: Tensor<2>, logits: Tensor<2>) -> Extracted {
     let rows = |x: Tensor<2>| -> Vec<Vec<f32>> {
         let width = x.dims()[1];

@@ -1,5 +1,5 @@
-//! The layers of networks that others trained, made from their checkpoints: shapes are checked, BatchNorm is folded into the
-//! convolution before it.
+//! Layers of pretrained feature networks, built from their checkpoints. Shapes are checked, and BatchNorm is folded into the
+//! preceding convolution.
 
 use std::collections::BTreeMap;
 
@@ -13,41 +13,41 @@ use dalle_import::Array;
 /// ε of both networks' BatchNorm.
 const EPSILON: f64 = 1e-3;
 
-/// The tensors of a checkpoint, from which a network takes its own.
+/// The tensors of a checkpoint. A network removes those it uses.
 pub struct Weights<'a> {
     arrays: BTreeMap<String, Array>,
     device: &'a Device,
 }
 
 impl<'a> Weights<'a> {
-    /// All tensors, bound for a device.
+    /// The tensors, and the device to build the network on.
     pub fn new(arrays: BTreeMap<String, Array>, device: &'a Device) -> Self {
         Self { arrays, device }
     }
 
-    /// Where the network is to be.
+    /// The device to build the network on.
     pub fn device(&self) -> &Device {
         self.device
     }
 
-    /// Is there a tensor of this name?
+    /// Whether there is a tensor of this name.
     pub fn has(&self, name: &str) -> bool {
         self.arrays.contains_key(name)
     }
 
-    /// Size of a tensor's first dimension, 0 without such a tensor.
+    /// Size of a tensor's first dimension; 0 if there is no such tensor.
     pub fn rows(&self, name: &str) -> usize {
         self.arrays.get(name).and_then(|array| array.shape.first()).copied().unwrap_or(0)
     }
 
     fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let array =
-            self.arrays.remove(name).with_context(|| format!("the weights hold no tensor `{name}`"))?;
+            self.arrays.remove(name).with_context(|| format!("the weights contain no tensor `{name}`"))?;
         ensure!(array.shape == shape, "`{name}` has shape {:?}, expected {shape:?}", array.shape);
         Ok(array.values)
     }
 
-    /// A convolution without bias, `[out, in / groups, height, width]`, and the BatchNorm behind it.
+    /// A convolution without bias, `[out, in / groups, height, width]`, with the BatchNorm that follows it.
     pub fn conv(
         &mut self,
         conv: &str,
@@ -82,21 +82,21 @@ impl<'a> Weights<'a> {
         })
     }
 
-    /// Checks that nothing is left but what only training needs.
+    /// Checks that no tensors are left except those used only in training.
     pub fn finish(self) -> Result<()> {
         let training = |name: &str| name.ends_with(".num_batches_tracked") || name.starts_with("AuxLogits.");
         match self.arrays.into_keys().find(|name| !training(name)) {
-            Some(name) => anyhow::bail!("the weights hold `{name}`, which the network has no place for"),
+            Some(name) => anyhow::bail!("the weights contain `{name}`, which is not part of the network"),
             None => Ok(()),
         }
     }
 }
 
-/// A convolution and the BatchNorm behind it, in one.
+/// A convolution with the following BatchNorm folded in.
 pub struct Conv {
     kernel: Tensor<4>,
     bias: Tensor<1>,
-    /// How it moves over the map.
+    /// Stride, padding, dilation and groups.
     pub options: ConvOptions<2>,
 }
 
@@ -106,7 +106,7 @@ impl Conv {
         conv2d(x, self.kernel.clone(), Some(self.bias.clone()), self.options.clone())
     }
 
-    /// The same, padded as TensorFlow does it: to ⌈size / stride⌉ places, the odd row and column behind.
+    /// [`Self::forward`] with TensorFlow's `SAME` padding: an output of ⌈size / stride⌉, an odd row or column of padding at the end.
     pub fn forward_same(&self, x: Tensor<4>) -> Tensor<4> {
         let [_, _, height, width] = x.dims();
         let [_, _, down, across] = self.kernel.dims();

@@ -1,44 +1,45 @@
-//! `dalle eval retrieval`: how often a sample is nearest to the drawing its caption belongs to.
+//! `dalle eval retrieval`: how often the nearest drawing to a sample is the one its caption belongs to.
 
 use std::io::Write;
 
+use anyhow::Result;
 use dalle_data::Dataset;
+use dalle_eval::generator::Generator;
 use dalle_eval::report::Report;
 use dalle_eval::retrieval::{self, Retrieval};
-use dalle_eval::sampling::Model;
 use dalle_eval::sheet::Cell;
 use dalle_native::ModelFolder;
 use dalle_train::training::bar;
 
+use super::output::first_of;
 use super::provenance::Provenance;
-use super::{Captioned, first_of, percent};
-use anyhow::Result;
+use super::{CaptionArgs, percent};
+
+/// Rows of the report's table of the worst captions.
+const WORST: usize = 20;
 
 /// Arguments of `dalle eval retrieval`.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    captioned: Captioned,
+    captions: CaptionArgs,
 }
 
-/// Measures and writes.
-///
-/// # Errors
-/// Whatever stops it, in a sentence for the person at the terminal.
-pub fn run(Args { captioned: args }: &Args) -> Result<()> {
+/// Runs `dalle eval retrieval`.
+pub fn run(Args { captions: args }: &Args) -> Result<()> {
     args.outputs.check(&[])?;
     let dataset = Dataset::open(&args.data)?;
-    let examples = retrieval::choose(&dataset, args.captions)?;
+    let examples = retrieval::select(&dataset, args.captions)?;
     let folder = ModelFolder::open(&args.model)?;
-    let (sampling, seed) = (args.sampling.settings(&folder)?, args.sampling.seed);
-    let provenance = Provenance::new(&[&dataset]).with("captions", args.captions).of(&folder)?.sampled(
-        sampling,
+    let (settings, seed) = (args.sampling.settings(&folder)?, args.sampling.seed);
+    let provenance = Provenance::new(&[&dataset]).option("captions", args.captions).model(&folder)?.sampling(
+        settings,
         seed,
         args.on.dtype,
     );
-    let mut model = Model::load(&folder, args.on.device, args.on.dtype)?;
-    let progress = bar(examples.len() as u64, "sampling pictures");
-    let (result, pairs) = retrieval::measure(&mut model, &examples, sampling, seed, |done| {
+    let mut generator = Generator::load(&folder, args.on.device, args.on.dtype)?;
+    let progress = bar(examples.len() as u64, "sampling images");
+    let (result, pairs) = retrieval::evaluate(&mut generator, &examples, settings, seed, |done| {
         progress.set_position(done as u64);
     })?;
     progress.finish_and_clear();
@@ -46,10 +47,10 @@ pub fn run(Args { captioned: args }: &Args) -> Result<()> {
         .iter()
         .map(|pair| Cell { images: vec![&pair.drawing, &pair.sample], caption: &pair.caption })
         .collect();
-    let written = args.outputs.write(&result, &provenance, &cells, |shown| page(&result, shown))?;
+    let written = args.outputs.write(&result, &provenance, &cells, |shown| report(&result, shown))?;
     writeln!(
         std::io::stdout(),
-        "retrieval among {} drawings: top-1 {:.0} %, top-5 {:.0} % (by chance {:.0} % and {:.0} %); see {written}",
+        "retrieval among {} drawings: top-1 {:.0} %, top-5 {:.0} % (chance {:.0} % and {:.0} %); see {written}",
         result.captions,
         100.0 * result.top_1,
         100.0 * result.top_5,
@@ -59,33 +60,41 @@ pub fn run(Args { captioned: args }: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The share that would find the right one among the nearest `within` by chance.
+/// The share of samples with the right drawing among the nearest `within` by chance.
 fn chance(result: &Retrieval, within: f64) -> f64 {
     (within / result.captions as f64).min(1.0)
 }
 
-fn page(result: &Retrieval, shown: &[Cell]) -> Result<Report> {
+fn report(result: &Retrieval, shown: &[Cell]) -> Result<Report> {
     let chance = |within| percent(chance(result, within));
-    let mut page = Report::new(
-        "Does a sample look like its drawing?",
-        "One sample for each of some captions that the model has seen. Of all the true drawings, is the right one the nearest?",
+    let mut report = Report::new(
+        "Retrieval",
+        "One sample for each of several training captions, compared with all true drawings: is the nearest drawing the right one?",
     );
-    page.figures(&[
-        ("Top-1", percent(result.top_1), &format!("the right one is nearest; by chance {}", chance(1.0))),
-        ("Top-5", percent(result.top_5), &format!("it is among the nearest five; by chance {}", chance(5.0))),
+    report.figures(&[
+        (
+            "Top-1",
+            percent(result.top_1),
+            &format!("the nearest drawing is the right one; chance is {}", chance(1.0)),
+        ),
+        (
+            "Top-5",
+            percent(result.top_5),
+            &format!("the right one is among the nearest five; chance is {}", chance(5.0)),
+        ),
         ("Captions", result.captions.to_string(), "chosen by hash"),
     ]);
-    let left = first_of(shown, result.captions);
-    page.section(
-        "The samples",
-        &format!("Left the drawing that the caption belongs to, right what the model draws.{left}"),
+    let first = first_of(shown, result.captions);
+    report.section(
+        "Samples",
+        &format!("Left: the drawing that the caption belongs to. Right: the sample.{first}"),
     );
-    page.pictures(&["true drawing", "sample"], shown)?;
+    report.images(&["true drawing", "sample"], shown)?;
     let mut ranks = result.ranks.clone();
     ranks.sort_by(|(_, a), (_, b)| b.cmp(a));
     let rows: Vec<Vec<String>> =
-        ranks.iter().take(20).map(|(caption, rank)| vec![caption.clone(), rank.to_string()]).collect();
-    page.section("What it confuses", "The captions whose own drawing is furthest down the list.");
-    page.table("Rank of the right drawing, worst first", &["caption", "rank"], &rows);
-    Ok(page)
+        ranks.iter().take(WORST).map(|(caption, rank)| vec![caption.clone(), rank.to_string()]).collect();
+    report.section("Confusions", "The captions whose own drawing has the worst rank.");
+    report.table("Rank of the right drawing, worst first", &["caption", "rank"], &rows);
+    Ok(report)
 }

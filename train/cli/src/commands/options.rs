@@ -1,55 +1,55 @@
-//! How and where tokens are drawn, as options: the same for every command that samples.
+//! Options shared by all commands that sample: device, data type and sampling settings.
 
 use anyhow::{Result, anyhow};
 use dalle_model::precision::Precision;
 use dalle_native::device::DeviceName;
 use dalle_shared::{RequestError, SamplingSettings};
 
-/// Where, and in which type.
+/// The device, and the data type on it.
 #[derive(Clone, Copy, clap::Args)]
 pub struct DeviceArgs {
     /// cpu, cuda:N, wgpu or libtorch.
     #[arg(long, default_value = "cpu")]
     pub device: DeviceName,
-    /// Type of the prior's matrices and cache: f32, bf16 or f16.
+    /// Data type of the prior's matrices and cache: f32, bf16 or f16.
     #[arg(long, default_value = "f32")]
     pub dtype: Precision,
 }
 
-/// The options.
+/// Sampling settings.
 #[derive(Clone, Copy, clap::Args)]
 pub struct SamplingArgs {
-    /// Divides the logits; 0 takes the most likely token.
+    /// Divides the logits; 0 selects the most likely token.
     #[arg(long, default_value_t = SamplingSettings::DEFAULT_TEMPERATURE)]
     temperature: f32,
-    /// Keep only this many most likely tokens.
+    /// Sample from this many most likely tokens only.
     #[arg(long)]
     top_k: Option<usize>,
-    /// Keep the most likely tokens that together reach this probability.
+    /// Sample from the most likely tokens whose probabilities add up to this value.
     #[arg(long)]
     top_p: Option<f32>,
-    /// Classifier-free guidance: 1 is none, more follows the caption closer, at twice the cost. For priors trained with
-    /// `--caption-dropout`.
+    /// Classifier-free guidance scale: 1 is no guidance, larger values follow the caption more closely at twice the cost. For
+    /// priors trained with `--caption-dropout`.
     #[arg(long, default_value_t = 1.0)]
     guidance: f32,
 }
 
 impl SamplingArgs {
-    /// The settings, for a vocabulary of `classes`.
+    /// The settings, validated for a vocabulary of `classes`.
     ///
     /// # Errors
-    /// The option that is out of range.
+    /// An option is out of range.
     pub fn settings(self, classes: usize) -> Result<SamplingSettings> {
         let Self { temperature, top_k, top_p, guidance } = self;
-        checked(SamplingSettings { temperature, top_k, top_p, guidance }, classes)
+        validated(SamplingSettings { temperature, top_k, top_p, guidance }, classes)
     }
 }
 
-/// Settings that fit a vocabulary of `classes`. What does not is named as the option that it was typed as.
+/// Validates settings for a vocabulary of `classes`. The error names the option as it is typed.
 ///
 /// # Errors
-/// The option that is out of range.
-pub fn checked(settings: SamplingSettings, classes: usize) -> Result<SamplingSettings> {
+/// An option is out of range.
+pub fn validated(settings: SamplingSettings, classes: usize) -> Result<SamplingSettings> {
     settings
         .validate(classes)
         .map_err(|RequestError { field, message }| anyhow!("--{}: {message}", field.replace('_', "-")))?;

@@ -1,14 +1,14 @@
-// The slider of the page of `dalle eval overlap`: counts, marks and lists what a threshold removes.
+// The slider of the overlap report: counts, marks and lists what a threshold removes.
 const { pairs, noun } = JSON.parse(document.getElementById("pairs").textContent);
 const slider = document.getElementById("threshold");
 const result = document.getElementById("removed");
 const list = document.getElementById("list");
-const shown = [...document.querySelectorAll(".pictures li")];
+const shown = [...document.querySelectorAll(".images li")];
 const mean = (rows, of) => rows.reduce((sum, row) => sum + of(row), 0) / rows.length;
 const psnr = (rows) => (10 * Math.log10((255 * 255) / mean(rows, (row) => row.squared_error))).toFixed(2);
 const update = () => {
   const threshold = Number(slider.value);
-  // Nearest first, so that what is removed comes first too.
+  // Pairs are sorted nearest first, so the removed ones come first.
   const count = pairs.filter((pair) => pair.cosine >= threshold).length;
   const kept = pairs.slice(count);
   const share = ((100 * count) / pairs.length).toFixed(1);
