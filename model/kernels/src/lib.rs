@@ -1,0 +1,21 @@
+//! The dVAE's arithmetic for the processor: convolutions, their gradients, and what lies between, on slices of `f32`.
+//!
+//! A module holds one kernel, a struct that [`simd::Processor::run`] compiles for the vectors at hand. Maps lie in memory as [`grid`] says.
+//!
+//! No I/O, no unsafe code. Threads only where a batch is trained on, through rayon; results do not depend on their number.
+
+#![allow(
+    clippy::needless_range_loop,
+    clippy::too_many_arguments,
+    reason = "arrays of vectors stay in registers only where constants index them; kernels have many operands"
+)]
+
+pub mod finish;
+pub mod gradient;
+pub mod grid;
+pub mod outer;
+pub mod pointwise;
+pub mod resize;
+pub mod simd;
+pub mod stem;
+pub mod winograd;
