@@ -1,6 +1,7 @@
 //! The dVAE's arithmetic for the processor: convolutions, their gradients, and what lies between, on slices of `f32`.
 //!
-//! A module holds one kernel, a struct that [`simd::Processor::run`] compiles for the vectors at hand. Maps lie in memory as [`grid`] says.
+//! [`dvae`] is the way in: losses and gradients of a batch. The modules below it hold one kernel each, a struct that
+//! [`simd::Processor::run`] compiles for the vectors at hand. Maps lie in memory as [`grid`] says.
 //!
 //! No I/O, no unsafe code. Threads only where a batch is trained on, through rayon; results do not depend on their number.
 
@@ -10,9 +11,13 @@
     reason = "arrays of vectors stay in registers only where constants index them; kernels have many operands"
 )]
 
+pub mod codes;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod dvae;
 pub mod finish;
 pub mod gradient;
 pub mod grid;
+pub mod laplace;
 pub mod outer;
 pub mod pointwise;
 pub mod resize;

@@ -1,0 +1,202 @@
+//! The forward pass: images to logits, relaxed codes to maps.
+
+use crate::simd::Processor;
+
+use super::memory::{BlockMemory, Memory, Scratch};
+use super::weights::{BlockWeights, Pointwise, Weights, Winograd};
+use crate::codes::Relax;
+use crate::finish::Finish;
+use crate::grid::{Grid, View};
+use crate::resize::{Pair, Resize, Resizing};
+use crate::stem::Stem;
+use crate::{pointwise, winograd};
+
+/// The processor's vectors and the layers.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub processor: Processor,
+    pub weights: &'a Weights,
+}
+
+impl Context<'_> {
+    pub fn pointwise(
+        self,
+        grid: &Grid,
+        kernel: &pointwise::Kernel,
+        (x, relu): (&[f32], bool),
+        finish: Finish<'_>,
+        y: &mut [f32],
+    ) {
+        self.processor.run(pointwise::Pointwise { grid, kernel, x, relu, finish, y });
+    }
+
+    pub fn winograd(
+        self,
+        grid: &Grid,
+        kernel: &winograd::Kernel,
+        (x, relu): (View<'_>, bool),
+        finish: Finish<'_>,
+        y: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        self.processor.run(winograd::Convolution {
+            grid,
+            kernel,
+            x,
+            relu,
+            finish,
+            y,
+            scratch: &mut scratch.kernels,
+        });
+    }
+
+    pub fn resize(self, large: &Grid, small: &Grid, resize: Resize<'_>) {
+        self.processor.run(Resizing(Pair { large, small }, resize));
+    }
+
+    fn hidden(
+        self,
+        grid: &Grid,
+        layer: &Winograd,
+        x: View<'_>,
+        relu: bool,
+        y: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        self.winograd(grid, &layer.forward, (x, relu), Finish::Relu(&layer.bias), y, scratch);
+    }
+
+    fn encoder_block(
+        self,
+        grid: &Grid,
+        block: &BlockWeights,
+        x: &[f32],
+        memory: &mut BlockMemory,
+        scratch: &mut Scratch,
+    ) {
+        let BlockMemory { hidden: [first, second, third], output } = memory;
+        self.hidden(grid, &block.square[0], grid.view(x), true, first, scratch);
+        self.hidden(grid, &block.square[1], grid.view(first), false, second, scratch);
+        self.hidden(grid, &block.square[2], grid.view(second), false, third, scratch);
+        let finish = self.identity(grid, block.id.as_ref(), x, &block.wide.bias, output);
+        self.pointwise(grid, &block.wide.forward, (third, false), finish, output);
+    }
+
+    /// Writes the identity path to `output` where it has a convolution. Returns how to add the residual path.
+    fn identity<'b>(
+        self,
+        grid: &Grid,
+        id: Option<&Pointwise>,
+        x: &'b [f32],
+        bias: &'b [f32],
+        output: &mut [f32],
+    ) -> Finish<'b> {
+        match id {
+            Some(id) => {
+                self.pointwise(grid, &id.forward, (x, false), Finish::Set(&id.bias), output);
+                Finish::Accumulate(bias)
+            }
+            None => Finish::Add(bias, grid.view(x)),
+        }
+    }
+
+    fn decoder_block(
+        self,
+        grid: &Grid,
+        block: &BlockWeights,
+        x: &[f32],
+        memory: &mut BlockMemory,
+        scratch: &mut Scratch,
+    ) {
+        let BlockMemory { hidden: [first, second, third], output } = memory;
+        self.pointwise(grid, &block.wide.forward, (x, true), Finish::Relu(&block.wide.bias), first);
+        self.hidden(grid, &block.square[0], grid.view(first), false, second, scratch);
+        self.hidden(grid, &block.square[1], grid.view(second), false, third, scratch);
+        let last = &block.square[2];
+        let finish = self.identity(grid, block.id.as_ref(), x, &last.bias, output);
+        self.winograd(grid, &last.forward, (grid.view(third), false), finish, output, scratch);
+    }
+}
+
+impl Memory {
+    /// The images to logits.
+    pub fn encode(&mut self, cx: Context<'_>) {
+        let Self { grids, image, stem, encoder, pooled, logits, scratch, .. } = self;
+        let weights = cx.weights;
+        let (kernel, bias) = (&weights.stem, &weights.stem_bias);
+        cx.processor.run(Stem { grid: &grids[0], kernel, bias, x: image, y: stem });
+        for group in 0..4 {
+            let (finer, rest) = encoder.split_at_mut(group);
+            if let Some(finer) = finer.last() {
+                let y = &mut pooled[group - 1];
+                cx.resize(&grids[group - 1], &grids[group], Resize::Max(output(finer), y));
+            }
+            for (place, block) in weights.encoder[group].iter().enumerate() {
+                let (before, rest) = rest[0].split_at_mut(place);
+                let x = match before.last() {
+                    Some(before) => &before.output,
+                    None if group == 0 => &*stem,
+                    None => &pooled[group - 1],
+                };
+                cx.encoder_block(&grids[group], block, x, &mut rest[0], scratch);
+            }
+        }
+        let last = &weights.logits;
+        let x = (output(&encoder[3]), true);
+        cx.pointwise(&grids[3], &last.forward, x, Finish::Set(&last.bias), logits);
+    }
+
+    /// Logits, and the noise that `z` holds, to relaxed codes. Returns the sum of KL divergences.
+    pub fn relax(&mut self, cx: Context<'_>, tau: f32) -> f64 {
+        let Self { grids, logits, z, statistics, best, .. } = self;
+        cx.processor.run(Relax { grid: &grids[3], logits, z, tau, statistics, best })
+    }
+
+    /// Relaxed codes to maps.
+    pub fn decode(&mut self, cx: Context<'_>) {
+        let Self { grids, z, codes, decoder, maps, work, scratch, .. } = self;
+        let weights = cx.weights;
+        cx.pointwise(&grids[3], &weights.codes.forward, (z, false), Finish::Set(&weights.codes.bias), codes);
+        for group in 0..4 {
+            let level = 3 - group;
+            let grid = &grids[level];
+            let (coarser, rest) = decoder.split_at_mut(group);
+            for (place, block) in weights.decoder[group].iter().enumerate() {
+                let (before, rest) = rest[0].split_at_mut(place);
+                let memory = &mut rest[0];
+                match (before.last(), coarser.last()) {
+                    (Some(before), _) => cx.decoder_block(grid, block, &before.output, memory, scratch),
+                    (None, None) => cx.decoder_block(grid, block, codes, memory, scratch),
+                    (None, Some(coarser)) => {
+                        // ReLU and 1×1 convolutions commute with the upsampling.
+                        let (x, small) = (output(coarser), &grids[level + 1]);
+                        let BlockMemory { hidden: [first, second, third], output } = memory;
+                        let wide = &block.wide;
+                        let hidden = &mut work.before[level][0];
+                        cx.pointwise(small, &wide.forward, (x, true), Finish::Relu(&wide.bias), hidden);
+                        cx.resize(grid, small, Resize::Tiles(hidden, first));
+                        let tiles = &mut work.tiles[level];
+                        if let Some(id) = &block.id {
+                            let y = &mut work.before_id[level];
+                            cx.pointwise(small, &id.forward, (x, false), Finish::Set(&id.bias), y);
+                            cx.resize(grid, small, Resize::Tiles(y, tiles));
+                        }
+                        cx.hidden(grid, &block.square[0], grid.upsampled(first), false, second, scratch);
+                        cx.hidden(grid, &block.square[1], grid.view(second), false, third, scratch);
+                        let last = &block.square[2];
+                        let finish = Finish::Add(&last.bias, grid.upsampled(tiles));
+                        cx.winograd(grid, &last.forward, (grid.view(third), false), finish, output, scratch);
+                    }
+                }
+            }
+        }
+        let last = &weights.maps;
+        let x = (output(&decoder[3]), true);
+        cx.pointwise(&grids[0], &last.forward, x, Finish::Set(&last.bias), maps);
+    }
+}
+
+/// The output of a group.
+pub(super) fn output(group: &[BlockMemory]) -> &[f32] {
+    group.last().map_or(&[], |block| &block.output)
+}

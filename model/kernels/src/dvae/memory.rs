@@ -1,0 +1,115 @@
+//! Everything that one pass over some images works with, allocated once.
+
+use super::network::{Block, Network};
+use crate::grid::{Buffer, Grid, zeros};
+use crate::{codes, outer};
+
+/// What a block keeps for its gradient: hidden maps after their ReLU, and its output.
+pub(super) struct BlockMemory {
+    pub hidden: [Buffer; 3],
+    pub output: Buffer,
+}
+
+pub(super) struct Memory {
+    /// Layouts of the four resolutions, the greatest first.
+    pub grids: [Grid; 4],
+    pub image: Buffer,
+    pub stem: Buffer,
+    pub encoder: [Vec<BlockMemory>; 4],
+    /// Inputs of the encoder's groups but the first.
+    pub pooled: [Buffer; 3],
+    pub logits: Buffer,
+    pub statistics: Buffer,
+    pub best: Buffer,
+    pub z: Buffer,
+    pub dz: Buffer,
+    pub codes: Buffer,
+    pub decoder: [Vec<BlockMemory>; 4],
+    pub maps: Buffer,
+    pub work: Work,
+    pub scratch: Scratch,
+}
+
+impl Memory {
+    /// The most likely code at each place of the image.
+    pub fn codes(&self, codes: &mut [u32]) {
+        let grid = &self.grids[3];
+        for (i, code) in codes.iter_mut().enumerate() {
+            let (phase, tile) = grid.place(0, i / grid.width, i % grid.width);
+            *code = self.best[phase * grid.tiles + tile] as u32;
+        }
+    }
+}
+
+/// Working memory of the kernels.
+pub(super) struct Scratch {
+    pub kernels: Buffer,
+    pub outer: outer::Memory,
+}
+
+/// What is not kept: gradients of maps, and maps between resolutions.
+pub(super) struct Work {
+    /// The gradient of a block's output and of its input, of each resolution.
+    pub output: [Buffer; 4],
+    pub input: [Buffer; 4],
+    /// Gradients of hidden maps, of each resolution.
+    pub hidden: [[Buffer; 2]; 4],
+    /// Maps of tiles of an upsampled identity path, of the three greater resolutions.
+    pub tiles: [Buffer; 3],
+    /// A hidden map and its gradient at the resolution before an upsampling, and an identity path's map.
+    pub before: [[Buffer; 2]; 3],
+    pub before_id: [Buffer; 3],
+}
+
+impl Memory {
+    pub fn new(network: &Network, images: usize, height: usize, width: usize) -> Self {
+        let n_hid = network.sizes.n_hid;
+        let grids: [Grid; 4] =
+            std::array::from_fn(|i| Grid::new(images, height >> i, width >> i, if i == 0 { 2 } else { 1 }));
+        let hidden = |factor: usize| factor * n_hid / 4;
+        let kept = |blocks: &[Block], grid: &Grid, upsampled: bool| -> Vec<BlockMemory> {
+            let keep = |(place, block): (usize, &Block)| {
+                let [first, second, third, last] = &block.res;
+                // Behind an upsampling the first hidden map has one value for each tile.
+                let tiles = upsampled && place == 0;
+                let first = if tiles { grid.tile_map(first.n_out) } else { grid.map(first.n_out) };
+                BlockMemory {
+                    hidden: [first, grid.map(second.n_out), grid.map(third.n_out)],
+                    output: grid.map(last.n_out),
+                }
+            };
+            blocks.iter().enumerate().map(keep).collect()
+        };
+        let small = &grids[3];
+        let vocab = network.sizes.vocab;
+        let width_of = |level: usize| n_hid << level;
+        // Inputs are at most as wide as the first layer of the decoder or as the next lower resolution.
+        let widest_input = |level: usize| {
+            if level == 3 { network.sizes.n_init.max(width_of(3)) } else { width_of(level + 1) }
+        };
+        Self {
+            image: grids[0].map(3),
+            stem: grids[0].map(n_hid),
+            encoder: std::array::from_fn(|group| kept(&network.encoder[group], &grids[group], false)),
+            pooled: std::array::from_fn(|i| grids[i + 1].map(width_of(i))),
+            logits: small.map(vocab),
+            statistics: codes::statistics(small),
+            best: zeros(4 * small.tiles),
+            z: small.map(vocab),
+            dz: small.map(vocab),
+            codes: small.map(network.sizes.n_init),
+            decoder: std::array::from_fn(|group| kept(&network.decoder[group], &grids[3 - group], group > 0)),
+            maps: grids[0].map(6),
+            work: Work {
+                output: std::array::from_fn(|i| grids[i].map(width_of(i))),
+                input: std::array::from_fn(|i| grids[i].map(widest_input(i))),
+                hidden: std::array::from_fn(|i| [0, 1].map(|_| grids[i].map(hidden(1 << i)))),
+                tiles: std::array::from_fn(|i| grids[i].tile_map(width_of(i))),
+                before: std::array::from_fn(|i| [0, 1].map(|_| grids[i + 1].map(hidden(1 << i)))),
+                before_id: std::array::from_fn(|i| grids[i + 1].map(width_of(i))),
+            },
+            scratch: Scratch { kernels: zeros(0), outer: outer::Memory::default() },
+            grids,
+        }
+    }
+}

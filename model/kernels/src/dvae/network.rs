@@ -1,0 +1,154 @@
+//! The dVAE's layers and where their parameters are.
+
+/// The sizes of a dVAE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Width of the widest maps' blocks.
+    pub n_hid: usize,
+    /// Width of the decoder's first layer.
+    pub n_init: usize,
+    /// Residual blocks of a group.
+    pub blocks_per_group: usize,
+    /// Entries of the codebook.
+    pub vocab: usize,
+}
+
+/// A parameter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its path in the module of `dalle-model`.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Where it begins among all parameters.
+    pub offset: usize,
+}
+
+impl Parameter {
+    /// Values.
+    pub fn length(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// A convolution: its sizes, and where kernel and bias begin among all parameters.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Conv {
+    pub n_in: usize,
+    pub n_out: usize,
+    pub side: usize,
+    pub w: usize,
+    pub b: usize,
+}
+
+/// A residual block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Block {
+    /// The 1×1 convolution of the identity path, where the widths differ.
+    pub id: Option<Conv>,
+    pub res: [Conv; 4],
+}
+
+/// All layers.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// The sizes.
+    pub sizes: Sizes,
+    /// All parameters, in the order in which they follow each other.
+    pub parameters: Vec<Parameter>,
+    pub(super) stem: Conv,
+    pub(super) encoder: [Vec<Block>; 4],
+    pub(super) logits: Conv,
+    pub(super) codes: Conv,
+    pub(super) decoder: [Vec<Block>; 4],
+    pub(super) maps: Conv,
+}
+
+struct Builder {
+    parameters: Vec<Parameter>,
+    end: usize,
+}
+
+impl Builder {
+    fn add(&mut self, name: String, shape: Vec<usize>) -> usize {
+        let parameter = Parameter { name, shape, offset: self.end };
+        self.end += parameter.length();
+        self.parameters.push(parameter);
+        self.end - self.parameters[self.parameters.len() - 1].length()
+    }
+
+    fn conv(&mut self, name: &str, n_in: usize, n_out: usize, side: usize) -> Conv {
+        let w = self.add(format!("{name}.w"), vec![n_out, n_in, side, side]);
+        let b = self.add(format!("{name}.b"), vec![n_out]);
+        Conv { n_in, n_out, side, w, b }
+    }
+
+    fn groups(
+        &mut self,
+        half: &str,
+        sizes: &Sizes,
+        factors: [usize; 4],
+        mut n_in: usize,
+        sides: [usize; 4],
+    ) -> [Vec<Block>; 4] {
+        let mut group = 0;
+        factors.map(|factor| {
+            let n_out = factor * sizes.n_hid;
+            let blocks = (0..sizes.blocks_per_group).map(|place| {
+                let block = self.block(&format!("{half}.groups.{group}.{place}"), n_in, n_out, sides);
+                n_in = n_out;
+                block
+            });
+            let blocks = blocks.collect();
+            group += 1;
+            blocks
+        })
+    }
+
+    fn block(&mut self, name: &str, n_in: usize, n_out: usize, sides: [usize; 4]) -> Block {
+        let hidden = n_out / 4;
+        let widths = [n_in, hidden, hidden, hidden, n_out];
+        let id = (n_in != n_out).then(|| self.conv(&format!("{name}.id_path"), n_in, n_out, 1));
+        let res = [0, 1, 2, 3].map(|i| {
+            self.conv(&format!("{name}.res_path.conv_{}", i + 1), widths[i], widths[i + 1], sides[i])
+        });
+        Block { id, res }
+    }
+}
+
+impl Network {
+    /// The layers of a dVAE.
+    pub fn new(sizes: Sizes) -> Self {
+        let mut builder = Builder { parameters: Vec::new(), end: 0 };
+        let Sizes { n_hid, n_init, vocab, .. } = sizes;
+        let stem = builder.conv("encoder.input", 3, n_hid, 7);
+        let encoder = builder.groups("encoder", &sizes, [1, 2, 4, 8], n_hid, [3, 3, 3, 1]);
+        let logits = builder.conv("encoder.output", 8 * n_hid, vocab, 1);
+        let codes = builder.conv("decoder.input", vocab, n_init, 1);
+        let decoder = builder.groups("decoder", &sizes, [8, 4, 2, 1], n_init, [1, 3, 3, 3]);
+        let maps = builder.conv("decoder.output", n_hid, 6, 1);
+        Self { sizes, parameters: builder.parameters, stem, encoder, logits, codes, decoder, maps }
+    }
+
+    /// Values of all parameters.
+    pub fn length(&self) -> usize {
+        self.parameters.last().map_or(0, |last| last.offset + last.length())
+    }
+
+    /// Factor of the residual paths: 1/n_layers² (appendix A.1).
+    pub(super) fn post_gain(&self) -> f32 {
+        let layers = (4 * self.sizes.blocks_per_group) as f32;
+        1.0 / (layers * layers)
+    }
+
+    /// Multiplies the gradients of each block's last convolution by the factor that its kernel contains.
+    pub(super) fn apply_gain(&self, gradients: &mut [f32]) {
+        let gain = self.post_gain();
+        for block in self.encoder.iter().chain(&self.decoder).flatten() {
+            let last = &block.res[3];
+            for gradient in &mut gradients[last.w..last.b + last.n_out] {
+                *gradient *= gain;
+            }
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Losses and gradients of a batch.
+
+use std::sync::Mutex;
+
+use rayon::prelude::*;
+
+use super::forward::Context;
+use super::memory::Memory;
+use super::network::{Network, Sizes};
+use super::weights::Weights;
+use crate::codes;
+use crate::laplace::Laplace;
+use crate::simd::Processor;
+
+/// Sums of gradients that are added to independently, and then to each other in order. Images are dealt out to them, so the
+/// result does not depend on the number of threads.
+const SUMS: usize = 8;
+
+/// Where a batch's Gumbel noise comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Noise<'a> {
+    /// Generated: of each image a function of its key, place and code, `[B]`.
+    Keys(&'a [u64]),
+    /// These values, `[B, vocab, H/8, W/8]`.
+    Given(&'a [f32]),
+}
+
+/// The two terms of the loss, in nats per pixel value, and the codes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Losses {
+    /// −ln p(x|z).
+    pub reconstruction: f64,
+    /// KL(q(z|x) ‖ uniform), not yet multiplied by β.
+    pub kl: f64,
+    /// The most likely code at each place, `[B, H/8, W/8]`.
+    pub codes: Vec<u32>,
+}
+
+/// The terms of the loss with the codes that stage 2 sees, and with relaxed ones, in nats per pixel value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Evaluation {
+    /// −ln p(x|z) with the most likely codes.
+    pub reconstruction: f64,
+    /// −ln p(x|z) with relaxed codes, where they were asked for.
+    pub relaxed: Option<f64>,
+    /// KL(q(z|x) ‖ uniform), not yet multiplied by β.
+    pub kl: f64,
+}
+
+/// Place in the batch, pixels, and where its codes go.
+type Example<'a> = (usize, &'a [f32], &'a mut [u32]);
+
+/// Computes losses and gradients of batches of one image size.
+pub struct Update {
+    network: Network,
+    height: usize,
+    width: usize,
+    weights: Weights,
+    /// Gradients of [`SUMS`] parts of a batch.
+    sums: Vec<Vec<f32>>,
+    memories: Mutex<Vec<Memory>>,
+}
+
+impl Update {
+    /// For a dVAE and images of a size.
+    ///
+    /// # Panics
+    /// If a side is not a positive multiple of 8, or a size is 0.
+    pub fn new(sizes: Sizes, height: usize, width: usize) -> Self {
+        let sides = [height, width];
+        assert!(
+            sides.iter().all(|side| *side > 0 && side % 8 == 0),
+            "expected multiples of 8, got {height}×{width}"
+        );
+        assert!(sizes.n_hid >= 4 && sizes.blocks_per_group > 0 && sizes.vocab > 0, "a size is 0");
+        let network = Network::new(sizes);
+        let weights = Weights::zeros(&network);
+        Self { network, height, width, weights, sums: Vec::new(), memories: Mutex::new(Vec::new()) }
+    }
+
+    /// The layers and parameters.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The losses of images `[B, 3, H, W]` in (0, 1), and the gradient of reconstruction + β·KL, which is written to
+    /// `gradients`. `parameters` and `gradients` are laid out as [`Network::parameters`] says.
+    ///
+    /// # Panics
+    /// If a length differs from what the sizes demand.
+    pub fn run(
+        &mut self,
+        parameters: &[f32],
+        images: &[f32],
+        noise: Noise<'_>,
+        tau: f32,
+        beta: f32,
+        gradients: &mut [f32],
+    ) -> Losses {
+        let length = self.network.length();
+        assert_eq!((parameters.len(), gradients.len()), (length, length), "parameters and gradients");
+        let image = self.check(images, Some(noise));
+        self.weights.set(parameters);
+        let values = images.len() as f64;
+        let places = self.height * self.width / 64;
+        let mut codes = vec![0; images.len() / image * places];
+        let mut parts: Vec<Vec<Example<'_>>> = Vec::new();
+        for (i, (image, codes)) in images.chunks_exact(image).zip(codes.chunks_exact_mut(places)).enumerate()
+        {
+            if i < SUMS {
+                parts.push(Vec::new());
+            }
+            parts[i % SUMS].push((i, image, codes));
+        }
+        let count = parts.len();
+        self.sums.resize_with(count.max(self.sums.len()), || vec![0.0; length]);
+        let mut sums = std::mem::take(&mut self.sums);
+        let (this, cx) = (&*self, Context { processor: Processor::detect(), weights: &self.weights });
+        let losses: Vec<(f64, f64)> = parts
+            .into_par_iter()
+            .zip(&mut sums)
+            .map(|(examples, gradients)| {
+                let mut memory = this.memory();
+                gradients.fill(0.0);
+                let (mut reconstruction, mut kl) = (0.0, 0.0);
+                for (example, image, codes) in examples {
+                    memory.fill(cx, image, noise, example);
+                    memory.encode(cx);
+                    kl += memory.relax(cx, tau);
+                    memory.decode(cx);
+                    reconstruction += memory.compare(cx, (1.0 / values) as f32);
+                    memory.decode_backward(cx, gradients);
+                    memory.relax_backward(cx, tau, (f64::from(beta) / values) as f32);
+                    memory.encode_backward(cx, gradients);
+                    memory.codes(codes);
+                }
+                this.give_back(memory);
+                (reconstruction, kl)
+            })
+            .collect();
+        add(&sums[..count], gradients);
+        self.sums = sums;
+        self.network.apply_gain(gradients);
+        let (reconstruction, kl) =
+            losses.iter().fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
+        Losses { reconstruction: reconstruction / values, kl: kl / values, codes }
+    }
+
+    /// The losses of images `[B, 3, H, W]` in (0, 1) with the codes that stage 2 sees; with `relaxed`, noise and a temperature,
+    /// also those with relaxed codes.
+    ///
+    /// # Panics
+    /// If a length differs from what the sizes demand.
+    pub fn evaluate(
+        &mut self,
+        parameters: &[f32],
+        images: &[f32],
+        relaxed: Option<(Noise<'_>, f32)>,
+    ) -> Evaluation {
+        assert_eq!(parameters.len(), self.network.length(), "parameters");
+        let image = self.check(images, relaxed.map(|(noise, _)| noise));
+        self.weights.set(parameters);
+        let (this, cx) = (&*self, Context { processor: Processor::detect(), weights: &self.weights });
+        let examples: Vec<_> = images.chunks_exact(image).enumerate().collect();
+        let losses: Vec<[f64; 3]> = examples
+            .into_par_iter()
+            .map(|(example, image)| {
+                let mut memory = this.memory();
+                let (noise, tau) = relaxed.unwrap_or((Noise::Given(&[]), 1.0));
+                memory.fill(cx, image, noise, example);
+                memory.encode(cx);
+                let kl = memory.relax(cx, tau);
+                let mut soft = 0.0;
+                if relaxed.is_some() {
+                    memory.decode(cx);
+                    soft = memory.compare(cx, 1.0);
+                }
+                memory.harden();
+                memory.decode(cx);
+                let hard = memory.compare(cx, 1.0);
+                this.give_back(memory);
+                [hard, soft, kl]
+            })
+            .collect();
+        let values = images.len() as f64;
+        let mean = |term: usize| losses.iter().map(|losses| losses[term]).sum::<f64>() / values;
+        Evaluation { reconstruction: mean(0), relaxed: relaxed.map(|_| mean(1)), kl: mean(2) }
+    }
+
+    /// Values of one image, of which there are some, with noise for each.
+    fn check(&self, images: &[f32], noise: Option<Noise<'_>>) -> usize {
+        let image = 3 * self.height * self.width;
+        assert!(!images.is_empty() && images.len().is_multiple_of(image), "expected whole images");
+        let count = images.len() / image;
+        let places = self.height * self.width / 64;
+        match noise {
+            Some(Noise::Keys(keys)) => assert_eq!(keys.len(), count, "one key for each image"),
+            Some(Noise::Given(noise)) => {
+                assert_eq!(noise.len(), count * places * self.network.sizes.vocab, "noise for each logit");
+            }
+            None => {}
+        }
+        image
+    }
+
+    fn memory(&self) -> Memory {
+        let free = self.memories.lock().ok().and_then(|mut free| free.pop());
+        free.unwrap_or_else(|| Memory::new(&self.network, 1, self.height, self.width))
+    }
+
+    fn give_back(&self, memory: Memory) {
+        if let Ok(mut free) = self.memories.lock() {
+            free.push(memory);
+        }
+    }
+}
+
+impl Memory {
+    /// Takes an image and the noise of its codes.
+    fn fill(&mut self, cx: Context<'_>, image: &[f32], noise: Noise<'_>, example: usize) {
+        let Self { grids, image: map, z, .. } = self;
+        grids[0].fill(map, 0, image);
+        let grid = &grids[3];
+        match noise {
+            Noise::Keys(keys) => cx.processor.run(codes::Noise { grid, key: keys[example], noise: z }),
+            Noise::Given([]) => z.fill(0.0),
+            Noise::Given(noise) => {
+                let length = z.len() / grid.channel() * grid.height * grid.width;
+                grid.fill(z, 0, &noise[example * length..][..length]);
+            }
+        }
+    }
+
+    /// −ln p(x|z), summed; the maps become `scale` times its gradient.
+    fn compare(&mut self, cx: Context<'_>, scale: f32) -> f64 {
+        let Self { grids, image, maps, .. } = self;
+        cx.processor.run(Laplace { grid: &grids[0], x: image, maps, scale })
+    }
+
+    /// Makes the codes the most likely ones.
+    fn harden(&mut self) {
+        let Self { grids, z, best, .. } = self;
+        let grid = &grids[3];
+        z.fill(0.0);
+        for i in 0..grid.height * grid.width {
+            let (phase, tile) = grid.place(0, i / grid.width, i % grid.width);
+            let code = best[phase * grid.tiles + tile] as usize;
+            z[code * grid.channel() + phase * grid.plane + grid.front + tile] = 1.0;
+        }
+    }
+}
+
+/// Adds up gradients in order.
+fn add(parts: &[Vec<f32>], sum: &mut [f32]) {
+    const RANGE: usize = 1 << 14;
+    sum.par_chunks_mut(RANGE).enumerate().for_each(|(range, sum)| {
+        sum.copy_from_slice(&parts[0][range * RANGE..][..sum.len()]);
+        for part in &parts[1..] {
+            for (sum, part) in sum.iter_mut().zip(&part[range * RANGE..]) {
+                *sum += part;
+            }
+        }
+    });
+}

@@ -1,0 +1,106 @@
+//! The kernels of `dalle-kernels` against the same network on Burn.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{loud, random, values};
+use dalle_kernels::dvae::{Noise, Sizes, Update};
+use dalle_model::Device;
+use dalle_model::burn::module::{Module, ModuleVisitor, Param};
+use dalle_model::burn::tensor::{Gradients, Tensor};
+use dalle_model::config::DvaeConfig;
+use dalle_model::dvae::Dvae;
+use dalle_model::dvae::loss::{DvaeLoss, gumbel_softmax};
+
+/// Path, shape, values and gradient of a parameter.
+type Found = (String, Vec<usize>, Vec<f32>, Vec<f32>);
+
+/// Parameters in the module's order.
+struct Collect<'a> {
+    gradients: &'a Gradients,
+    path: Vec<String>,
+    found: Vec<Found>,
+}
+
+impl ModuleVisitor for Collect<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let tensor = param.val();
+        let gradient = values(tensor.grad(self.gradients).unwrap());
+        let shape = tensor.dims().to_vec();
+        self.found.push((self.path.join("."), shape, values(tensor.inner()), gradient));
+    }
+}
+
+#[test]
+fn a_training_update_has_burns_losses_and_gradients() {
+    let device = Device::flex().autodiff();
+    let cases = [
+        // n_hid, n_init, blocks, vocab, images, height, width
+        [24, 16, 2, 40, 2, 24, 40],
+        [16, 128, 1, 7, 1, 8, 8],
+        [20, 12, 3, 33, 3, 56, 16],
+        [32, 24, 1, 50, 1, 32, 72],
+    ];
+    for [n_hid, n_init, blocks_per_group, vocab, images, height, width] in cases {
+        let config = DvaeConfig { n_hid, n_init, blocks_per_group, vocab };
+        let dvae = loud(Dvae::new(&config, &device));
+        let x = random(
+            [7, images, height, width].iter().sum::<usize>() as u64,
+            [images, 3, height, width],
+            &device,
+        );
+        let x = x.mul_scalar(0.2).add_scalar(0.5).clamp(0.1, 0.9);
+        let logits = dvae.encoder.forward(x.clone());
+        let noise = random(5, logits.dims(), &device);
+        let (tau, beta) = (0.8, 1.5);
+        let z = gumbel_softmax(logits.clone(), noise.clone(), tau);
+        let loss = DvaeLoss::new(dvae.decoder.forward(z), x.clone(), logits.clone());
+        let gradients = loss.total(beta).backward();
+        let mut collect = Collect { gradients: &gradients, path: Vec::new(), found: Vec::new() };
+        dvae.visit(&mut collect);
+
+        let mut update = Update::new(Sizes { n_hid, n_init, blocks_per_group, vocab }, height, width);
+        let network = update.network().clone();
+        let layout: Vec<_> = network.parameters.iter().map(|p| (p.name.clone(), p.shape.clone())).collect();
+        let expected: Vec<_> =
+            collect.found.iter().map(|(name, shape, ..)| (name.clone(), shape.clone())).collect();
+        assert_eq!(layout, expected, "names and shapes");
+        let parameters: Vec<f32> = collect.found.iter().flat_map(|found| found.2.clone()).collect();
+        let mut found = vec![0.0; parameters.len()];
+        let losses = update.run(
+            &parameters,
+            &values(x.inner()),
+            Noise::Given(&values(noise.inner())),
+            tau as f32,
+            beta as f32,
+            &mut found,
+        );
+        let near = |a: f64, b: Tensor<1>| (a / f64::from(b.into_scalar::<f32>()) - 1.0).abs() < 1e-5;
+        assert!(near(losses.reconstruction, loss.reconstruction), "reconstruction");
+        assert!(near(losses.kl, loss.kl), "KL");
+        let codes: Vec<u32> =
+            logits.inner().argmax(1).into_data().iter::<i64>().map(|code| code as u32).collect();
+        assert_eq!(losses.codes, codes);
+        let mut worst = BTreeMap::new();
+        for (parameter, (name, _, _, gradient)) in network.parameters.iter().zip(&collect.found) {
+            let found = &found[parameter.offset..][..parameter.length()];
+            let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
+            let size = norm(&mut gradient.iter().map(|&g| f64::from(g)));
+            let away = norm(&mut found.iter().zip(gradient).map(|(&a, &b)| f64::from(a) - f64::from(b)));
+            worst.insert(name, away / size);
+        }
+        let bad: Vec<_> = worst.iter().filter(|(_, away)| away.is_nan() || **away > 1e-4).collect();
+        assert!(bad.is_empty(), "{config:?}: relative differences {bad:?}");
+    }
+}
