@@ -17,9 +17,12 @@ use dalle_data::Example;
 
 use crate::augment;
 use crate::bpe_dropout::BpeDropout;
-use crate::schedule::Warmup;
+use crate::epoch_order::EpochOrder;
+use crate::metrics::Metrics;
+use crate::progress::bar;
+use crate::schedule::WarmupCosine;
+use crate::stage::Stage;
 use crate::tokens::{decode_picture, encode_pictures};
-use crate::training::{Order, Stage, bar};
 
 /// Schedule and sizes of a run.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +30,7 @@ pub struct ClipSchedule {
     /// Pairs per update: each is told apart from the others.
     pub batch: usize,
     /// Step size.
-    pub step_size: Warmup,
+    pub learning_rate: WarmupCosine,
     /// Probability that BPE drops a merge.
     pub bpe_dropout: f32,
     /// Probability that a picture is seen as the dVAE gives it back.
@@ -45,7 +48,7 @@ pub struct ClipStage {
     text_length: usize,
     image_size: usize,
     schedule: ClipSchedule,
-    order: Order,
+    order: EpochOrder,
     device: Device,
 }
 
@@ -68,7 +71,7 @@ impl ClipStage {
             None => Vec::new(),
         };
         Ok(Self {
-            order: Order::new(schedule.seed, examples.len()),
+            order: EpochOrder::new(schedule.seed, examples.len()),
             examples,
             reconstructions,
             tokenizer: BpeDropout::new(tokenizer, schedule.bpe_dropout)?,
@@ -113,7 +116,7 @@ fn reconstruct(
 impl Stage for ClipStage {
     type Network = Clip;
 
-    fn loss(&mut self, clip: &Clip, step: u64) -> Result<(Tensor<1>, Vec<(&'static str, Tensor<1>)>)> {
+    fn loss(&mut self, clip: &Clip, step: u64) -> Result<(Tensor<1>, Metrics)> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.schedule.seed);
         rng.set_stream(step + 1);
         let (mut captions, mut pictures) = (Vec::new(), Vec::<RgbImage>::new());
@@ -137,11 +140,11 @@ impl Stage for ClipStage {
         ))
     }
 
-    fn step_size(&self, step: u64) -> f64 {
-        self.schedule.step_size.at(step)
+    fn learning_rate(&self, step: u64) -> f64 {
+        self.schedule.learning_rate.at(step)
     }
 
-    fn within_bounds(&self, clip: Clip) -> Clip {
+    fn after_update(&self, clip: Clip) -> Clip {
         clip.within_bounds()
     }
 }

@@ -14,9 +14,11 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::augment;
 use crate::checkpoint::History;
-use crate::dvae_watch::{self, Watch};
-use crate::schedule::Cosine;
-use crate::training::{Order, Stage, Values, Warning};
+use crate::dvae_health::{self, HealthCheck};
+use crate::epoch_order::EpochOrder;
+use crate::metrics::Metrics;
+use crate::schedule::CosineSchedule;
+use crate::stage::{Stage, Warning};
 
 /// Schedules and sizes of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,11 +26,11 @@ pub struct DvaeSchedule {
     /// Pictures per update.
     pub batch: usize,
     /// Weight of the KL term: 0 → 6.6 over 5,000 updates in the paper.
-    pub beta: Cosine,
+    pub beta: CosineSchedule,
     /// Temperature of the relaxation: 1 → 1/16 over 150,000 updates.
-    pub tau: Cosine,
+    pub tau: CosineSchedule,
     /// Step size: 1e-4 → 1.25e-6 over 1,200,000 updates.
-    pub step_size: Cosine,
+    pub learning_rate: CosineSchedule,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -39,8 +41,8 @@ pub struct DvaeStage {
     image_size: usize,
     vocab: usize,
     schedule: DvaeSchedule,
-    watch: Watch,
-    order: Order,
+    health: HealthCheck,
+    order: EpochOrder,
     device: Device,
 }
 
@@ -62,13 +64,13 @@ impl DvaeStage {
             smallest as usize >= image_size,
             "the model learns pictures of {image_size}×{image_size} pixels, but one is only {smallest} wide; build the dataset with --size {image_size} or more"
         );
-        let order = Order::new(schedule.seed, images.len());
-        let watch = Watch {
+        let order = EpochOrder::new(schedule.seed, images.len());
+        let health = HealthCheck {
             beta_updates: schedule.beta.updates,
             tau_updates: schedule.tau.updates,
             entries: vocab.min(schedule.batch * config.geometry().image_length()),
         };
-        Ok(Self { images, image_size, vocab, schedule, watch, order, device })
+        Ok(Self { images, image_size, vocab, schedule, health, order, device })
     }
 
     /// The pictures of update `step`, augmented, `[B, 3, S, S]`, as the loss wants them.
@@ -97,7 +99,7 @@ impl DvaeStage {
 impl Stage for DvaeStage {
     type Network = Dvae;
 
-    fn loss(&mut self, dvae: &Dvae, step: u64) -> Result<(Tensor<1>, Values)> {
+    fn loss(&mut self, dvae: &Dvae, step: u64) -> Result<(Tensor<1>, Metrics)> {
         let x = self.batch(step);
         let (loss, logits) = self.relaxed(dvae, x, step);
         let total = loss.total(self.schedule.beta.at(step));
@@ -107,7 +109,7 @@ impl Stage for DvaeStage {
             ("loss", total.clone()),
             ("reconstruction", loss.reconstruction),
             ("kl", loss.kl),
-            (dvae_watch::PERPLEXITY, perplexity),
+            (dvae_health::PERPLEXITY, perplexity),
             ("codebook usage", usage),
         ];
         Ok((total, values))
@@ -115,21 +117,21 @@ impl Stage for DvaeStage {
 
     /// The bound with the tokens that stage 2 will see, and how much worse it is than the relaxed one: two passes through the
     /// decoder and one through the encoder, about a third of the cost of an update.
-    fn inspect(&mut self, dvae: &Dvae, step: u64) -> Result<Values> {
+    fn extra_metrics(&mut self, dvae: &Dvae, step: u64) -> Result<Metrics> {
         let (dvae, x) = (dvae.valid(), self.batch(step).inner());
         let (relaxed, logits) = self.relaxed(&dvae, x.clone(), step);
         let maps = dvae.decoder.forward_tokens(logits.clone().argmax(1).squeeze_dim(1));
         let hard = DvaeLoss::new(maps, x, logits);
         let true_loss = hard.total(self.schedule.beta.at(step));
-        Ok(vec![("true loss", true_loss), (dvae_watch::GAP, hard.reconstruction - relaxed.reconstruction)])
+        Ok(vec![("true loss", true_loss), (dvae_health::GAP, hard.reconstruction - relaxed.reconstruction)])
     }
 
     fn warnings(&self, history: &History) -> Vec<Warning> {
-        self.watch.warnings(history)
+        self.health.warnings(history)
     }
 
-    fn step_size(&self, step: u64) -> f64 {
-        self.schedule.step_size.at(step)
+    fn learning_rate(&self, step: u64) -> f64 {
+        self.schedule.learning_rate.at(step)
     }
 }
 

@@ -16,9 +16,12 @@ use dalle_data::{Captions, Example};
 
 use crate::augment;
 use crate::bpe_dropout::BpeDropout;
-use crate::schedule::Warmup;
+use crate::epoch_order::EpochOrder;
+use crate::metrics::Metrics;
+use crate::progress::bar;
+use crate::schedule::WarmupCosine;
+use crate::stage::Stage;
 use crate::tokens::encode_pictures;
-use crate::training::{Order, Stage, Values};
 
 /// Schedule and sizes of a run.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +29,7 @@ pub struct PriorSchedule {
     /// Pairs per update.
     pub batch: usize,
     /// Step size.
-    pub step_size: Warmup,
+    pub learning_rate: WarmupCosine,
     /// Probability that BPE drops a merge (0.1 in the paper).
     pub bpe_dropout: f32,
     /// Share of pairs trained without their caption, for classifier-free guidance.
@@ -42,7 +45,7 @@ pub struct PriorStage {
     text_length: usize,
     masks: Masks,
     schedule: PriorSchedule,
-    order: Order,
+    order: EpochOrder,
 }
 
 impl PriorStage {
@@ -61,7 +64,7 @@ impl PriorStage {
         ensure!(!examples.is_empty(), "the dataset holds no picture to train on");
         let mut rng = ChaCha8Rng::seed_from_u64(schedule.seed);
         let mut pairs = Vec::with_capacity(examples.len());
-        let bar = crate::training::bar(examples.len() as u64, "tokenizing pictures");
+        let bar = bar(examples.len() as u64, "tokenizing pictures");
         for chunk in examples.chunks(16).progress_with(bar) {
             let pictures: Vec<_> = chunk
                 .iter()
@@ -71,7 +74,7 @@ impl PriorStage {
             pairs.extend(chunk.iter().map(|example| example.captions.clone()).zip(tokens));
         }
         Ok(Self {
-            order: Order::new(schedule.seed, pairs.len()),
+            order: EpochOrder::new(schedule.seed, pairs.len()),
             pairs,
             tokenizer: BpeDropout::new(tokenizer.clone(), schedule.bpe_dropout)?,
             text_length: config.text_length,
@@ -84,7 +87,7 @@ impl PriorStage {
 impl Stage for PriorStage {
     type Network = Prior;
 
-    fn loss(&mut self, prior: &Prior, step: u64) -> Result<(Tensor<1>, Values)> {
+    fn loss(&mut self, prior: &Prior, step: u64) -> Result<(Tensor<1>, Metrics)> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.schedule.seed);
         rng.set_stream(step + 1);
         let (mut captions, mut images) = (Vec::new(), Vec::new());
@@ -102,7 +105,7 @@ impl Stage for PriorStage {
         Ok((total.clone(), vec![("loss", total), ("text loss", loss.text), ("image loss", loss.image)]))
     }
 
-    fn step_size(&self, step: u64) -> f64 {
-        self.schedule.step_size.at(step)
+    fn learning_rate(&self, step: u64) -> f64 {
+        self.schedule.learning_rate.at(step)
     }
 }

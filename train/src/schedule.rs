@@ -4,7 +4,7 @@ use std::f64::consts::PI;
 
 /// Half a cosine from `from` to `to` over `updates` updates, then constant.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Cosine {
+pub struct CosineSchedule {
     /// Value before the first update.
     pub from: f64,
     /// Value from update `updates` on.
@@ -13,7 +13,7 @@ pub struct Cosine {
     pub updates: u64,
 }
 
-impl Cosine {
+impl CosineSchedule {
     /// The value for update `step`, counted from 0.
     pub fn at(&self, step: u64) -> f64 {
         if step >= self.updates {
@@ -29,7 +29,7 @@ impl Cosine {
 ///
 /// The paper halves the step size at five plateaus of a very long run; a run of known length does as well with a cosine.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Warmup {
+pub struct WarmupCosine {
     /// Greatest value.
     pub peak: f64,
     /// Updates until it is reached.
@@ -38,14 +38,14 @@ pub struct Warmup {
     pub updates: u64,
 }
 
-impl Warmup {
+impl WarmupCosine {
     /// The value for update `step`, counted from 0.
     pub fn at(&self, step: u64) -> f64 {
         if step < self.warmup {
             return self.peak * (step + 1) as f64 / self.warmup as f64;
         }
         let rest = self.updates.saturating_sub(self.warmup);
-        Cosine { from: self.peak, to: self.peak / 10.0, updates: rest }.at(step - self.warmup)
+        CosineSchedule { from: self.peak, to: self.peak / 10.0, updates: rest }.at(step - self.warmup)
     }
 }
 
@@ -57,7 +57,7 @@ mod tests {
     fn the_papers_cosines_have_exact_ends_and_pass_through_their_quarters() {
         for (from, to, updates) in [(0.0, 6.6, 5_000), (1.0, 1.0 / 16.0, 150_000), (1e-4, 1.25e-6, 1_200_000)]
         {
-            let cosine = Cosine { from, to, updates };
+            let cosine = CosineSchedule { from, to, updates };
             assert_eq!(cosine.at(0), from);
             for end in [updates, updates + 1, 3_000_000, u64::MAX] {
                 assert_eq!(cosine.at(end), to);
@@ -72,15 +72,15 @@ mod tests {
             }
             assert!(share(1) > 0.0 && share(updates - 1) < 1.0);
         }
-        assert_eq!(Cosine { from: 1.0, to: 2.0, updates: 0 }.at(0), 2.0);
+        assert_eq!(CosineSchedule { from: 1.0, to: 2.0, updates: 0 }.at(0), 2.0);
     }
 
     #[test]
     fn warmup_rises_then_falls_to_a_tenth() {
-        let rate = Warmup { peak: 1.0, warmup: 10, updates: 110 };
+        let rate = WarmupCosine { peak: 1.0, warmup: 10, updates: 110 };
         assert!((rate.at(0) - 0.1).abs() < 1e-12);
         assert_eq!(rate.at(10), 1.0);
         assert!((rate.at(110) - 0.1).abs() < 1e-12);
-        assert_eq!(Warmup { peak: 1.0, warmup: 0, updates: 0 }.at(5), 0.1);
+        assert_eq!(WarmupCosine { peak: 1.0, warmup: 0, updates: 0 }.at(5), 0.1);
     }
 }

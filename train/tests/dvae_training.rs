@@ -11,7 +11,7 @@ use dalle_model::dvae::loss::{DvaeLoss, gumbel_softmax, kl_to_uniform, logit_lap
 use dalle_model::dvae::pixels::map_pixels;
 use dalle_train::augment::resize_area;
 use dalle_train::optimizer::{AdamW, AdamWConfig};
-use dalle_train::schedule::Cosine;
+use dalle_train::schedule::CosineSchedule;
 use image::RgbImage;
 use safetensors::SafeTensors;
 
@@ -121,7 +121,7 @@ fn ten_updates_and_the_average_of_the_weights_are_pytorchs() {
         clip: None,
         ewma: 0.9,
     });
-    let step_size = Cosine { from: 0.05, to: 0.001, updates: 10 };
+    let step_size = CosineSchedule { from: 0.05, to: 0.001, updates: 10 };
     let check = |layer: &Linear, suffix: &str| {
         assert_expected(layer.weight.val(), &format!("weight_{suffix}"), 2e-6);
         assert_expected(layer.bias.as_ref().unwrap().val(), &format!("bias_{suffix}"), 2e-6);

@@ -15,8 +15,9 @@ use serde::Serialize;
 use dalle_data::{Dataset, Split};
 use dalle_native::{ModelFolder, read_clip_config};
 use dalle_train::clip_training::{ClipSchedule, ClipStage, check_batch};
+use dalle_train::interrupt::Interrupt;
 use dalle_train::optimizer::AdamWConfig;
-use dalle_train::schedule::Warmup;
+use dalle_train::schedule::WarmupCosine;
 use dalle_train::training::train;
 
 use super::run::RunArgs;
@@ -101,7 +102,7 @@ pub fn run(args: Args) -> Result<()> {
     let device = args.run.device.open()?;
     let schedule = ClipSchedule {
         batch: args.batch,
-        step_size: Warmup { peak: args.step_size, warmup: args.warmup, updates: args.steps },
+        learning_rate: WarmupCosine { peak: args.step_size, warmup: args.warmup, updates: args.steps },
         bpe_dropout: args.bpe_dropout,
         reconstructed: args.reconstructed,
         seed: args.run.seed,
@@ -117,7 +118,7 @@ pub fn run(args: Args) -> Result<()> {
         None
     };
     let device = device.autodiff();
-    let plan = args.run.plan(
+    let run = args.run.config(
         format!("contrastive model {}", model.name),
         args.steps,
         settings,
@@ -133,7 +134,7 @@ pub fn run(args: Args) -> Result<()> {
     device.seed(args.run.seed);
     let fresh = Clip::new(&config, &model, &device);
     let mut stage = ClipStage::new(examples, dvae, tokenizer, &model, schedule, device)?;
-    let (clip, _) = train(&mut stage, fresh, &plan)?;
+    let (clip, _) = train(&mut stage, fresh, &run, &Interrupt::listen()?)?;
     ModelFolder::write(
         &args.model,
         &[

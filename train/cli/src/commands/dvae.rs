@@ -20,10 +20,12 @@ use dalle_data::{Dataset, MANIFEST, Split, say};
 use dalle_native::publish::write_file;
 use dalle_native::{ModelFolder, read_config};
 use dalle_train::dvae_training::{DvaeSchedule, DvaeStage};
+use dalle_train::interrupt::Interrupt;
 use dalle_train::optimizer::AdamWConfig;
-use dalle_train::schedule::Cosine;
+use dalle_train::progress::bar;
+use dalle_train::schedule::CosineSchedule;
 use dalle_train::tokens::{TokenGrid, decode_picture, read_picture};
-use dalle_train::training::{bar, train};
+use dalle_train::training::train;
 
 use super::run::RunArgs;
 use super::{outputs, values};
@@ -98,7 +100,7 @@ struct TrainArgs {
 impl TrainArgs {
     fn schedule(&self) -> DvaeSchedule {
         let Self { batch, steps, .. } = *self;
-        let cosine = |from, to, updates: Option<u64>, default| Cosine {
+        let cosine = |from, to, updates: Option<u64>, default| CosineSchedule {
             from,
             to,
             updates: updates.unwrap_or(default),
@@ -107,7 +109,12 @@ impl TrainArgs {
             batch,
             beta: cosine(0.0, self.beta, self.beta_updates, steps / 600),
             tau: cosine(1.0, self.tau, self.tau_updates, steps / 20),
-            step_size: cosine(self.step_size, self.final_step_size, self.step_size_updates, steps * 2 / 5),
+            learning_rate: cosine(
+                self.step_size,
+                self.final_step_size,
+                self.step_size_updates,
+                steps * 2 / 5,
+            ),
             seed: self.run.seed,
         }
     }
@@ -187,11 +194,11 @@ fn train_dvae(args: &TrainArgs) -> Result<()> {
     let mut settings = serde_json::to_value(args)?;
     settings["model"] = serde_json::to_value(&config.dvae)?;
     settings["data"] = dataset.hash().into();
-    let plan = args.run.plan(format!("dVAE {}", config.name), args.steps, settings, args.optimizer());
+    let run = args.run.config(format!("dVAE {}", config.name), args.steps, settings, args.optimizer());
     device.seed(args.run.seed);
     let fresh = Dvae::new(&config.dvae, &device);
     let mut stage = DvaeStage::new(images, &config, args.schedule(), device)?;
-    let (dvae, _) = train(&mut stage, fresh, &plan)?;
+    let (dvae, _) = train(&mut stage, fresh, &run, &Interrupt::listen()?)?;
     ModelFolder::write(
         &args.out,
         &[
@@ -263,12 +270,12 @@ mod tests {
     fn the_defaults_of_training_are_the_papers() {
         let line = "dalle --config c --data d --run r --out o".split(' ');
         let train = Cli::try_parse_from(line).unwrap().train;
-        let cosine = |from, to, updates| Cosine { from, to, updates };
+        let cosine = |from, to, updates| CosineSchedule { from, to, updates };
         let schedule = DvaeSchedule {
             batch: 512,
             beta: cosine(0.0, 6.6, 5_000),
             tau: cosine(1.0, 1.0 / 16.0, 150_000),
-            step_size: cosine(1e-4, 1.25e-6, 1_200_000),
+            learning_rate: cosine(1e-4, 1.25e-6, 1_200_000),
             seed: 0,
         };
         assert_eq!((train.schedule(), train.steps), (schedule, 3_000_000));

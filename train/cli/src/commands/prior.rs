@@ -16,9 +16,10 @@ use serde::Serialize;
 
 use dalle_data::{Dataset, Example, Split};
 use dalle_native::{ModelFolder, read_tokenizer};
+use dalle_train::interrupt::Interrupt;
 use dalle_train::optimizer::AdamWConfig;
 use dalle_train::prior_training::{PriorSchedule, PriorStage};
-use dalle_train::schedule::Warmup;
+use dalle_train::schedule::WarmupCosine;
 use dalle_train::training::train;
 
 use super::run::RunArgs;
@@ -104,7 +105,7 @@ pub fn run(args: Args) -> Result<()> {
     let device = device.autodiff();
     let schedule = PriorSchedule {
         batch: args.batch,
-        step_size: Warmup { peak: args.step_size, warmup: args.warmup, updates: args.steps },
+        learning_rate: WarmupCosine { peak: args.step_size, warmup: args.warmup, updates: args.steps },
         bpe_dropout: args.bpe_dropout,
         caption_dropout: args.caption_dropout,
         seed: args.run.seed,
@@ -123,7 +124,7 @@ pub fn run(args: Args) -> Result<()> {
         }
         None => Prior::new(&config, &device),
     };
-    let plan = args.run.plan(
+    let run = args.run.config(
         format!("prior {}", config.name),
         args.steps,
         settings,
@@ -137,7 +138,7 @@ pub fn run(args: Args) -> Result<()> {
         },
     );
     let mut stage = PriorStage::new(&examples, &encoder, &tokenizer, &config, schedule, &device)?;
-    let (prior, _) = train(&mut stage, fresh, &plan)?;
+    let (prior, _) = train(&mut stage, fresh, &run, &Interrupt::listen()?)?;
     ModelFolder::write(
         &args.model,
         &[(TOKENIZER, tokenizer_json), (PRIOR, to_safetensors(&prior, FloatDType::F16)?)],

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::curve;
 use dalle_train::optimizer::AdamWConfig;
-use dalle_train::training::Plan;
+use dalle_train::training::RunConfig;
 
 /// The options. What is not skipped belongs to a run's settings: with others, it does not go on.
 #[derive(clap::Args, Serialize)]
@@ -55,15 +55,15 @@ impl RunArgs {
             })
     }
 
-    /// The plan of a run of `steps` updates.
-    pub fn plan(
+    /// The configuration of a run of `steps` updates.
+    pub fn config(
         &self,
         title: String,
         steps: u64,
         settings: serde_json::Value,
         optimizer: AdamWConfig,
-    ) -> Plan {
-        Plan {
+    ) -> RunConfig {
+        RunConfig {
             title,
             steps,
             log_every: self.log_every,

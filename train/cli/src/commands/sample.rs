@@ -15,8 +15,8 @@ use dalle_native::ModelFolder;
 use dalle_native::publish::write_file;
 use dalle_shared::{ImageToken, MAX_SAMPLES};
 use dalle_train::tokens::{TokenGrid, read_picture};
-use dalle_train::training::bar;
 use image::RgbImage;
+use dalle_train::progress::bar;
 
 use super::options::{DeviceArgs, SamplingArgs};
 use super::{outputs, values};

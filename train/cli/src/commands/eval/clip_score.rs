@@ -11,7 +11,7 @@ use dalle_eval::reranking::ClipScorer;
 use dalle_eval::retrieval;
 use dalle_eval::sheet::Cell;
 use dalle_native::ModelFolder;
-use dalle_train::training::bar;
+use dalle_train::progress::bar;
 
 use super::output::first_of;
 use super::provenance::Provenance;

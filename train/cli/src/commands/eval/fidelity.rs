@@ -18,6 +18,15 @@ use image::RgbImage;
 
 use super::super::options::DeviceArgs;
 use super::output::{OutputArgs, first_of};
+use dalle_data::Dataset;
+use dalle_eval::fidelity::{Fidelity, RADII, Row, measure};
+use dalle_eval::report::Report;
+use dalle_eval::sampling::{Model, Order};
+use dalle_eval::sheet::Cell;
+use dalle_eval::{at_size, draw, features};
+use dalle_native::ModelFolder;
+use dalle_train::progress::bar;
+use super::super::sampling::DeviceArgs;
 use super::provenance::Provenance;
 use super::selection::SelectionArgs;
 use super::{SeededSampling, values};

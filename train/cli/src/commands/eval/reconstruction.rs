@@ -13,8 +13,8 @@ use dalle_eval::similarity::psnr;
 use dalle_model::Device;
 use dalle_native::ModelFolder;
 use dalle_native::device::DeviceName;
-use dalle_train::training::bar;
 use image::RgbImage;
+use dalle_train::progress::bar;
 
 use super::output::{OutputArgs, first_of};
 use super::percent;

@@ -9,7 +9,7 @@ use dalle_eval::report::Report;
 use dalle_eval::retrieval::{self, Retrieval};
 use dalle_eval::sheet::Cell;
 use dalle_native::ModelFolder;
-use dalle_train::training::bar;
+use dalle_train::progress::bar;
 
 use super::output::first_of;
 use super::provenance::Provenance;

@@ -5,7 +5,7 @@
 //! of the tokens proper (section 2.1: τ has to fall far enough for the two to meet).
 
 use crate::checkpoint::History;
-use crate::training::Warning;
+use crate::stage::Warning;
 
 /// The logged value that tells how many codebook entries are used in effect.
 pub const PERPLEXITY: &str = "codebook perplexity";
@@ -25,7 +25,7 @@ const APART: f64 = 0.1;
 
 /// What a run's history is judged by.
 #[derive(Clone, Copy, Debug)]
-pub struct Watch {
+pub struct HealthCheck {
     /// Updates until β has its final value.
     pub beta_updates: u64,
     /// Updates until τ has its final value.
@@ -34,7 +34,7 @@ pub struct Watch {
     pub entries: usize,
 }
 
-impl Watch {
+impl HealthCheck {
     /// What the logged values show, if it is bad.
     pub fn warnings(&self, history: &History) -> Vec<Warning> {
         [self.collapse(history), self.drift(history)].into_iter().flatten().collect()
@@ -85,7 +85,7 @@ impl Watch {
 mod tests {
     use super::*;
 
-    const WATCH: Watch = Watch { beta_updates: 200, tau_updates: 600, entries: 1024 };
+    const CHECK: HealthCheck = HealthCheck { beta_updates: 200, tau_updates: 600, entries: 1024 };
 
     fn kinds(name: &str, values: &[f64]) -> Vec<&'static str> {
         let every_100 = |values: &[f64]| (1..).map(|i| 100 * i).zip(values.iter().copied()).collect();
@@ -94,7 +94,7 @@ mod tests {
             ("reconstruction".to_owned(), every_100(&reconstruction[..values.len()])),
             (name.to_owned(), every_100(values)),
         ]);
-        WATCH.warnings(&history).into_iter().map(|warning| warning.kind).collect()
+        CHECK.warnings(&history).into_iter().map(|warning| warning.kind).collect()
     }
 
     #[test]

@@ -1,0 +1,44 @@
+//! Stopping a run between two updates.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use dalle_data::say;
+
+/// Exit status of a program that Ctrl-C ended: 128 and the number of SIGINT.
+const INTERRUPTED: i32 = 128 + 2;
+
+/// A request to save and stop after the current update.
+#[derive(Clone, Debug, Default)]
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Listens for Ctrl-C, SIGTERM and SIGHUP. The second such signal ends the program at once.
+    ///
+    /// # Errors
+    /// The signal handlers cannot be installed, or already are.
+    pub fn listen() -> Result<Self> {
+        let interrupt = Self::default();
+        let raised = interrupt.clone();
+        ctrlc::set_handler(move || {
+            if raised.0.swap(true, Ordering::Relaxed) {
+                // Without running destructors: they would take LibTorch away from under the update in progress.
+                signal_hook::low_level::exit(INTERRUPTED);
+            }
+            say(format_args!("\nsaving after the update in work; press Ctrl-C again to stop without"));
+        })
+        .context("cannot listen for Ctrl-C")?;
+        Ok(interrupt)
+    }
+
+    /// Asks the run to stop.
+    pub fn raise(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the run has to stop.
+    pub fn is_raised(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}

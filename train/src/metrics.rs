@@ -1,0 +1,34 @@
+//! Averages of logged values.
+
+use std::collections::BTreeMap;
+
+use dalle_model::burn::tensor::Tensor;
+
+use crate::checkpoint::History;
+
+/// Values worth logging, by name, all of shape `[1]`.
+pub type Metrics = Vec<(&'static str, Tensor<1>)>;
+
+/// Averages of named metrics over the updates between two logs.
+#[derive(Default)]
+pub(crate) struct MetricAverages(BTreeMap<&'static str, (f64, u64)>);
+
+impl MetricAverages {
+    /// Adds a value of one update.
+    pub(crate) fn add(&mut self, name: &'static str, value: f64) {
+        let (sum, count) = self.0.entry(name).or_default();
+        *sum += value;
+        *count += 1;
+    }
+
+    /// Moves the averages into `history` and returns them as a line.
+    pub(crate) fn flush(&mut self, step: u64, history: &mut History) -> String {
+        let mut line = Vec::new();
+        for (name, (sum, count)) in std::mem::take(&mut self.0) {
+            let mean = sum / count as f64;
+            line.push(format!("{name} {mean:.4}"));
+            history.entry(name.to_owned()).or_default().push((step, mean));
+        }
+        line.join("  ")
+    }
+}
