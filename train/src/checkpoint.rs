@@ -23,30 +23,11 @@ use serde::{Deserialize, Serialize};
 use crate::optimizer::{AdamW, AdamWConfig};
 use dalle_data::say;
 use dalle_native::publish::NewFolder;
+use crate::run_state::RunState;
+use dalle_data::{NewFolder, say};
 
 /// Checkpoints kept: the newest and the one before it.
 const KEPT: usize = 2;
-
-/// Logged values by name: (step, value).
-pub type History = BTreeMap<String, Vec<(u64, f64)>>;
-
-/// Everything but the tensors.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RunState {
-    /// What is trained and how; a run resumes only with the same.
-    pub settings: serde_json::Value,
-    /// Updates tried so far, skipped ones included: the position in data and schedules.
-    pub step: u64,
-    /// Updates the optimizer has made.
-    pub updates: u64,
-    /// Seconds of training so far.
-    pub seconds: f64,
-    /// Everything logged.
-    pub history: History,
-    /// What was warned of, by kind: once is enough.
-    #[serde(default)]
-    pub warnings: BTreeMap<String, String>,
-}
 
 /// A run's folder: nobody else's as long as this is held.
 #[derive(Debug)]
@@ -168,7 +149,7 @@ impl RunFolder {
         for name in &candidates {
             match read_checkpoint(&self.checkpoints().join(name)) {
                 Ok([state, weights, optimizer]) => {
-                    let state: RunState = serde_json::from_slice(&state)?;
+                    let state = RunState::read(&state)?;
                     ensure!(
                         state.settings == *settings,
                         "{} was started with other settings ({}); continue with those, or name a new --run folder",

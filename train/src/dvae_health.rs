@@ -4,7 +4,7 @@
 //! to say. *The bounds drift apart*: the decoder has learned to read relaxed codes, mixtures of many entries, and makes little
 //! of the tokens proper (section 2.1: τ has to fall far enough for the two to meet).
 
-use crate::checkpoint::History;
+use crate::run_state::History;
 use crate::stage::Warning;
 
 /// The logged value that tells how many codebook entries are used in effect.

@@ -13,10 +13,10 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::augment;
-use crate::checkpoint::History;
 use crate::dvae_health::{self, HealthCheck};
 use crate::epoch_order::EpochOrder;
 use crate::metrics::Metrics;
+use crate::run_state::History;
 use crate::schedule::CosineSchedule;
 use crate::stage::{Stage, Warning};
 

@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod optimizer;
 pub mod prior_training;
 pub mod progress;
+pub mod run_state;
 pub mod schedule;
 pub mod stage;
 pub mod tokens;

@@ -3,31 +3,39 @@
 use std::collections::BTreeMap;
 
 use dalle_model::burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::History;
+use crate::run_state::{History, exact};
 
 /// Values worth logging, by name, all of shape `[1]`.
 pub type Metrics = Vec<(&'static str, Tensor<1>)>;
 
 /// Averages of named metrics over the updates between two logs.
-#[derive(Default)]
-pub(crate) struct MetricAverages(BTreeMap<&'static str, (f64, u64)>);
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MetricAverages(BTreeMap<String, Sum>);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Sum {
+    #[serde(deserialize_with = "exact")]
+    sum: f64,
+    count: u64,
+}
 
 impl MetricAverages {
     /// Adds a value of one update.
-    pub(crate) fn add(&mut self, name: &'static str, value: f64) {
-        let (sum, count) = self.0.entry(name).or_default();
-        *sum += value;
-        *count += 1;
+    pub(crate) fn add(&mut self, name: &str, value: f64) {
+        let sum = self.0.entry(name.to_owned()).or_default();
+        sum.sum += value;
+        sum.count += 1;
     }
 
     /// Moves the averages into `history` and returns them as a line.
     pub(crate) fn flush(&mut self, step: u64, history: &mut History) -> String {
         let mut line = Vec::new();
-        for (name, (sum, count)) in std::mem::take(&mut self.0) {
+        for (name, Sum { sum, count }) in std::mem::take(&mut self.0) {
             let mean = sum / count as f64;
             line.push(format!("{name} {mean:.4}"));
-            history.entry(name.to_owned()).or_default().push((step, mean));
+            history.entry(name).or_default().push((step, mean));
         }
         line.join("  ")
     }

@@ -4,8 +4,8 @@ use anyhow::Result;
 use dalle_model::burn::module::Module;
 use dalle_model::burn::tensor::Tensor;
 
-use crate::checkpoint::History;
 use crate::metrics::Metrics;
+use crate::run_state::History;
 
 /// A sign that a run goes wrong although it goes on.
 #[derive(Clone, Debug)]

@@ -1,6 +1,5 @@
 //! The loop that all stages share: resume, update, log, draw the curve, save, stop when asked.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -8,11 +7,11 @@ use anyhow::{Result, bail, ensure};
 use dalle_data::say;
 use indicatif::ProgressBar;
 
-use crate::checkpoint::{History, RunFolder, RunState};
+use crate::checkpoint::RunFolder;
 use crate::interrupt::Interrupt;
-use crate::metrics::MetricAverages;
 use crate::optimizer::{AdamW, AdamWConfig};
 use crate::progress::run_bar;
+use crate::run_state::{History, RunState};
 use crate::stage::{Stage, Warning};
 
 /// Updates in a row whose gradients may be infinite or not a number: more are no accident.
@@ -54,21 +53,13 @@ pub fn train<S: Stage>(
     let folder = RunFolder::open(&config.run)?;
     let mut network = fresh;
     let mut optimizer = AdamW::new(config.optimizer);
-    let mut state = RunState {
-        settings: config.settings.clone(),
-        step: 0,
-        updates: 0,
-        seconds: 0.0,
-        history: History::new(),
-        warnings: BTreeMap::new(),
-    };
+    let mut state = RunState::new(config.settings.clone());
     if let Some(resumed) = folder.resume(&config.settings, config.optimizer, network.clone())? {
         (state, network, optimizer) = resumed;
         say(format_args!("resuming {} at update {} of {}", config.run.display(), state.step, config.steps));
     }
     let bar = run_bar(config.steps, state.step);
     let mut saved = Instant::now();
-    let mut means = MetricAverages::default();
     let mut skipped = 0;
     while state.step < config.steps {
         let begun = Instant::now();
@@ -84,21 +75,21 @@ pub fn train<S: Stage>(
              --step-size (the last checkpoint is kept)",
             state.step + 1
         );
-        means.add("gradient norm", norm);
+        state.averages.add("gradient norm", norm);
         for (name, value) in values {
-            means.add(name, f64::from(value.into_scalar::<f32>()));
+            state.averages.add(name, f64::from(value.into_scalar::<f32>()));
         }
         let logged = (state.step + 1).is_multiple_of(config.log_every) || state.step + 1 == config.steps;
         if logged {
             for (name, value) in stage.extra_metrics(&network, state.step)? {
-                means.add(name, f64::from(value.into_scalar::<f32>()));
+                state.averages.add(name, f64::from(value.into_scalar::<f32>()));
             }
         }
         state.step += 1;
         state.updates = optimizer.updates();
         state.seconds += begun.elapsed().as_secs_f64();
         if logged {
-            let line = means.flush(state.step, &mut state.history);
+            let line = state.averages.flush(state.step, &mut state.history);
             eprint_if_not_terminal(state.step, &line);
             bar.set_message(line);
             warn(&stage.warnings(&state.history), &mut state, &bar);

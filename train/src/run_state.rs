@@ -1,0 +1,94 @@
+//! What a checkpoint holds beside tensors: the position of a run and everything logged so far, as `state.json`.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+use crate::metrics::MetricAverages;
+
+/// Logged values by name: (update, value). All values are finite.
+pub type History = BTreeMap<String, Vec<(u64, f64)>>;
+
+/// The state of a run after an update, without the tensors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunState {
+    /// What is trained and how; a run resumes only with the same.
+    pub settings: serde_json::Value,
+    /// Updates tried so far, including skipped ones: the position in data and schedules.
+    pub step: u64,
+    /// Updates that the optimizer has applied.
+    pub updates: u64,
+    /// Seconds of training so far.
+    pub seconds: f64,
+    /// Everything logged.
+    #[serde(deserialize_with = "history")]
+    pub history: History,
+    /// Averages since the last log.
+    #[serde(default)]
+    pub averages: MetricAverages,
+    /// Warnings shown so far, by kind.
+    #[serde(default)]
+    pub warnings: BTreeMap<String, String>,
+}
+
+impl RunState {
+    /// The state of a new run.
+    pub fn new(settings: serde_json::Value) -> Self {
+        Self {
+            settings,
+            step: 0,
+            updates: 0,
+            seconds: 0.0,
+            history: History::new(),
+            averages: MetricAverages::default(),
+            warnings: BTreeMap::new(),
+        }
+    }
+
+    /// The state in the bytes of a `state.json`.
+    ///
+    /// # Errors
+    /// The bytes are not a state.
+    pub fn read(bytes: &[u8]) -> Result<Self> {
+        serde_json::from_slice(bytes).context("state.json is not the state of a run")
+    }
+}
+
+/// Reads a number bit for bit as it was written. serde_json alone may be off by one in the last place, and a resumed run must
+/// log what an undisturbed one logs.
+pub(crate) fn exact<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let number = Box::<RawValue>::deserialize(deserializer)?;
+    number.get().parse().map_err(D::Error::custom)
+}
+
+/// Reads a history, each number [`exact`].
+fn history<'de, D: Deserializer<'de>>(deserializer: D) -> Result<History, D::Error> {
+    let stored = BTreeMap::<String, Vec<(u64, Box<RawValue>)>>::deserialize(deserializer)?;
+    let series = stored.into_iter().map(|(name, values)| {
+        let values = values
+            .into_iter()
+            .map(|(step, value)| Ok((step, value.get().parse().map_err(D::Error::custom)?)));
+        Ok((name, values.collect::<Result<_, _>>()?))
+    });
+    series.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_back_bit_for_bit() {
+        // serde_json alone reads the first of these one too low in the last place.
+        let values: Vec<(u64, f64)> = [51.248_178_758_569_94, 1.0 / 3.0, 5e-324, f64::MAX, -0.1]
+            .into_iter()
+            .map(|value| (1, value))
+            .collect();
+        let mut state = RunState::new(serde_json::Value::Null);
+        state.history.insert("loss".to_owned(), values);
+        assert_eq!(RunState::read(&serde_json::to_vec(&state).unwrap()).unwrap(), state);
+    }
+}

@@ -1,0 +1,140 @@
+#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part; a test fails by panicking")]
+//! A network of three weights that trains in milliseconds, and a folder for its runs.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use dalle_model::Device;
+use dalle_model::burn::nn::{Linear, LinearConfig};
+use dalle_model::burn::tensor::Tensor;
+use dalle_shared::sha256_hex;
+use dalle_train::interrupt::Interrupt;
+use dalle_train::metrics::Metrics;
+use dalle_train::optimizer::AdamWConfig;
+use dalle_train::stage::Stage;
+use dalle_train::training::{RunConfig, train};
+
+/// Fits a line; the gradients of chosen updates are not numbers.
+#[derive(Clone)]
+pub struct Toy {
+    steps: u64,
+    skipped: Vec<u64>,
+    save_seconds: u64,
+    stop: Option<u64>,
+    interrupt: Interrupt,
+}
+
+impl Toy {
+    pub fn new(steps: u64) -> Self {
+        Self { steps, skipped: Vec::new(), save_seconds: 1000, stop: None, interrupt: Interrupt::default() }
+    }
+
+    /// With gradients that are not numbers in these updates, counted from 0.
+    pub fn skipping(mut self, updates: &[u64]) -> Self {
+        self.skipped = updates.to_vec();
+        self
+    }
+
+    pub fn saving_always(mut self) -> Self {
+        self.save_seconds = 0;
+        self
+    }
+
+    /// Interrupted after this many updates.
+    pub fn stopping_at(mut self, updates: u64) -> Self {
+        self.stop = Some(updates);
+        self.interrupt = Interrupt::default();
+        self
+    }
+}
+
+impl Stage for Toy {
+    type Network = Linear;
+
+    fn loss(&mut self, network: &Linear, step: u64) -> Result<(Tensor<1>, Metrics)> {
+        if self.stop == Some(step + 1) {
+            self.interrupt.raise();
+        }
+        let device = Device::flex().autodiff();
+        let x = [(step % 7) as f32 / 7.0, (step % 5) as f32 / 5.0];
+        let y = Tensor::<2>::from_floats([[2.0 * x[0] - x[1] + 0.5]], &device);
+        let loss = (network.forward(Tensor::<2>::from_floats([x], &device)) - y).square().sum();
+        let factor = if self.skipped.contains(&step) { f32::NAN } else { 1.0 };
+        let loss = loss.mul_scalar(factor);
+        Ok((loss.clone(), vec![("loss", loss)]))
+    }
+
+    fn learning_rate(&self, step: u64) -> f64 {
+        0.05 / (1.0 + step as f64 / 10.0)
+    }
+}
+
+/// A run folder.
+pub struct Workplace(tempfile::TempDir);
+
+impl Workplace {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub fn run(&self) -> PathBuf {
+        self.0.path().join("run")
+    }
+
+    /// Trains, or continues; returns the averaged weights.
+    pub fn train(&self, toy: &Toy) -> Result<Vec<f32>> {
+        let config = RunConfig {
+            title: "toy".to_owned(),
+            steps: toy.steps,
+            log_every: 5,
+            save_seconds: toy.save_seconds,
+            run: self.run(),
+            settings: serde_json::json!({ "network": "toy" }),
+            optimizer: AdamWConfig {
+                beta1: 0.9,
+                beta2: 0.99,
+                epsilon: 1e-8,
+                weight_decay: 0.01,
+                clip: Some(1.0),
+                ewma: 0.9,
+            },
+            draw_curve: |_, _, _| Ok(()),
+        };
+        let device = Device::flex().autodiff();
+        device.seed(1);
+        let fresh = LinearConfig::new(2, 1).init(&device);
+        let (network, _) = train(&mut toy.clone(), fresh, &config, &toy.interrupt)?;
+        let [weight, bias] = [network.weight.val().flatten::<1>(0, 1), network.bias.unwrap().val()];
+        Ok(Tensor::cat(vec![weight, bias], 0).into_data().iter::<f32>().collect())
+    }
+
+    /// The newest checkpoint.
+    pub fn newest(&self) -> PathBuf {
+        let checkpoints = self.run().join("checkpoints");
+        let names = fs::read_dir(&checkpoints)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        checkpoints.join(names.filter(|name| name.starts_with("step-")).max().unwrap())
+    }
+
+    pub fn state(&self) -> serde_json::Value {
+        serde_json::from_slice(&fs::read(self.newest().join("state.json")).unwrap()).unwrap()
+    }
+
+    pub fn history(&self) -> serde_json::Value {
+        self.state()["history"].take()
+    }
+
+    /// Changes the newest checkpoint's state.json, and its manifest with it.
+    pub fn edit_state(&self, change: impl FnOnce(&mut serde_json::Value)) {
+        let (folder, mut state) = (self.newest(), self.state());
+        change(&mut state);
+        let content = serde_json::to_vec(&state).unwrap();
+        let path = folder.join("manifest.json");
+        let mut manifest: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        manifest["files"]["state.json"] = serde_json::json!([content.len(), sha256_hex(&content)]);
+        fs::write(path, serde_json::to_vec(&manifest).unwrap()).unwrap();
+        fs::write(folder.join("state.json"), content).unwrap();
+    }
+}
