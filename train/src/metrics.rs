@@ -22,8 +22,11 @@ struct Sum {
 }
 
 impl MetricAverages {
-    /// Adds a value of one update.
+    /// Adds a value of one update. One that is not finite would hide all others, and is left out.
     pub(crate) fn add(&mut self, name: &str, value: f64) {
+        if !value.is_finite() {
+            return;
+        }
         let sum = self.0.entry(name.to_owned()).or_default();
         sum.sum += value;
         sum.count += 1;

@@ -29,6 +29,12 @@ pub struct RunState {
     /// Averages since the last log.
     #[serde(default)]
     pub averages: MetricAverages,
+    /// Updates skipped since the last log, because a gradient was not finite.
+    #[serde(default)]
+    pub skipped: u64,
+    /// Updates skipped since the last one that was applied.
+    #[serde(default)]
+    pub skipped_in_a_row: u64,
     /// Warnings shown so far, by kind.
     #[serde(default)]
     pub warnings: BTreeMap<String, String>,
@@ -44,6 +50,8 @@ impl RunState {
             seconds: 0.0,
             history: History::new(),
             averages: MetricAverages::default(),
+            skipped: 0,
+            skipped_in_a_row: 0,
             warnings: BTreeMap::new(),
         }
     }
@@ -64,13 +72,12 @@ pub(crate) fn exact<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D
     number.get().parse().map_err(D::Error::custom)
 }
 
-/// Reads a history, each number [`exact`].
+/// Reads a history, each number [`exact`]. Older versions logged values that are not finite too, as `null`: these are left out.
 fn history<'de, D: Deserializer<'de>>(deserializer: D) -> Result<History, D::Error> {
-    let stored = BTreeMap::<String, Vec<(u64, Box<RawValue>)>>::deserialize(deserializer)?;
+    let stored = BTreeMap::<String, Vec<(u64, Option<Box<RawValue>>)>>::deserialize(deserializer)?;
     let series = stored.into_iter().map(|(name, values)| {
-        let values = values
-            .into_iter()
-            .map(|(step, value)| Ok((step, value.get().parse().map_err(D::Error::custom)?)));
+        let finite = values.into_iter().filter_map(|(step, value)| Some((step, value?)));
+        let values = finite.map(|(step, value)| Ok((step, value.get().parse().map_err(D::Error::custom)?)));
         Ok((name, values.collect::<Result<_, _>>()?))
     });
     series.collect()

@@ -14,7 +14,7 @@ use crate::progress::run_bar;
 use crate::run_state::{History, RunState};
 use crate::stage::{Stage, Warning};
 
-/// Updates in a row whose gradients may be infinite or not a number: more are no accident.
+/// Updates in a row whose gradients are not finite after which a run has diverged: fewer may be an accident.
 const MAX_SKIPPED: u64 = 20;
 
 /// How long, how often, where.
@@ -60,7 +60,6 @@ pub fn train<S: Stage>(
     }
     let bar = run_bar(config.steps, state.step);
     let mut saved = Instant::now();
-    let mut skipped = 0;
     while state.step < config.steps {
         let begun = Instant::now();
         let (loss, values) = stage.loss(&network, state.step)?;
@@ -68,16 +67,22 @@ pub fn train<S: Stage>(
         let norm;
         (network, norm) = optimizer.step(network, &gradients, stage.learning_rate(state.step));
         network = stage.after_update(network);
-        skipped = if norm.is_finite() { 0 } else { skipped + 1 };
-        ensure!(
-            skipped < MAX_SKIPPED && (skipped == 0 || state.step + 1 < config.steps),
-            "diverged: the gradients of the last {skipped} updates, to {}, were not finite; start a new --run with a smaller \
-             --step-size (the last checkpoint is kept)",
-            state.step + 1
-        );
-        state.averages.add("gradient norm", norm);
-        for (name, value) in values {
-            state.averages.add(name, f64::from(value.into_scalar::<f32>()));
+        if norm.is_finite() {
+            state.skipped_in_a_row = 0;
+            state.averages.add("gradient norm", norm);
+            for (name, value) in values {
+                state.averages.add(name, f64::from(value.into_scalar::<f32>()));
+            }
+        } else {
+            state.skipped += 1;
+            state.skipped_in_a_row += 1;
+            let skipped = state.skipped_in_a_row;
+            ensure!(
+                skipped < MAX_SKIPPED && state.step + 1 < config.steps,
+                "diverged: the gradients of the last {skipped} updates, to {}, were not finite; start a new --run with a \
+                 smaller --step-size (the last checkpoint is kept)",
+                state.step + 1
+            );
         }
         let logged = (state.step + 1).is_multiple_of(config.log_every) || state.step + 1 == config.steps;
         if logged {
@@ -89,6 +94,10 @@ pub fn train<S: Stage>(
         state.updates = optimizer.updates();
         state.seconds += begun.elapsed().as_secs_f64();
         if logged {
+            let skipped = std::mem::take(&mut state.skipped);
+            if skipped > 0 {
+                state.averages.add("skipped updates", skipped as f64);
+            }
             let line = state.averages.flush(state.step, &mut state.history);
             eprint_if_not_terminal(state.step, &line);
             bar.set_message(line);

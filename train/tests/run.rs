@@ -4,6 +4,8 @@
 
 mod toy;
 
+use std::fs;
+
 use toy::{Toy, Workplace};
 
 /// Everything that must not depend on where a run was interrupted: the weights, and the state but for the time it took.
@@ -28,4 +30,37 @@ fn assert_same_when_stopped(toy: &Toy, stops: &[u64]) {
 #[test]
 fn what_is_logged_does_not_depend_on_where_a_run_was_interrupted() {
     assert_same_when_stopped(&Toy::new(40), &[1, 4, 5, 18, 39]);
+}
+
+#[test]
+fn a_run_that_skipped_updates_resumes_and_ends_as_an_undisturbed_one() {
+    assert_same_when_stopped(&Toy::new(40).skipping(&[3, 4, 17, 18, 19, 31]), &[4, 5, 18, 20, 35]);
+}
+
+#[test]
+fn skipped_updates_are_counted_and_enter_no_average() {
+    let place = Workplace::new();
+    // Every update of one interval between two logs is skipped, and one of the next.
+    place.train(&Toy::new(20).skipping(&[5, 6, 7, 8, 9, 12])).unwrap();
+    let history = place.state()["history"].take();
+    let of = |name: &str| serde_json::from_value::<Vec<(u64, f64)>>(history[name].clone()).unwrap();
+    assert_eq!(of("skipped updates"), [(10, 5.0), (15, 1.0)]);
+    for name in ["loss", "gradient norm"] {
+        let steps: Vec<u64> = of(name).into_iter().map(|(step, _)| step).collect();
+        assert_eq!(steps, [5, 15, 20], "{name}");
+    }
+}
+
+#[test]
+fn a_state_with_nulls_of_an_older_version_is_resumed() {
+    let toy = Toy::new(20);
+    let whole = Workplace::new().train(&toy).unwrap();
+    let place = Workplace::new();
+    place.train(&toy.clone().stopping_at(12)).unwrap_err();
+    place.edit_state(|state| {
+        state["history"]["loss"].as_array_mut().unwrap().push(serde_json::json!([11, null]));
+        state["history"]["gradient norm"][0][1] = serde_json::Value::Null;
+    });
+    assert_eq!(place.train(&toy).unwrap(), whole);
+    assert!(!fs::read_to_string(place.newest().join("state.json")).unwrap().contains("null"));
 }
