@@ -1,10 +1,10 @@
-//! The state of a training run on disk: the only place that publishes it.
+//! Checkpoints of a training run: the only code that publishes a run's state.
 //!
 //! A run folder holds `checkpoints/step-NNNNNNNNN/` with `state.json`, `weights.safetensors` and `optimizer.safetensors`,
-//! `checkpoints/LATEST` naming the newest whole one, `curve.png`, and `lock`, which keeps a second training out. A checkpoint is
+//! `checkpoints/LATEST` with the name of the newest, `curve.png`, and `lock`, which keeps a second training out. A checkpoint is
 //! written into a temporary folder, flushed, listed with sizes and SHA-256 in its `manifest.json`, renamed into place and only
-//! then named by LATEST: a run killed at any moment resumes from the last whole checkpoint. A torn or altered folder is refused,
-//! and the one before it is used.
+//! then named in LATEST. A run that is killed at any moment resumes from its newest whole checkpoint. Damaged ones are never
+//! read: they are renamed to `damaged-step-NNNNNNNNN`, and the one before is used.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -12,6 +12,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use dalle_data::{NewFolder, say};
 use dalle_model::burn::module::Module;
 use dalle_model::burn::tensor::{DType, FloatDType, TensorData};
 use dalle_model::weights;
@@ -24,16 +25,18 @@ use crate::optimizer::{AdamW, AdamWConfig};
 use dalle_data::say;
 use dalle_native::publish::NewFolder;
 use crate::run_state::RunState;
-use dalle_data::{NewFolder, say};
 
 /// Checkpoints kept: the newest and the one before it.
 const KEPT: usize = 2;
 
-/// A run's folder: nobody else's as long as this is held.
+/// The files of a checkpoint that its manifest lists.
+const FILES: [&str; 3] = ["state.json", "weights.safetensors", "optimizer.safetensors"];
+
+/// A run's folder, locked for one training.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    /// Locked until it is closed, which the system does for a process that was killed.
+    /// The lock ends when the file is closed, which the system does for a killed process.
     _lock: File,
 }
 
@@ -43,18 +46,16 @@ struct Manifest {
     files: BTreeMap<String, (u64, String)>,
 }
 
-const FILES: [&str; 3] = ["state.json", "weights.safetensors", "optimizer.safetensors"];
-
 impl RunFolder {
     /// Opens or creates the folder, and locks it.
     ///
     /// # Errors
-    /// It cannot be created, another training has it, or its `lock` is no plain file.
+    /// It cannot be created, another training has locked it, or its `lock` is not a regular file.
     pub fn open(path: &Path) -> Result<Self> {
         let cannot = || format!("cannot create the run folder {}", path.display());
         fs::create_dir_all(path).with_context(cannot)?;
         let lock = open_lock(&path.join("lock"))?;
-        // A file system that knows no locks cannot tell: nothing is refused there.
+        // A file system without locks cannot tell: nothing is refused there.
         ensure!(
             !matches!(lock.try_lock(), Err(TryLockError::WouldBlock)),
             "another training is running in {}; wait for its end, stop it, or name another --run folder",
@@ -64,7 +65,7 @@ impl RunFolder {
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
-    /// The folder itself.
+    /// Path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -76,7 +77,7 @@ impl RunFolder {
     /// Publishes a checkpoint.
     ///
     /// # Errors
-    /// It cannot be written; earlier ones are then untouched.
+    /// It cannot be written; earlier ones are then unchanged.
     pub fn save<M: Module>(&self, state: &RunState, module: &M, optimizer: &AdamW) -> Result<()> {
         let (_, tensors) = optimizer.save();
         let views = tensors.iter().map(|(name, data)| {
@@ -99,7 +100,7 @@ impl RunFolder {
         folder.write("manifest.json", &serde_json::to_vec_pretty(&Manifest { files })?)?;
         folder.publish()?;
         self.point_latest_at(&name)?;
-        for old in self.names()?.iter().rev().skip(KEPT) {
+        for old in names(&self.checkpoints())?.iter().rev().skip(KEPT) {
             fs::remove_dir_all(self.checkpoints().join(old))
                 .with_context(|| format!("cannot remove the old checkpoint {old}"))?;
         }
@@ -115,72 +116,111 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Names of the checkpoints, oldest first.
-    fn names(&self) -> Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(self.checkpoints())? {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            if name.starts_with("step-") {
-                names.push(name);
-            }
-        }
-        names.sort();
-        Ok(names)
-    }
-
-    /// The newest whole checkpoint with its module and optimizer, or nothing if the run is new. `fresh` is the module to
-    /// fill.
+    /// The newest whole checkpoint with its module and optimizer, or nothing if the run is new. `fresh` is the module to fill.
     ///
     /// # Errors
-    /// Checkpoints exist but none is whole, or it was made with other `settings`.
+    /// Checkpoints exist but none is whole, or the newest whole one was made with other `settings`.
     pub fn resume<M: Module>(
         &self,
         settings: &serde_json::Value,
         config: AdamWConfig,
         fresh: M,
     ) -> Result<Option<(RunState, M, AdamW)>> {
-        let mut candidates = Vec::new();
-        if let Ok(latest) = fs::read_to_string(self.checkpoints().join("LATEST")) {
-            candidates.push(latest);
-        }
-        candidates.extend(self.names()?.into_iter().rev());
-        candidates.dedup();
-        let mut damage = None;
-        for name in &candidates {
-            match read_checkpoint(&self.checkpoints().join(name)) {
-                Ok([state, weights, optimizer]) => {
-                    let state = RunState::read(&state)?;
+        let mut damaged = Vec::new();
+        for name in names(&self.checkpoints())?.into_iter().rev() {
+            match Checkpoint::read(&self.checkpoints().join(&name)) {
+                Ok(checkpoint) => {
+                    let state = &checkpoint.state;
                     ensure!(
                         state.settings == *settings,
                         "{} was started with other settings ({}); continue with those, or name a new --run folder",
                         self.path.display(),
                         differences(&state.settings, settings)
                     );
-                    let module = weights::from_safetensors(fresh, &weights)?;
-                    let tensors = read_tensors(&optimizer)?;
-                    let optimizer = AdamW::load(config, state.updates, tensors, &module)?;
-                    return Ok(Some((state, module, optimizer)));
+                    let resumed = checkpoint.restore(config, fresh)?;
+                    damaged.iter().try_for_each(|name| self.set_aside(name))?;
+                    return Ok(Some(resumed));
                 }
                 Err(error) => {
                     say(format_args!(
-                        "dalle: checkpoint {name} is not whole, trying the one before it: {error:#}"
+                        "dalle: checkpoint {name} is damaged, trying the one before it: {error:#}"
                     ));
-                    damage = Some(error);
+                    damaged.push(name);
                 }
             }
         }
-        match damage {
-            None => Ok(None),
-            Some(error) => Err(error.context(format!(
-                "no checkpoint in {} is whole; name a new --run folder to start again",
-                self.path.display()
-            ))),
+        ensure!(
+            damaged.is_empty(),
+            "no checkpoint in {} is whole; name a new --run folder to start again",
+            self.path.display()
+        );
+        Ok(None)
+    }
+
+    /// Renames a damaged checkpoint: under its own name it would be in the way of the next one after the same update.
+    fn set_aside(&self, name: &str) -> Result<()> {
+        let (from, to) = (self.checkpoints().join(name), self.checkpoints().join(format!("damaged-{name}")));
+        if to.exists() {
+            fs::remove_dir_all(&to).with_context(|| format!("cannot remove {}", to.display()))?;
         }
+        fs::rename(&from, &to)
+            .with_context(|| format!("cannot rename {} to {}", from.display(), to.display()))
     }
 }
 
-/// Opens the file to lock, or creates it. One that is there may be anybody's: it is not followed where it is a link, and keeps its
-/// content.
+/// A whole checkpoint.
+struct Checkpoint {
+    state: RunState,
+    /// Contents of the files.
+    weights: Vec<u8>,
+    optimizer: Vec<u8>,
+}
+
+impl Checkpoint {
+    /// Reads a checkpoint, checking size and SHA-256 of every file.
+    fn read(folder: &Path) -> Result<Self> {
+        let manifest = fs::read(folder.join("manifest.json")).context("manifest.json cannot be read")?;
+        let manifest: Manifest =
+            serde_json::from_slice(&manifest).context("manifest.json is not a list of files")?;
+        let read = |name: &str| -> Result<Vec<u8>> {
+            let Some((bytes, sha256)) = manifest.files.get(name) else {
+                bail!("the manifest does not list {name}")
+            };
+            let content = fs::read(folder.join(name)).with_context(|| format!("{name} cannot be read"))?;
+            ensure!(content.len() as u64 == *bytes, "{name}: expected {bytes} bytes, got {}", content.len());
+            ensure!(sha256_hex(&content) == *sha256, "{name} has another SHA-256 than the manifest lists");
+            Ok(content)
+        };
+        let [state, weights, optimizer] = FILES;
+        Ok(Self {
+            state: RunState::read(&read(state)?)?,
+            weights: read(weights)?,
+            optimizer: read(optimizer)?,
+        })
+    }
+
+    /// `fresh` and an optimizer with the checkpoint's values.
+    fn restore<M: Module>(self, config: AdamWConfig, fresh: M) -> Result<(RunState, M, AdamW)> {
+        let module = weights::from_safetensors(fresh, &self.weights)?;
+        let optimizer = AdamW::load(config, self.state.updates, read_tensors(&self.optimizer)?, &module)?;
+        Ok((self.state, module, optimizer))
+    }
+}
+
+/// Names of the checkpoints in `folder`, oldest first.
+fn names(folder: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.starts_with("step-") {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Opens the file to lock, or creates it. An existing file may be anything: a link is not followed, and the content is kept.
 fn open_lock(path: &Path) -> Result<File> {
     ensure!(
         fs::symlink_metadata(path).map_or(true, |file| file.is_file()),
@@ -189,20 +229,6 @@ fn open_lock(path: &Path) -> Result<File> {
     );
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     open.with_context(|| format!("cannot open the run's lock {}", path.display()))
-}
-
-fn read_checkpoint(folder: &Path) -> Result<[Vec<u8>; 3]> {
-    let manifest: Manifest = serde_json::from_slice(
-        &fs::read(folder.join("manifest.json")).context("manifest.json cannot be read")?,
-    )?;
-    let read = |name: &str| -> Result<Vec<u8>> {
-        let Some((bytes, sha256)) = manifest.files.get(name) else { bail!("the manifest lacks {name}") };
-        let content = fs::read(folder.join(name)).with_context(|| format!("{name} cannot be read"))?;
-        ensure!(content.len() as u64 == *bytes, "{name} has {} bytes instead of {bytes}", content.len());
-        ensure!(sha256_hex(&content) == *sha256, "{name} is damaged (wrong SHA-256)");
-        Ok(content)
-    };
-    Ok([read(FILES[0])?, read(FILES[1])?, read(FILES[2])?])
 }
 
 fn read_tensors(bytes: &[u8]) -> Result<BTreeMap<String, TensorData>> {

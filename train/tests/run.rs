@@ -64,3 +64,39 @@ fn a_state_with_nulls_of_an_older_version_is_resumed() {
     assert_eq!(place.train(&toy).unwrap(), whole);
     assert!(!fs::read_to_string(place.newest().join("state.json")).unwrap().contains("null"));
 }
+
+#[test]
+fn a_checkpoint_that_cannot_be_parsed_is_damaged_and_the_one_before_is_used() {
+    let toy = Toy::new(20).saving_always();
+    let whole = Workplace::new().train(&toy).unwrap();
+    let place = Workplace::new();
+    place.train(&toy.clone().stopping_at(12)).unwrap_err();
+    place.edit_state(|state| state["history"] = "nothing".into());
+    assert_eq!(place.train(&toy).unwrap(), whole);
+    assert_eq!(toy.first_update(), 11);
+}
+
+#[test]
+fn a_newest_checkpoint_without_manifest_is_set_aside_and_does_not_block_the_next_one() {
+    let toy = Toy::new(20).saving_always();
+    let whole = Workplace::new().train(&toy).unwrap();
+    let place = Workplace::new();
+    // Twice: the damaged folder of the first time is in the way of that of the second.
+    for _ in 0..2 {
+        place.train(&toy.clone().stopping_at(12)).unwrap_err();
+        fs::remove_file(place.newest().join("manifest.json")).unwrap();
+    }
+    assert_eq!(place.train(&toy).unwrap(), whole);
+    assert_eq!(toy.first_update(), 11);
+    assert!(place.run().join("checkpoints/damaged-step-000000012").is_dir());
+}
+
+#[test]
+fn a_whole_checkpoint_that_latest_does_not_name_yet_is_resumed() {
+    let toy = Toy::new(20).saving_always();
+    let place = Workplace::new();
+    place.train(&toy.clone().stopping_at(12)).unwrap_err();
+    fs::write(place.run().join("checkpoints/LATEST"), "step-000000011").unwrap();
+    place.train(&toy).unwrap();
+    assert_eq!(toy.first_update(), 12);
+}

@@ -3,6 +3,8 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Result;
 use dalle_model::Device;
@@ -23,11 +25,24 @@ pub struct Toy {
     save_seconds: u64,
     stop: Option<u64>,
     interrupt: Interrupt,
+    first: Arc<AtomicU64>,
 }
 
 impl Toy {
     pub fn new(steps: u64) -> Self {
-        Self { steps, skipped: Vec::new(), save_seconds: 1000, stop: None, interrupt: Interrupt::default() }
+        Self {
+            steps,
+            skipped: Vec::new(),
+            save_seconds: 1000,
+            stop: None,
+            interrupt: Interrupt::default(),
+            first: Arc::default(),
+        }
+    }
+
+    /// The first update of the last call of `train`.
+    pub fn first_update(&self) -> u64 {
+        self.first.load(Ordering::Relaxed)
     }
 
     /// With gradients that are not numbers in these updates, counted from 0.
@@ -45,6 +60,7 @@ impl Toy {
     pub fn stopping_at(mut self, updates: u64) -> Self {
         self.stop = Some(updates);
         self.interrupt = Interrupt::default();
+        self.first = Arc::default();
         self
     }
 }
@@ -56,6 +72,7 @@ impl Stage for Toy {
         if self.stop == Some(step + 1) {
             self.interrupt.raise();
         }
+        self.first.fetch_min(step, Ordering::Relaxed);
         let device = Device::flex().autodiff();
         let x = [(step % 7) as f32 / 7.0, (step % 5) as f32 / 5.0];
         let y = Tensor::<2>::from_floats([[2.0 * x[0] - x[1] + 0.5]], &device);
@@ -101,6 +118,7 @@ impl Workplace {
             },
             draw_curve: |_, _, _| Ok(()),
         };
+        toy.first.store(u64::MAX, Ordering::Relaxed);
         let device = Device::flex().autodiff();
         device.seed(1);
         let fresh = LinearConfig::new(2, 1).init(&device);
