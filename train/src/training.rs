@@ -78,7 +78,7 @@ pub fn train<S: Stage>(
             state.skipped_in_a_row += 1;
             let skipped = state.skipped_in_a_row;
             ensure!(
-                skipped < MAX_SKIPPED && state.step + 1 < config.steps,
+                skipped < MAX_SKIPPED,
                 "diverged: the gradients of the last {skipped} updates, to {}, were not finite; start a new --run with a \
                  smaller --step-size (the last checkpoint is kept)",
                 state.step + 1
@@ -119,6 +119,12 @@ pub fn train<S: Stage>(
             );
         }
     }
+    ensure!(
+        state.updates > 0,
+        "diverged: the gradients of all {} updates were not finite, so nothing was trained; start a new --run with a smaller \
+         --step-size",
+        state.step
+    );
     bar.finish();
     Ok((optimizer.averaged(network), state))
 }

@@ -100,3 +100,29 @@ fn a_whole_checkpoint_that_latest_does_not_name_yet_is_resumed() {
     place.train(&toy).unwrap();
     assert_eq!(toy.first_update(), 12);
 }
+
+#[test]
+fn a_run_whose_last_updates_are_skipped_finishes() {
+    let toy = Toy::new(20).skipping(&[17, 18, 19]);
+    assert_eq!(Workplace::new().train(&toy).unwrap(), Workplace::new().train(&Toy::new(17)).unwrap());
+}
+
+#[test]
+fn twenty_skipped_updates_in_a_row_are_divergence_wherever_the_run_was_interrupted() {
+    let skipped: Vec<u64> = (15..35).collect();
+    let toy = Toy::new(60).skipping(&skipped);
+    let place = Workplace::new();
+    for stop in [20, 30] {
+        let complaint = place.train(&toy.clone().stopping_at(stop)).unwrap_err().to_string();
+        assert!(complaint.contains("interrupted"), "{complaint}");
+    }
+    let complaint = place.train(&toy).unwrap_err().to_string();
+    assert!(complaint.contains("diverged") && complaint.contains("to 35"), "{complaint}");
+    Workplace::new().train(&Toy::new(60).skipping(&skipped[1..])).unwrap();
+}
+
+#[test]
+fn a_run_that_applied_no_update_has_diverged() {
+    let complaint = Workplace::new().train(&Toy::new(3).skipping(&[0, 1, 2])).unwrap_err().to_string();
+    assert!(complaint.contains("nothing was trained"), "{complaint}");
+}
