@@ -46,6 +46,22 @@ struct Manifest {
     files: BTreeMap<String, (u64, String)>,
 }
 
+impl Manifest {
+    fn read(folder: &Path) -> Result<Self> {
+        let bytes = fs::read(folder.join("manifest.json")).context("manifest.json cannot be read")?;
+        serde_json::from_slice(&bytes).context("manifest.json is not a list of files")
+    }
+
+    /// The content of a listed file, if it has the listed size and SHA-256.
+    fn read_file(&self, folder: &Path, name: &str) -> Result<Vec<u8>> {
+        let Some((bytes, sha256)) = self.files.get(name) else { bail!("the manifest does not list {name}") };
+        let content = fs::read(folder.join(name)).with_context(|| format!("{name} cannot be read"))?;
+        ensure!(content.len() as u64 == *bytes, "{name}: expected {bytes} bytes, got {}", content.len());
+        ensure!(sha256_hex(&content) == *sha256, "{name} has another SHA-256 than the manifest lists");
+        Ok(content)
+    }
+}
+
 impl RunFolder {
     /// Opens or creates the folder, and locks it.
     ///
@@ -168,6 +184,23 @@ impl RunFolder {
     }
 }
 
+/// The newest state that can be read in the run folder at `path`, or nothing if the run is new. The folder is neither locked
+/// nor changed.
+///
+/// # Errors
+/// The folder exists but cannot be listed.
+pub fn newest_state(path: &Path) -> Result<Option<RunState>> {
+    let checkpoints = path.join("checkpoints");
+    if !checkpoints.exists() {
+        return Ok(None);
+    }
+    let states = names(&checkpoints)?.into_iter().rev().map(|name| {
+        let folder = checkpoints.join(name);
+        RunState::read(&Manifest::read(&folder)?.read_file(&folder, FILES[0])?)
+    });
+    Ok(states.into_iter().find_map(Result::ok))
+}
+
 /// A whole checkpoint.
 struct Checkpoint {
     state: RunState,
@@ -179,18 +212,8 @@ struct Checkpoint {
 impl Checkpoint {
     /// Reads a checkpoint, checking size and SHA-256 of every file.
     fn read(folder: &Path) -> Result<Self> {
-        let manifest = fs::read(folder.join("manifest.json")).context("manifest.json cannot be read")?;
-        let manifest: Manifest =
-            serde_json::from_slice(&manifest).context("manifest.json is not a list of files")?;
-        let read = |name: &str| -> Result<Vec<u8>> {
-            let Some((bytes, sha256)) = manifest.files.get(name) else {
-                bail!("the manifest does not list {name}")
-            };
-            let content = fs::read(folder.join(name)).with_context(|| format!("{name} cannot be read"))?;
-            ensure!(content.len() as u64 == *bytes, "{name}: expected {bytes} bytes, got {}", content.len());
-            ensure!(sha256_hex(&content) == *sha256, "{name} has another SHA-256 than the manifest lists");
-            Ok(content)
-        };
+        let manifest = Manifest::read(folder)?;
+        let read = |name| manifest.read_file(folder, name);
         let [state, weights, optimizer] = FILES;
         Ok(Self {
             state: RunState::read(&read(state)?)?,

@@ -15,8 +15,11 @@ pub type History = BTreeMap<String, Vec<(u64, f64)>>;
 /// The state of a run after an update, without the tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunState {
-    /// What is trained and how; a run resumes only with the same.
+    /// What decides the result of an update; a run resumes only with the same.
     pub settings: serde_json::Value,
+    /// Updates that the run was started with, from which its schedules follow. They stay as they are when it is made longer.
+    #[serde(default)]
+    pub schedule_steps: u64,
     /// Updates tried so far, including skipped ones: the position in data and schedules.
     pub step: u64,
     /// Updates that the optimizer has applied.
@@ -41,10 +44,11 @@ pub struct RunState {
 }
 
 impl RunState {
-    /// The state of a new run.
-    pub fn new(settings: serde_json::Value) -> Self {
+    /// The state of a new run of `steps` updates.
+    pub fn new(settings: serde_json::Value, steps: u64) -> Self {
         Self {
             settings,
+            schedule_steps: steps,
             step: 0,
             updates: 0,
             seconds: 0.0,
@@ -61,7 +65,19 @@ impl RunState {
     /// # Errors
     /// The bytes are not a state.
     pub fn read(bytes: &[u8]) -> Result<Self> {
-        serde_json::from_slice(bytes).context("state.json is not the state of a run")
+        let mut state: Self =
+            serde_json::from_slice(bytes).context("state.json is not the state of a run")?;
+        state.upgrade();
+        Ok(state)
+    }
+
+    /// Turns the settings of an older version into today's.
+    fn upgrade(&mut self) {
+        let Some(settings) = self.settings.as_object_mut() else { return };
+        settings.remove("log_every");
+        if let Some(steps) = settings.remove("steps").and_then(|steps| steps.as_u64()) {
+            self.schedule_steps = steps;
+        }
     }
 }
 
@@ -94,7 +110,7 @@ mod tests {
             .into_iter()
             .map(|value| (1, value))
             .collect();
-        let mut state = RunState::new(serde_json::Value::Null);
+        let mut state = RunState::new(serde_json::Value::Null, 1);
         state.history.insert("loss".to_owned(), values);
         assert_eq!(RunState::read(&serde_json::to_vec(&state).unwrap()).unwrap(), state);
     }

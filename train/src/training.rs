@@ -30,7 +30,7 @@ pub struct RunConfig {
     pub save_seconds: u64,
     /// The run's folder.
     pub run: PathBuf,
-    /// Recorded in the checkpoints; a run resumes only with the same.
+    /// What decides the result of an update; a run resumes only with the same. What else is here may differ.
     pub settings: serde_json::Value,
     /// The optimizer's.
     pub optimizer: AdamWConfig,
@@ -53,9 +53,16 @@ pub fn train<S: Stage>(
     let folder = RunFolder::open(&config.run)?;
     let mut network = fresh;
     let mut optimizer = AdamW::new(config.optimizer);
-    let mut state = RunState::new(config.settings.clone());
+    let mut state = RunState::new(config.settings.clone(), config.steps);
     if let Some(resumed) = folder.resume(&config.settings, config.optimizer, network.clone())? {
         (state, network, optimizer) = resumed;
+        ensure!(
+            state.step <= config.steps,
+            "--steps: {} stands at update {}; expected at least that, got {}",
+            config.run.display(),
+            state.step,
+            config.steps
+        );
         say(format_args!("resuming {} at update {} of {}", config.run.display(), state.step, config.steps));
     }
     let bar = run_bar(config.steps, state.step);

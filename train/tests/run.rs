@@ -126,3 +126,14 @@ fn a_run_that_applied_no_update_has_diverged() {
     let complaint = Workplace::new().train(&Toy::new(3).skipping(&[0, 1, 2])).unwrap_err().to_string();
     assert!(complaint.contains("nothing was trained"), "{complaint}");
 }
+
+#[test]
+fn a_finished_run_can_be_made_longer_and_not_shorter() {
+    let place = Workplace::new();
+    place.train(&Toy::new(20)).unwrap();
+    let whole = Workplace::new().train(&Toy::new(35)).unwrap();
+    assert_eq!(place.train(&Toy::new(35)).unwrap(), whole);
+    assert_eq!(place.state()["schedule_steps"], 20);
+    let complaint = place.train(&Toy::new(34)).unwrap_err().to_string();
+    assert!(complaint.contains("--steps") && complaint.contains("stands at update 35"), "{complaint}");
+}

@@ -263,6 +263,23 @@ fn a_damaged_checkpoint_is_not_read_and_other_settings_are_refused() {
 }
 
 #[test]
+fn a_run_can_be_made_longer_and_what_does_not_change_the_result_may_differ() {
+    let workshop = Workshop::new();
+    let schedules = "--step-size-updates 4 --beta-updates 3 --tau-updates 5";
+    workshop.run(&workshop.dvae("whole", 12, schedules));
+    workshop.run(&workshop.dvae("longer", 7, schedules));
+    workshop.run(&workshop.dvae("longer", 12, &format!("{schedules} --log-every 3 --save-seconds 0")));
+    assert_eq!(weights(&workshop.path("longer")), weights(&workshop.path("whole")));
+
+    // Schedules that follow from --steps stay those of the start.
+    let prior = |steps| workshop.prior("whole", steps).replace("--warmup 20", "--warmup 2");
+    workshop.run(&prior(6));
+    workshop.run(&prior(9));
+    let state = workshop.state("whole-prior");
+    assert_eq!((&state["step"], &state["schedule_steps"]), (&9.into(), &6.into()));
+}
+
+#[test]
 fn a_run_that_diverges_says_so_and_writes_no_model() {
     let workshop = Workshop::new();
     let complaint = workshop.fail(&workshop.dvae("model", 40, "").replace("0.004", "1e30"));
@@ -281,10 +298,7 @@ fn warned(workshop: &Workshop, name: &str, more: &str) -> [Vec<String>; 2] {
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{log}");
     let said = log.lines().filter_map(|line| line.strip_prefix("WARNING: ")).map(str::to_owned).collect();
-    let checkpoints = workshop.path(&format!("{name}-run")).join("checkpoints");
-    let latest = fs::read_to_string(checkpoints.join("LATEST")).unwrap();
-    let state: serde_json::Value =
-        serde_json::from_slice(&fs::read(checkpoints.join(latest).join("state.json")).unwrap()).unwrap();
+    let state = workshop.state(&format!("{name}-run"));
     let warnings = state["warnings"].as_object().unwrap();
     [said, warnings.values().map(|text| text.as_str().unwrap().to_owned()).collect()]
 }

@@ -51,7 +51,8 @@ struct TrainArgs {
     #[arg(long)]
     #[serde(skip)]
     data: PathBuf,
-    /// Updates.
+    /// Updates in all; may be raised to make a run longer, whose schedules stay as they are.
+    #[serde(skip)]
     #[arg(long, default_value_t = 390_000, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
     /// Pairs per update, at least 2: each is told apart from the others.
@@ -102,7 +103,11 @@ pub fn run(args: Args) -> Result<()> {
     let device = args.run.device.open()?;
     let schedule = ClipSchedule {
         batch: args.batch,
-        learning_rate: WarmupCosine { peak: args.step_size, warmup: args.warmup, updates: args.steps },
+        learning_rate: WarmupCosine {
+            peak: args.step_size,
+            warmup: args.warmup,
+            updates: args.run.schedule_steps(args.steps)?,
+        },
         bpe_dropout: args.bpe_dropout,
         reconstructed: args.reconstructed,
         seed: args.run.seed,

@@ -62,7 +62,8 @@ struct TrainArgs {
     #[arg(long)]
     #[serde(skip)]
     out: PathBuf,
-    /// Updates.
+    /// Updates in all; may be raised to make a run longer, whose schedules stay as they are.
+    #[serde(skip)]
     #[arg(long, default_value_t = 3_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
     /// Pictures per update.
@@ -98,15 +99,15 @@ struct TrainArgs {
 }
 
 impl TrainArgs {
-    fn schedule(&self) -> DvaeSchedule {
-        let Self { batch, steps, .. } = *self;
+    /// The schedules of a run that was started with `steps` updates.
+    fn schedule(&self, steps: u64) -> DvaeSchedule {
         let cosine = |from, to, updates: Option<u64>, default| CosineSchedule {
             from,
             to,
             updates: updates.unwrap_or(default),
         };
         DvaeSchedule {
-            batch,
+            batch: self.batch,
             beta: cosine(0.0, self.beta, self.beta_updates, steps / 600),
             tau: cosine(1.0, self.tau, self.tau_updates, steps / 20),
             learning_rate: cosine(
@@ -197,7 +198,8 @@ fn train_dvae(args: &TrainArgs) -> Result<()> {
     let run = args.run.config(format!("dVAE {}", config.name), args.steps, settings, args.optimizer());
     device.seed(args.run.seed);
     let fresh = Dvae::new(&config.dvae, &device);
-    let mut stage = DvaeStage::new(images, &config, args.schedule(), device)?;
+    let mut stage =
+        DvaeStage::new(images, &config, args.schedule(args.run.schedule_steps(args.steps)?), device)?;
     let (dvae, _) = train(&mut stage, fresh, &run, &Interrupt::listen()?)?;
     ModelFolder::write(
         &args.out,
@@ -278,7 +280,7 @@ mod tests {
             learning_rate: cosine(1e-4, 1.25e-6, 1_200_000),
             seed: 0,
         };
-        assert_eq!((train.schedule(), train.steps), (schedule, 3_000_000));
+        assert_eq!((train.schedule(train.steps), train.steps), (schedule, 3_000_000));
         let AdamWConfig { beta1, beta2, epsilon, weight_decay, clip, ewma } = train.optimizer();
         assert_eq!((beta1, beta2, epsilon, weight_decay, ewma), (0.9, 0.999, 1e-8, 1e-4, 0.999));
         assert_eq!(clip, None);

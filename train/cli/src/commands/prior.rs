@@ -56,7 +56,8 @@ struct TrainArgs {
     #[arg(long)]
     #[serde(skip)]
     init: Option<PathBuf>,
-    /// Updates.
+    /// Updates in all; may be raised to make a run longer, whose schedules stay as they are.
+    #[serde(skip)]
     #[arg(long, default_value_t = 430_000, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
     /// Pairs per update.
@@ -105,7 +106,11 @@ pub fn run(args: Args) -> Result<()> {
     let device = device.autodiff();
     let schedule = PriorSchedule {
         batch: args.batch,
-        learning_rate: WarmupCosine { peak: args.step_size, warmup: args.warmup, updates: args.steps },
+        learning_rate: WarmupCosine {
+            peak: args.step_size,
+            warmup: args.warmup,
+            updates: args.run.schedule_steps(args.steps)?,
+        },
         bpe_dropout: args.bpe_dropout,
         caption_dropout: args.caption_dropout,
         seed: args.run.seed,

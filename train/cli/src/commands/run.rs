@@ -9,6 +9,7 @@ use dalle_native::memory;
 use serde::Serialize;
 
 use crate::curve;
+use dalle_train::checkpoint::newest_state;
 use dalle_train::optimizer::AdamWConfig;
 use dalle_train::training::RunConfig;
 
@@ -29,6 +30,7 @@ pub struct RunArgs {
     pub device: DeviceName,
     /// Updates between logged values.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
+    #[serde(skip)]
     pub log_every: u64,
     /// Seconds between checkpoints.
     #[arg(long, default_value_t = 300)]
@@ -53,6 +55,14 @@ impl RunArgs {
                     None => anyhow!("{refusal}; not even --batch 1 would fit"),
                 }
             })
+    }
+
+    /// Updates from which the schedules follow: those that the run was started with, or `steps` if it is new.
+    ///
+    /// # Errors
+    /// The run folder cannot be listed.
+    pub fn schedule_steps(&self, steps: u64) -> Result<u64> {
+        Ok(newest_state(&self.run)?.map_or(steps, |state| state.schedule_steps))
     }
 
     /// The configuration of a run of `steps` updates.

@@ -79,6 +79,13 @@ impl Workshop {
         String::from_utf8(output.stderr).unwrap()
     }
 
+    /// The newest state of a run.
+    pub fn state(&self, run: &str) -> serde_json::Value {
+        let checkpoints = self.path(run).join("checkpoints");
+        let latest = fs::read_to_string(checkpoints.join("LATEST")).unwrap();
+        serde_json::from_slice(&fs::read(checkpoints.join(latest).join("state.json")).unwrap()).unwrap()
+    }
+
     pub fn dvae(&self, name: &str, steps: u64, more: &str) -> String {
         format!(
             "dvae train --config {CONFIG} --data {} --run {} --out {} --steps {steps} --batch 4 --step-size 0.004 {more}",
