@@ -1,7 +1,7 @@
 //! Checkpoints of a training run: the only code that publishes a run's state.
 //!
 //! A run folder holds `checkpoints/step-NNNNNNNNN/` with `state.json`, `weights.safetensors` and `optimizer.safetensors`,
-//! `checkpoints/LATEST` with the name of the newest, `curve.png`, and `lock`, which keeps a second training out. A checkpoint is
+//! `checkpoints/LATEST` with the name of the newest, `model/` with the network's configuration, `curve.png`, and `lock`, which keeps a second training out. A checkpoint is
 //! written into a temporary folder, flushed, listed with sizes and SHA-256 in its `manifest.json`, renamed into place and only
 //! then named in LATEST. A run that is killed at any moment resumes from its newest whole checkpoint. Damaged ones are never
 //! read: they are renamed to `damaged-step-NNNNNNNNN`, and the one before is used.
@@ -12,10 +12,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use dalle_data::{NewFolder, say};
+use dalle_data::{NewFolder, say, write_file};
 use dalle_model::burn::module::Module;
 use dalle_model::burn::tensor::{DType, FloatDType, TensorData};
-use dalle_model::weights;
+use dalle_model::weights::{from_safetensors, to_safetensors};
 use dalle_shared::sha256_hex;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::optimizer::{AdamW, AdamWConfig};
 use dalle_data::say;
 use dalle_native::publish::NewFolder;
+use crate::optimizer::{AdamW, AdamWConfig, averaged};
 use crate::run_state::RunState;
 
 /// Checkpoints kept: the newest and the one before it.
@@ -31,6 +32,12 @@ const KEPT: usize = 2;
 
 /// The files of a checkpoint that its manifest lists.
 const FILES: [&str; 3] = ["state.json", "weights.safetensors", "optimizer.safetensors"];
+
+/// Folder in a run folder with the small files that belong to its network: configurations and tokenizer.
+pub const MODEL: &str = "model";
+
+/// Files of a model folder: name and content.
+pub type Files = Vec<(&'static str, Vec<u8>)>;
 
 /// A run's folder, locked for one training.
 #[derive(Debug)]
@@ -103,10 +110,10 @@ impl RunFolder {
         let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
         let contents = [
             serde_json::to_vec_pretty(state)?,
-            weights::to_safetensors(module, FloatDType::F32)?,
+            to_safetensors(module, FloatDType::F32)?,
             safetensors::serialize(views, None)?,
         ];
-        let name = format!("step-{:09}", state.step);
+        let name = name_of(state.step);
         let folder = NewFolder::begin(&self.checkpoints().join(&name), "manifest.json", true)?;
         let mut files = BTreeMap::new();
         for (file, content) in FILES.iter().zip(&contents) {
@@ -119,6 +126,20 @@ impl RunFolder {
         for old in names(&self.checkpoints())?.iter().rev().skip(KEPT) {
             fs::remove_dir_all(self.checkpoints().join(old))
                 .with_context(|| format!("cannot remove the old checkpoint {old}"))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the small files of the network, which [`Export`](crate::export::Export) needs beside a checkpoint.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn keep(&self, files: &Files) -> Result<()> {
+        for (name, content) in files {
+            let path = self.path.join(MODEL).join(name);
+            if fs::read(&path).ok().as_ref() != Some(content) {
+                write_file(&path, content)?;
+            }
         }
         Ok(())
     }
@@ -201,15 +222,71 @@ pub fn newest_state(path: &Path) -> Result<Option<RunState>> {
     Ok(states.into_iter().find_map(Result::ok))
 }
 
+/// A checkpoint of a run, by the update after which it was saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The newest whole one.
+    Newest,
+    /// The one after this many updates.
+    Step(u64),
+}
+
+/// Which of a checkpoint's weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// The exponentially weighted average, which training writes at its end.
+    Averaged,
+    /// Those that the next update would change.
+    Raw,
+}
+
 /// A whole checkpoint.
-struct Checkpoint {
-    state: RunState,
+pub struct Checkpoint {
+    /// The state of the run.
+    pub state: RunState,
     /// Contents of the files.
     weights: Vec<u8>,
     optimizer: Vec<u8>,
 }
 
 impl Checkpoint {
+    /// Reads a checkpoint of the run at `run`. The folder is neither locked nor changed.
+    ///
+    /// # Errors
+    /// There is no such checkpoint, or it is damaged.
+    pub fn open(run: &Path, which: Which) -> Result<Self> {
+        let folder = run.join("checkpoints");
+        let names = names(&folder).with_context(|| format!("{} is not a run folder", run.display()))?;
+        match which {
+            Which::Newest => {
+                let whole = names.iter().rev().find_map(|name| Self::read(&folder.join(name)).ok());
+                whole.with_context(|| format!("no checkpoint in {} is whole", run.display()))
+            }
+            Which::Step(step) => {
+                let name = name_of(step);
+                ensure!(
+                    names.contains(&name),
+                    "{} has no checkpoint after update {step}; it has {}",
+                    run.display(),
+                    names.join(", ")
+                );
+                Self::read(&folder.join(&name)).with_context(|| format!("the checkpoint {name} is damaged"))
+            }
+        }
+    }
+
+    /// `fresh` with the checkpoint's weights.
+    ///
+    /// # Errors
+    /// They do not fit it.
+    pub fn network<M: Module>(&self, fresh: M, weights: Weights) -> Result<M> {
+        let module = from_safetensors(fresh, &self.weights)?;
+        match weights {
+            Weights::Averaged => averaged(module, read_tensors(&self.optimizer)?),
+            Weights::Raw => Ok(module),
+        }
+    }
+
     /// Reads a checkpoint, checking size and SHA-256 of every file.
     fn read(folder: &Path) -> Result<Self> {
         let manifest = Manifest::read(folder)?;
@@ -224,10 +301,15 @@ impl Checkpoint {
 
     /// `fresh` and an optimizer with the checkpoint's values.
     fn restore<M: Module>(self, config: AdamWConfig, fresh: M) -> Result<(RunState, M, AdamW)> {
-        let module = weights::from_safetensors(fresh, &self.weights)?;
+        let module = from_safetensors(fresh, &self.weights)?;
         let optimizer = AdamW::load(config, self.state.updates, read_tensors(&self.optimizer)?, &module)?;
         Ok((self.state, module, optimizer))
     }
+}
+
+/// Name of the checkpoint after `step` updates.
+fn name_of(step: u64) -> String {
+    format!("step-{step:09}")
 }
 
 /// Names of the checkpoints in `folder`, oldest first.

@@ -7,6 +7,7 @@ pub mod clip_training;
 pub mod dvae_health;
 pub mod dvae_training;
 pub mod epoch_order;
+pub mod export;
 pub mod interrupt;
 pub mod metrics;
 pub mod optimizer;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::{Result, anyhow};
 use dalle_model::burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use dalle_model::burn::tensor::{Gradients, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -94,27 +95,41 @@ impl AdamW {
     pub fn load<M: Module>(
         config: AdamWConfig,
         updates: u64,
-        mut tensors: BTreeMap<String, TensorData>,
+        tensors: BTreeMap<String, TensorData>,
         module: &M,
-    ) -> anyhow::Result<Self> {
-        let mut names = Names { path: Vec::new(), found: Vec::new() };
-        module.visit(&mut names);
-        let device = module.devices().swap_remove(0).without_autodiff();
-        let mut state = BTreeMap::new();
-        for (path, length) in names.found {
-            let mut part = |part: &str| {
-                let name = format!("{path}:{part}");
-                let data = tensors.remove(&name).filter(|data| data.num_elements() == length);
-                let data = data.ok_or_else(|| {
-                    anyhow::anyhow!("the checkpoint's optimizer state lacks `{name}` with {length} values; it belongs to another configuration")
-                })?;
-                anyhow::Ok(Tensor::from_data(data, &device))
-            };
-            let slot = Slot { mean: part("mean")?, variance: part("variance")?, average: part("average")? };
-            state.insert(path, slot);
-        }
-        Ok(Self { config, updates, state })
+    ) -> Result<Self> {
+        Ok(Self { config, updates, state: slots(tensors, module)? })
     }
+}
+
+/// `module` with the averaged weights of the tensors that [`AdamW::save`] gave.
+///
+/// # Errors
+/// As [`AdamW::load`].
+pub fn averaged<M: Module>(module: M, tensors: BTreeMap<String, TensorData>) -> Result<M> {
+    let state = slots(tensors, &module)?;
+    Ok(module.map(&mut Average { state: &state, path: Vec::new() }))
+}
+
+/// What is kept for each parameter, from named tensors.
+fn slots<M: Module>(mut tensors: BTreeMap<String, TensorData>, module: &M) -> Result<BTreeMap<String, Slot>> {
+    let mut names = Names { path: Vec::new(), found: Vec::new() };
+    module.visit(&mut names);
+    let device = module.devices().swap_remove(0).without_autodiff();
+    let mut state = BTreeMap::new();
+    for (path, length) in names.found {
+        let mut part = |part: &str| {
+            let name = format!("{path}:{part}");
+            let data = tensors.remove(&name).filter(|data| data.num_elements() == length);
+            let data = data.ok_or_else(|| {
+                anyhow!("the checkpoint's optimizer state lacks `{name}` with {length} values; it belongs to another configuration")
+            })?;
+            anyhow::Ok(Tensor::from_data(data, &device))
+        };
+        let slot = Slot { mean: part("mean")?, variance: part("variance")?, average: part("average")? };
+        state.insert(path, slot);
+    }
+    Ok(state)
 }
 
 struct Norm<'a> {

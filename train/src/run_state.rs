@@ -12,6 +12,29 @@ use crate::metrics::MetricAverages;
 /// Logged values by name: (update, value). All values are finite.
 pub type History = BTreeMap<String, Vec<(u64, f64)>>;
 
+/// What a run trains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkKind {
+    /// Encoder and decoder (stage 1).
+    Dvae,
+    /// The prior (stage 2).
+    Prior,
+    /// The contrastive model.
+    Clip,
+}
+
+impl NetworkKind {
+    /// As it is written in the settings of a run.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dvae => "dvae",
+            Self::Prior => "prior",
+            Self::Clip => "clip",
+        }
+    }
+}
+
 /// The state of a run after an update, without the tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunState {
@@ -71,12 +94,25 @@ impl RunState {
         Ok(state)
     }
 
+    /// What the run trains, if it is a network of this project.
+    pub fn network(&self) -> Option<NetworkKind> {
+        serde_json::from_value(self.settings["network"].clone()).ok()
+    }
+
     /// Turns the settings of an older version into today's.
     fn upgrade(&mut self) {
         let Some(settings) = self.settings.as_object_mut() else { return };
         settings.remove("log_every");
         if let Some(steps) = settings.remove("steps").and_then(|steps| steps.as_u64()) {
             self.schedule_steps = steps;
+        }
+        let kinds = [
+            ("tau", NetworkKind::Dvae),
+            ("caption_dropout", NetworkKind::Prior),
+            ("reconstructed", NetworkKind::Clip),
+        ];
+        if let Some((_, kind)) = kinds.iter().find(|(option, _)| settings.contains_key(*option)) {
+            settings.entry("network").or_insert_with(|| kind.name().into());
         }
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 use dalle_data::say;
 use indicatif::ProgressBar;
 
-use crate::checkpoint::RunFolder;
+use crate::checkpoint::{Files, RunFolder};
 use crate::interrupt::Interrupt;
 use crate::optimizer::{AdamW, AdamWConfig};
 use crate::progress::run_bar;
@@ -32,7 +32,9 @@ pub struct RunConfig {
     pub run: PathBuf,
     /// What decides the result of an update; a run resumes only with the same. What else is here may differ.
     pub settings: serde_json::Value,
-    /// The optimizer's.
+    /// Configurations and tokenizer of the network: small files that `dalle export` needs beside a checkpoint.
+    pub files: Files,
+    /// Hyper-parameters of the optimizer.
     pub optimizer: AdamWConfig,
     /// Plots the history into a PNG file under a title. A parameter, so that this crate needs no plotting library.
     pub draw_curve: fn(&str, &History, &Path) -> Result<()>,
@@ -65,6 +67,7 @@ pub fn train<S: Stage>(
         );
         say(format_args!("resuming {} at update {} of {}", config.run.display(), state.step, config.steps));
     }
+    folder.keep(&config.files)?;
     let bar = run_bar(config.steps, state.step);
     let mut saved = Instant::now();
     while state.step < config.steps {

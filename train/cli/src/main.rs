@@ -34,7 +34,9 @@ enum Command {
     Prior(commands::prior::Args),
     /// Train CLIP, which reranks samples.
     Clip(commands::clip::Args),
-    /// Sample images from a caption.
+    /// Write the weights of a training run's checkpoint as a model folder.
+    Export(commands::export::Args),
+    /// Draw a caption.
     Sample(commands::sample::Args),
     /// Sample captions, from scratch or from a prefix.
     Caption(commands::caption::Args),
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::Dvae(args) => commands::dvae::run(args),
         Command::Prior(args) => commands::prior::run(args),
         Command::Clip(args) => commands::clip::run(args),
+        Command::Export(args) => commands::export::run(&args),
         Command::Sample(args) => commands::sample::run(&args),
         Command::Caption(args) => commands::caption::run(&args),
         Command::Import(args) => commands::import::run(args),

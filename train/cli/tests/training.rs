@@ -396,3 +396,44 @@ fn a_prior_goes_on_from_another_ones_weights() {
     workshop.run(&tiny.replace("second-prior", "third-prior"));
     assert!(values() != before, "random weights are others");
 }
+
+/// The files of a folder by name.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+    entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect()
+}
+
+#[test]
+fn a_checkpoint_is_exported_as_the_model_folder_that_its_training_writes() {
+    let workshop = Workshop::new();
+    let path = |name: &str| workshop.path(name).display().to_string();
+    let export =
+        |run: &str, out: &str, more: &str| format!("export --run {} --out {} {more}", path(run), path(out));
+    workshop.run(&workshop.dvae("model", 6, "--save-seconds 0"));
+    workshop.run(&export("model-run", "export", ""));
+    assert!(files(&workshop.path("export")) == files(&workshop.path("model")));
+    workshop.run(&workshop.prior("model", 3));
+    workshop.run(&export("model-prior", "export", ""));
+    assert!(files(&workshop.path("export")) == files(&workshop.path("model")));
+    workshop.run(&workshop.clip("model", 3, "--ewma 0.5"));
+    workshop.run(&export("model-clip", "export", ""));
+    assert!(files(&workshop.path("export")) == files(&workshop.path("model")));
+
+    // The checkpoint before, and weights that are no average, are others.
+    let whole = weights(&workshop.path("model"));
+    for (out, more) in [("before", "--step 5"), ("raw", "--raw")] {
+        let printed = workshop.run(&export("model-run", out, more));
+        assert!(printed.contains("wrote the dvae after update"), "{printed}");
+        assert!(weights(&workshop.path(out)) != whole, "{out}");
+    }
+    let complaint = workshop.fail(&export("model-run", "none", "--step 1"));
+    assert!(
+        complaint.contains("no checkpoint after update 1; it has step-000000005, step-000000006"),
+        "{complaint}"
+    );
+    let complaint = workshop.fail(&export("model-prior", "before", ""));
+    assert!(complaint.contains("another encoder"), "{complaint}");
+    let complaint = workshop.fail(&export("nothing", "none", ""));
+    assert!(complaint.contains("is not a run folder"), "{complaint}");
+    assert!(!workshop.path("none").exists());
+}

@@ -108,6 +108,7 @@ impl Workplace {
             save_seconds: toy.save_seconds,
             run: self.run(),
             settings: serde_json::json!({ "network": "toy" }),
+            files: Vec::new(),
             optimizer: AdamWConfig {
                 beta1: 0.9,
                 beta2: 0.99,

@@ -5,18 +5,18 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Subcommand;
-use dalle_model::burn::tensor::FloatDType;
 use dalle_model::clip::{Clip, ClipConfig};
 use dalle_model::plan::Plan;
-use dalle_model::weights::to_safetensors;
-use dalle_shared::files::{CLIP, CLIP_CONFIG, DECODER, ENCODER, TOKENIZER};
+use dalle_shared::files::{CLIP_CONFIG, CONFIG, DECODER, ENCODER, TOKENIZER};
 use serde::Serialize;
 
 use dalle_data::{Dataset, Split};
 use dalle_native::{ModelFolder, read_clip_config};
 use dalle_train::clip_training::{ClipSchedule, ClipStage, check_batch};
+use dalle_train::export::clip_files;
 use dalle_train::interrupt::Interrupt;
 use dalle_train::optimizer::AdamWConfig;
+use dalle_train::run_state::NetworkKind;
 use dalle_train::schedule::WarmupCosine;
 use dalle_train::training::train;
 
@@ -113,6 +113,7 @@ pub fn run(args: Args) -> Result<()> {
         seed: args.run.seed,
     };
     let mut settings = serde_json::to_value(&args)?;
+    settings["network"] = NetworkKind::Clip.name().into();
     settings["model"] = serde_json::to_value(&config)?;
     settings["geometry"] = serde_json::to_value(model.geometry())?;
     settings["data"] = dataset.hash().into();
@@ -123,10 +124,14 @@ pub fn run(args: Args) -> Result<()> {
         None
     };
     let device = device.autodiff();
+    let own = vec![(CLIP_CONFIG, serde_json::to_vec_pretty(&config)?)];
+    let read = |name| anyhow::Ok((name, std::fs::read(args.model.join(name))?));
+    let shared = vec![read(CONFIG)?, read(TOKENIZER)?];
     let run = args.run.config(
         format!("contrastive model {}", model.name),
         args.steps,
         settings,
+        [own.clone(), shared].concat(),
         AdamWConfig {
             beta1: 0.9,
             beta2: 0.98,
@@ -140,13 +145,7 @@ pub fn run(args: Args) -> Result<()> {
     let fresh = Clip::new(&config, &model, &device);
     let mut stage = ClipStage::new(examples, dvae, tokenizer, &model, schedule, device)?;
     let (clip, _) = train(&mut stage, fresh, &run, &Interrupt::listen()?)?;
-    ModelFolder::write(
-        &args.model,
-        &[
-            (CLIP_CONFIG, serde_json::to_vec_pretty(&config)?),
-            (CLIP, to_safetensors(&clip, FloatDType::F16)?),
-        ],
-    )?;
+    ModelFolder::write(&args.model, &[own, clip_files(&clip)?].concat())?;
     writeln!(std::io::stdout(), "wrote the contrastive model to {}", args.model.display())?;
     Ok(())
 }

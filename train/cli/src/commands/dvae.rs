@@ -11,6 +11,8 @@ use dalle_model::plan::Plan;
 use dalle_model::weights::to_safetensors;
 use dalle_native::device::DeviceName;
 use dalle_shared::files::{CONFIG, DECODER, ENCODER, PRIOR};
+use dalle_model::device::DeviceName;
+use dalle_shared::files::{CONFIG, PRIOR};
 use image::RgbImage;
 use indicatif::ProgressIterator;
 use serde::Serialize;
@@ -20,9 +22,11 @@ use dalle_data::{Dataset, MANIFEST, Split, say};
 use dalle_native::publish::write_file;
 use dalle_native::{ModelFolder, read_config};
 use dalle_train::dvae_training::{DvaeSchedule, DvaeStage};
+use dalle_train::export::dvae_files;
 use dalle_train::interrupt::Interrupt;
 use dalle_train::optimizer::AdamWConfig;
 use dalle_train::progress::bar;
+use dalle_train::run_state::NetworkKind;
 use dalle_train::schedule::CosineSchedule;
 use dalle_train::tokens::{TokenGrid, decode_picture, read_picture};
 use dalle_train::training::train;
@@ -193,22 +197,23 @@ fn train_dvae(args: &TrainArgs) -> Result<()> {
     let dataset = Dataset::open(&args.data)?;
     let images = dataset.split(Split::Train).map(|example| example.image.clone()).collect();
     let mut settings = serde_json::to_value(args)?;
+    settings["network"] = NetworkKind::Dvae.name().into();
     settings["model"] = serde_json::to_value(&config.dvae)?;
     settings["data"] = dataset.hash().into();
-    let run = args.run.config(format!("dVAE {}", config.name), args.steps, settings, args.optimizer());
+    let files = vec![(CONFIG, serde_json::to_vec_pretty(&config)?)];
+    let run = args.run.config(
+        format!("dVAE {}", config.name),
+        args.steps,
+        settings,
+        files.clone(),
+        args.optimizer(),
+    );
     device.seed(args.run.seed);
     let fresh = Dvae::new(&config.dvae, &device);
     let mut stage =
         DvaeStage::new(images, &config, args.schedule(args.run.schedule_steps(args.steps)?), device)?;
     let (dvae, _) = train(&mut stage, fresh, &run, &Interrupt::listen()?)?;
-    ModelFolder::write(
-        &args.out,
-        &[
-            (CONFIG, serde_json::to_vec_pretty(&config)?),
-            (ENCODER, to_safetensors(&dvae.encoder, FloatDType::F16)?),
-            (DECODER, to_safetensors(&dvae.decoder, FloatDType::F16)?),
-        ],
-    )?;
+    ModelFolder::write(&args.out, &[files, dvae_files(&dvae)?].concat())?;
     writeln!(std::io::stdout(), "wrote encoder and decoder to {}", args.out.display())?;
     Ok(())
 }

@@ -6,6 +6,7 @@ pub mod clip;
 pub mod data;
 pub mod dvae;
 pub mod eval;
+pub mod export;
 pub mod import;
 mod options;
 mod outputs;

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Subcommand;
-use dalle_model::burn::tensor::FloatDType;
 use dalle_model::plan::Plan;
 use dalle_model::precision::Precision;
 use dalle_model::prior::Prior;
@@ -13,12 +12,15 @@ use dalle_model::weights::to_safetensors;
 use dalle_shared::files::{ENCODER, PRIOR, TOKENIZER};
 use dalle_shared::sha256_hex;
 use serde::Serialize;
-
 use dalle_data::{Dataset, Example, Split};
 use dalle_native::{ModelFolder, read_tokenizer};
+use dalle_shared::files::{CONFIG, ENCODER, PRIOR, TOKENIZER};
+use dalle_shared::{Tokenizer, sha256_hex};
+use dalle_train::export::prior_files;
 use dalle_train::interrupt::Interrupt;
 use dalle_train::optimizer::AdamWConfig;
 use dalle_train::prior_training::{PriorSchedule, PriorStage};
+use dalle_train::run_state::NetworkKind;
 use dalle_train::schedule::WarmupCosine;
 use dalle_train::training::train;
 
@@ -116,6 +118,7 @@ pub fn run(args: Args) -> Result<()> {
         seed: args.run.seed,
     };
     let mut settings = serde_json::to_value(&args)?;
+    settings["network"] = NetworkKind::Prior.name().into();
     settings["model"] = serde_json::to_value(&config.prior)?;
     settings["encoder"] = folder.sha256(ENCODER)?.into();
     settings["tokenizer"] = sha256_hex(&tokenizer_json).into();
@@ -133,6 +136,7 @@ pub fn run(args: Args) -> Result<()> {
         format!("prior {}", config.name),
         args.steps,
         settings,
+        vec![(CONFIG, std::fs::read(args.model.join(CONFIG))?), (TOKENIZER, bytes.clone())],
         AdamWConfig {
             beta1: 0.9,
             beta2: 0.96,
@@ -144,10 +148,7 @@ pub fn run(args: Args) -> Result<()> {
     );
     let mut stage = PriorStage::new(&examples, &encoder, &tokenizer, &config, schedule, &device)?;
     let (prior, _) = train(&mut stage, fresh, &run, &Interrupt::listen()?)?;
-    ModelFolder::write(
-        &args.model,
-        &[(TOKENIZER, tokenizer_json), (PRIOR, to_safetensors(&prior, FloatDType::F16)?)],
-    )?;
+    ModelFolder::write(&args.model, &[vec![(TOKENIZER, bytes)], prior_files(&prior)?].concat())?;
     writeln!(std::io::stdout(), "wrote the prior to {}", args.model.display())?;
     Ok(())
 }

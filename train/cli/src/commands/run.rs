@@ -9,7 +9,7 @@ use dalle_native::memory;
 use serde::Serialize;
 
 use crate::curve;
-use dalle_train::checkpoint::newest_state;
+use dalle_train::checkpoint::{Files, newest_state};
 use dalle_train::optimizer::AdamWConfig;
 use dalle_train::training::RunConfig;
 
@@ -71,6 +71,7 @@ impl RunArgs {
         title: String,
         steps: u64,
         settings: serde_json::Value,
+        files: Files,
         optimizer: AdamWConfig,
     ) -> RunConfig {
         RunConfig {
@@ -80,6 +81,7 @@ impl RunArgs {
             save_seconds: self.save_seconds,
             run: self.run.clone(),
             settings,
+            files,
             optimizer,
             draw_curve: curve::draw,
         }

@@ -1,0 +1,46 @@
+//! `dalle export`: the weights of a checkpoint as a model folder.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use dalle_train::checkpoint::{Weights, Which};
+use dalle_train::export::Export;
+use dalle_train::model_folder::ModelFolder;
+
+/// Arguments of `dalle export`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Run folder of a training of the dVAE, the prior or CLIP; the training may still be running.
+    #[arg(long)]
+    run: PathBuf,
+    /// Updates after which the checkpoint was saved [default: the newest].
+    #[arg(long)]
+    step: Option<u64>,
+    /// Model folder to write: a new one, or one of the same model, which keeps its other parts.
+    #[arg(long)]
+    out: PathBuf,
+    /// Write the weights as they are instead of their average.
+    #[arg(long)]
+    raw: bool,
+}
+
+/// Runs `dalle export`.
+///
+/// # Errors
+/// There is no such checkpoint, or the folder cannot be written or belongs to another model.
+pub fn run(args: &Args) -> Result<()> {
+    ModelFolder::check_target(&args.out)?;
+    let which = args.step.map_or(Which::Newest, Which::Step);
+    let weights = if args.raw { Weights::Raw } else { Weights::Averaged };
+    let export = Export::of(&args.run, which, weights)?;
+    export.write(&args.out)?;
+    writeln!(
+        std::io::stdout(),
+        "wrote the {} after update {} to {}",
+        export.network.name(),
+        export.step,
+        args.out.display()
+    )?;
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! The weights of a checkpoint as files of a model folder.
+//!
+//! ```text
+//! let export = Export::of(run, Which::Newest, Weights::Averaged)?;
+//! export.write(out)?;
+//! ```
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use dalle_model::Device;
+use dalle_model::burn::module::Module;
+use dalle_model::burn::tensor::FloatDType;
+use dalle_model::clip::Clip;
+use dalle_model::dvae::Dvae;
+use dalle_model::prior::Prior;
+use dalle_model::weights::to_safetensors;
+use dalle_shared::files::{CLIP, CLIP_CONFIG, CONFIG, DECODER, ENCODER, PRIOR, TOKENIZER};
+use dalle_shared::sha256_hex;
+
+use crate::checkpoint::{Checkpoint, Files, MODEL, Weights, Which};
+use crate::model_folder::{ModelFolder, read_clip_config, read_config};
+use crate::run_state::NetworkKind;
+
+/// A checkpoint's network.
+pub struct Export {
+    /// What it is.
+    pub network: NetworkKind,
+    /// Updates after which the checkpoint was saved.
+    pub step: u64,
+    /// Configurations and tokenizer.
+    pub small: Files,
+    /// Weights, in 16 bits.
+    pub weights: Files,
+    /// SHA-256 of the encoder whose codebook a prior was trained on.
+    encoder: Option<String>,
+}
+
+impl Export {
+    /// The network of a checkpoint of the run at `run`, which may be training meanwhile.
+    ///
+    /// # Errors
+    /// There is no such checkpoint, it is damaged, or the run was made by a version that did not keep its configuration.
+    pub fn of(run: &Path, which: Which, weights: Weights) -> Result<Self> {
+        let checkpoint = Checkpoint::open(run, which)?;
+        let network = checkpoint.state.network().with_context(|| {
+            format!("{}: its checkpoint does not say which network it holds", run.display())
+        })?;
+        let small = small_files(&run.join(MODEL))?;
+        let (config, device) = (read_config(&run.join(MODEL).join(CONFIG))?, Device::flex());
+        let step = checkpoint.state.step;
+        let encoder = checkpoint.state.settings["encoder"].as_str().map(str::to_owned);
+        let weights = match network {
+            NetworkKind::Dvae => dvae_files(&checkpoint.network(Dvae::new(&config.dvae, &device), weights)?)?,
+            NetworkKind::Prior => prior_files(&checkpoint.network(Prior::new(&config, &device), weights)?)?,
+            NetworkKind::Clip => {
+                let clip = read_clip_config(&run.join(MODEL).join(CLIP_CONFIG), &config)?;
+                clip_files(&checkpoint.network(Clip::new(&clip, &config, &device), weights)?)?
+            }
+        };
+        Ok(Self { network, step, small, weights, encoder })
+    }
+
+    /// Writes the network into the model folder at `out`, which is created or gains what it lacks.
+    ///
+    /// # Errors
+    /// The folder belongs to another model, or cannot be written; it is then unchanged.
+    pub fn write(&self, out: &Path) -> Result<()> {
+        let there = |name: &str| fs::read(out.join(name)).ok();
+        for (name, content) in &self.small {
+            ensure!(
+                there(name).is_none_or(|old| old == *content),
+                "{} holds another {name} than the run was made with; name another --out folder",
+                out.display()
+            );
+        }
+        if let (Some(expected), Some(encoder)) = (&self.encoder, there(ENCODER)) {
+            ensure!(
+                sha256_hex(&encoder) == *expected,
+                "{} holds another encoder than the one whose codebook the prior was trained on; name another --out folder",
+                out.display()
+            );
+        }
+        ModelFolder::write(out, &[self.small.as_slice(), &self.weights].concat())
+    }
+}
+
+/// The weights of a dVAE as files of a model folder, in 16 bits.
+///
+/// # Errors
+/// A weight is not finite in 16 bits.
+pub fn dvae_files(dvae: &Dvae) -> Result<Files> {
+    Ok(vec![(ENCODER, half(&dvae.encoder)?), (DECODER, half(&dvae.decoder)?)])
+}
+
+/// The weights of a prior as a file of a model folder, in 16 bits.
+///
+/// # Errors
+/// A weight is not finite in 16 bits.
+pub fn prior_files(prior: &Prior) -> Result<Files> {
+    Ok(vec![(PRIOR, half(prior)?)])
+}
+
+/// The weights of a contrastive model as a file of a model folder, in 16 bits.
+///
+/// # Errors
+/// A weight is not finite in 16 bits.
+pub fn clip_files(clip: &Clip) -> Result<Files> {
+    Ok(vec![(CLIP, half(clip)?)])
+}
+
+fn half<M: Module>(module: &M) -> Result<Vec<u8>> {
+    Ok(to_safetensors(module, FloatDType::F16)?)
+}
+
+/// Those of the small files of a model folder that are in `folder`.
+fn small_files(folder: &Path) -> Result<Files> {
+    let names = [CONFIG, TOKENIZER, CLIP_CONFIG].into_iter().filter(|name| folder.join(name).exists());
+    let files: Files = names.map(|name| Ok((name, fs::read(folder.join(name))?))).collect::<Result<_>>()?;
+    ensure!(
+        files.iter().any(|(name, _)| *name == CONFIG),
+        "{} holds no {CONFIG}: the run was made by an older version; start its training once more, and it is written there",
+        folder.display()
+    );
+    Ok(files)
+}
