@@ -35,6 +35,23 @@ impl NetworkKind {
     }
 }
 
+/// A halving of the learning rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Halving {
+    /// The first update with the lower rate, counted from 0.
+    pub step: u64,
+    /// Why it was halved.
+    pub cause: Cause,
+}
+
+/// Why the learning rate was halved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// Somebody asked for it on the command line.
+    ByHand,
+}
+
 /// The state of a run after an update, without the tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunState {
@@ -47,6 +64,9 @@ pub struct RunState {
     pub step: u64,
     /// Updates that the optimizer has applied.
     pub updates: u64,
+    /// Halvings of the learning rate beside its schedule.
+    #[serde(default)]
+    pub halvings: Vec<Halving>,
     /// Seconds of training so far.
     pub seconds: f64,
     /// Everything logged.
@@ -74,6 +94,7 @@ impl RunState {
             schedule_steps: steps,
             step: 0,
             updates: 0,
+            halvings: Vec::new(),
             seconds: 0.0,
             history: History::new(),
             averages: MetricAverages::default(),
@@ -92,6 +113,11 @@ impl RunState {
             serde_json::from_slice(bytes).context("state.json is not the state of a run")?;
         state.upgrade();
         Ok(state)
+    }
+
+    /// What the scheduled learning rate is multiplied with.
+    pub fn learning_rate_factor(&self) -> f64 {
+        0.5_f64.powi(self.halvings.len() as i32)
     }
 
     /// What the run trains, if it is a network of this project.

@@ -11,7 +11,7 @@ use crate::checkpoint::{Files, RunFolder};
 use crate::interrupt::Interrupt;
 use crate::optimizer::{AdamW, AdamWConfig};
 use crate::progress::run_bar;
-use crate::run_state::{History, RunState};
+use crate::run_state::{Cause, Halving, History, RunState};
 use crate::stage::{Stage, Warning};
 
 /// Updates in a row whose gradients are not finite after which a run has diverged: fewer may be an accident.
@@ -28,6 +28,8 @@ pub struct RunConfig {
     pub log_every: u64,
     /// Seconds between two checkpoints.
     pub save_seconds: u64,
+    /// Times that the learning rate is halved by hand, in all starts of the run together; nothing changes it without.
+    pub halvings: Option<usize>,
     /// The run's folder.
     pub run: PathBuf,
     /// What decides the result of an update; a run resumes only with the same. What else is here may differ.
@@ -68,14 +70,19 @@ pub fn train<S: Stage>(
         say(format_args!("resuming {} at update {} of {}", config.run.display(), state.step, config.steps));
     }
     folder.keep(&config.files)?;
+    if let Some(halvings) = config.halvings {
+        halve_by_hand(&mut state, halvings)?;
+    }
     let bar = run_bar(config.steps, state.step);
     let mut saved = Instant::now();
+    let mut plot_failed = false;
     while state.step < config.steps {
         let begun = Instant::now();
         let (loss, values) = stage.loss(&network, state.step)?;
         let gradients = loss.backward();
         let norm;
-        (network, norm) = optimizer.step(network, &gradients, stage.learning_rate(state.step));
+        let learning_rate = stage.learning_rate(state.step) * state.learning_rate_factor();
+        (network, norm) = optimizer.step(network, &gradients, learning_rate);
         network = stage.after_update(network);
         if norm.is_finite() {
             state.skipped_in_a_row = 0;
@@ -117,7 +124,12 @@ pub fn train<S: Stage>(
         let stop = interrupt.is_raised();
         if stop || state.step == config.steps || saved.elapsed() > Duration::from_secs(config.save_seconds) {
             folder.save(&state, &network, &optimizer)?;
-            (config.draw_curve)(&heading(config, &state), &state.history, &folder.path().join("curve.png"))?;
+            let curve = folder.path().join("curve.png");
+            if let Err(error) = (config.draw_curve)(&heading(config, &state), &state.history, &curve)
+                && !std::mem::replace(&mut plot_failed, true)
+            {
+                bar.suspend(|| say(format_args!("dalle: the run goes on without its curve: {error:#}")));
+            }
             saved = Instant::now();
         }
         if stop && state.step < config.steps {
@@ -137,6 +149,21 @@ pub fn train<S: Stage>(
     );
     bar.finish();
     Ok((optimizer.averaged(network), state))
+}
+
+/// Halves the learning rate until it has been halved `halvings` times by hand. A number in all, and not one more at each start,
+/// so that the same command continues the run.
+fn halve_by_hand(state: &mut RunState, halvings: usize) -> Result<()> {
+    let before = state.halvings.iter().filter(|halving| halving.cause == Cause::ByHand).count();
+    ensure!(
+        halvings >= before,
+        "--halvings: the learning rate was halved {before} times by hand; expected at least that, got {halvings}"
+    );
+    for _ in before..halvings {
+        state.halvings.push(Halving { step: state.step, cause: Cause::ByHand });
+        say(format_args!("halving the learning rate from update {} on", state.step));
+    }
+    Ok(())
 }
 
 /// Says what was not said before, and keeps it with the run.

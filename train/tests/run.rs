@@ -137,3 +137,32 @@ fn a_finished_run_can_be_made_longer_and_not_shorter() {
     let complaint = place.train(&Toy::new(34)).unwrap_err().to_string();
     assert!(complaint.contains("--steps") && complaint.contains("stands at update 35"), "{complaint}");
 }
+
+#[test]
+fn the_learning_rate_is_halved_by_hand_once_and_recorded_however_often_the_command_is_repeated() {
+    let toy = Toy::new(30);
+    let place = Workplace::new();
+    place.train(&toy.clone().stopping_at(10)).unwrap_err();
+    let halved = toy.clone().halved_by_hand(1);
+    place.train(&halved.clone().stopping_at(20)).unwrap_err();
+    let weights = place.train(&halved).unwrap();
+    assert_eq!(place.state()["halvings"], serde_json::json!([{ "step": 10, "cause": "by-hand" }]));
+    assert_ne!(weights, Workplace::new().train(&toy).unwrap());
+
+    // Undisturbed from there on; and without the option it stays halved.
+    let place = Workplace::new();
+    place.train(&toy.clone().stopping_at(10)).unwrap_err();
+    place.train(&halved.clone().stopping_at(11)).unwrap_err();
+    assert_eq!(place.train(&toy).unwrap(), weights);
+    let complaint = place.train(&toy.clone().halved_by_hand(0)).unwrap_err().to_string();
+    assert!(complaint.contains("--halvings") && complaint.contains("halved 1 times"), "{complaint}");
+}
+
+#[test]
+fn a_curve_that_cannot_be_drawn_does_not_end_the_run() {
+    let toy = Toy::new(20).saving_always();
+    assert_eq!(
+        Workplace::new().train(&toy.clone().without_plotter()).unwrap(),
+        Workplace::new().train(&toy).unwrap()
+    );
+}

@@ -2,7 +2,7 @@
 //! A network of three weights that trains in milliseconds, and a folder for its runs.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,6 +14,7 @@ use dalle_shared::sha256_hex;
 use dalle_train::interrupt::Interrupt;
 use dalle_train::metrics::Metrics;
 use dalle_train::optimizer::AdamWConfig;
+use dalle_train::run_state::History;
 use dalle_train::stage::Stage;
 use dalle_train::training::{RunConfig, train};
 
@@ -24,6 +25,8 @@ pub struct Toy {
     skipped: Vec<u64>,
     save_seconds: u64,
     stop: Option<u64>,
+    halvings: Option<usize>,
+    draw_curve: fn(&str, &History, &Path) -> Result<()>,
     interrupt: Interrupt,
     first: Arc<AtomicU64>,
 }
@@ -35,6 +38,8 @@ impl Toy {
             skipped: Vec::new(),
             save_seconds: 1000,
             stop: None,
+            halvings: None,
+            draw_curve: |_, _, _| Ok(()),
             interrupt: Interrupt::default(),
             first: Arc::default(),
         }
@@ -53,6 +58,16 @@ impl Toy {
 
     pub fn saving_always(mut self) -> Self {
         self.save_seconds = 0;
+        self
+    }
+
+    pub fn halved_by_hand(mut self, times: usize) -> Self {
+        self.halvings = Some(times);
+        self
+    }
+
+    pub fn without_plotter(mut self) -> Self {
+        self.draw_curve = |_, _, _| anyhow::bail!("no space left on device");
         self
     }
 
@@ -106,6 +121,7 @@ impl Workplace {
             steps: toy.steps,
             log_every: 5,
             save_seconds: toy.save_seconds,
+            halvings: toy.halvings,
             run: self.run(),
             settings: serde_json::json!({ "network": "toy" }),
             files: Vec::new(),
@@ -117,7 +133,7 @@ impl Workplace {
                 clip: Some(1.0),
                 ewma: 0.9,
             },
-            draw_curve: |_, _, _| Ok(()),
+            draw_curve: toy.draw_curve,
         };
         toy.first.store(u64::MAX, Ordering::Relaxed);
         let device = Device::flex().autodiff();

@@ -36,6 +36,10 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 300)]
     #[serde(skip)]
     pub save_seconds: u64,
+    /// Times to halve the learning rate by hand: on resume, one more than before halves it from there on.
+    #[arg(long)]
+    #[serde(skip)]
+    pub halvings: Option<usize>,
 }
 
 impl RunArgs {
@@ -79,6 +83,7 @@ impl RunArgs {
             steps,
             log_every: self.log_every,
             save_seconds: self.save_seconds,
+            halvings: self.halvings,
             run: self.run.clone(),
             settings,
             files,
