@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, bail};
 use dalle_model::burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use dalle_model::burn::tensor::{Gradients, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -88,10 +88,10 @@ impl AdamW {
         (self.updates, tensors.collect())
     }
 
-    /// The state that [`AdamW::save`] gave, on the device of `module`.
+    /// The state that [`AdamW::save`] gave, on the device of `module`. A parameter that never had a gradient has none.
     ///
     /// # Errors
-    /// If a parameter of the module has no state, or one of another size.
+    /// There is state for a parameter that the module does not have, or of another size.
     pub fn load<M: Module>(
         config: AdamWConfig,
         updates: u64,
@@ -118,16 +118,26 @@ fn slots<M: Module>(mut tensors: BTreeMap<String, TensorData>, module: &M) -> Re
     let device = module.devices().swap_remove(0).without_autodiff();
     let mut state = BTreeMap::new();
     for (path, length) in names.found {
-        let mut part = |part: &str| {
-            let name = format!("{path}:{part}");
-            let data = tensors.remove(&name).filter(|data| data.num_elements() == length);
-            let data = data.ok_or_else(|| {
-                anyhow!("the checkpoint's optimizer state lacks `{name}` with {length} values; it belongs to another configuration")
-            })?;
-            anyhow::Ok(Tensor::from_data(data, &device))
+        let parts = PARTS.map(|part| tensors.remove(&format!("{path}:{part}")));
+        if parts.iter().all(Option::is_none) {
+            continue;
+        }
+        let [mean, variance, average] = parts.map(|part| {
+            let data = part.filter(|data| data.num_elements() == length);
+            data.map(|data| Tensor::<1>::from_data(data, &device))
+        });
+        let (Some(mean), Some(variance), Some(average)) = (mean, variance, average) else {
+            bail!(
+                "the checkpoint's optimizer state of `{path}` is not three tensors of {length} values; it belongs to another \
+                 configuration"
+            );
         };
-        let slot = Slot { mean: part("mean")?, variance: part("variance")?, average: part("average")? };
-        state.insert(path, slot);
+        state.insert(path, Slot { mean, variance, average });
+    }
+    if let Some(name) = tensors.keys().next() {
+        bail!(
+            "the checkpoint's optimizer state holds `{name}`, which this network does not have; it belongs to another configuration"
+        );
     }
     Ok(state)
 }
@@ -243,5 +253,64 @@ impl ModuleVisitor for Names {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         self.found.push((self.path.join("."), param.lazy_shape().num_elements()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dalle_model::Device;
+    use dalle_model::burn::nn::{Linear, LinearConfig};
+
+    use super::*;
+
+    const CONFIG: AdamWConfig =
+        AdamWConfig { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.1, clip: None, ewma: 0.9 };
+
+    fn two_layers() -> Vec<Linear> {
+        let device = Device::flex().autodiff();
+        device.seed(7);
+        (0..2).map(|_| LinearConfig::new(2, 3).init(&device)).collect()
+    }
+
+    /// An update of the first of two layers; the second has no gradient.
+    fn step(optimizer: &mut AdamW, layers: Vec<Linear>) -> Vec<Linear> {
+        let x = Tensor::<2>::ones([1, 2], &Device::flex().autodiff());
+        let gradients = layers[0].forward(x).square().sum().backward();
+        optimizer.step(layers, &gradients, 0.1).0
+    }
+
+    fn saved(optimizer: &AdamW) -> BTreeMap<String, TensorData> {
+        optimizer.save().1.into_iter().collect()
+    }
+
+    #[test]
+    fn a_parameter_without_gradient_is_saved_and_loaded_without_state() {
+        let mut optimizer = AdamW::new(CONFIG);
+        let layers = step(&mut optimizer, two_layers());
+        assert_eq!(optimizer.updates(), 1);
+        let mut loaded = AdamW::load(CONFIG, 1, saved(&optimizer), &layers).unwrap();
+        step(&mut optimizer, layers.clone());
+        step(&mut loaded, layers.clone());
+        assert_eq!(saved(&loaded), saved(&optimizer));
+        // Its average is its value.
+        let weight = |layers: &[Linear]| layers[1].weight.val().into_data();
+        assert_eq!(weight(&optimizer.averaged(layers.clone())), weight(&layers));
+    }
+
+    #[test]
+    fn state_of_another_network_is_refused() {
+        let mut optimizer = AdamW::new(CONFIG);
+        let layers = step(&mut optimizer, two_layers());
+        let refusal = |tensors| AdamW::load(CONFIG, 1, tensors, &layers).unwrap_err().to_string();
+        let mut part = saved(&optimizer);
+        part.remove("0.weight:mean").unwrap();
+        assert!(refusal(part).contains("`0.weight` is not three tensors of 6 values"));
+        let mut other = saved(&optimizer);
+        let data = other["0.weight:mean"].clone();
+        other.insert("2.weight:mean".to_owned(), data.clone());
+        assert!(refusal(other).contains("holds `2.weight:mean`"));
+        let mut size = saved(&optimizer);
+        size.insert("0.bias:mean".to_owned(), data);
+        assert!(refusal(size).contains("`0.bias`"));
     }
 }

@@ -166,3 +166,8 @@ fn a_curve_that_cannot_be_drawn_does_not_end_the_run() {
         Workplace::new().train(&toy).unwrap()
     );
 }
+
+#[test]
+fn a_run_interrupted_before_the_first_applied_update_is_resumed() {
+    assert_same_when_stopped(&Toy::new(20).skipping(&[0, 1, 2]), &[1, 3]);
+}
