@@ -10,8 +10,7 @@ use dalle_model::dvae::{Decoder, Encoder};
 use dalle_shared::{TextToken, Tokenizer};
 use image::RgbImage;
 use indicatif::ProgressIterator;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use rand::RngExt;
 
 use dalle_data::Example;
 
@@ -20,6 +19,7 @@ use crate::bpe_dropout::BpeDropout;
 use crate::epoch_order::EpochOrder;
 use crate::metrics::Metrics;
 use crate::progress::bar;
+use crate::random::{Purpose, stream};
 use crate::schedule::WarmupCosine;
 use crate::stage::Stage;
 use crate::tokens::{decode_picture, encode_pictures};
@@ -41,19 +41,50 @@ pub struct ClipSchedule {
 
 /// The stage's data and schedule.
 pub struct ClipStage {
-    examples: Vec<Example>,
-    /// The examples' pictures as the dVAE gives them back; none where they are not wanted.
-    reconstructions: Vec<RgbImage>,
-    tokenizer: BpeDropout,
-    text_length: usize,
+    data: ClipData,
     image_size: usize,
     schedule: ClipSchedule,
-    order: EpochOrder,
     device: Device,
 }
 
+/// Captioned images, and the order in which they are used.
+struct ClipData {
+    examples: Vec<Example>,
+    /// The examples' images as the dVAE reconstructs them; empty where they are not needed.
+    reconstructions: Vec<RgbImage>,
+    tokenizer: BpeDropout,
+    text_length: usize,
+    image_size: u32,
+    schedule: ClipSchedule,
+    order: EpochOrder,
+}
+
+/// The pairs of an update.
+struct ClipBatch {
+    captions: Vec<Vec<TextToken>>,
+    images: Vec<RgbImage>,
+}
+
+impl ClipData {
+    fn batch(&mut self, step: u64) -> Result<ClipBatch> {
+        let (mut captions, mut images) = (Vec::new(), Vec::new());
+        for turn in self.order.batch(step, self.schedule.batch) {
+            let example = &self.examples[turn.index];
+            let rng = &mut stream(self.schedule.seed, Purpose::Caption, turn.number);
+            captions.push(self.tokenizer.encode(&example.captions.sample(rng), self.text_length - 1, rng)?);
+            let rng = &mut stream(self.schedule.seed, Purpose::Augmentation, turn.number);
+            let reconstructed = rng.random_bool(self.schedule.reconstructed.into());
+            images.push(match self.reconstructions.get(turn.index) {
+                Some(image) if reconstructed => image.clone(),
+                _ => augment::for_prior(&example.image, self.image_size, rng),
+            });
+        }
+        Ok(ClipBatch { captions, images })
+    }
+}
+
 impl ClipStage {
-    /// A stage over some examples, on an autodiff device. With a dVAE, their pictures are taken through it once, up front.
+    /// A stage over some examples, on an autodiff device. With a dVAE, their images are reconstructed by it once, up front.
     ///
     /// # Errors
     /// There are too few examples for a batch, the tokenizer cannot drop merges, or the device fails.
@@ -70,16 +101,16 @@ impl ClipStage {
             Some(dvae) => reconstruct(&examples, &dvae, config, schedule.seed)?,
             None => Vec::new(),
         };
-        Ok(Self {
+        let data = ClipData {
             order: EpochOrder::new(schedule.seed, examples.len()),
             examples,
             reconstructions,
             tokenizer: BpeDropout::new(tokenizer, schedule.bpe_dropout)?,
             text_length: config.text_length,
-            image_size: config.image_size,
+            image_size: config.image_size as u32,
             schedule,
-            device,
-        })
+        };
+        Ok(Self { data, image_size: config.image_size, schedule, device })
     }
 }
 
@@ -104,10 +135,10 @@ fn reconstruct(
     seed: u64,
 ) -> Result<Vec<RgbImage>> {
     let (size, grid) = (config.image_size as u32, config.geometry().grid);
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let progress = bar(examples.len() as u64, "reconstructing pictures");
-    let reconstructed = examples.iter().progress_with(progress).map(|example| {
-        let tokens = encode_pictures(encoder, &[augment::for_prior(&example.image, size, &mut rng)])?;
+    let reconstructed = (0..).zip(examples).progress_with(progress).map(|(index, example)| {
+        let rng = &mut stream(seed, Purpose::Tokenization, index);
+        let tokens = encode_pictures(encoder, &[augment::for_prior(&example.image, size, rng)])?;
         decode_picture(decoder, tokens.first().context("one picture has one grid of tokens")?, grid)
     });
     reconstructed.collect()
@@ -117,21 +148,9 @@ impl Stage for ClipStage {
     type Network = Clip;
 
     fn loss(&mut self, clip: &Clip, step: u64) -> Result<(Tensor<1>, Metrics)> {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.schedule.seed);
-        rng.set_stream(step + 1);
-        let (mut captions, mut pictures) = (Vec::new(), Vec::<RgbImage>::new());
-        for index in self.order.batch(step, self.schedule.batch) {
-            let example = &self.examples[index];
-            let caption = example.captions.sample(&mut rng);
-            captions.push(self.tokenizer.encode(&caption, self.text_length - 1, &mut rng)?);
-            let reconstructed = rng.random_bool(self.schedule.reconstructed.into());
-            pictures.push(match self.reconstructions.get(index) {
-                Some(picture) if reconstructed => picture.clone(),
-                _ => augment::for_prior(&example.image, self.image_size as u32, &mut rng),
-            });
-        }
-        let captions: Vec<&[TextToken]> = captions.iter().map(Vec::as_slice).collect();
-        let bytes: Vec<&[u8]> = pictures.iter().map(|picture| picture.as_raw().as_slice()).collect();
+        let batch = self.data.batch(step)?;
+        let captions: Vec<&[TextToken]> = batch.captions.iter().map(Vec::as_slice).collect();
+        let bytes: Vec<&[u8]> = batch.images.iter().map(|image| image.as_raw().as_slice()).collect();
         let pictures = images_to_tensor(&bytes, self.image_size, self.image_size, &self.device);
         let outcome = clip.loss(&captions, pictures);
         Ok((

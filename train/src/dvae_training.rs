@@ -9,13 +9,13 @@ use dalle_model::dvae::Dvae;
 use dalle_model::dvae::loss::{DvaeLoss, gumbel_noise, gumbel_softmax};
 use dalle_model::dvae::pixels::{images_to_tensor, map_pixels};
 use image::RgbImage;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use rand::RngExt;
 
 use crate::augment;
 use crate::dvae_health::{self, HealthCheck};
 use crate::epoch_order::EpochOrder;
 use crate::metrics::Metrics;
+use crate::random::{Purpose, stream};
 use crate::run_state::History;
 use crate::schedule::CosineSchedule;
 use crate::stage::{Stage, Warning};
@@ -37,20 +37,46 @@ pub struct DvaeSchedule {
 
 /// The stage's data and schedules.
 pub struct DvaeStage {
-    images: Vec<RgbImage>,
+    data: DvaeData,
     image_size: usize,
     vocab: usize,
     schedule: DvaeSchedule,
     health: HealthCheck,
-    order: EpochOrder,
     device: Device,
 }
 
+/// Images, and the order in which they are used.
+struct DvaeData {
+    images: Vec<RgbImage>,
+    image_size: u32,
+    batch: usize,
+    seed: u64,
+    order: EpochOrder,
+}
+
+/// The images of an update, augmented.
+struct DvaeBatch {
+    /// Numbers of the examples, over all epochs.
+    numbers: Vec<u64>,
+    images: Vec<RgbImage>,
+}
+
+impl DvaeData {
+    fn batch(&mut self, step: u64) -> DvaeBatch {
+        let turns = self.order.batch(step, self.batch);
+        let augmented = turns.iter().map(|turn| {
+            let rng = &mut stream(self.seed, Purpose::Augmentation, turn.number);
+            augment::for_dvae(&self.images[turn.index], self.image_size, rng)
+        });
+        DvaeBatch { images: augmented.collect(), numbers: turns.iter().map(|turn| turn.number).collect() }
+    }
+}
+
 impl DvaeStage {
-    /// A stage over some pictures, on an autodiff device.
+    /// A stage over some images, on an autodiff device.
     ///
     /// # Errors
-    /// There are no pictures, or one is smaller than the model's.
+    /// There are no images, or one is smaller than the model's.
     pub fn new(
         images: Vec<RgbImage>,
         config: &ModelConfig,
@@ -64,34 +90,41 @@ impl DvaeStage {
             smallest as usize >= image_size,
             "the model learns pictures of {image_size}×{image_size} pixels, but one is only {smallest} wide; build the dataset with --size {image_size} or more"
         );
-        let order = EpochOrder::new(schedule.seed, images.len());
+        let data = DvaeData {
+            order: EpochOrder::new(schedule.seed, images.len()),
+            images,
+            image_size: image_size as u32,
+            batch: schedule.batch,
+            seed: schedule.seed,
+        };
         let health = HealthCheck {
             beta_updates: schedule.beta.updates,
             tau_updates: schedule.tau.updates,
             entries: vocab.min(schedule.batch * config.geometry().image_length()),
         };
-        Ok(Self { images, image_size, vocab, schedule, health, order, device })
+        Ok(Self { data, image_size, vocab, schedule, health, device })
     }
 
-    /// The pictures of update `step`, augmented, `[B, 3, S, S]`, as the loss wants them.
-    fn batch(&mut self, step: u64) -> Tensor<4> {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.schedule.seed);
-        rng.set_stream(step);
-        let pictures: Vec<RgbImage> = self
-            .order
-            .batch(step, self.schedule.batch)
-            .into_iter()
-            .map(|index| augment::for_dvae(&self.images[index], self.image_size as u32, &mut rng))
-            .collect();
-        let bytes: Vec<&[u8]> = pictures.iter().map(|picture| picture.as_raw().as_slice()).collect();
-        self.device.seed(rng.random());
+    /// The images as the loss compares them, `[B, 3, S, S]`.
+    fn pixels(&self, batch: &DvaeBatch) -> Tensor<4> {
+        let bytes: Vec<&[u8]> = batch.images.iter().map(|image| image.as_raw().as_slice()).collect();
         map_pixels(images_to_tensor(&bytes, self.image_size, self.image_size, &self.device))
     }
 
-    /// The relaxed loss, and the logits that its codes were drawn from.
-    fn relaxed(&self, dvae: &Dvae, x: Tensor<4>, step: u64) -> (DvaeLoss, Tensor<4>) {
+    /// Gumbel noise of the size of `logits`, `[B, vocab, G, G]`: of each example its own, whatever batch it is in.
+    fn noise(&self, batch: &DvaeBatch, logits: &Tensor<4>) -> Tensor<4> {
+        let one = logits.clone().inner().narrow(0, 0, 1);
+        let noise = batch.numbers.iter().map(|&number| {
+            self.device.seed(stream(self.schedule.seed, Purpose::Noise, number).random());
+            gumbel_noise(&one)
+        });
+        Tensor::cat(noise.collect(), 0)
+    }
+
+    /// The relaxed loss of update `step`, and the logits that its codes were sampled from.
+    fn relaxed(&self, dvae: &Dvae, batch: &DvaeBatch, x: Tensor<4>, step: u64) -> (DvaeLoss, Tensor<4>) {
         let logits = dvae.encoder.forward(x.clone());
-        let z = gumbel_softmax(logits.clone(), gumbel_noise(&logits), self.schedule.tau.at(step));
+        let z = gumbel_softmax(logits.clone(), self.noise(batch, &logits), self.schedule.tau.at(step));
         (DvaeLoss::new(dvae.decoder.forward(z), x, logits.clone()), logits)
     }
 }
@@ -100,8 +133,8 @@ impl Stage for DvaeStage {
     type Network = Dvae;
 
     fn loss(&mut self, dvae: &Dvae, step: u64) -> Result<(Tensor<1>, Metrics)> {
-        let x = self.batch(step);
-        let (loss, logits) = self.relaxed(dvae, x, step);
+        let batch = self.data.batch(step);
+        let (loss, logits) = self.relaxed(dvae, &batch, self.pixels(&batch), step);
         let total = loss.total(self.schedule.beta.at(step));
         let tokens = logits.inner().argmax(1).flatten(0, 3);
         let (perplexity, usage) = codebook_use(tokens, self.vocab);
@@ -118,8 +151,9 @@ impl Stage for DvaeStage {
     /// The bound with the tokens that stage 2 will see, and how much worse it is than the relaxed one: two passes through the
     /// decoder and one through the encoder, about a third of the cost of an update.
     fn extra_metrics(&mut self, dvae: &Dvae, step: u64) -> Result<Metrics> {
-        let (dvae, x) = (dvae.valid(), self.batch(step).inner());
-        let (relaxed, logits) = self.relaxed(&dvae, x.clone(), step);
+        let batch = self.data.batch(step);
+        let (dvae, x) = (dvae.valid(), self.pixels(&batch).inner());
+        let (relaxed, logits) = self.relaxed(&dvae, &batch, x.clone(), step);
         let maps = dvae.decoder.forward_tokens(logits.clone().argmax(1).squeeze_dim(1));
         let hard = DvaeLoss::new(maps, x, logits);
         let true_loss = hard.total(self.schedule.beta.at(step));
@@ -151,7 +185,34 @@ pub fn codebook_use(tokens: Tensor<1, Int>, vocab: usize) -> (Tensor<1>, Tensor<
 
 #[cfg(test)]
 mod tests {
+    use image::Rgb;
+
     use super::*;
+
+    #[test]
+    fn an_example_is_augmented_and_disturbed_alike_in_batches_of_any_size() {
+        let config: ModelConfig = serde_json::from_str(include_str!("../../configs/tiny.json")).unwrap();
+        let images: Vec<RgbImage> = (0..10u8)
+            .map(|i| RgbImage::from_fn(40, 36, |x, y| Rgb([x as u8 * 6, y as u8 * 7, i * 25])))
+            .collect();
+        let of = |batch, step| {
+            let cosine = CosineSchedule { from: 1.0, to: 1.0, updates: 0 };
+            let schedule = DvaeSchedule { batch, beta: cosine, tau: cosine, learning_rate: cosine, seed: 3 };
+            let mut stage = DvaeStage::new(images.clone(), &config, schedule, Device::flex()).unwrap();
+            let batch = stage.data.batch(step);
+            let noise = stage.noise(&batch, &Tensor::zeros([batch.images.len(), 8, 4, 4], &stage.device));
+            let noise: Vec<f32> = noise.into_data().iter().collect();
+            (batch.images, noise)
+        };
+        // Across the end of an epoch of ten.
+        let (images, noise) = of(8, 1);
+        for (step, part) in [(2, 0..4), (3, 4..8)] {
+            let (few, some) = of(4, step);
+            assert!(few == images[part.clone()]);
+            assert_eq!(some, noise[part.start * 128..part.end * 128]);
+        }
+        assert!(images[0] != images[1] && noise[..128] != noise[128..256]);
+    }
 
     #[test]
     fn use_of_the_codebook_has_known_values() {

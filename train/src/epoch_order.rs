@@ -1,8 +1,17 @@
 //! Which example comes when.
 
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
+
+use crate::random::{Purpose, stream};
+
+/// One use of an example.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Number of examples used before, over all epochs: what its randomness is keyed by.
+    pub number: u64,
+    /// Position of the example in the dataset.
+    pub index: usize,
+}
 
 /// The order of examples in training: a new permutation in every epoch, a function of the seed alone.
 #[derive(Clone, Debug)]
@@ -20,21 +29,19 @@ impl EpochOrder {
     }
 
     /// The examples of update `step` in batches of `batch`.
-    pub fn batch(&mut self, step: u64, batch: usize) -> Vec<usize> {
+    pub fn batch(&mut self, step: u64, batch: usize) -> Vec<Turn> {
         let first = step * batch as u64;
-        (first..first + batch as u64).map(|place| self.at(place)).collect()
+        (first..first + batch as u64).map(|number| Turn { number, index: self.at(number) }).collect()
     }
 
-    fn at(&mut self, place: u64) -> usize {
-        let epoch = place / self.count as u64;
+    fn at(&mut self, number: u64) -> usize {
+        let epoch = number / self.count as u64;
         if self.epoch != Some(epoch) {
-            let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-            rng.set_stream(epoch);
             self.permutation = (0..self.count).collect();
-            self.permutation.shuffle(&mut rng);
+            self.permutation.shuffle(&mut stream(self.seed, Purpose::Order, epoch));
             self.epoch = Some(epoch);
         }
-        self.permutation[(place % self.count as u64) as usize]
+        self.permutation[(number % self.count as u64) as usize]
     }
 }
 
@@ -44,10 +51,14 @@ mod tests {
 
     #[test]
     fn an_epoch_visits_everything_once_and_starts_anywhere_alike() {
+        let indices = |order: &mut EpochOrder, step: u64, batch: usize| -> Vec<usize> {
+            order.batch(step, batch).into_iter().map(|turn| turn.index).collect()
+        };
         let mut order = EpochOrder::new(1, 10);
-        let mut first: Vec<usize> = (0..5).flat_map(|step| order.batch(step, 2)).collect();
-        assert_eq!(EpochOrder::new(1, 10).batch(3, 2), first[6..8]);
-        let second: Vec<usize> = (5..10).flat_map(|step| order.batch(step, 2)).collect();
+        let mut first: Vec<usize> = (0..5).flat_map(|step| indices(&mut order, step, 2)).collect();
+        assert_eq!(indices(&mut EpochOrder::new(1, 10), 3, 2), first[6..8]);
+        assert_eq!(EpochOrder::new(1, 10).batch(3, 2), EpochOrder::new(1, 10).batch(1, 4)[2..]);
+        let second: Vec<usize> = (5..10).flat_map(|step| indices(&mut order, step, 2)).collect();
         assert_ne!(first, second);
         first.sort_unstable();
         assert_eq!(first, (0..10).collect::<Vec<_>>());

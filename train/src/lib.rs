@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod optimizer;
 pub mod prior_training;
 pub mod progress;
+pub mod random;
 pub mod run_state;
 pub mod schedule;
 pub mod stage;

@@ -9,8 +9,7 @@ use dalle_model::prior::loss::PriorLoss;
 use dalle_model::prior::{Masks, Prior};
 use dalle_shared::{ImageToken, TextToken, Tokenizer};
 use indicatif::ProgressIterator;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use rand::RngExt;
 
 use dalle_data::{Captions, Example};
 
@@ -19,6 +18,7 @@ use crate::bpe_dropout::BpeDropout;
 use crate::epoch_order::EpochOrder;
 use crate::metrics::Metrics;
 use crate::progress::bar;
+use crate::random::{Purpose, stream};
 use crate::schedule::WarmupCosine;
 use crate::stage::Stage;
 use crate::tokens::encode_pictures;
@@ -40,16 +40,44 @@ pub struct PriorSchedule {
 
 /// The stage's data and schedule.
 pub struct PriorStage {
+    data: PriorData,
+    masks: Masks,
+    schedule: PriorSchedule,
+}
+
+/// Captions and tokens of images, and the order in which they are used.
+struct PriorData {
     pairs: Vec<(Captions, Vec<ImageToken>)>,
     tokenizer: BpeDropout,
     text_length: usize,
-    masks: Masks,
     schedule: PriorSchedule,
     order: EpochOrder,
 }
 
+/// The pairs of an update.
+struct PriorBatch {
+    /// Ids, or nothing for a pair that is trained without its caption.
+    captions: Vec<Option<Vec<TextToken>>>,
+    images: Vec<Vec<ImageToken>>,
+}
+
+impl PriorData {
+    fn batch(&mut self, step: u64) -> Result<PriorBatch> {
+        let (mut captions, mut images) = (Vec::new(), Vec::new());
+        for turn in self.order.batch(step, self.schedule.batch) {
+            let (caption, tokens) = &self.pairs[turn.index];
+            let mut rng = stream(self.schedule.seed, Purpose::Caption, turn.number);
+            let caption = caption.sample(&mut rng);
+            let ids = self.tokenizer.encode(&caption, self.text_length - 1, &mut rng)?;
+            captions.push((rng.random::<f32>() >= self.schedule.caption_dropout).then_some(ids));
+            images.push(tokens.clone());
+        }
+        Ok(PriorBatch { captions, images })
+    }
+}
+
 impl PriorStage {
-    /// A stage over the examples, whose pictures are tokenized once, up front; `device` is the autodiff device to train on.
+    /// A stage over the examples, whose images are tokenized once, up front; `device` is the autodiff device to train on.
     ///
     /// # Errors
     /// There are no examples, or the device fails.
@@ -62,25 +90,32 @@ impl PriorStage {
         device: &Device,
     ) -> Result<Self> {
         ensure!(!examples.is_empty(), "the dataset holds no picture to train on");
-        let mut rng = ChaCha8Rng::seed_from_u64(schedule.seed);
+        ensure!(
+            tokenizer.vocab_size() <= config.text_vocab,
+            "the tokenizer has {} ids, the configuration room for {} (`text_vocab`); train one with --vocab {}",
+            tokenizer.vocab_size(),
+            config.text_vocab,
+            config.text_vocab
+        );
         let mut pairs = Vec::with_capacity(examples.len());
         let bar = bar(examples.len() as u64, "tokenizing pictures");
-        for chunk in examples.chunks(16).progress_with(bar) {
-            let pictures: Vec<_> = chunk
-                .iter()
-                .map(|example| augment::for_prior(&example.image, config.image_size as u32, &mut rng))
-                .collect();
-            let tokens = encode_pictures(encoder, &pictures)?;
-            pairs.extend(chunk.iter().map(|example| example.captions.clone()).zip(tokens));
+        let numbered: Vec<(u64, &Example)> = (0..).zip(examples).collect();
+        for chunk in numbered.chunks(16).progress_with(bar) {
+            let images = chunk.iter().map(|&(index, example)| {
+                let rng = &mut stream(schedule.seed, Purpose::Tokenization, index);
+                augment::for_prior(&example.image, config.image_size as u32, rng)
+            });
+            let tokens = encode_pictures(encoder, &images.collect::<Vec<_>>())?;
+            pairs.extend(chunk.iter().map(|(_, example)| example.captions.clone()).zip(tokens));
         }
-        Ok(Self {
+        let data = PriorData {
             order: EpochOrder::new(schedule.seed, pairs.len()),
             pairs,
             tokenizer: BpeDropout::new(tokenizer.clone(), schedule.bpe_dropout)?,
             text_length: config.text_length,
-            masks: Masks::new(config, device),
             schedule,
-        })
+        };
+        Ok(Self { data, masks: Masks::new(config, device), schedule })
     }
 }
 
@@ -88,17 +123,9 @@ impl Stage for PriorStage {
     type Network = Prior;
 
     fn loss(&mut self, prior: &Prior, step: u64) -> Result<(Tensor<1>, Metrics)> {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.schedule.seed);
-        rng.set_stream(step + 1);
-        let (mut captions, mut images) = (Vec::new(), Vec::new());
-        for index in self.order.batch(step, self.schedule.batch) {
-            let (caption, tokens) = &self.pairs[index];
-            let caption = caption.sample(&mut rng);
-            let ids = self.tokenizer.encode(&caption, self.text_length - 1, &mut rng)?;
-            captions.push((rng.random::<f32>() >= self.schedule.caption_dropout).then_some(ids));
-            images.push(tokens.as_slice());
-        }
-        let captions: Vec<Option<&[TextToken]>> = captions.iter().map(Option::as_deref).collect();
+        let batch = self.data.batch(step)?;
+        let captions: Vec<Option<&[TextToken]>> = batch.captions.iter().map(Option::as_deref).collect();
+        let images: Vec<&[ImageToken]> = batch.images.iter().map(Vec::as_slice).collect();
         let inputs: Vec<&[TextToken]> = captions.iter().map(|caption| caption.unwrap_or_default()).collect();
         let loss = PriorLoss::new(prior.forward(&self.masks, &inputs, &images), &captions, &images);
         let total = loss.total();

@@ -1,0 +1,57 @@
+//! Random numbers of training: a function of (seed, purpose, index) alone.
+//!
+//! No generator is carried from one example to the next. A run can therefore resume in the middle, and the examples of an
+//! update can be prepared in any order, by any number of threads and in batches of any size.
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+/// What random numbers are for. Each purpose has streams of its own, so that, for example, the order of examples in an epoch
+/// tells nothing about how they are cropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The order of examples, by epoch.
+    Order = 1,
+    /// Crop, size and flip of an image, by example.
+    Augmentation = 2,
+    /// Choice, spelling and dropout of a caption, by example.
+    Caption = 3,
+    /// Gumbel noise of the dVAE's relaxation, by example.
+    Noise = 4,
+    /// The crop of an image that is tokenized or reconstructed once, by its position in the dataset.
+    Tokenization = 5,
+}
+
+/// The generator for `index`: an epoch, or the number of an example in the order of training, counted over all epochs.
+pub fn stream(seed: u64, purpose: Purpose, index: u64) -> ChaCha8Rng {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    key[8..16].copy_from_slice(&(purpose as u64).to_le_bytes());
+    let mut rng = ChaCha8Rng::from_seed(key);
+    rng.set_stream(index);
+    rng
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use rand::RngExt;
+
+    use super::*;
+
+    #[test]
+    fn no_two_streams_begin_alike() {
+        let purposes =
+            [Purpose::Order, Purpose::Augmentation, Purpose::Caption, Purpose::Noise, Purpose::Tokenization];
+        let mut seen = HashSet::new();
+        for purpose in purposes {
+            for (seed, index) in (0..20).flat_map(|seed| (0..20).map(move |index| (seed, index))) {
+                assert!(
+                    seen.insert(stream(seed, purpose, index).random::<u64>()),
+                    "{purpose:?} {seed} {index}"
+                );
+            }
+        }
+    }
+}
