@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use dalle_model::Device;
-use dalle_model::burn::tensor::Tensor;
-use dalle_model::clip::Clip;
+use dalle_model::burn::tensor::{Bool, Tensor, TensorData};
+use dalle_model::clip::{Clip, ClipLoss};
 use dalle_model::config::ModelConfig;
 use dalle_model::dvae::pixels::images_to_tensor;
 use dalle_model::dvae::{Decoder, Encoder};
@@ -61,25 +61,53 @@ struct ClipData {
 
 /// The pairs of an update.
 struct ClipBatch {
+    /// Positions in the dataset.
+    indices: Vec<usize>,
+    /// Captions as they are written, in lower case.
+    texts: Vec<String>,
+    /// The same as ids.
     captions: Vec<Vec<TextToken>>,
     images: Vec<RgbImage>,
 }
 
+impl ClipBatch {
+    /// Which captions belong to which images beside their own, row by row, `[B · B]`: those of one example that occurs twice,
+    /// at the border of two epochs, and those of one wording. Nothing if there are none.
+    fn other_true_pairs(&self) -> Option<Vec<bool>> {
+        let places = 0..self.indices.len();
+        let same = |i: usize, j: usize| {
+            self.indices[i] == self.indices[j]
+                || self.texts[i] == self.texts[j]
+                || self.captions[i] == self.captions[j]
+        };
+        let pairs: Vec<bool> = places
+            .clone()
+            .flat_map(|i| places.clone().map(move |j| (i, j)))
+            .map(|(i, j)| i != j && same(i, j))
+            .collect();
+        pairs.contains(&true).then_some(pairs)
+    }
+}
+
 impl ClipData {
     fn batch(&mut self, step: u64) -> Result<ClipBatch> {
-        let (mut captions, mut images) = (Vec::new(), Vec::new());
+        let mut batch =
+            ClipBatch { indices: Vec::new(), texts: Vec::new(), captions: Vec::new(), images: Vec::new() };
         for turn in self.order.batch(step, self.schedule.batch) {
             let example = &self.examples[turn.index];
             let rng = &mut stream(self.schedule.seed, Purpose::Caption, turn.number);
-            captions.push(self.tokenizer.encode(&example.captions.sample(rng), self.text_length - 1, rng)?);
+            let text = example.captions.sample(rng);
+            batch.captions.push(self.tokenizer.encode(&text, self.text_length - 1, rng)?);
+            batch.texts.push(text.trim().to_lowercase());
+            batch.indices.push(turn.index);
             let rng = &mut stream(self.schedule.seed, Purpose::Augmentation, turn.number);
             let reconstructed = rng.random_bool(self.schedule.reconstructed.into());
-            images.push(match self.reconstructions.get(turn.index) {
+            batch.images.push(match self.reconstructions.get(turn.index) {
                 Some(image) if reconstructed => image.clone(),
                 _ => augment::for_prior(&example.image, self.image_size, rng),
             });
         }
-        Ok(ClipBatch { captions, images })
+        Ok(batch)
     }
 }
 
@@ -144,6 +172,20 @@ fn reconstruct(
     reconstructed.collect()
 }
 
+/// `logits`, `[B, B]`, with `pairs` as good as impossible: they are neither the pair to find nor one to tell apart from it.
+fn exclude(pairs: Option<Vec<bool>>, logits: Tensor<2>) -> Tensor<2> {
+    /// Less than any scaled cosine, and finite: infinities would have no gradient.
+    const IMPOSSIBLE: f64 = -1e9;
+    match pairs {
+        None => logits,
+        Some(pairs) => {
+            let pairs =
+                Tensor::<2, Bool>::from_data(TensorData::new(pairs, logits.shape()), &logits.device());
+            logits.mask_fill(pairs, IMPOSSIBLE)
+        }
+    }
+}
+
 impl Stage for ClipStage {
     type Network = Clip;
 
@@ -152,7 +194,9 @@ impl Stage for ClipStage {
         let captions: Vec<&[TextToken]> = batch.captions.iter().map(Vec::as_slice).collect();
         let bytes: Vec<&[u8]> = batch.images.iter().map(|image| image.as_raw().as_slice()).collect();
         let pictures = images_to_tensor(&bytes, self.image_size, self.image_size, &self.device);
-        let outcome = clip.loss(&captions, pictures);
+        let cosines = clip.texts(&captions).matmul(clip.images(pictures).transpose());
+        let logits = exclude(batch.other_true_pairs(), cosines * clip.scale().unsqueeze());
+        let outcome = ClipLoss::new(logits);
         Ok((
             outcome.loss.clone(),
             vec![("loss", outcome.loss), ("retrieval", outcome.retrieval), ("scale", clip.scale())],
@@ -165,5 +209,67 @@ impl Stage for ClipStage {
 
     fn after_update(&self, clip: Clip) -> Clip {
         clip.within_bounds()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dalle_data::{Captions, Split};
+    use dalle_model::clip::ClipConfig;
+
+    use super::*;
+
+    const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/models/emoji-128");
+
+    /// A stage over images of these captions, one colour each, and a fresh network.
+    fn stage(captions: &[&str], batch: usize) -> (ClipStage, Clip) {
+        let read = |name: &str| std::fs::read(format!("{MODEL}/{name}")).unwrap();
+        let config: ModelConfig = serde_json::from_slice(&read("config.json")).unwrap();
+        let tokenizer = Tokenizer::from_json(&read("tokenizer.json")).unwrap();
+        let clip = ClipConfig::from_json(include_bytes!("../../configs/tiny.clip.json"), &config).unwrap();
+        let examples = captions.iter().enumerate().map(|(index, caption)| Example {
+            key: index.to_string(),
+            captions: Captions {
+                label: (*caption).to_owned(),
+                templates: vec!["{label}".to_owned()],
+                ..Captions::default()
+            },
+            concept: (*caption).to_owned(),
+            image: RgbImage::from_pixel(128, 128, image::Rgb([40 * index as u8, 100, 200])),
+            split: Split::Train,
+        });
+        let learning_rate = WarmupCosine { peak: 1.0, warmup: 0, updates: 1 };
+        let schedule = ClipSchedule { batch, learning_rate, bpe_dropout: 0.5, reconstructed: 0.0, seed: 1 };
+        let device = Device::flex().autodiff();
+        let network = Clip::new(&clip, &config, &device);
+        (ClipStage::new(examples.collect(), None, tokenizer, &config, schedule, device).unwrap(), network)
+    }
+
+    fn loss(stage: &mut ClipStage, clip: &Clip, step: u64) -> f32 {
+        stage.loss(clip, step).unwrap().0.into_scalar()
+    }
+
+    #[test]
+    fn captions_of_one_wording_are_not_told_apart() {
+        // Spelled otherwise by BPE dropout, and by capitals.
+        let (mut same, clip) = stage(&["a red apple", "A red apple"], 2);
+        assert!(loss(&mut same, &clip, 0).abs() < 1e-6, "each has only its own image to choose");
+        let (mut other, _) = stage(&["a red apple", "a green pear"], 2);
+        assert!(loss(&mut other, &clip, 0) > 0.1);
+        // Two of three: the third is still told apart from both.
+        let (mut mixed, _) = stage(&["a red apple", "a red apple", "a green pear"], 3);
+        let pairs = mixed.data.batch(0).unwrap().other_true_pairs().unwrap();
+        assert_eq!(pairs.iter().filter(|pair| **pair).count(), 2);
+        assert!(loss(&mut mixed, &clip, 0) > 0.1);
+    }
+
+    #[test]
+    fn an_example_that_two_epochs_bring_into_one_batch_is_not_told_apart_from_itself() {
+        let (mut stage, clip) = stage(&["one", "two", "three"], 2);
+        let twice = (0..60).find(|&step| {
+            let batch = stage.data.batch(step).unwrap();
+            batch.indices[0] == batch.indices[1]
+        });
+        assert!(loss(&mut stage, &clip, twice.unwrap()).abs() < 1e-6);
     }
 }
