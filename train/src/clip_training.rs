@@ -17,6 +17,7 @@ use dalle_data::Example;
 use crate::augment;
 use crate::bpe_dropout::BpeDropout;
 use crate::epoch_order::EpochOrder;
+use crate::gradients::Gradients;
 use crate::metrics::Metrics;
 use crate::progress::bar;
 use crate::random::{Purpose, stream};
@@ -189,7 +190,7 @@ fn exclude(pairs: Option<Vec<bool>>, logits: Tensor<2>) -> Tensor<2> {
 impl Stage for ClipStage {
     type Network = Clip;
 
-    fn loss(&mut self, clip: &Clip, step: u64) -> Result<(Tensor<1>, Metrics)> {
+    fn gradients(&mut self, clip: &Clip, step: u64) -> Result<(Gradients, Metrics)> {
         let batch = self.data.batch(step)?;
         let captions: Vec<&[TextToken]> = batch.captions.iter().map(Vec::as_slice).collect();
         let bytes: Vec<&[u8]> = batch.images.iter().map(|image| image.as_raw().as_slice()).collect();
@@ -198,7 +199,7 @@ impl Stage for ClipStage {
         let logits = exclude(batch.other_true_pairs(), cosines * clip.scale().unsqueeze());
         let outcome = ClipLoss::new(logits);
         Ok((
-            outcome.loss.clone(),
+            Gradients::of(&outcome.loss, clip),
             vec![("loss", outcome.loss), ("retrieval", outcome.retrieval), ("scale", clip.scale())],
         ))
     }
@@ -246,7 +247,7 @@ mod tests {
     }
 
     fn loss(stage: &mut ClipStage, clip: &Clip, step: u64) -> f32 {
-        stage.loss(clip, step).unwrap().0.into_scalar()
+        stage.gradients(clip, step).unwrap().1[0].1.clone().into_scalar()
     }
 
     #[test]

@@ -14,6 +14,7 @@ use rand::RngExt;
 use crate::augment;
 use crate::dvae_health::{self, HealthCheck};
 use crate::epoch_order::EpochOrder;
+use crate::gradients::Gradients;
 use crate::metrics::Metrics;
 use crate::random::{Purpose, stream};
 use crate::run_state::History;
@@ -132,7 +133,7 @@ impl DvaeStage {
 impl Stage for DvaeStage {
     type Network = Dvae;
 
-    fn loss(&mut self, dvae: &Dvae, step: u64) -> Result<(Tensor<1>, Metrics)> {
+    fn gradients(&mut self, dvae: &Dvae, step: u64) -> Result<(Gradients, Metrics)> {
         let batch = self.data.batch(step);
         let (loss, logits) = self.relaxed(dvae, &batch, self.pixels(&batch), step);
         let total = loss.total(self.schedule.beta.at(step));
@@ -145,7 +146,7 @@ impl Stage for DvaeStage {
             (dvae_health::PERPLEXITY, perplexity),
             ("codebook usage", usage),
         ];
-        Ok((total, values))
+        Ok((Gradients::of(&total, dvae), values))
     }
 
     /// The bound with the tokens that stage 2 will see, and how much worse it is than the relaxed one: two passes through the

@@ -8,6 +8,7 @@ pub mod dvae_health;
 pub mod dvae_training;
 pub mod epoch_order;
 pub mod export;
+pub mod gradients;
 pub mod interrupt;
 pub mod metrics;
 pub mod optimizer;

@@ -1,19 +1,20 @@
 //! AdamW with an exponentially weighted average of the weights, and clipping by global norm (appendices A.2, B.2).
 //!
-//! The state is kept per parameter under the parameter's path, so that it can be saved, and restored into a module that was
-//! built anew.
+//! The state is kept by parameter path, so that it can be saved and loaded for a new module.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use dalle_model::burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use dalle_model::burn::tensor::{Gradients, Tensor, TensorData};
+use dalle_model::burn::tensor::{GradientCheckpointingStrategy, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
+
+use crate::gradients::Gradients;
 
 /// The running variance never exceeds this, value by value (appendix B.2).
 const MAX_VARIANCE: f64 = 5.0;
 
-/// What AdamW is told besides the step size.
+/// Hyper-parameters of AdamW other than the learning rate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdamWConfig {
     /// Decay of the running mean.
@@ -22,7 +23,7 @@ pub struct AdamWConfig {
     pub beta2: f64,
     /// Added to the root of the variance.
     pub epsilon: f64,
-    /// Decoupled decay, of matrices, kernels and embeddings: gains and biases do not decay.
+    /// Decoupled weight decay, of matrices, kernels and embeddings: gains and biases do not decay.
     pub weight_decay: f64,
     /// Gradients of a greater global norm are scaled down to it.
     pub clip: Option<f64>,
@@ -49,15 +50,15 @@ struct Slot {
 const PARTS: [&str; 3] = ["mean", "variance", "average"];
 
 impl AdamW {
-    /// An optimizer that has seen nothing.
+    /// A new optimizer.
     pub fn new(config: AdamWConfig) -> Self {
         Self { config, updates: 0, state: BTreeMap::new() }
     }
 
-    /// One update. Returns the module and the gradient's global norm before clipping; a norm that is not finite leaves
+    /// One update. Returns the module and the gradients' global norm before clipping; a norm that is not finite leaves
     /// everything as it was.
-    pub fn step<M: Module>(&mut self, module: M, gradients: &Gradients, step_size: f64) -> (M, f64) {
-        let mut norm = Norm { gradients, sum: Vec::new() };
+    pub fn step<M: Module>(&mut self, module: M, gradients: Gradients, learning_rate: f64) -> (M, f64) {
+        let mut norm = Norm { gradients: &gradients, path: Vec::new(), sums: Vec::new() };
         module.visit(&mut norm);
         let norm = norm.total();
         if !norm.is_finite() {
@@ -65,21 +66,21 @@ impl AdamW {
         }
         self.updates += 1;
         let clip = self.config.clip.map_or(1.0, |clip| (clip / norm).min(1.0));
-        let mut update = Update { optimizer: self, gradients, step_size, clip, path: Vec::new() };
+        let mut update = Update { optimizer: self, gradients, learning_rate, clip, path: Vec::new() };
         (module.map(&mut update), norm)
     }
 
-    /// The module with the averaged weights instead of its own.
+    /// The module with averaged weights.
     pub fn averaged<M: Module>(&self, module: M) -> M {
         module.map(&mut Average { state: &self.state, path: Vec::new() })
     }
 
-    /// Updates made.
+    /// Updates applied.
     pub fn updates(&self) -> u64 {
         self.updates
     }
 
-    /// Everything to save: the number of updates and named tensors.
+    /// What to save: the number of updates and named tensors.
     pub fn save(&self) -> (u64, Vec<(String, TensorData)>) {
         let tensors = self.state.iter().flat_map(|(path, slot)| {
             let tensors = [&slot.mean, &slot.variance, &slot.average];
@@ -142,32 +143,42 @@ fn slots<M: Module>(mut tensors: BTreeMap<String, TensorData>, module: &M) -> Re
     Ok(state)
 }
 
+/// Adds up squares in the order of the module's parameters.
 struct Norm<'a> {
     gradients: &'a Gradients,
-    sum: Vec<Tensor<1>>,
+    path: Vec<String>,
+    sums: Vec<Tensor<1>>,
 }
 
 impl Norm<'_> {
     fn total(self) -> f64 {
-        if self.sum.is_empty() {
+        if self.sums.is_empty() {
             return 0.0;
         }
-        f64::from(Tensor::cat(self.sum, 0).sum().into_scalar::<f32>()).sqrt()
+        f64::from(Tensor::cat(self.sums, 0).sum().into_scalar::<f32>()).sqrt()
     }
 }
 
 impl ModuleVisitor for Norm<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = param.val().grad(self.gradients) {
-            self.sum.push(gradient.square().sum());
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, _: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.get(&self.path.join(".")) {
+            self.sums.push(gradient.clone().square().sum());
         }
     }
 }
 
 struct Update<'a> {
     optimizer: &'a mut AdamW,
-    gradients: &'a Gradients,
-    step_size: f64,
+    gradients: Gradients,
+    learning_rate: f64,
     clip: f64,
     path: Vec<String>,
 }
@@ -182,15 +193,15 @@ impl ModuleMapper for Update<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(gradient) = param.val().grad(self.gradients) else { return param };
+        let path = self.path.join(".");
+        let Some(gradient) = self.gradients.remove(&path) else { return param };
         let AdamWConfig { beta1, beta2, epsilon, weight_decay, ewma, .. } = self.optimizer.config;
         let updates = self.optimizer.updates;
-        let path = self.path.join(".");
         param.map(|tensor| {
             let shape = tensor.shape();
-            let length = shape.num_elements();
-            let weight = tensor.inner().reshape([length]);
-            let gradient = gradient.reshape([length]).mul_scalar(self.clip);
+            let tracking = tensor.gradient_checkpointing_strategy();
+            let weight = tensor.inner().reshape([shape.num_elements()]);
+            let gradient = gradient.mul_scalar(self.clip);
             let state = &mut self.optimizer.state;
             let slot = state.remove(&path).unwrap_or_else(|| Slot {
                 mean: weight.zeros_like(),
@@ -203,12 +214,22 @@ impl ModuleMapper for Update<'_> {
             let correction = |beta: f64| 1.0 - beta.powf(updates as f64);
             let root = variance.clone().div_scalar(correction(beta2)).sqrt().add_scalar(epsilon);
             let direction = mean.clone().div_scalar(correction(beta1)) / root;
-            let decay = if D > 1 { 1.0 - self.step_size * weight_decay } else { 1.0 };
-            let weight = weight.mul_scalar(decay) - direction.mul_scalar(self.step_size);
+            let decay = if D > 1 { 1.0 - self.learning_rate * weight_decay } else { 1.0 };
+            let weight = weight.mul_scalar(decay) - direction.mul_scalar(self.learning_rate);
             let average = slot.average.mul_scalar(ewma) + weight.clone().mul_scalar(1.0 - ewma);
             state.insert(path, Slot { mean, variance, average });
-            Tensor::from_inner(weight.reshape(shape)).require_grad()
+            tracked(weight.reshape(shape), tracking)
         })
+    }
+}
+
+/// A parameter's new value, tracked in the way in which the old one was, if it was.
+fn tracked<const D: usize>(value: Tensor<D>, tracking: Option<GradientCheckpointingStrategy>) -> Tensor<D> {
+    match tracking {
+        Some(strategy) => {
+            Tensor::from_inner(value).with_gradient_checkpointing_strategy(strategy).require_grad()
+        }
+        None => value,
     }
 }
 
@@ -230,7 +251,7 @@ impl ModuleMapper for Average<'_> {
         match self.state.get(&self.path.join(".")) {
             Some(slot) => param.map(|tensor| {
                 let average = slot.average.clone().reshape(tensor.shape());
-                if tensor.is_autodiff() { Tensor::from_inner(average).require_grad() } else { average }
+                tracked(average, tensor.gradient_checkpointing_strategy())
             }),
             None => param,
         }
@@ -275,8 +296,8 @@ mod tests {
     /// An update of the first of two layers; the second has no gradient.
     fn step(optimizer: &mut AdamW, layers: Vec<Linear>) -> Vec<Linear> {
         let x = Tensor::<2>::ones([1, 2], &Device::flex().autodiff());
-        let gradients = layers[0].forward(x).square().sum().backward();
-        optimizer.step(layers, &gradients, 0.1).0
+        let gradients = Gradients::of(&layers[0].forward(x).square().sum(), &layers);
+        optimizer.step(layers, gradients, 0.1).0
     }
 
     fn saved(optimizer: &AdamW) -> BTreeMap<String, TensorData> {

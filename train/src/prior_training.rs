@@ -16,6 +16,7 @@ use dalle_data::{Captions, Example};
 use crate::augment;
 use crate::bpe_dropout::BpeDropout;
 use crate::epoch_order::EpochOrder;
+use crate::gradients::Gradients;
 use crate::metrics::Metrics;
 use crate::progress::bar;
 use crate::random::{Purpose, stream};
@@ -122,14 +123,17 @@ impl PriorStage {
 impl Stage for PriorStage {
     type Network = Prior;
 
-    fn loss(&mut self, prior: &Prior, step: u64) -> Result<(Tensor<1>, Metrics)> {
+    fn gradients(&mut self, prior: &Prior, step: u64) -> Result<(Gradients, Metrics)> {
         let batch = self.data.batch(step)?;
         let captions: Vec<Option<&[TextToken]>> = batch.captions.iter().map(Option::as_deref).collect();
         let images: Vec<&[ImageToken]> = batch.images.iter().map(Vec::as_slice).collect();
         let inputs: Vec<&[TextToken]> = captions.iter().map(|caption| caption.unwrap_or_default()).collect();
         let loss = PriorLoss::new(prior.forward(&self.masks, &inputs, &images), &captions, &images);
         let total = loss.total();
-        Ok((total.clone(), vec![("loss", total), ("text loss", loss.text), ("image loss", loss.image)]))
+        Ok((
+            Gradients::of(&total, prior),
+            vec![("loss", total), ("text loss", loss.text), ("image loss", loss.image)],
+        ))
     }
 
     fn learning_rate(&self, step: u64) -> f64 {

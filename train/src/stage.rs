@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use dalle_model::burn::module::Module;
-use dalle_model::burn::tensor::Tensor;
 
+use crate::gradients::Gradients;
 use crate::metrics::Metrics;
 use crate::run_state::History;
 
@@ -21,9 +21,9 @@ pub trait Stage {
     /// What is trained.
     type Network: Module;
 
-    /// The loss of update `step`, which the optimizer minimises, and metrics, whose averages are logged. A function of the
-    /// network, the stage's data and `step` alone, so that a resumed run continues as if it had not stopped.
-    fn loss(&mut self, network: &Self::Network, step: u64) -> Result<(Tensor<1>, Metrics)>;
+    /// Gradients of the loss of update `step`, and metrics, whose averages are logged. A function of the network, the stage's
+    /// data and `step` alone, so that a resumed run continues as if it had not stopped.
+    fn gradients(&mut self, network: &Self::Network, step: u64) -> Result<(Gradients, Metrics)>;
 
     /// Metrics that are too expensive for every update: computed after the last one before each log.
     fn extra_metrics(&mut self, _network: &Self::Network, _step: u64) -> Result<Metrics> {

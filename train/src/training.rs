@@ -78,16 +78,15 @@ pub fn train<S: Stage>(
     let mut plot_failed = false;
     while state.step < config.steps {
         let begun = Instant::now();
-        let (loss, values) = stage.loss(&network, state.step)?;
-        let gradients = loss.backward();
+        let (gradients, metrics) = stage.gradients(&network, state.step)?;
         let norm;
         let learning_rate = stage.learning_rate(state.step) * state.learning_rate_factor();
-        (network, norm) = optimizer.step(network, &gradients, learning_rate);
+        (network, norm) = optimizer.step(network, gradients, learning_rate);
         network = stage.after_update(network);
         if norm.is_finite() {
             state.skipped_in_a_row = 0;
             state.averages.add("gradient norm", norm);
-            for (name, value) in values {
+            for (name, value) in metrics {
                 state.averages.add(name, f64::from(value.into_scalar::<f32>()));
             }
         } else {

@@ -21,6 +21,7 @@ use dalle_shared::{ImageToken, SamplingSettings, TextToken};
 use rayon::prelude::*;
 use serde::Serialize;
 
+use dalle_train::gradients::Gradients;
 use dalle_train::optimizer::{AdamW, AdamWConfig};
 
 /// What to time.
@@ -171,8 +172,8 @@ impl Benchmark<'_> {
         let seconds = self.timed(1, || {
             if let Some(network) = prior.take() {
                 let loss = PriorLoss::new(network.forward(&masks, &captions, &images), &targets, &images);
-                let gradients = loss.total().backward();
-                prior = Some(optimizer.step(network, &gradients, 1e-4).0);
+                let gradients = Gradients::of(&loss.total(), &network);
+                prior = Some(optimizer.step(network, gradients, 1e-4).0);
             }
             Ok(device.sync()?)
         })?;

@@ -11,6 +11,7 @@ use dalle_model::Device;
 use dalle_model::burn::nn::{Linear, LinearConfig};
 use dalle_model::burn::tensor::Tensor;
 use dalle_shared::sha256_hex;
+use dalle_train::gradients::Gradients;
 use dalle_train::interrupt::Interrupt;
 use dalle_train::metrics::Metrics;
 use dalle_train::optimizer::AdamWConfig;
@@ -83,7 +84,7 @@ impl Toy {
 impl Stage for Toy {
     type Network = Linear;
 
-    fn loss(&mut self, network: &Linear, step: u64) -> Result<(Tensor<1>, Metrics)> {
+    fn gradients(&mut self, network: &Linear, step: u64) -> Result<(Gradients, Metrics)> {
         if self.stop == Some(step + 1) {
             self.interrupt.raise();
         }
@@ -94,7 +95,7 @@ impl Stage for Toy {
         let loss = (network.forward(Tensor::<2>::from_floats([x], &device)) - y).square().sum();
         let factor = if self.skipped.contains(&step) { f32::NAN } else { 1.0 };
         let loss = loss.mul_scalar(factor);
-        Ok((loss.clone(), vec![("loss", loss)]))
+        Ok((Gradients::of(&loss, network), vec![("loss", loss)]))
     }
 
     fn learning_rate(&self, step: u64) -> f64 {
