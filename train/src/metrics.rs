@@ -2,13 +2,41 @@
 
 use std::collections::BTreeMap;
 
-use dalle_model::burn::tensor::Tensor;
+use dalle_model::burn::tensor::{Tensor, Transaction};
 use serde::{Deserialize, Serialize};
 
 use crate::run_state::{History, exact};
 
 /// Values worth logging, by name, all of shape `[1]`.
 pub type Metrics = Vec<(&'static str, Tensor<1>)>;
+
+/// Metrics of updates since the last log that are still on the device: reading each at once would make the device wait for the
+/// program in every update.
+#[derive(Default)]
+pub(crate) struct PendingMetrics(Metrics);
+
+impl PendingMetrics {
+    /// Most values to keep on the device.
+    const MOST: usize = 1 << 12;
+
+    /// Adds the metrics of an update. Now and then they are read into `averages`, so that there are not too many.
+    pub(crate) fn add(&mut self, metrics: Metrics, averages: &mut MetricAverages) {
+        // Without autodiff: a tracked value would keep the whole graph.
+        self.0.extend(metrics.into_iter().map(|(name, value)| (name, value.inner())));
+        if self.0.len() > Self::MOST {
+            self.read(averages);
+        }
+    }
+
+    /// Reads all values into `averages`, in one transfer.
+    pub(crate) fn read(&mut self, averages: &mut MetricAverages) {
+        let (names, values): (Vec<_>, Vec<_>) = std::mem::take(&mut self.0).into_iter().unzip();
+        let read = values.into_iter().fold(Transaction::default(), Transaction::register).execute();
+        for (name, value) in names.into_iter().zip(read) {
+            value.iter::<f64>().for_each(|value| averages.add(name, value));
+        }
+    }
+}
 
 /// Averages of named metrics over the updates between two logs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -1,14 +1,21 @@
-//! The loop that all stages share: resume, update, log, draw the curve, save, stop when asked.
+//! The training loop that all stages share: resume, update, log, save, stop when asked.
+//!
+//! ```text
+//! let (network, state) = train(&mut stage, fresh, &config, &mut hooks, &Interrupt::listen()?)?;
+//! ```
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use dalle_data::say;
+use dalle_model::burn::module::Module;
 use indicatif::ProgressBar;
 
 use crate::checkpoint::{Files, RunFolder};
 use crate::interrupt::Interrupt;
+use crate::metrics::PendingMetrics;
 use crate::optimizer::{AdamW, AdamWConfig};
 use crate::progress::run_bar;
 use crate::run_state::{Cause, Halving, History, RunState};
@@ -17,14 +24,14 @@ use crate::stage::{Stage, Warning};
 /// Updates in a row whose gradients are not finite after which a run has diverged: fewer may be an accident.
 const MAX_SKIPPED: u64 = 20;
 
-/// How long, how often, where.
+/// How long a run is, how often it logs and saves, and where.
 #[derive(Clone, Debug)]
 pub struct RunConfig {
     /// Heading of the curve.
     pub title: String,
     /// Updates in all.
     pub steps: u64,
-    /// Updates between two logged values, which are means over them.
+    /// Updates between two logs, which are averages over them.
     pub log_every: u64,
     /// Seconds between two checkpoints.
     pub save_seconds: u64,
@@ -38,116 +45,195 @@ pub struct RunConfig {
     pub files: Files,
     /// Hyper-parameters of the optimizer.
     pub optimizer: AdamWConfig,
-    /// Plots the history into a PNG file under a title. A parameter, so that this crate needs no plotting library.
-    pub draw_curve: fn(&str, &History, &Path) -> Result<()>,
 }
 
-/// Trains `fresh`, or what the run folder has of it, to the end of the config.
+/// What a caller does with a run that this crate has no libraries for. An error is shown once and does not end the run.
+pub trait Hooks {
+    /// Draws the history of the run in the folder `run`. Called after each checkpoint.
+    ///
+    /// # Errors
+    /// The curve cannot be drawn.
+    fn plot(&mut self, title: &str, history: &History, run: &Path) -> Result<()>;
+}
+
+/// No hooks.
+impl Hooks for () {
+    fn plot(&mut self, _: &str, _: &History, _: &Path) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Trains `fresh`, or what the run folder has of it, to the end of the run.
 ///
 /// Returns the network with averaged weights, and the run's state.
 ///
 /// # Errors
-/// The run folder cannot be read or written, or was made with other settings; or the run was interrupted (and saved).
+/// The run folder cannot be read or written, or was made with other settings; the run diverged; or it was interrupted, and
+/// saved.
 pub fn train<S: Stage>(
     stage: &mut S,
     fresh: S::Network,
     config: &RunConfig,
+    hooks: &mut dyn Hooks,
     interrupt: &Interrupt,
 ) -> Result<(S::Network, RunState)> {
-    let folder = RunFolder::open(&config.run)?;
-    let mut network = fresh;
-    let mut optimizer = AdamW::new(config.optimizer);
-    let mut state = RunState::new(config.settings.clone(), config.steps);
-    if let Some(resumed) = folder.resume(&config.settings, config.optimizer, network.clone())? {
-        (state, network, optimizer) = resumed;
-        ensure!(
-            state.step <= config.steps,
-            "--steps: {} stands at update {}; expected at least that, got {}",
-            config.run.display(),
-            state.step,
-            config.steps
-        );
-        say(format_args!("resuming {} at update {} of {}", config.run.display(), state.step, config.steps));
-    }
-    folder.keep(&config.files)?;
-    if let Some(halvings) = config.halvings {
-        halve_by_hand(&mut state, halvings)?;
-    }
-    let bar = run_bar(config.steps, state.step);
-    let mut saved = Instant::now();
-    let mut plot_failed = false;
-    while state.step < config.steps {
-        let begun = Instant::now();
-        let (gradients, metrics) = stage.gradients(&network, state.step)?;
-        let norm;
-        let learning_rate = stage.learning_rate(state.step) * state.learning_rate_factor();
-        (network, norm) = optimizer.step(network, gradients, learning_rate);
-        network = stage.after_update(network);
-        if norm.is_finite() {
-            state.skipped_in_a_row = 0;
-            state.averages.add("gradient norm", norm);
-            for (name, value) in metrics {
-                state.averages.add(name, f64::from(value.into_scalar::<f32>()));
-            }
-        } else {
-            state.skipped += 1;
-            state.skipped_in_a_row += 1;
-            let skipped = state.skipped_in_a_row;
-            ensure!(
-                skipped < MAX_SKIPPED,
-                "diverged: the gradients of the last {skipped} updates, to {}, were not finite; start a new --run with a \
-                 smaller --step-size (the last checkpoint is kept)",
-                state.step + 1
-            );
+    let (mut run, mut network) = Run::open(fresh, config)?;
+    while run.state.step < config.steps {
+        network = run.update(stage, network)?;
+        let (stop, last) = (interrupt.is_raised(), run.state.step == config.steps);
+        if last || run.state.step.is_multiple_of(config.log_every) {
+            run.log(stage, &network)?;
         }
-        let logged = (state.step + 1).is_multiple_of(config.log_every) || state.step + 1 == config.steps;
-        if logged {
-            for (name, value) in stage.extra_metrics(&network, state.step)? {
-                state.averages.add(name, f64::from(value.into_scalar::<f32>()));
-            }
+        if stop || last || run.saved.elapsed() > Duration::from_secs(config.save_seconds) {
+            run.save(&network, hooks)?;
         }
-        state.step += 1;
-        state.updates = optimizer.updates();
-        state.seconds += begun.elapsed().as_secs_f64();
-        if logged {
-            let skipped = std::mem::take(&mut state.skipped);
-            if skipped > 0 {
-                state.averages.add("skipped updates", skipped as f64);
-            }
-            let line = state.averages.flush(state.step, &mut state.history);
-            eprint_if_not_terminal(state.step, &line);
-            bar.set_message(line);
-            warn(&stage.warnings(&state.history), &mut state, &bar);
-        }
-        bar.set_position(state.step);
-        let stop = interrupt.is_raised();
-        if stop || state.step == config.steps || saved.elapsed() > Duration::from_secs(config.save_seconds) {
-            folder.save(&state, &network, &optimizer)?;
-            let curve = folder.path().join("curve.png");
-            if let Err(error) = (config.draw_curve)(&heading(config, &state), &state.history, &curve)
-                && !std::mem::replace(&mut plot_failed, true)
-            {
-                bar.suspend(|| say(format_args!("dalle: the run goes on without its curve: {error:#}")));
-            }
-            saved = Instant::now();
-        }
-        if stop && state.step < config.steps {
-            bar.abandon();
+        if stop && !last {
+            run.bar.abandon();
             bail!(
                 "interrupted after update {} of {} and saved; the same command continues",
-                state.step,
+                run.state.step,
                 config.steps
             );
         }
     }
-    ensure!(
-        state.updates > 0,
-        "diverged: the gradients of all {} updates were not finite, so nothing was trained; start a new --run with a smaller \
-         --step-size",
-        state.step
-    );
-    bar.finish();
-    Ok((optimizer.averaged(network), state))
+    run.finish(network)
+}
+
+/// A run between two updates, but for its network.
+struct Run<'a> {
+    config: &'a RunConfig,
+    folder: RunFolder,
+    optimizer: AdamW,
+    state: RunState,
+    /// Metrics since the last log that are still on the device.
+    pending: PendingMetrics,
+    bar: ProgressBar,
+    /// When the last checkpoint was saved.
+    saved: Instant,
+    plot_failed: bool,
+}
+
+impl<'a> Run<'a> {
+    /// The run in the folder that `config` names, or a new one, and its network.
+    fn open<M: Module>(fresh: M, config: &'a RunConfig) -> Result<(Self, M)> {
+        let folder = RunFolder::open(&config.run)?;
+        let mut network = fresh;
+        let mut optimizer = AdamW::new(config.optimizer);
+        let mut state = RunState::new(config.settings.clone(), config.steps);
+        if let Some(resumed) = folder.resume(&config.settings, config.optimizer, network.clone())? {
+            (state, network, optimizer) = resumed;
+            ensure!(
+                state.step <= config.steps,
+                "--steps: {} stands at update {}; expected at least that, got {}",
+                config.run.display(),
+                state.step,
+                config.steps
+            );
+            say(format_args!(
+                "resuming {} at update {} of {}",
+                config.run.display(),
+                state.step,
+                config.steps
+            ));
+        }
+        folder.keep(&config.files)?;
+        if let Some(halvings) = config.halvings {
+            halve_by_hand(&mut state, halvings)?;
+        }
+        let run = Self {
+            config,
+            folder,
+            optimizer,
+            pending: PendingMetrics::default(),
+            bar: run_bar(config.steps, state.step),
+            state,
+            saved: Instant::now(),
+            plot_failed: false,
+        };
+        Ok((run, network))
+    }
+
+    /// One update of the network.
+    fn update<S: Stage>(&mut self, stage: &mut S, network: S::Network) -> Result<S::Network> {
+        let (begun, step) = (Instant::now(), self.state.step);
+        let (gradients, metrics) = stage.gradients(&network, step)?;
+        let learning_rate = stage.learning_rate(step) * self.state.learning_rate_factor();
+        let (network, norm) = self.optimizer.step(network, gradients, learning_rate);
+        let network = stage.after_update(network);
+        self.state.step += 1;
+        if norm.is_finite() {
+            self.state.skipped_in_a_row = 0;
+            self.state.averages.add("gradient norm", norm);
+            self.pending.add(metrics, &mut self.state.averages);
+        } else {
+            self.state.skipped += 1;
+            self.state.skipped_in_a_row += 1;
+            ensure!(
+                self.state.skipped_in_a_row < MAX_SKIPPED,
+                "diverged: the gradients of the last {MAX_SKIPPED} updates, to {}, were not finite; start a new --run with a \
+                 smaller --step-size (the last checkpoint is kept)",
+                self.state.step
+            );
+        }
+        self.state.updates = self.optimizer.updates();
+        self.state.seconds += begun.elapsed().as_secs_f64();
+        self.bar.set_position(self.state.step);
+        Ok(network)
+    }
+
+    /// Logs averages since the last log, and shows warnings.
+    fn log<S: Stage>(&mut self, stage: &mut S, network: &S::Network) -> Result<()> {
+        let (begun, step) = (Instant::now(), self.state.step);
+        let extra = stage.extra_metrics(network, step - 1)?;
+        self.pending.add(extra, &mut self.state.averages);
+        self.pending.read(&mut self.state.averages);
+        let skipped = std::mem::take(&mut self.state.skipped);
+        if skipped > 0 {
+            self.state.averages.add("skipped updates", skipped as f64);
+        }
+        let line = self.state.averages.flush(step, &mut self.state.history);
+        self.state.seconds += begun.elapsed().as_secs_f64();
+        // Without a terminal there is no bar.
+        if !std::io::stderr().is_terminal() {
+            say(format_args!("update {step}  {line}"));
+        }
+        self.bar.set_message(line);
+        for Warning { kind, text } in stage.warnings(&self.state.history) {
+            if !self.state.warnings.contains_key(kind) {
+                let text = format!("after update {step}, {text}");
+                self.bar.suspend(|| say(format_args!("WARNING: {text}")));
+                self.state.warnings.insert(kind.to_owned(), text);
+            }
+        }
+        Ok(())
+    }
+
+    /// Saves a checkpoint, and draws the curve.
+    fn save<M: Module>(&mut self, network: &M, hooks: &mut dyn Hooks) -> Result<()> {
+        self.pending.read(&mut self.state.averages);
+        self.folder.save(&self.state, network, &self.optimizer)?;
+        let kinds = self.state.warnings.keys().map(String::as_str);
+        let title: Vec<&str> = std::iter::once(self.config.title.as_str()).chain(kinds).collect();
+        if let Err(error) = hooks.plot(&title.join("; "), &self.state.history, self.folder.path())
+            && !std::mem::replace(&mut self.plot_failed, true)
+        {
+            self.bar.suspend(|| say(format_args!("dalle: the run goes on without its curve: {error:#}")));
+        }
+        self.saved = Instant::now();
+        Ok(())
+    }
+
+    /// The network with averaged weights, and the state.
+    fn finish<M: Module>(self, network: M) -> Result<(M, RunState)> {
+        ensure!(
+            self.state.updates > 0,
+            "diverged: the gradients of all {} updates were not finite, so nothing was trained; start a new --run with a smaller \
+             --step-size",
+            self.state.step
+        );
+        self.bar.finish();
+        Ok((self.optimizer.averaged(network), self.state))
+    }
 }
 
 /// Halves the learning rate until it has been halved `halvings` times by hand. A number in all, and not one more at each start,
@@ -163,28 +249,4 @@ fn halve_by_hand(state: &mut RunState, halvings: usize) -> Result<()> {
         say(format_args!("halving the learning rate from update {} on", state.step));
     }
     Ok(())
-}
-
-/// Says what was not said before, and keeps it with the run.
-fn warn(warnings: &[Warning], state: &mut RunState, bar: &ProgressBar) {
-    for Warning { kind, text } in warnings {
-        if !state.warnings.contains_key(*kind) {
-            let text = format!("after update {}, {text}", state.step);
-            bar.suspend(|| say(format_args!("WARNING: {text}")));
-            state.warnings.insert((*kind).to_owned(), text);
-        }
-    }
-}
-
-/// The curve's heading: the plan's title and what was warned of.
-fn heading(config: &RunConfig, state: &RunState) -> String {
-    let kinds = state.warnings.keys().map(String::as_str);
-    std::iter::once(config.title.as_str()).chain(kinds).collect::<Vec<_>>().join("; ")
-}
-
-/// Progress bars hide where nobody watches; a log still wants its lines.
-fn eprint_if_not_terminal(step: u64, line: &str) {
-    if !std::io::IsTerminal::is_terminal(&std::io::stderr()) {
-        say(format_args!("update {step}  {line}"));
-    }
 }

@@ -20,7 +20,7 @@ use dalle_train::run_state::NetworkKind;
 use dalle_train::schedule::WarmupCosine;
 use dalle_train::training::train;
 
-use super::run::RunArgs;
+use super::run::{Plotter, RunArgs};
 use super::values;
 
 /// Arguments of `dalle clip`.
@@ -144,7 +144,7 @@ pub fn run(args: Args) -> Result<()> {
     device.seed(args.run.seed);
     let fresh = Clip::new(&config, &model, &device);
     let mut stage = ClipStage::new(examples, dvae, tokenizer, &model, schedule, device)?;
-    let (clip, _) = train(&mut stage, fresh, &run, &Interrupt::listen()?)?;
+    let (clip, _) = train(&mut stage, fresh, &run, &mut Plotter, &Interrupt::listen()?)?;
     ModelFolder::write(&args.model, &[own, clip_files(&clip)?].concat())?;
     writeln!(std::io::stdout(), "wrote the contrastive model to {}", args.model.display())?;
     Ok(())

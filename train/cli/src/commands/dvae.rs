@@ -31,7 +31,7 @@ use dalle_train::schedule::CosineSchedule;
 use dalle_train::tokens::{TokenGrid, decode_picture, read_picture};
 use dalle_train::training::train;
 
-use super::run::RunArgs;
+use super::run::{Plotter, RunArgs};
 use super::{outputs, values};
 
 /// Arguments of `dalle dvae`.
@@ -212,7 +212,7 @@ fn train_dvae(args: &TrainArgs) -> Result<()> {
     let fresh = Dvae::new(&config.dvae, &device);
     let mut stage =
         DvaeStage::new(images, &config, args.schedule(args.run.schedule_steps(args.steps)?), device)?;
-    let (dvae, _) = train(&mut stage, fresh, &run, &Interrupt::listen()?)?;
+    let (dvae, _) = train(&mut stage, fresh, &run, &mut Plotter, &Interrupt::listen()?)?;
     ModelFolder::write(&args.out, &[files, dvae_files(&dvae)?].concat())?;
     writeln!(std::io::stdout(), "wrote encoder and decoder to {}", args.out.display())?;
     Ok(())

@@ -24,7 +24,7 @@ use dalle_train::run_state::NetworkKind;
 use dalle_train::schedule::WarmupCosine;
 use dalle_train::training::train;
 
-use super::run::RunArgs;
+use super::run::{Plotter, RunArgs};
 use super::values;
 
 /// Arguments of `dalle prior`.
@@ -147,7 +147,7 @@ pub fn run(args: Args) -> Result<()> {
         },
     );
     let mut stage = PriorStage::new(&examples, &encoder, &tokenizer, &config, schedule, &device)?;
-    let (prior, _) = train(&mut stage, fresh, &run, &Interrupt::listen()?)?;
+    let (prior, _) = train(&mut stage, fresh, &run, &mut Plotter, &Interrupt::listen()?)?;
     ModelFolder::write(&args.model, &[vec![(TOKENIZER, bytes)], prior_files(&prior)?].concat())?;
     writeln!(std::io::stdout(), "wrote the prior to {}", args.model.display())?;
     Ok(())

@@ -1,6 +1,6 @@
 //! What every training is told: where it is kept, where it runs, and how often it says and saves how it goes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 use dalle_model::plan::Training;
@@ -11,7 +11,8 @@ use serde::Serialize;
 use crate::curve;
 use dalle_train::checkpoint::{Files, newest_state};
 use dalle_train::optimizer::AdamWConfig;
-use dalle_train::training::RunConfig;
+use dalle_train::run_state::History;
+use dalle_train::training::{Hooks, RunConfig};
 
 /// The options. What is not skipped belongs to a run's settings: with others, it does not go on.
 #[derive(clap::Args, Serialize)]
@@ -88,7 +89,15 @@ impl RunArgs {
             settings,
             files,
             optimizer,
-            draw_curve: curve::draw,
         }
+    }
+}
+
+/// Draws the curve of a run.
+pub struct Plotter;
+
+impl Hooks for Plotter {
+    fn plot(&mut self, title: &str, history: &History, run: &Path) -> Result<()> {
+        curve::draw(title, history, &run.join("curve.png"))
     }
 }
