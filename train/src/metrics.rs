@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dalle_model::burn::tensor::{Tensor, Transaction};
 use serde::{Deserialize, Serialize};
 
-use crate::run_state::{History, exact};
+use crate::run_state::exact;
 
 /// Values worth logging, by name, all of shape `[1]`.
 pub type Metrics = Vec<(&'static str, Tensor<1>)>;
@@ -60,14 +60,9 @@ impl MetricAverages {
         sum.count += 1;
     }
 
-    /// Moves the averages into `history` and returns them as a line.
-    pub(crate) fn flush(&mut self, step: u64, history: &mut History) -> String {
-        let mut line = Vec::new();
-        for (name, Sum { sum, count }) in std::mem::take(&mut self.0) {
-            let mean = sum / count as f64;
-            line.push(format!("{name} {mean:.4}"));
-            history.entry(name).or_default().push((step, mean));
-        }
-        line.join("  ")
+    /// The averages, which begin again.
+    pub(crate) fn take(&mut self) -> BTreeMap<String, f64> {
+        let sums = std::mem::take(&mut self.0).into_iter();
+        sums.map(|(name, Sum { sum, count })| (name, sum / count as f64)).collect()
     }
 }

@@ -4,6 +4,7 @@
 //! let (network, state) = train(&mut stage, fresh, &config, &mut hooks, &Interrupt::listen()?)?;
 //! ```
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use indicatif::ProgressBar;
 
 use crate::checkpoint::{Files, RunFolder};
 use crate::interrupt::Interrupt;
+use crate::metric_log::MetricLog;
 use crate::metrics::PendingMetrics;
 use crate::optimizer::{AdamW, AdamWConfig};
 use crate::progress::run_bar;
@@ -54,13 +56,6 @@ pub trait Hooks {
     /// # Errors
     /// The curve cannot be drawn.
     fn plot(&mut self, title: &str, history: &History, run: &Path) -> Result<()>;
-}
-
-/// No hooks.
-impl Hooks for () {
-    fn plot(&mut self, _: &str, _: &History, _: &Path) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// Trains `fresh`, or what the run folder has of it, to the end of the run.
@@ -110,7 +105,9 @@ struct Run<'a> {
     bar: ProgressBar,
     /// When the last checkpoint was saved.
     saved: Instant,
-    plot_failed: bool,
+    metric_log: MetricLog,
+    /// What failed beside the run.
+    complaints: BTreeSet<&'static str>,
 }
 
 impl<'a> Run<'a> {
@@ -142,13 +139,14 @@ impl<'a> Run<'a> {
         }
         let run = Self {
             config,
+            metric_log: MetricLog::open(folder.path(), &state.history, state.step)?,
             folder,
             optimizer,
             pending: PendingMetrics::default(),
             bar: run_bar(config.steps, state.step),
             state,
             saved: Instant::now(),
-            plot_failed: false,
+            complaints: BTreeSet::new(),
         };
         Ok((run, network))
     }
@@ -191,13 +189,9 @@ impl<'a> Run<'a> {
         if skipped > 0 {
             self.state.averages.add("skipped updates", skipped as f64);
         }
-        let line = self.state.averages.flush(step, &mut self.state.history);
+        let values = self.state.averages.take();
         self.state.seconds += begun.elapsed().as_secs_f64();
-        // Without a terminal there is no bar.
-        if !std::io::stderr().is_terminal() {
-            say(format_args!("update {step}  {line}"));
-        }
-        self.bar.set_message(line);
+        self.record(values);
         for Warning { kind, text } in stage.warnings(&self.state.history) {
             if !self.state.warnings.contains_key(kind) {
                 let text = format!("after update {step}, {text}");
@@ -208,17 +202,40 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Adds values to the history and to the files made of it, and shows them.
+    fn record(&mut self, values: BTreeMap<String, f64>) {
+        let step = self.state.step;
+        let shown: Vec<String> = values.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+        let line = shown.join("  ");
+        // Without a terminal there is no bar.
+        if !std::io::stderr().is_terminal() {
+            say(format_args!("update {step}  {line}"));
+        }
+        self.bar.set_message(line);
+        let written = self.metric_log.write(step, &values);
+        self.complain("its log of metrics", written);
+        for (name, value) in values {
+            self.state.history.entry(name).or_default().push((step, value));
+        }
+    }
+
+    /// Shows that something beside the run failed, once, and goes on.
+    fn complain(&mut self, what: &'static str, result: Result<()>) {
+        if let Err(error) = result
+            && self.complaints.insert(what)
+        {
+            self.bar.suspend(|| say(format_args!("dalle: the run goes on without {what}: {error:#}")));
+        }
+    }
+
     /// Saves a checkpoint, and draws the curve.
     fn save<M: Module>(&mut self, network: &M, hooks: &mut dyn Hooks) -> Result<()> {
         self.pending.read(&mut self.state.averages);
         self.folder.save(&self.state, network, &self.optimizer)?;
         let kinds = self.state.warnings.keys().map(String::as_str);
         let title: Vec<&str> = std::iter::once(self.config.title.as_str()).chain(kinds).collect();
-        if let Err(error) = hooks.plot(&title.join("; "), &self.state.history, self.folder.path())
-            && !std::mem::replace(&mut self.plot_failed, true)
-        {
-            self.bar.suspend(|| say(format_args!("dalle: the run goes on without its curve: {error:#}")));
-        }
+        let drawn = hooks.plot(&title.join("; "), &self.state.history, self.folder.path());
+        self.complain("its curve", drawn);
         self.saved = Instant::now();
         Ok(())
     }

@@ -171,3 +171,27 @@ fn a_curve_that_cannot_be_drawn_does_not_end_the_run() {
 fn a_run_interrupted_before_the_first_applied_update_is_resumed() {
     assert_same_when_stopped(&Toy::new(20).skipping(&[0, 1, 2]), &[1, 3]);
 }
+
+#[test]
+fn metrics_are_written_as_lines_of_json_and_hold_what_an_undisturbed_run_logs() {
+    let toy = Toy::new(40).skipping(&[17]);
+    let lines = |place: &Workplace| fs::read_to_string(place.run().join("metrics.jsonl")).unwrap();
+    let whole = Workplace::new();
+    whole.train(&toy).unwrap();
+    let read: Vec<serde_json::Value> =
+        lines(&whole).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let steps: Vec<u64> = read.iter().map(|line| line["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps, [5, 10, 15, 20, 25, 30, 35, 40]);
+    assert_eq!(read[3]["skipped updates"], 1.0);
+    assert_eq!(read[7]["loss"], whole.state()["history"]["loss"][7][1]);
+
+    let place = Workplace::new();
+    place.train(&toy.clone().stopping_at(22)).unwrap_err();
+    // A run that is killed after a log has logged more than its checkpoint knows.
+    fs::write(place.run().join("metrics.jsonl"), format!("{}{{\"step\":25,\"lo", lines(&place))).unwrap();
+    place.train(&toy).unwrap();
+    assert_eq!(lines(&place), lines(&whole));
+    let events =
+        fs::read_dir(place.run()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(events.filter(|name| name.contains("tfevents")).count(), 2, "one for each start");
+}
