@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use dalle_model::Device;
+use dalle_model::burn::module::Module;
 use dalle_model::burn::tensor::{Bool, Tensor, TensorData};
 use dalle_model::clip::{Clip, ClipLoss};
 use dalle_model::config::ModelConfig;
@@ -11,6 +12,7 @@ use dalle_shared::{TextToken, Tokenizer};
 use image::RgbImage;
 use indicatif::ProgressIterator;
 use rand::RngExt;
+use rayon::prelude::*;
 
 use dalle_data::Example;
 
@@ -19,6 +21,8 @@ use crate::bpe_dropout::BpeDropout;
 use crate::epoch_order::EpochOrder;
 use crate::gradients::Gradients;
 use crate::metrics::Metrics;
+use crate::optimizer::tracked;
+use crate::prefetch::{Batches, Prefetch};
 use crate::progress::bar;
 use crate::random::{Purpose, stream};
 use crate::schedule::WarmupCosine;
@@ -30,6 +34,8 @@ use crate::tokens::{decode_picture, encode_pictures};
 pub struct ClipSchedule {
     /// Pairs per update: each is told apart from the others.
     pub batch: usize,
+    /// Parts in which an update's batch is computed, one after the other.
+    pub accumulate: usize,
     /// Step size.
     pub learning_rate: WarmupCosine,
     /// Probability that BPE drops a merge.
@@ -42,7 +48,7 @@ pub struct ClipSchedule {
 
 /// The stage's data and schedule.
 pub struct ClipStage {
-    data: ClipData,
+    data: Prefetch<ClipData>,
     image_size: usize,
     schedule: ClipSchedule,
     device: Device,
@@ -60,55 +66,44 @@ struct ClipData {
     order: EpochOrder,
 }
 
-/// The pairs of an update.
-struct ClipBatch {
-    /// Positions in the dataset.
-    indices: Vec<usize>,
-    /// Captions as they are written, in lower case.
-    texts: Vec<String>,
-    /// The same as ids.
-    captions: Vec<Vec<TextToken>>,
-    images: Vec<RgbImage>,
+/// A caption with its image.
+struct Pair {
+    /// Position of the example in the dataset.
+    index: usize,
+    /// The caption as it is written, in lower case.
+    text: String,
+    /// The caption as ids.
+    ids: Vec<TextToken>,
+    image: RgbImage,
 }
 
-impl ClipBatch {
-    /// Which captions belong to which images beside their own, row by row, `[B · B]`: those of one example that occurs twice,
-    /// at the border of two epochs, and those of one wording. Nothing if there are none.
-    fn other_true_pairs(&self) -> Option<Vec<bool>> {
-        let places = 0..self.indices.len();
-        let same = |i: usize, j: usize| {
-            self.indices[i] == self.indices[j]
-                || self.texts[i] == self.texts[j]
-                || self.captions[i] == self.captions[j]
-        };
-        let pairs: Vec<bool> = places
-            .clone()
-            .flat_map(|i| places.clone().map(move |j| (i, j)))
-            .map(|(i, j)| i != j && same(i, j))
-            .collect();
-        pairs.contains(&true).then_some(pairs)
+impl Pair {
+    /// Whether the caption of one belongs to the image of the other: they are one example, which two epochs brought into one
+    /// batch, or their captions are of one wording.
+    fn is_same(&self, other: &Self) -> bool {
+        self.index == other.index || self.text == other.text || self.ids == other.ids
     }
 }
 
-impl ClipData {
-    fn batch(&mut self, step: u64) -> Result<ClipBatch> {
-        let mut batch =
-            ClipBatch { indices: Vec::new(), texts: Vec::new(), captions: Vec::new(), images: Vec::new() };
-        for turn in self.order.batch(step, self.schedule.batch) {
+impl Batches for ClipData {
+    type Batch = Vec<Pair>;
+
+    fn batch(&mut self, step: u64) -> Result<Vec<Pair>> {
+        let turns = self.order.batch(step, self.schedule.batch);
+        let pairs = turns.par_iter().map(|turn| {
             let example = &self.examples[turn.index];
             let rng = &mut stream(self.schedule.seed, Purpose::Caption, turn.number);
             let text = example.captions.sample(rng);
-            batch.captions.push(self.tokenizer.encode(&text, self.text_length - 1, rng)?);
-            batch.texts.push(text.trim().to_lowercase());
-            batch.indices.push(turn.index);
+            let ids = self.tokenizer.encode(&text, self.text_length - 1, rng)?;
             let rng = &mut stream(self.schedule.seed, Purpose::Augmentation, turn.number);
             let reconstructed = rng.random_bool(self.schedule.reconstructed.into());
-            batch.images.push(match self.reconstructions.get(turn.index) {
+            let image = match self.reconstructions.get(turn.index) {
                 Some(image) if reconstructed => image.clone(),
                 _ => augment::for_prior(&example.image, self.image_size, rng),
-            });
-        }
-        Ok(batch)
+            };
+            Ok(Pair { index: turn.index, text: text.trim().to_lowercase(), ids, image })
+        });
+        pairs.collect()
     }
 }
 
@@ -139,7 +134,7 @@ impl ClipStage {
             image_size: config.image_size as u32,
             schedule,
         };
-        Ok(Self { data, image_size: config.image_size, schedule, device })
+        Ok(Self { data: Prefetch::new(data), image_size: config.image_size, schedule, device })
     }
 }
 
@@ -173,17 +168,66 @@ fn reconstruct(
     reconstructed.collect()
 }
 
-/// `logits`, `[B, B]`, with `pairs` as good as impossible: they are neither the pair to find nor one to tell apart from it.
+/// How a batch is told apart, from features of its captions and images, `[B, E]` each.
+fn compare(clip: &Clip, pairs: &[Pair], texts: Tensor<2>, images: Tensor<2>) -> ClipLoss {
+    let logits = texts.matmul(images.transpose()) * clip.scale().unsqueeze();
+    ClipLoss::new(exclude(other_true_pairs(pairs), logits))
+}
+
+/// Which captions belong to which images beside their own, row by row, `[B · B]`; nothing if there are none.
+fn other_true_pairs(pairs: &[Pair]) -> Option<Vec<bool>> {
+    let row = |(i, pair): (usize, &Pair)| -> Vec<bool> {
+        pairs.iter().enumerate().map(|(j, other)| i != j && pair.is_same(other)).collect()
+    };
+    let same: Vec<bool> = pairs.iter().enumerate().flat_map(row).collect();
+    same.contains(&true).then_some(same)
+}
+
+/// `logits`, `[B, B]`, with those of `pairs` as good as impossible: they are neither what a caption has to choose nor what it is
+/// told apart from.
 fn exclude(pairs: Option<Vec<bool>>, logits: Tensor<2>) -> Tensor<2> {
-    /// Less than any scaled cosine, and finite: infinities would have no gradient.
+    // Less than any scaled cosine, and finite: infinities have no gradient.
     const IMPOSSIBLE: f64 = -1e9;
-    match pairs {
-        None => logits,
-        Some(pairs) => {
-            let pairs =
-                Tensor::<2, Bool>::from_data(TensorData::new(pairs, logits.shape()), &logits.device());
-            logits.mask_fill(pairs, IMPOSSIBLE)
+    let Some(pairs) = pairs else { return logits };
+    let pairs = Tensor::<2, Bool>::from_data(TensorData::new(pairs, logits.shape()), &logits.device());
+    logits.mask_fill(pairs, IMPOSSIBLE)
+}
+
+impl ClipStage {
+    /// Features of captions and images, `[B, E]` each.
+    fn features(&self, clip: &Clip, pairs: &[Pair]) -> [Tensor<2>; 2] {
+        let captions: Vec<&[TextToken]> = pairs.iter().map(|pair| pair.ids.as_slice()).collect();
+        let bytes: Vec<&[u8]> = pairs.iter().map(|pair| pair.image.as_raw().as_slice()).collect();
+        let images = images_to_tensor(&bytes, self.image_size, self.image_size, &clip.device());
+        [clip.texts(&captions), clip.images(images)]
+    }
+
+    /// The gradients of a batch that is computed in parts, each compared with all the others: first the features of all, then
+    /// the loss's gradient with respect to them, then through each part again (arXiv 2101.06983).
+    fn gradients_by_parts(&self, clip: &Clip, batch: &[Pair], part: usize) -> (Gradients, ClipLoss) {
+        let plain = clip.valid();
+        let features: Vec<_> = batch.chunks(part).map(|part| self.features(&plain, part)).collect();
+        let [texts, images] = [0, 1].map(|kind| {
+            let all = Tensor::cat(features.iter().map(|features| features[kind].clone()).collect(), 0);
+            tracked(all, self.device.gradient_checkpointing_strategy())
+        });
+        let outcome = compare(clip, batch, texts.clone(), images.clone());
+        let mut tape = outcome.loss.backward();
+        let [by_text, by_image] = [texts, images].map(|features| features.grad_remove(&mut tape));
+        let mut gradients = Gradients::collect(tape, clip);
+        for (index, pairs) in batch.chunks(part).enumerate() {
+            // The value of this product is of no use, its gradient is that of the loss.
+            let products = self.features(clip, pairs).into_iter().zip([&by_text, &by_image]).filter_map(
+                |(features, by_feature)| {
+                    let by_feature = by_feature.clone()?.narrow(0, index * part, pairs.len());
+                    Some((features * by_feature).sum())
+                },
+            );
+            if let Some(product) = products.reduce(|sum, product| sum + product) {
+                gradients.add(Gradients::of(&product, clip));
+            }
         }
+        (gradients, outcome)
     }
 }
 
@@ -192,16 +236,15 @@ impl Stage for ClipStage {
 
     fn gradients(&mut self, clip: &Clip, step: u64) -> Result<(Gradients, Metrics)> {
         let batch = self.data.batch(step)?;
-        let captions: Vec<&[TextToken]> = batch.captions.iter().map(Vec::as_slice).collect();
-        let bytes: Vec<&[u8]> = batch.images.iter().map(|image| image.as_raw().as_slice()).collect();
-        let pictures = images_to_tensor(&bytes, self.image_size, self.image_size, &self.device);
-        let cosines = clip.texts(&captions).matmul(clip.images(pictures).transpose());
-        let logits = exclude(batch.other_true_pairs(), cosines * clip.scale().unsqueeze());
-        let outcome = ClipLoss::new(logits);
-        Ok((
-            Gradients::of(&outcome.loss, clip),
-            vec![("loss", outcome.loss), ("retrieval", outcome.retrieval), ("scale", clip.scale())],
-        ))
+        let (gradients, outcome) = if self.schedule.accumulate == 1 {
+            let [texts, images] = self.features(clip, &batch);
+            let outcome = compare(clip, &batch, texts, images);
+            (Gradients::of(&outcome.loss, clip), outcome)
+        } else {
+            self.gradients_by_parts(clip, &batch, batch.len().div_ceil(self.schedule.accumulate))
+        };
+        let ClipLoss { loss, retrieval } = outcome;
+        Ok((gradients, vec![("loss", loss), ("retrieval", retrieval), ("scale", clip.scale())]))
     }
 
     fn learning_rate(&self, step: u64) -> f64 {
@@ -240,7 +283,14 @@ mod tests {
             split: Split::Train,
         });
         let learning_rate = WarmupCosine { peak: 1.0, warmup: 0, updates: 1 };
-        let schedule = ClipSchedule { batch, learning_rate, bpe_dropout: 0.5, reconstructed: 0.0, seed: 1 };
+        let schedule = ClipSchedule {
+            batch,
+            accumulate: 1,
+            learning_rate,
+            bpe_dropout: 0.5,
+            reconstructed: 0.0,
+            seed: 1,
+        };
         let device = Device::flex().autodiff();
         let network = Clip::new(&clip, &config, &device);
         (ClipStage::new(examples.collect(), None, tokenizer, &config, schedule, device).unwrap(), network)
@@ -259,7 +309,7 @@ mod tests {
         assert!(loss(&mut other, &clip, 0) > 0.1);
         // Two of three: the third is still told apart from both.
         let (mut mixed, _) = stage(&["a red apple", "a red apple", "a green pear"], 3);
-        let pairs = mixed.data.batch(0).unwrap().other_true_pairs().unwrap();
+        let pairs = other_true_pairs(&mixed.data.batch(0).unwrap()).unwrap();
         assert_eq!(pairs.iter().filter(|pair| **pair).count(), 2);
         assert!(loss(&mut mixed, &clip, 0) > 0.1);
     }
@@ -269,7 +319,7 @@ mod tests {
         let (mut stage, clip) = stage(&["one", "two", "three"], 2);
         let twice = (0..60).find(|&step| {
             let batch = stage.data.batch(step).unwrap();
-            batch.indices[0] == batch.indices[1]
+            batch[0].index == batch[1].index
         });
         assert!(loss(&mut stage, &clip, twice.unwrap()).abs() < 1e-6);
     }

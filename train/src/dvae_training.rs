@@ -10,12 +10,14 @@ use dalle_model::dvae::loss::{DvaeLoss, gumbel_noise, gumbel_softmax};
 use dalle_model::dvae::pixels::{images_to_tensor, map_pixels};
 use image::RgbImage;
 use rand::RngExt;
+use rayon::prelude::*;
 
 use crate::augment;
 use crate::dvae_health::{self, HealthCheck};
 use crate::epoch_order::EpochOrder;
 use crate::gradients::Gradients;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, add_share};
+use crate::prefetch::{Batches, Prefetch};
 use crate::random::{Purpose, stream};
 use crate::run_state::History;
 use crate::schedule::CosineSchedule;
@@ -26,6 +28,8 @@ use crate::stage::{Stage, Warning};
 pub struct DvaeSchedule {
     /// Pictures per update.
     pub batch: usize,
+    /// Parts in which an update's batch is computed, one after the other.
+    pub accumulate: usize,
     /// Weight of the KL term: 0 → 6.6 over 5,000 updates in the paper.
     pub beta: CosineSchedule,
     /// Temperature of the relaxation: 1 → 1/16 over 150,000 updates.
@@ -38,7 +42,7 @@ pub struct DvaeSchedule {
 
 /// The stage's data and schedules.
 pub struct DvaeStage {
-    data: DvaeData,
+    data: Prefetch<DvaeData>,
     image_size: usize,
     vocab: usize,
     schedule: DvaeSchedule,
@@ -55,21 +59,24 @@ struct DvaeData {
     order: EpochOrder,
 }
 
-/// The images of an update, augmented.
-struct DvaeBatch {
-    /// Numbers of the examples, over all epochs.
-    numbers: Vec<u64>,
-    images: Vec<RgbImage>,
+/// An image, augmented.
+struct DvaeExample {
+    /// Number of the example in the order of training, over all epochs.
+    number: u64,
+    image: RgbImage,
 }
 
-impl DvaeData {
-    fn batch(&mut self, step: u64) -> DvaeBatch {
+impl Batches for DvaeData {
+    type Batch = Vec<DvaeExample>;
+
+    fn batch(&mut self, step: u64) -> Result<Vec<DvaeExample>> {
         let turns = self.order.batch(step, self.batch);
-        let augmented = turns.iter().map(|turn| {
+        let augmented = turns.par_iter().map(|turn| {
             let rng = &mut stream(self.seed, Purpose::Augmentation, turn.number);
-            augment::for_dvae(&self.images[turn.index], self.image_size, rng)
+            let image = augment::for_dvae(&self.images[turn.index], self.image_size, rng);
+            DvaeExample { number: turn.number, image }
         });
-        DvaeBatch { images: augmented.collect(), numbers: turns.iter().map(|turn| turn.number).collect() }
+        Ok(augmented.collect())
     }
 }
 
@@ -103,30 +110,41 @@ impl DvaeStage {
             tau_updates: schedule.tau.updates,
             entries: vocab.min(schedule.batch * config.geometry().image_length()),
         };
-        Ok(Self { data, image_size, vocab, schedule, health, device })
+        Ok(Self { data: Prefetch::new(data), image_size, vocab, schedule, health, device })
     }
 
     /// The images as the loss compares them, `[B, 3, S, S]`.
-    fn pixels(&self, batch: &DvaeBatch) -> Tensor<4> {
-        let bytes: Vec<&[u8]> = batch.images.iter().map(|image| image.as_raw().as_slice()).collect();
+    fn pixels(&self, examples: &[DvaeExample]) -> Tensor<4> {
+        let bytes: Vec<&[u8]> = examples.iter().map(|example| example.image.as_raw().as_slice()).collect();
         map_pixels(images_to_tensor(&bytes, self.image_size, self.image_size, &self.device))
     }
 
     /// Gumbel noise of the size of `logits`, `[B, vocab, G, G]`: of each example its own, whatever batch it is in.
-    fn noise(&self, batch: &DvaeBatch, logits: &Tensor<4>) -> Tensor<4> {
+    fn noise(&self, examples: &[DvaeExample], logits: &Tensor<4>) -> Tensor<4> {
         let one = logits.clone().inner().narrow(0, 0, 1);
-        let noise = batch.numbers.iter().map(|&number| {
-            self.device.seed(stream(self.schedule.seed, Purpose::Noise, number).random());
+        let noise = examples.iter().map(|example| {
+            self.device.seed(stream(self.schedule.seed, Purpose::Noise, example.number).random());
             gumbel_noise(&one)
         });
         Tensor::cat(noise.collect(), 0)
     }
 
     /// The relaxed loss of update `step`, and the logits that its codes were sampled from.
-    fn relaxed(&self, dvae: &Dvae, batch: &DvaeBatch, x: Tensor<4>, step: u64) -> (DvaeLoss, Tensor<4>) {
+    fn relaxed(
+        &self,
+        dvae: &Dvae,
+        examples: &[DvaeExample],
+        x: Tensor<4>,
+        step: u64,
+    ) -> (DvaeLoss, Tensor<4>) {
         let logits = dvae.encoder.forward(x.clone());
-        let z = gumbel_softmax(logits.clone(), self.noise(batch, &logits), self.schedule.tau.at(step));
+        let z = gumbel_softmax(logits.clone(), self.noise(examples, &logits), self.schedule.tau.at(step));
         (DvaeLoss::new(dvae.decoder.forward(z), x, logits.clone()), logits)
+    }
+
+    /// Examples of an update that are computed at once.
+    fn part(&self) -> usize {
+        self.schedule.batch.div_ceil(self.schedule.accumulate)
     }
 }
 
@@ -134,31 +152,38 @@ impl Stage for DvaeStage {
     type Network = Dvae;
 
     fn gradients(&mut self, dvae: &Dvae, step: u64) -> Result<(Gradients, Metrics)> {
-        let batch = self.data.batch(step);
-        let (loss, logits) = self.relaxed(dvae, &batch, self.pixels(&batch), step);
-        let total = loss.total(self.schedule.beta.at(step));
-        let tokens = logits.inner().argmax(1).flatten(0, 3);
-        let (perplexity, usage) = codebook_use(tokens, self.vocab);
-        let values = vec![
-            ("loss", total.clone()),
-            ("reconstruction", loss.reconstruction),
-            ("kl", loss.kl),
-            (dvae_health::PERPLEXITY, perplexity),
-            ("codebook usage", usage),
-        ];
-        Ok((Gradients::of(&total, dvae), values))
+        let batch = self.data.batch(step)?;
+        let (mut gradients, mut metrics, mut tokens) = (Gradients::default(), Metrics::new(), Vec::new());
+        for part in batch.chunks(self.part()) {
+            let share = part.len() as f64 / batch.len() as f64;
+            let (loss, logits) = self.relaxed(dvae, part, self.pixels(part), step);
+            let total = loss.total(self.schedule.beta.at(step));
+            gradients.add(Gradients::of(&total.clone().mul_scalar(share), dvae));
+            let part = vec![("loss", total), ("reconstruction", loss.reconstruction), ("kl", loss.kl)];
+            add_share(&mut metrics, part, share);
+            tokens.push(logits.inner().argmax(1).flatten(0, 3));
+        }
+        let (perplexity, usage) = codebook_use(Tensor::cat(tokens, 0), self.vocab);
+        metrics.extend([(dvae_health::PERPLEXITY, perplexity), ("codebook usage", usage)]);
+        Ok((gradients, metrics))
     }
 
     /// The bound with the tokens that stage 2 will see, and how much worse it is than the relaxed one: two passes through the
     /// decoder and one through the encoder, about a third of the cost of an update.
     fn extra_metrics(&mut self, dvae: &Dvae, step: u64) -> Result<Metrics> {
-        let batch = self.data.batch(step);
-        let (dvae, x) = (dvae.valid(), self.pixels(&batch).inner());
-        let (relaxed, logits) = self.relaxed(&dvae, &batch, x.clone(), step);
-        let maps = dvae.decoder.forward_tokens(logits.clone().argmax(1).squeeze_dim(1));
-        let hard = DvaeLoss::new(maps, x, logits);
-        let true_loss = hard.total(self.schedule.beta.at(step));
-        Ok(vec![("true loss", true_loss), (dvae_health::GAP, hard.reconstruction - relaxed.reconstruction)])
+        let (batch, dvae) = (self.data.batch(step)?, dvae.valid());
+        let mut metrics = Metrics::new();
+        for part in batch.chunks(self.part()) {
+            let x = self.pixels(part).inner();
+            let (relaxed, logits) = self.relaxed(&dvae, part, x.clone(), step);
+            let maps = dvae.decoder.forward_tokens(logits.clone().argmax(1).squeeze_dim(1));
+            let hard = DvaeLoss::new(maps, x, logits);
+            let true_loss = hard.total(self.schedule.beta.at(step));
+            let gap = hard.reconstruction - relaxed.reconstruction;
+            let share = part.len() as f64 / batch.len() as f64;
+            add_share(&mut metrics, vec![("true loss", true_loss), (dvae_health::GAP, gap)], share);
+        }
+        Ok(metrics)
     }
 
     fn warnings(&self, history: &History) -> Vec<Warning> {
@@ -198,12 +223,19 @@ mod tests {
             .collect();
         let of = |batch, step| {
             let cosine = CosineSchedule { from: 1.0, to: 1.0, updates: 0 };
-            let schedule = DvaeSchedule { batch, beta: cosine, tau: cosine, learning_rate: cosine, seed: 3 };
+            let schedule = DvaeSchedule {
+                batch,
+                accumulate: 1,
+                beta: cosine,
+                tau: cosine,
+                learning_rate: cosine,
+                seed: 3,
+            };
             let mut stage = DvaeStage::new(images.clone(), &config, schedule, Device::flex()).unwrap();
-            let batch = stage.data.batch(step);
-            let noise = stage.noise(&batch, &Tensor::zeros([batch.images.len(), 8, 4, 4], &stage.device));
-            let noise: Vec<f32> = noise.into_data().iter().collect();
-            (batch.images, noise)
+            let batch = stage.data.batch(step).unwrap();
+            let noise = stage.noise(&batch, &Tensor::zeros([batch.len(), 8, 4, 4], &stage.device));
+            let images: Vec<RgbImage> = batch.iter().map(|example| example.image.clone()).collect();
+            (images, noise.into_data().iter::<f32>().collect::<Vec<_>>())
         };
         // Across the end of an epoch of ten.
         let (images, noise) = of(8, 1);

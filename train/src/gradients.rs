@@ -17,7 +17,12 @@ pub struct Gradients(BTreeMap<String, Tensor<1>>);
 impl Gradients {
     /// The gradients of `loss`, `[1]`, with respect to all parameters of `network`: runs the backward pass, which consumes the tape.
     pub fn of<M: Module>(loss: &Tensor<1>, network: &M) -> Self {
-        let mut collector = Collector { tape: loss.backward(), path: Vec::new(), found: BTreeMap::new() };
+        Self::collect(loss.backward(), network)
+    }
+
+    /// The gradients with respect to all parameters of `network` that a backward pass left on its tape.
+    pub(crate) fn collect<M: Module>(tape: Tape, network: &M) -> Self {
+        let mut collector = Collector { tape, path: Vec::new(), found: BTreeMap::new() };
         network.visit(&mut collector);
         Self(collector.found)
     }

@@ -14,7 +14,8 @@ const INTERRUPTED: i32 = 128 + 2;
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Listens for Ctrl-C, SIGTERM and SIGHUP. The second such signal ends the program at once.
+    /// Listens for Ctrl-C, SIGTERM and SIGHUP, the second of which ends the program at once; and for SIGUSR1, which schedulers
+    /// send some time before they end a job (`sbatch --signal=USR1@600`).
     ///
     /// # Errors
     /// The signal handlers cannot be installed, or already are.
@@ -29,6 +30,9 @@ impl Interrupt {
             say(format_args!("\nsaving after the update in work; press Ctrl-C again to stop without"));
         })
         .context("cannot listen for Ctrl-C")?;
+        #[cfg(unix)]
+        signal_hook::flag::register(signal_hook::consts::SIGUSR1, Arc::clone(&interrupt.0))
+            .context("cannot listen for SIGUSR1")?;
         Ok(interrupt)
     }
 

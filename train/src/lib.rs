@@ -14,6 +14,7 @@ pub mod interrupt;
 mod metric_log;
 pub mod metrics;
 pub mod optimizer;
+mod prefetch;
 pub mod prior_training;
 pub mod progress;
 pub mod random;

@@ -10,6 +10,18 @@ use crate::run_state::exact;
 /// Values worth logging, by name, all of shape `[1]`.
 pub type Metrics = Vec<(&'static str, Tensor<1>)>;
 
+/// Adds the metrics of a part of a batch to those of the parts before; `share` is the part's weight, all together 1.
+pub(crate) fn add_share(sums: &mut Metrics, part: Metrics, share: f64) {
+    for (name, value) in part {
+        // Without autodiff: a tracked value would keep the graph of its part.
+        let value = value.inner().mul_scalar(share);
+        match sums.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, sum)) => *sum = sum.clone() + value,
+            None => sums.push((name, value)),
+        }
+    }
+}
+
 /// Metrics of updates since the last log that are still on the device: reading each at once would make the device wait for the
 /// program in every update.
 #[derive(Default)]

@@ -223,8 +223,11 @@ impl ModuleMapper for Update<'_> {
     }
 }
 
-/// A parameter's new value, tracked in the way in which the old one was, if it was.
-fn tracked<const D: usize>(value: Tensor<D>, tracking: Option<GradientCheckpointingStrategy>) -> Tensor<D> {
+/// `value` with its gradient kept, under the strategy of the tensors that it meets; as it is where those are not tracked.
+pub(crate) fn tracked<const D: usize>(
+    value: Tensor<D>,
+    tracking: Option<GradientCheckpointingStrategy>,
+) -> Tensor<D> {
     match tracking {
         Some(strategy) => {
             Tensor::from_inner(value).with_gradient_checkpointing_strategy(strategy).require_grad()

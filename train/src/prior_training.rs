@@ -2,7 +2,6 @@
 
 use anyhow::{Result, ensure};
 use dalle_model::Device;
-use dalle_model::burn::tensor::Tensor;
 use dalle_model::config::ModelConfig;
 use dalle_model::dvae::Encoder;
 use dalle_model::prior::loss::PriorLoss;
@@ -10,6 +9,7 @@ use dalle_model::prior::{Masks, Prior};
 use dalle_shared::{ImageToken, TextToken, Tokenizer};
 use indicatif::ProgressIterator;
 use rand::RngExt;
+use rayon::prelude::*;
 
 use dalle_data::{Captions, Example};
 
@@ -17,7 +17,8 @@ use crate::augment;
 use crate::bpe_dropout::BpeDropout;
 use crate::epoch_order::EpochOrder;
 use crate::gradients::Gradients;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, add_share};
+use crate::prefetch::{Batches, Prefetch};
 use crate::progress::bar;
 use crate::random::{Purpose, stream};
 use crate::schedule::WarmupCosine;
@@ -29,6 +30,8 @@ use crate::tokens::encode_pictures;
 pub struct PriorSchedule {
     /// Pairs per update.
     pub batch: usize,
+    /// Parts in which an update's batch is computed, one after the other.
+    pub accumulate: usize,
     /// Step size.
     pub learning_rate: WarmupCosine,
     /// Probability that BPE drops a merge (0.1 in the paper).
@@ -41,8 +44,10 @@ pub struct PriorSchedule {
 
 /// The stage's data and schedule.
 pub struct PriorStage {
-    data: PriorData,
+    data: Prefetch<PriorData>,
     masks: Masks,
+    /// Text tokens that the prior predicts.
+    text_places: usize,
     schedule: PriorSchedule,
 }
 
@@ -55,26 +60,33 @@ struct PriorData {
     order: EpochOrder,
 }
 
-/// The pairs of an update.
-struct PriorBatch {
+/// A caption with its image.
+struct Pair {
     /// Ids, or nothing for a pair that is trained without its caption.
-    captions: Vec<Option<Vec<TextToken>>>,
-    images: Vec<Vec<ImageToken>>,
+    caption: Option<Vec<TextToken>>,
+    image: Vec<ImageToken>,
 }
 
-impl PriorData {
-    fn batch(&mut self, step: u64) -> Result<PriorBatch> {
-        let (mut captions, mut images) = (Vec::new(), Vec::new());
-        for turn in self.order.batch(step, self.schedule.batch) {
-            let (caption, tokens) = &self.pairs[turn.index];
+impl Batches for PriorData {
+    type Batch = Vec<Pair>;
+
+    fn batch(&mut self, step: u64) -> Result<Vec<Pair>> {
+        let turns = self.order.batch(step, self.schedule.batch);
+        let pairs = turns.par_iter().map(|turn| {
+            let (caption, image) = &self.pairs[turn.index];
             let mut rng = stream(self.schedule.seed, Purpose::Caption, turn.number);
             let caption = caption.sample(&mut rng);
             let ids = self.tokenizer.encode(&caption, self.text_length - 1, &mut rng)?;
-            captions.push((rng.random::<f32>() >= self.schedule.caption_dropout).then_some(ids));
-            images.push(tokens.clone());
-        }
-        Ok(PriorBatch { captions, images })
+            let caption = (rng.random::<f32>() >= self.schedule.caption_dropout).then_some(ids);
+            Ok(Pair { caption, image: image.clone() })
+        });
+        pairs.collect()
     }
+}
+
+/// Text tokens that the loss of some pairs is a mean over: each caption, and its end where there is room for it.
+fn scored(pairs: &[Pair], places: usize) -> usize {
+    pairs.iter().flat_map(|pair| &pair.caption).map(|ids| (ids.len() + 1).min(places)).sum()
 }
 
 impl PriorStage {
@@ -116,7 +128,21 @@ impl PriorStage {
             text_length: config.text_length,
             schedule,
         };
-        Ok(Self { data, masks: Masks::new(config, device), schedule })
+        Ok(Self {
+            data: Prefetch::new(data),
+            masks: Masks::new(config, device),
+            text_places: config.text_length - 1,
+            schedule,
+        })
+    }
+}
+
+impl PriorStage {
+    fn loss(&self, prior: &Prior, pairs: &[Pair]) -> PriorLoss {
+        let captions: Vec<Option<&[TextToken]>> = pairs.iter().map(|pair| pair.caption.as_deref()).collect();
+        let images: Vec<&[ImageToken]> = pairs.iter().map(|pair| pair.image.as_slice()).collect();
+        let inputs: Vec<&[TextToken]> = captions.iter().map(|caption| caption.unwrap_or_default()).collect();
+        PriorLoss::new(prior.forward(&self.masks, &inputs, &images), &captions, &images)
     }
 }
 
@@ -125,15 +151,21 @@ impl Stage for PriorStage {
 
     fn gradients(&mut self, prior: &Prior, step: u64) -> Result<(Gradients, Metrics)> {
         let batch = self.data.batch(step)?;
-        let captions: Vec<Option<&[TextToken]>> = batch.captions.iter().map(Option::as_deref).collect();
-        let images: Vec<&[ImageToken]> = batch.images.iter().map(Vec::as_slice).collect();
-        let inputs: Vec<&[TextToken]> = captions.iter().map(|caption| caption.unwrap_or_default()).collect();
-        let loss = PriorLoss::new(prior.forward(&self.masks, &inputs, &images), &captions, &images);
-        let total = loss.total();
-        Ok((
-            Gradients::of(&total, prior),
-            vec![("loss", total), ("text loss", loss.text), ("image loss", loss.image)],
-        ))
+        let (mut gradients, mut metrics) = (Gradients::default(), Metrics::new());
+        for part in batch.chunks(self.schedule.batch.div_ceil(self.schedule.accumulate)) {
+            let loss = self.loss(prior, part);
+            // Each kind of token counts alike in all parts, however many a part has.
+            let all = scored(&batch, self.text_places).max(1);
+            let text_share = scored(part, self.text_places) as f64 / all as f64;
+            let image_share = part.len() as f64 / batch.len() as f64;
+            let (text, image) = (loss.text.mul_scalar(text_share), loss.image.mul_scalar(image_share));
+            let loss = PriorLoss { text, image };
+            let total = loss.total();
+            gradients.add(Gradients::of(&total, prior));
+            let part = vec![("loss", total), ("text loss", loss.text), ("image loss", loss.image)];
+            add_share(&mut metrics, part, 1.0);
+        }
+        Ok((gradients, metrics))
     }
 
     fn learning_rate(&self, step: u64) -> f64 {

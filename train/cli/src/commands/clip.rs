@@ -103,6 +103,7 @@ pub fn run(args: Args) -> Result<()> {
     let device = args.run.device.open()?;
     let schedule = ClipSchedule {
         batch: args.batch,
+        accumulate: args.run.accumulate,
         learning_rate: WarmupCosine {
             peak: args.step_size,
             warmup: args.warmup,

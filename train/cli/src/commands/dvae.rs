@@ -112,6 +112,7 @@ impl TrainArgs {
         };
         DvaeSchedule {
             batch: self.batch,
+            accumulate: self.run.accumulate,
             beta: cosine(0.0, self.beta, self.beta_updates, steps / 600),
             tau: cosine(1.0, self.tau, self.tau_updates, steps / 20),
             learning_rate: cosine(
@@ -280,6 +281,7 @@ mod tests {
         let cosine = |from, to, updates| CosineSchedule { from, to, updates };
         let schedule = DvaeSchedule {
             batch: 512,
+            accumulate: 1,
             beta: cosine(0.0, 6.6, 5_000),
             tau: cosine(1.0, 1.0 / 16.0, 150_000),
             learning_rate: cosine(1e-4, 1.25e-6, 1_200_000),

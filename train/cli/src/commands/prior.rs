@@ -108,6 +108,7 @@ pub fn run(args: Args) -> Result<()> {
     let device = device.autodiff();
     let schedule = PriorSchedule {
         batch: args.batch,
+        accumulate: args.run.accumulate,
         learning_rate: WarmupCosine {
             peak: args.step_size,
             warmup: args.warmup,

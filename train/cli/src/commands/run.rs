@@ -3,11 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
+use dalle_model::device::DeviceName;
+use dalle_model::memory;
 use dalle_model::plan::Training;
 use dalle_native::device::DeviceName;
 use dalle_native::memory;
 use serde::Serialize;
 
+use super::values;
 use crate::curve;
 use dalle_train::checkpoint::{Files, newest_state};
 use dalle_train::optimizer::AdamWConfig;
@@ -29,6 +33,11 @@ pub struct RunArgs {
     #[arg(long, default_value = "cpu")]
     #[serde(skip)]
     pub device: DeviceName,
+    /// Parts in which the batch of an update is computed, one after the other; divides --batch. The result is the same but for
+    /// rounding, and takes less memory.
+    #[arg(long, default_value_t = 1, value_parser = values::batch())]
+    #[serde(skip)]
+    pub accumulate: usize,
     /// Updates between logged values.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
     #[serde(skip)]
@@ -44,22 +53,30 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// Refuses a batch that the device cannot hold, before anything is allocated. `what` is trained; `needed` says with how much.
+    /// Checks that a batch can be computed in parts, and that the device can hold a part, before anything is allocated. `what` is
+    /// trained; `needed` says what a part of so many examples needs.
     ///
     /// # Errors
-    /// What it needs, what there is, and a batch that would fit.
+    /// What it needs, what there is, and how many parts, or which batch, would fit.
     pub fn check_memory(&self, what: &str, batch: usize, needed: impl Fn(u64) -> Training) -> Result<()> {
-        let batch = batch as u64;
-        memory::check(&format!("training {what} with --batch {batch}"), needed(batch).bytes(), self.device)
-            .map_err(|refusal| {
-                let halves = std::iter::successors(Some(batch / 2), |half| Some(half / 2));
-                let fits =
-                    halves.take_while(|&half| half > 0).find(|&half| needed(half).bytes() <= refusal.free);
-                match fits {
-                    Some(half) => anyhow!("{refusal}; --batch {half} would fit"),
-                    None => anyhow!("{refusal}; not even --batch 1 would fit"),
-                }
-            })
+        let parts = self.accumulate;
+        ensure!(
+            batch.is_multiple_of(parts),
+            "--accumulate: expected a number that divides --batch {batch}, got {parts}"
+        );
+        let part = (batch / parts) as u64;
+        let what = match parts {
+            1 => format!("training {what} with --batch {batch}"),
+            _ => format!("training {what} with --batch {batch} --accumulate {parts}"),
+        };
+        memory::check(&what, needed(part).bytes(), self.device).map_err(|refusal| {
+            let fits = |part: usize| needed(part as u64).bytes() <= refusal.free;
+            let more = (parts + 1..=batch).find(|&parts| batch.is_multiple_of(parts) && fits(batch / parts));
+            match more {
+                Some(parts) => anyhow!("{refusal}; --accumulate {parts} would fit"),
+                None => anyhow!("{refusal}; not even --batch 1 would fit"),
+            }
+        })
     }
 
     /// Updates from which the schedules follow: those that the run was started with, or `steps` if it is new.

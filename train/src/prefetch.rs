@@ -1,0 +1,126 @@
+//! Preparing the data of an update on another thread while the one before is computed.
+
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use anyhow::{Context, Result};
+
+/// Batches that wait, beside the one in preparation: enough to bridge an update that takes less time than usual.
+const AHEAD: usize = 1;
+
+/// The data of a stage.
+pub trait Batches: Send + 'static {
+    /// Everything that an update needs, not yet on the device.
+    type Batch: Send + Sync + 'static;
+
+    /// The data of update `step`: a function of the dataset and `step` alone.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn batch(&mut self, step: u64) -> Result<Self::Batch>;
+}
+
+/// [`Batches`] that are prepared ahead. The thread ends with this value, after the batch in preparation.
+pub struct Prefetch<B: Batches> {
+    batches: Arc<Mutex<B>>,
+    /// Batches from update `next` on.
+    ready: Option<Receiver<Result<B::Batch>>>,
+    next: u64,
+    last: Option<(u64, Arc<B::Batch>)>,
+}
+
+impl<B: Batches> Prefetch<B> {
+    /// Nothing is prepared before the first call of [`batch`](Self::batch).
+    pub fn new(batches: B) -> Self {
+        Self { batches: Arc::new(Mutex::new(batches)), ready: None, next: 0, last: None }
+    }
+
+    /// The data of update `step`, which is ready if the last one was of the update before. The last one may be asked for again.
+    ///
+    /// # Errors
+    /// The data cannot be read.
+    pub fn batch(&mut self, step: u64) -> Result<Arc<B::Batch>> {
+        if let Some((last, batch)) = &self.last
+            && *last == step
+        {
+            return Ok(Arc::clone(batch));
+        }
+        let ready = match self.ready.take() {
+            Some(ready) if self.next == step => ready,
+            _ => prepare(Arc::clone(&self.batches), step)?,
+        };
+        let batch = ready.recv().context("the thread that prepares data ended unexpectedly")??;
+        let batch = Arc::new(batch);
+        self.ready = Some(ready);
+        self.next = step + 1;
+        self.last = Some((step, Arc::clone(&batch)));
+        Ok(batch)
+    }
+}
+
+/// Starts a thread that prepares batches from update `first` on, until one fails or nothing receives them.
+fn prepare<B: Batches>(batches: Arc<Mutex<B>>, first: u64) -> Result<Receiver<Result<B::Batch>>> {
+    let (sender, receiver) = sync_channel(AHEAD);
+    let prepare = move || {
+        for step in first.. {
+            let batch = batches.lock().unwrap_or_else(PoisonError::into_inner).batch(step);
+            let failed = batch.is_err();
+            if sender.send(batch).is_err() || failed {
+                return;
+            }
+        }
+    };
+    thread::Builder::new().name("data".to_owned()).spawn(prepare).context("cannot start the data thread")?;
+    Ok(receiver)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// Counts its calls; fails at update 9.
+    struct Counted(Arc<Mutex<Vec<u64>>>);
+
+    impl Batches for Counted {
+        type Batch = u64;
+
+        fn batch(&mut self, step: u64) -> Result<u64> {
+            self.0.lock().unwrap().push(step);
+            anyhow::ensure!(step != 9, "shard 9 is damaged");
+            Ok(step * step)
+        }
+    }
+
+    #[test]
+    fn batches_come_in_order_from_anywhere_and_few_are_prepared_ahead() {
+        let calls = Arc::default();
+        let mut prefetch = Prefetch::new(Counted(Arc::clone(&calls)));
+        let made = || calls.lock().unwrap().len();
+        assert_eq!(made(), 0);
+        for step in [0, 1, 1, 2] {
+            assert_eq!(*prefetch.batch(step).unwrap(), step * step);
+        }
+        // The next two are prepared without being asked for: one waits, one is handed over.
+        let begun = Instant::now();
+        while made() < 5 && begun.elapsed() < Duration::from_secs(60) {
+            thread::yield_now();
+        }
+        assert_eq!(*calls.lock().unwrap(), [0, 1, 2, 3, 4]);
+        // A jump, as after a resume.
+        assert_eq!(*prefetch.batch(7).unwrap(), 49);
+        assert_eq!(*prefetch.batch(8).unwrap(), 64);
+    }
+
+    #[test]
+    fn an_error_arrives_where_its_batch_would_and_can_be_asked_for_again() {
+        let mut prefetch = Prefetch::new(Counted(Arc::default()));
+        assert_eq!(*prefetch.batch(8).unwrap(), 64);
+        for _ in 0..2 {
+            assert_eq!(prefetch.batch(9).unwrap_err().to_string(), "shard 9 is damaged");
+        }
+        assert_eq!(*prefetch.batch(10).unwrap(), 100);
+    }
+}
