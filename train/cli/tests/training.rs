@@ -161,10 +161,30 @@ fn a_killed_run_ends_where_an_undisturbed_one_does() {
 
 #[cfg(unix)]
 #[test]
-fn a_signal_saves_and_the_same_command_continues() {
+fn ctrl_c_saves_and_the_same_command_continues() {
     let workshop = Workshop::new();
     let arguments = workshop.dvae("model", 300, "--save-seconds 1000 --log-every 1");
-    for signal in ["-INT", "-TERM", "-USR1"] {
+    let child = start(workshop.command(&arguments));
+    // The handler is in place before the run folder.
+    wait_until("the run folder is there", || workshop.path("model-run").join("checkpoints").is_dir());
+    let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(interrupt.success());
+    let output = child.wait_with_output().unwrap();
+    let complaint = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && complaint.contains("the same command continues"), "{complaint}");
+    assert!(!workshop.path("model").exists(), "an interrupted run must not look finished");
+    let output = workshop.output(&arguments);
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && log.contains("resuming"), "{log}");
+    assert!(workshop.path("model").join("decoder.safetensors").is_file());
+}
+
+#[cfg(unix)]
+#[test]
+fn signals_that_end_jobs_save_and_the_same_command_continues() {
+    let workshop = Workshop::new();
+    let arguments = workshop.dvae("model", 300, "--save-seconds 1000 --log-every 1");
+    for signal in ["-TERM", "-USR1"] {
         let checkpoints = workshop.path("model-run").join("checkpoints");
         let before = fs::read(checkpoints.join("LATEST")).ok();
         let mut child = start(workshop.command(&arguments));
@@ -178,10 +198,6 @@ fn a_signal_saves_and_the_same_command_continues() {
         assert_ne!(fs::read(checkpoints.join("LATEST")).ok(), before, "{signal}");
         assert!(!workshop.path("model").exists(), "an interrupted run must not look finished");
     }
-    let output = workshop.output(&arguments);
-    let log = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && log.contains("resuming"), "{log}");
-    assert!(workshop.path("model").join("decoder.safetensors").is_file());
 }
 
 #[cfg(unix)]
