@@ -26,6 +26,13 @@ pub fn for_prior(image: &RgbImage, target: u32, rng: &mut impl Rng) -> RgbImage 
     crop(&resize_area(&square, side), target, everywhere, rng)
 }
 
+/// Without randomness, for validation: the square in the middle, resized to the target size.
+pub fn centred(image: &RgbImage, target: u32) -> RgbImage {
+    let side = short_side(image);
+    let [x, y] = [image.width(), image.height()].map(|length| (length - side) / 2);
+    resize_area(&image.view(x, y, side, side).to_image(), target)
+}
+
 fn short_side(image: &RgbImage) -> u32 {
     image.width().min(image.height())
 }
@@ -170,6 +177,16 @@ mod tests {
             }
         }
         assert_eq!(for_prior(&map(12, 12), 24, &mut rng).dimensions(), (24, 24));
+    }
+
+    #[test]
+    fn the_centred_square_keeps_the_middle() {
+        let corners =
+            |image: &RgbImage| [(0, 0), (15, 15)].map(|(x, y)| image.get_pixel(x, y).0[..2].to_owned());
+        assert_eq!(corners(&centred(&map(24, 16), 16)), [[4, 0], [19, 15]]);
+        assert_eq!(corners(&centred(&map(16, 21), 16)), [[0, 2], [15, 17]]);
+        assert_eq!(centred(&map(48, 32), 16).dimensions(), (16, 16));
+        assert_eq!(centred(&map(12, 12), 16).dimensions(), (16, 16));
     }
 
     #[test]

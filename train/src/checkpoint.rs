@@ -27,7 +27,7 @@ use dalle_native::publish::NewFolder;
 use crate::optimizer::{AdamW, AdamWConfig, averaged};
 use crate::run_state::RunState;
 
-/// Checkpoints kept: the newest and the one before it.
+/// Checkpoints kept beside the best: the newest and the one before it.
 const KEPT: usize = 2;
 
 /// The files of a checkpoint that its manifest lists.
@@ -123,7 +123,9 @@ impl RunFolder {
         folder.write("manifest.json", &serde_json::to_vec_pretty(&Manifest { files })?)?;
         folder.publish()?;
         self.point_latest_at(&name)?;
-        for old in names(&self.checkpoints())?.iter().rev().skip(KEPT) {
+        let best = state.best.map(|best| name_of(best.step));
+        let names = names(&self.checkpoints())?;
+        for old in names.iter().rev().skip(KEPT).filter(|name| Some(*name) != best.as_ref()) {
             fs::remove_dir_all(self.checkpoints().join(old))
                 .with_context(|| format!("cannot remove the old checkpoint {old}"))?;
         }
@@ -227,6 +229,8 @@ pub fn newest_state(path: &Path) -> Result<Option<RunState>> {
 pub enum Which {
     /// The newest whole one.
     Newest,
+    /// The one with the lowest validation loss.
+    Best,
     /// The one after this many updates.
     Step(u64),
 }
@@ -257,21 +261,32 @@ impl Checkpoint {
     pub fn open(run: &Path, which: Which) -> Result<Self> {
         let folder = run.join("checkpoints");
         let names = names(&folder).with_context(|| format!("{} is not a run folder", run.display()))?;
+        let of_step = |step| {
+            let name = name_of(step);
+            ensure!(
+                names.contains(&name),
+                "{} has no checkpoint after update {step}; it has {}",
+                run.display(),
+                names.join(", ")
+            );
+            Self::read(&folder.join(&name)).with_context(|| format!("the checkpoint {name} is damaged"))
+        };
         match which {
             Which::Newest => {
                 let whole = names.iter().rev().find_map(|name| Self::read(&folder.join(name)).ok());
                 whole.with_context(|| format!("no checkpoint in {} is whole", run.display()))
             }
-            Which::Step(step) => {
-                let name = name_of(step);
-                ensure!(
-                    names.contains(&name),
-                    "{} has no checkpoint after update {step}; it has {}",
-                    run.display(),
-                    names.join(", ")
-                );
-                Self::read(&folder.join(&name)).with_context(|| format!("the checkpoint {name} is damaged"))
+            Which::Best => {
+                let best = newest_state(run)?.and_then(|state| state.best);
+                let best = best.with_context(|| {
+                    format!(
+                        "{} was not validated, so no checkpoint is the best; train with --validate-every",
+                        run.display()
+                    )
+                })?;
+                of_step(best.step)
             }
+            Which::Step(step) => of_step(step),
         }
     }
 

@@ -20,13 +20,13 @@ use crate::augment;
 use crate::bpe_dropout::BpeDropout;
 use crate::epoch_order::EpochOrder;
 use crate::gradients::Gradients;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, add_share};
 use crate::optimizer::tracked;
 use crate::prefetch::{Batches, Prefetch};
 use crate::progress::bar;
 use crate::random::{Purpose, stream};
 use crate::schedule::WarmupCosine;
-use crate::stage::Stage;
+use crate::stage::{Stage, Validation};
 use crate::tokens::{decode_picture, encode_pictures};
 
 /// Schedule and sizes of a run.
@@ -49,6 +49,7 @@ pub struct ClipSchedule {
 /// The stage's data and schedule.
 pub struct ClipStage {
     data: Prefetch<ClipData>,
+    held_out: Vec<Pair>,
     image_size: usize,
     schedule: ClipSchedule,
     device: Device,
@@ -108,12 +109,14 @@ impl Batches for ClipData {
 }
 
 impl ClipStage {
-    /// A stage over some examples, on an autodiff device. With a dVAE, their images are reconstructed by it once, up front.
+    /// A stage that trains on some examples and validates on others, on an autodiff device. With a dVAE, the images of the first
+    /// are reconstructed by it once, up front.
     ///
     /// # Errors
     /// There are too few examples for a batch, the tokenizer cannot drop merges, or the device fails.
     pub fn new(
         examples: Vec<Example>,
+        held_out: &[Example],
         dvae: Option<(Encoder, Decoder)>,
         tokenizer: Tokenizer,
         config: &ModelConfig,
@@ -125,6 +128,13 @@ impl ClipStage {
             Some(dvae) => reconstruct(&examples, &dvae, config, schedule.seed)?,
             None => Vec::new(),
         };
+        let held_out = held_out.iter().enumerate().map(|(index, example)| {
+            let text = example.captions.main();
+            let ids = tokenizer.encode(&text, config.text_length - 1)?.ids;
+            let image = augment::centred(&example.image, config.image_size as u32);
+            Ok(Pair { index, text: text.trim().to_lowercase(), ids, image })
+        });
+        let held_out = held_out.collect::<Result<_>>()?;
         let data = ClipData {
             order: EpochOrder::new(schedule.seed, examples.len()),
             examples,
@@ -134,7 +144,7 @@ impl ClipStage {
             image_size: config.image_size as u32,
             schedule,
         };
-        Ok(Self { data: Prefetch::new(data), image_size: config.image_size, schedule, device })
+        Ok(Self { data: Prefetch::new(data), held_out, image_size: config.image_size, schedule, device })
     }
 }
 
@@ -247,6 +257,24 @@ impl Stage for ClipStage {
         Ok((gradients, vec![("loss", loss), ("retrieval", retrieval), ("scale", clip.scale())]))
     }
 
+    /// Batches are as large as in training, if there is enough for one, because telling few apart is easier; what remains is left
+    /// out.
+    fn validate(&mut self, clip: &Clip) -> Result<Validation> {
+        let batch = self.schedule.batch.min(self.held_out.len()).max(1);
+        let batches = self.held_out.chunks_exact(batch);
+        let share = 1.0 / batches.len() as f64;
+        let mut metrics = Metrics::new();
+        for pairs in batches {
+            let parts = pairs.chunks(batch.div_ceil(self.schedule.accumulate));
+            let features: Vec<_> = parts.map(|part| self.features(clip, part)).collect();
+            let [texts, images] =
+                [0, 1].map(|kind| Tensor::cat(features.iter().map(|part| part[kind].clone()).collect(), 0));
+            let ClipLoss { loss, retrieval } = compare(clip, pairs, texts, images);
+            add_share(&mut metrics, vec![("loss", loss), ("retrieval", retrieval)], share);
+        }
+        Validation::read(metrics)
+    }
+
     fn learning_rate(&self, step: u64) -> f64 {
         self.schedule.learning_rate.at(step)
     }
@@ -293,7 +321,10 @@ mod tests {
         };
         let device = Device::flex().autodiff();
         let network = Clip::new(&clip, &config, &device);
-        (ClipStage::new(examples.collect(), None, tokenizer, &config, schedule, device).unwrap(), network)
+        (
+            ClipStage::new(examples.collect(), &[], None, tokenizer, &config, schedule, device).unwrap(),
+            network,
+        )
     }
 
     fn loss(stage: &mut ClipStage, clip: &Clip, step: u64) -> f32 {

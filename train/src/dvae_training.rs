@@ -21,7 +21,7 @@ use crate::prefetch::{Batches, Prefetch};
 use crate::random::{Purpose, stream};
 use crate::run_state::History;
 use crate::schedule::CosineSchedule;
-use crate::stage::{Stage, Warning};
+use crate::stage::{Stage, Validation, Warning};
 
 /// Schedules and sizes of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,6 +43,8 @@ pub struct DvaeSchedule {
 /// The stage's data and schedules.
 pub struct DvaeStage {
     data: Prefetch<DvaeData>,
+    /// Held-out images of the model's size.
+    held_out: Vec<RgbImage>,
     image_size: usize,
     vocab: usize,
     schedule: DvaeSchedule,
@@ -81,12 +83,13 @@ impl Batches for DvaeData {
 }
 
 impl DvaeStage {
-    /// A stage over some images, on an autodiff device.
+    /// A stage that trains on some images and validates on others, on an autodiff device.
     ///
     /// # Errors
-    /// There are no images, or one is smaller than the model's.
+    /// There are no images to train on, or one is smaller than the model's.
     pub fn new(
         images: Vec<RgbImage>,
+        held_out: &[RgbImage],
         config: &ModelConfig,
         schedule: DvaeSchedule,
         device: Device,
@@ -110,13 +113,14 @@ impl DvaeStage {
             tau_updates: schedule.tau.updates,
             entries: vocab.min(schedule.batch * config.geometry().image_length()),
         };
-        Ok(Self { data: Prefetch::new(data), image_size, vocab, schedule, health, device })
+        let held_out = held_out.iter().map(|image| augment::centred(image, image_size as u32)).collect();
+        Ok(Self { data: Prefetch::new(data), held_out, image_size, vocab, schedule, health, device })
     }
 
     /// The images as the loss compares them, `[B, 3, S, S]`.
-    fn pixels(&self, examples: &[DvaeExample]) -> Tensor<4> {
-        let bytes: Vec<&[u8]> = examples.iter().map(|example| example.image.as_raw().as_slice()).collect();
-        map_pixels(images_to_tensor(&bytes, self.image_size, self.image_size, &self.device))
+    fn pixels<'a>(&self, images: impl Iterator<Item = &'a RgbImage>, device: &Device) -> Tensor<4> {
+        let bytes: Vec<&[u8]> = images.map(|image| image.as_raw().as_slice()).collect();
+        map_pixels(images_to_tensor(&bytes, self.image_size, self.image_size, device))
     }
 
     /// Gumbel noise of the size of `logits`, `[B, vocab, G, G]`: of each example its own, whatever batch it is in.
@@ -156,7 +160,8 @@ impl Stage for DvaeStage {
         let (mut gradients, mut metrics, mut tokens) = (Gradients::default(), Metrics::new(), Vec::new());
         for part in batch.chunks(self.part()) {
             let share = part.len() as f64 / batch.len() as f64;
-            let (loss, logits) = self.relaxed(dvae, part, self.pixels(part), step);
+            let x = self.pixels(part.iter().map(|example| &example.image), &self.device);
+            let (loss, logits) = self.relaxed(dvae, part, x, step);
             let total = loss.total(self.schedule.beta.at(step));
             gradients.add(Gradients::of(&total.clone().mul_scalar(share), dvae));
             let part = vec![("loss", total), ("reconstruction", loss.reconstruction), ("kl", loss.kl)];
@@ -174,7 +179,7 @@ impl Stage for DvaeStage {
         let (batch, dvae) = (self.data.batch(step)?, dvae.valid());
         let mut metrics = Metrics::new();
         for part in batch.chunks(self.part()) {
-            let x = self.pixels(part).inner();
+            let x = self.pixels(part.iter().map(|example| &example.image), &dvae.encoder.device());
             let (relaxed, logits) = self.relaxed(&dvae, part, x.clone(), step);
             let maps = dvae.decoder.forward_tokens(logits.clone().argmax(1).squeeze_dim(1));
             let hard = DvaeLoss::new(maps, x, logits);
@@ -184,6 +189,23 @@ impl Stage for DvaeStage {
             add_share(&mut metrics, vec![("true loss", true_loss), (dvae_health::GAP, gap)], share);
         }
         Ok(metrics)
+    }
+
+    /// The loss with the tokens that stage 2 will see, and with the final weight of the KL term: one that does not depend on
+    /// where the schedules are.
+    fn validate(&mut self, dvae: &Dvae) -> Result<Validation> {
+        let mut metrics = Metrics::new();
+        for part in self.held_out.chunks(self.part()) {
+            let x = self.pixels(part.iter(), &dvae.encoder.device());
+            let logits = dvae.encoder.forward(x.clone());
+            let maps = dvae.decoder.forward_tokens(logits.clone().argmax(1).squeeze_dim(1));
+            let loss = DvaeLoss::new(maps, x, logits);
+            let total = loss.total(self.schedule.beta.to);
+            let part_metrics =
+                vec![("loss", total), ("reconstruction", loss.reconstruction), ("kl", loss.kl)];
+            add_share(&mut metrics, part_metrics, part.len() as f64 / self.held_out.len() as f64);
+        }
+        Validation::read(metrics)
     }
 
     fn warnings(&self, history: &History) -> Vec<Warning> {
@@ -231,7 +253,7 @@ mod tests {
                 learning_rate: cosine,
                 seed: 3,
             };
-            let mut stage = DvaeStage::new(images.clone(), &config, schedule, Device::flex()).unwrap();
+            let mut stage = DvaeStage::new(images.clone(), &[], &config, schedule, Device::flex()).unwrap();
             let batch = stage.data.batch(step).unwrap();
             let noise = stage.noise(&batch, &Tensor::zeros([batch.len(), 8, 4, 4], &stage.device));
             let images: Vec<RgbImage> = batch.iter().map(|example| example.image.clone()).collect();

@@ -7,6 +7,7 @@ use dalle_model::dvae::Encoder;
 use dalle_model::prior::loss::PriorLoss;
 use dalle_model::prior::{Masks, Prior};
 use dalle_shared::{ImageToken, TextToken, Tokenizer};
+use image::RgbImage;
 use indicatif::ProgressIterator;
 use rand::RngExt;
 use rayon::prelude::*;
@@ -22,7 +23,7 @@ use crate::prefetch::{Batches, Prefetch};
 use crate::progress::bar;
 use crate::random::{Purpose, stream};
 use crate::schedule::WarmupCosine;
-use crate::stage::Stage;
+use crate::stage::{Stage, Validation};
 use crate::tokens::encode_pictures;
 
 /// Schedule and sizes of a run.
@@ -45,7 +46,10 @@ pub struct PriorSchedule {
 /// The stage's data and schedule.
 pub struct PriorStage {
     data: Prefetch<PriorData>,
+    held_out: Vec<Pair>,
     masks: Masks,
+    /// The same without autodiff.
+    plain_masks: Masks,
     /// Text tokens that the prior predicts.
     text_places: usize,
     schedule: PriorSchedule,
@@ -90,12 +94,13 @@ fn scored(pairs: &[Pair], places: usize) -> usize {
 }
 
 impl PriorStage {
-    /// A stage over the examples, whose images are tokenized once, up front; `device` is the autodiff device to train on.
+    /// A stage that trains on some examples and validates on others, all of whose images are tokenized once, up front; `device`
+    /// is the autodiff device to train on.
     ///
     /// # Errors
-    /// There are no examples, or the device fails.
+    /// There are no examples to train on, the tokenizer knows more ids than the model, or the device fails.
     pub fn new(
-        examples: &[Example],
+        [examples, held_out]: [&[Example]; 2],
         encoder: &Encoder,
         tokenizer: &Tokenizer,
         config: &ModelConfig,
@@ -110,17 +115,13 @@ impl PriorStage {
             config.text_vocab,
             config.text_vocab
         );
-        let mut pairs = Vec::with_capacity(examples.len());
-        let bar = bar(examples.len() as u64, "tokenizing pictures");
-        let numbered: Vec<(u64, &Example)> = (0..).zip(examples).collect();
-        for chunk in numbered.chunks(16).progress_with(bar) {
-            let images = chunk.iter().map(|&(index, example)| {
-                let rng = &mut stream(schedule.seed, Purpose::Tokenization, index);
-                augment::for_prior(&example.image, config.image_size as u32, rng)
-            });
-            let tokens = encode_pictures(encoder, &images.collect::<Vec<_>>())?;
-            pairs.extend(chunk.iter().map(|(_, example)| example.captions.clone()).zip(tokens));
-        }
+        let size = config.image_size as u32;
+        let tokens = tokenize(examples, encoder, |index, example| {
+            let rng = &mut stream(schedule.seed, Purpose::Tokenization, index);
+            augment::for_prior(&example.image, size, rng)
+        })?;
+        let captions = examples.iter().map(|example| example.captions.clone());
+        let pairs: Vec<_> = captions.zip(tokens).collect();
         let data = PriorData {
             order: EpochOrder::new(schedule.seed, pairs.len()),
             pairs,
@@ -128,22 +129,67 @@ impl PriorStage {
             text_length: config.text_length,
             schedule,
         };
+        let tokens = tokenize(held_out, encoder, |_, example| augment::centred(&example.image, size))?;
+        let held_out = held_out.iter().zip(tokens).map(|(example, image)| {
+            let ids = tokenizer.encode(&example.captions.main(), config.text_length - 1)?.ids;
+            Ok(Pair { caption: Some(ids), image })
+        });
         Ok(Self {
             data: Prefetch::new(data),
+            held_out: held_out.collect::<Result<_>>()?,
             masks: Masks::new(config, device),
+            plain_masks: Masks::new(config, &device.clone().without_autodiff()),
             text_places: config.text_length - 1,
             schedule,
         })
     }
 }
 
+/// The tokens of the examples' images, which `prepare` brings to the model's size.
+fn tokenize(
+    examples: &[Example],
+    encoder: &Encoder,
+    prepare: impl Fn(u64, &Example) -> RgbImage,
+) -> Result<Vec<Vec<ImageToken>>> {
+    let mut tokens = Vec::with_capacity(examples.len());
+    let numbered: Vec<(u64, &Example)> = (0..).zip(examples).collect();
+    let bar = bar(examples.len() as u64, "tokenizing pictures");
+    for chunk in numbered.chunks(16).progress_with(bar) {
+        let images: Vec<RgbImage> = chunk.iter().map(|&(index, example)| prepare(index, example)).collect();
+        tokens.extend(encode_pictures(encoder, &images)?);
+    }
+    Ok(tokens)
+}
+
 impl PriorStage {
-    fn loss(&self, prior: &Prior, pairs: &[Pair]) -> PriorLoss {
+    fn loss(&self, prior: &Prior, masks: &Masks, pairs: &[Pair]) -> PriorLoss {
         let captions: Vec<Option<&[TextToken]>> = pairs.iter().map(|pair| pair.caption.as_deref()).collect();
         let images: Vec<&[ImageToken]> = pairs.iter().map(|pair| pair.image.as_slice()).collect();
         let inputs: Vec<&[TextToken]> = captions.iter().map(|caption| caption.unwrap_or_default()).collect();
-        PriorLoss::new(prior.forward(&self.masks, &inputs, &images), &captions, &images)
+        PriorLoss::new(prior.forward(masks, &inputs, &images), &captions, &images)
     }
+}
+
+impl PriorStage {
+    /// Pairs that are computed at once.
+    fn part(&self) -> usize {
+        self.schedule.batch.div_ceil(self.schedule.accumulate)
+    }
+
+    /// What a part contributes to the loss of all pairs: each kind of token counts alike in all parts, however many a part has.
+    fn share_of_loss(&self, prior: &Prior, masks: &Masks, part: &[Pair], all: &[Pair]) -> PriorLoss {
+        let scored = |pairs| scored(pairs, self.text_places) as f64;
+        let text_share = scored(part) / scored(all).max(1.0);
+        let PriorLoss { text, image } = self.loss(prior, masks, part);
+        PriorLoss {
+            text: text.mul_scalar(text_share),
+            image: image.mul_scalar(part.len() as f64 / all.len() as f64),
+        }
+    }
+}
+
+fn named(loss: PriorLoss) -> Metrics {
+    vec![("loss", loss.total()), ("text loss", loss.text), ("image loss", loss.image)]
 }
 
 impl Stage for PriorStage {
@@ -152,20 +198,21 @@ impl Stage for PriorStage {
     fn gradients(&mut self, prior: &Prior, step: u64) -> Result<(Gradients, Metrics)> {
         let batch = self.data.batch(step)?;
         let (mut gradients, mut metrics) = (Gradients::default(), Metrics::new());
-        for part in batch.chunks(self.schedule.batch.div_ceil(self.schedule.accumulate)) {
-            let loss = self.loss(prior, part);
-            // Each kind of token counts alike in all parts, however many a part has.
-            let all = scored(&batch, self.text_places).max(1);
-            let text_share = scored(part, self.text_places) as f64 / all as f64;
-            let image_share = part.len() as f64 / batch.len() as f64;
-            let (text, image) = (loss.text.mul_scalar(text_share), loss.image.mul_scalar(image_share));
-            let loss = PriorLoss { text, image };
-            let total = loss.total();
-            gradients.add(Gradients::of(&total, prior));
-            let part = vec![("loss", total), ("text loss", loss.text), ("image loss", loss.image)];
-            add_share(&mut metrics, part, 1.0);
+        for part in batch.chunks(self.part()) {
+            let loss = self.share_of_loss(prior, &self.masks, part, &batch);
+            gradients.add(Gradients::of(&loss.total(), prior));
+            add_share(&mut metrics, named(loss), 1.0);
         }
         Ok((gradients, metrics))
+    }
+
+    fn validate(&mut self, prior: &Prior) -> Result<Validation> {
+        let mut metrics = Metrics::new();
+        for part in self.held_out.chunks(self.part()) {
+            let loss = self.share_of_loss(prior, &self.plain_masks, part, &self.held_out);
+            add_share(&mut metrics, named(loss), 1.0);
+        }
+        Validation::read(metrics)
     }
 
     fn learning_rate(&self, step: u64) -> f64 {

@@ -50,6 +50,18 @@ pub struct Halving {
 pub enum Cause {
     /// Somebody asked for it on the command line.
     ByHand,
+    /// The validation loss had stopped falling.
+    Plateau,
+}
+
+/// The lowest validation loss.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// Updates after which it was found. Its checkpoint is kept.
+    pub step: u64,
+    /// The validation loss.
+    #[serde(deserialize_with = "exact")]
+    pub loss: f64,
 }
 
 /// The state of a run after an update, without the tensors.
@@ -67,6 +79,12 @@ pub struct RunState {
     /// Halvings of the learning rate beside its schedule.
     #[serde(default)]
     pub halvings: Vec<Halving>,
+    /// The best averaged weights so far.
+    #[serde(default)]
+    pub best: Option<Best>,
+    /// Validations since the best one, or since the learning rate was halved for want of a better one.
+    #[serde(default)]
+    pub stale: u64,
     /// Seconds of training so far.
     pub seconds: f64,
     /// Everything logged.
@@ -95,6 +113,8 @@ impl RunState {
             step: 0,
             updates: 0,
             halvings: Vec::new(),
+            best: None,
+            stale: 0,
             seconds: 0.0,
             history: History::new(),
             averages: MetricAverages::default(),

@@ -20,8 +20,8 @@ use crate::metric_log::MetricLog;
 use crate::metrics::PendingMetrics;
 use crate::optimizer::{AdamW, AdamWConfig};
 use crate::progress::run_bar;
-use crate::run_state::{Cause, Halving, History, RunState};
-use crate::stage::{Stage, Warning};
+use crate::run_state::{Best, Cause, Halving, History, RunState};
+use crate::stage::{Stage, Validation, Warning};
 
 /// Updates in a row whose gradients are not finite after which a run has diverged: fewer may be an accident.
 const MAX_SKIPPED: u64 = 20;
@@ -35,6 +35,10 @@ pub struct RunConfig {
     pub steps: u64,
     /// Updates between two logs, which are averages over them.
     pub log_every: u64,
+    /// Updates between two validations; there are none without. The best weights are kept in a checkpoint of their own.
+    pub validate_every: Option<u64>,
+    /// Validations without a lower loss after which the learning rate is halved; it never is without.
+    pub plateau_patience: Option<u64>,
     /// Seconds between two checkpoints.
     pub save_seconds: u64,
     /// Times that the learning rate is halved by hand, in all starts of the run together; nothing changes it without.
@@ -75,11 +79,21 @@ pub fn train<S: Stage>(
     let (mut run, mut network) = Run::open(fresh, config)?;
     while run.state.step < config.steps {
         network = run.update(stage, network)?;
-        let (stop, last) = (interrupt.is_raised(), run.state.step == config.steps);
-        if last || run.state.step.is_multiple_of(config.log_every) {
-            run.log(stage, &network)?;
+        let (step, stop) = (run.state.step, interrupt.is_raised());
+        let last = step == config.steps;
+        let mut values = BTreeMap::new();
+        if last || step.is_multiple_of(config.log_every) {
+            values.extend(run.averages(stage, &network)?);
         }
-        if stop || last || run.saved.elapsed() > Duration::from_secs(config.save_seconds) {
+        let best_before = run.state.best;
+        if config.validate_every.is_some_and(|every| last || step.is_multiple_of(every)) {
+            values.extend(run.validate(stage, &network)?);
+        }
+        if !values.is_empty() {
+            run.record(values, stage);
+        }
+        let best = run.state.best != best_before;
+        if stop || last || best || run.saved.elapsed() > Duration::from_secs(config.save_seconds) {
             run.save(&network, hooks)?;
         }
         if stop && !last {
@@ -179,31 +193,44 @@ impl<'a> Run<'a> {
         Ok(network)
     }
 
-    /// Logs averages since the last log, and shows warnings.
-    fn log<S: Stage>(&mut self, stage: &mut S, network: &S::Network) -> Result<()> {
-        let (begun, step) = (Instant::now(), self.state.step);
-        let extra = stage.extra_metrics(network, step - 1)?;
+    /// Averages since the last log.
+    fn averages<S: Stage>(&mut self, stage: &mut S, network: &S::Network) -> Result<BTreeMap<String, f64>> {
+        let begun = Instant::now();
+        let extra = stage.extra_metrics(network, self.state.step - 1)?;
         self.pending.add(extra, &mut self.state.averages);
         self.pending.read(&mut self.state.averages);
         let skipped = std::mem::take(&mut self.state.skipped);
         if skipped > 0 {
             self.state.averages.add("skipped updates", skipped as f64);
         }
-        let values = self.state.averages.take();
         self.state.seconds += begun.elapsed().as_secs_f64();
-        self.record(values);
-        for Warning { kind, text } in stage.warnings(&self.state.history) {
-            if !self.state.warnings.contains_key(kind) {
-                let text = format!("after update {step}, {text}");
-                self.bar.suspend(|| say(format_args!("WARNING: {text}")));
-                self.state.warnings.insert(kind.to_owned(), text);
-            }
-        }
-        Ok(())
+        Ok(self.state.averages.take())
     }
 
-    /// Adds values to the history and to the files made of it, and shows them.
-    fn record(&mut self, values: BTreeMap<String, f64>) {
+    /// Metrics of held-out data. Remembers the best, and halves the learning rate on a plateau.
+    fn validate<S: Stage>(&mut self, stage: &mut S, network: &S::Network) -> Result<BTreeMap<String, f64>> {
+        let (begun, step) = (Instant::now(), self.state.step);
+        let averaged = self.optimizer.averaged(network.clone()).valid();
+        let Validation { loss, others } = stage.validate(&averaged)?;
+        if self.state.best.is_none_or(|best| loss < best.loss) && loss.is_finite() {
+            self.state.best = Some(Best { step, loss });
+            self.state.stale = 0;
+        } else {
+            self.state.stale += 1;
+        }
+        if self.config.plateau_patience.is_some_and(|patience| self.state.stale >= patience) {
+            self.state.stale = 0;
+            self.state.halvings.push(Halving { step, cause: Cause::Plateau });
+            self.bar
+                .suspend(|| say(format_args!("halving the learning rate from update {step} on: a plateau")));
+        }
+        self.state.seconds += begun.elapsed().as_secs_f64();
+        let values = std::iter::once(("loss", loss)).chain(others).filter(|(_, value)| value.is_finite());
+        Ok(values.map(|(name, value)| (format!("validation {name}"), value)).collect())
+    }
+
+    /// Adds values to the history and to the files made of it, shows them, and warns of what they tell.
+    fn record<S: Stage>(&mut self, values: BTreeMap<String, f64>, stage: &S) {
         let step = self.state.step;
         let shown: Vec<String> = values.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
         let line = shown.join("  ");
@@ -216,6 +243,13 @@ impl<'a> Run<'a> {
         self.complain("its log of metrics", written);
         for (name, value) in values {
             self.state.history.entry(name).or_default().push((step, value));
+        }
+        for Warning { kind, text } in stage.warnings(&self.state.history) {
+            if !self.state.warnings.contains_key(kind) {
+                let text = format!("after update {step}, {text}");
+                self.bar.suspend(|| say(format_args!("WARNING: {text}")));
+                self.state.warnings.insert(kind.to_owned(), text);
+            }
         }
     }
 

@@ -194,7 +194,10 @@ fn signals_that_end_jobs_save_and_the_same_command_continues() {
         let interrupt = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
         assert!(interrupt.success());
         let complaint: String = said.collect();
-        assert!(!child.wait().unwrap().success() && complaint.contains("the same command continues"), "{complaint}");
+        assert!(
+            !child.wait().unwrap().success() && complaint.contains("the same command continues"),
+            "{complaint}"
+        );
         assert_ne!(fs::read(checkpoints.join("LATEST")).ok(), before, "{signal}");
         assert!(!workshop.path("model").exists(), "an interrupted run must not look finished");
     }

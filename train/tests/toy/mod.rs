@@ -98,6 +98,14 @@ impl Stage for Toy {
         Ok((Gradients::of(&loss, network), vec![("loss", loss)]))
     }
 
+    /// The first of `losses` at the first validation, and so on, by the update after which it is.
+    fn validate(&mut self, network: &Linear) -> Result<Validation> {
+        assert!(!network.weight.val().is_autodiff());
+        let sum = network.weight.val().sum().into_scalar::<f32>();
+        let loss = self.losses.lock().unwrap().pop_front().unwrap_or_else(|| f64::from(sum));
+        Ok(Validation { loss, others: vec![("sum", f64::from(sum))] })
+    }
+
     fn learning_rate(&self, step: u64) -> f64 {
         0.05 / (1.0 + step as f64 / 10.0)
     }

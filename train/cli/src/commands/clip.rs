@@ -93,6 +93,7 @@ pub fn run(args: Args) -> Result<()> {
     let config =
         ClipConfig { tokenizer: Some(folder.sha256(TOKENIZER)?), ..read_clip_config(&args.config, &model)? };
     let dataset = Dataset::open(&args.data)?;
+    let held_out = args.run.held_out(&dataset)?;
     let examples: Vec<_> = dataset.split(Split::Train).cloned().collect();
     // Before the memory: a batch that would fit there is of no use if it does not fit here.
     check_batch(args.batch, examples.len())?;
@@ -144,7 +145,7 @@ pub fn run(args: Args) -> Result<()> {
     );
     device.seed(args.run.seed);
     let fresh = Clip::new(&config, &model, &device);
-    let mut stage = ClipStage::new(examples, dvae, tokenizer, &model, schedule, device)?;
+    let mut stage = ClipStage::new(examples, &held_out, dvae, tokenizer, &model, schedule, device)?;
     let (clip, _) = train(&mut stage, fresh, &run, &mut Plotter, &Interrupt::listen()?)?;
     ModelFolder::write(&args.model, &[own, clip_files(&clip)?].concat())?;
     writeln!(std::io::stdout(), "wrote the contrastive model to {}", args.model.display())?;

@@ -196,6 +196,8 @@ fn train_dvae(args: &TrainArgs) -> Result<()> {
         ));
     }
     let dataset = Dataset::open(&args.data)?;
+    let held_out: Vec<RgbImage> =
+        args.run.held_out(&dataset)?.into_iter().map(|example| example.image).collect();
     let images = dataset.split(Split::Train).map(|example| example.image.clone()).collect();
     let mut settings = serde_json::to_value(args)?;
     settings["network"] = NetworkKind::Dvae.name().into();
@@ -211,8 +213,13 @@ fn train_dvae(args: &TrainArgs) -> Result<()> {
     );
     device.seed(args.run.seed);
     let fresh = Dvae::new(&config.dvae, &device);
-    let mut stage =
-        DvaeStage::new(images, &config, args.schedule(args.run.schedule_steps(args.steps)?), device)?;
+    let mut stage = DvaeStage::new(
+        images,
+        &held_out,
+        &config,
+        args.schedule(args.run.schedule_steps(args.steps)?),
+        device,
+    )?;
     let (dvae, _) = train(&mut stage, fresh, &run, &mut Plotter, &Interrupt::listen()?)?;
     ModelFolder::write(&args.out, &[files, dvae_files(&dvae)?].concat())?;
     writeln!(std::io::stdout(), "wrote encoder and decoder to {}", args.out.display())?;

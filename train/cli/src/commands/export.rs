@@ -17,6 +17,9 @@ pub struct Args {
     /// Updates after which the checkpoint was saved [default: the newest].
     #[arg(long)]
     step: Option<u64>,
+    /// Take the checkpoint with the lowest validation loss.
+    #[arg(long, conflicts_with = "step")]
+    best: bool,
     /// Model folder to write: a new one, or one of the same model, which keeps its other parts.
     #[arg(long)]
     out: PathBuf,
@@ -31,7 +34,11 @@ pub struct Args {
 /// There is no such checkpoint, or the folder cannot be written or belongs to another model.
 pub fn run(args: &Args) -> Result<()> {
     ModelFolder::check_target(&args.out)?;
-    let which = args.step.map_or(Which::Newest, Which::Step);
+    let which = match args.step {
+        _ if args.best => Which::Best,
+        Some(step) => Which::Step(step),
+        None => Which::Newest,
+    };
     let weights = if args.raw { Weights::Raw } else { Weights::Averaged };
     let export = Export::of(&args.run, which, weights)?;
     export.write(&args.out)?;

@@ -104,6 +104,7 @@ pub fn run(args: Args) -> Result<()> {
     let encoder = folder.encoder(&device)?;
     let (tokenizer, tokenizer_json) = read_tokenizer(&args.tokenizer, &config)?;
     let dataset = Dataset::open(&args.data)?;
+    let held_out = args.run.held_out(&dataset)?;
     let examples: Vec<Example> = dataset.split(Split::Train).cloned().collect();
     let device = device.autodiff();
     let schedule = PriorSchedule {
@@ -147,7 +148,8 @@ pub fn run(args: Args) -> Result<()> {
             ewma: args.ewma,
         },
     );
-    let mut stage = PriorStage::new(&examples, &encoder, &tokenizer, &config, schedule, &device)?;
+    let mut stage =
+        PriorStage::new([&examples, &held_out], &encoder, &tokenizer, &config, schedule, &device)?;
     let (prior, _) = train(&mut stage, fresh, &run, &mut Plotter, &Interrupt::listen()?)?;
     ModelFolder::write(&args.model, &[vec![(TOKENIZER, bytes)], prior_files(&prior)?].concat())?;
     writeln!(std::io::stdout(), "wrote the prior to {}", args.model.display())?;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 use anyhow::{Result, anyhow, ensure};
+use dalle_data::{Dataset, Example, Split};
 use dalle_model::device::DeviceName;
 use dalle_model::memory;
 use dalle_model::plan::Training;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use super::values;
 use crate::curve;
 use dalle_train::checkpoint::{Files, newest_state};
+use dalle_train::epoch_order::EpochOrder;
 use dalle_train::optimizer::AdamWConfig;
 use dalle_train::run_state::History;
 use dalle_train::training::{Hooks, RunConfig};
@@ -42,6 +44,18 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
     #[serde(skip)]
     pub log_every: u64,
+    /// Updates between validations: the loss of the dataset's validation split. The best weights are kept beside the last ones.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    #[serde(skip)]
+    pub validate_every: Option<u64>,
+    /// Most examples of the validation split to use, always the same.
+    #[arg(long, default_value_t = 256, value_parser = values::count())]
+    #[serde(skip)]
+    pub validation_examples: usize,
+    /// Validations without a lower loss after which the learning rate is halved.
+    #[arg(long, requires = "validate_every", value_parser = clap::value_parser!(u64).range(1..))]
+    #[serde(skip)]
+    pub plateau_patience: Option<u64>,
     /// Seconds between checkpoints.
     #[arg(long, default_value_t = 300)]
     #[serde(skip)]
@@ -79,6 +93,33 @@ impl RunArgs {
         })
     }
 
+    /// The examples to validate on; none if nothing is validated.
+    ///
+    /// # Errors
+    /// The dataset has no validation split.
+    pub fn held_out(&self, dataset: &Dataset) -> Result<Vec<Example>> {
+        if self.validate_every.is_none() {
+            return Ok(Vec::new());
+        }
+        let examples: Vec<&Example> = dataset.split(Split::Val).collect();
+        ensure!(
+            !examples.is_empty(),
+            "--validate-every: expected a dataset with a validation split, this one has none; build it with \
+             `dalle data build --val 0.1`"
+        );
+        let count = self.validation_examples.min(examples.len());
+        // Those of any seed, so that runs can be compared.
+        let chosen = EpochOrder::new(0, examples.len()).batch(0, count);
+        Ok(chosen.into_iter().map(|turn| examples[turn.index].clone()).collect())
+    }
+
+    /// What a plateau of the validation loss is, if the learning rate depends on it: part of a run's settings.
+    pub fn plateau(&self) -> Option<serde_json::Value> {
+        let patience = self.plateau_patience?;
+        let (every, examples) = (self.validate_every?, self.validation_examples);
+        Some(serde_json::json!({ "patience": patience, "validate_every": every, "examples": examples }))
+    }
+
     /// Updates from which the schedules follow: those that the run was started with, or `steps` if it is new.
     ///
     /// # Errors
@@ -92,14 +133,19 @@ impl RunArgs {
         &self,
         title: String,
         steps: u64,
-        settings: serde_json::Value,
+        mut settings: serde_json::Value,
         files: Files,
         optimizer: AdamWConfig,
     ) -> RunConfig {
+        if let Some(plateau) = self.plateau() {
+            settings["plateau"] = plateau;
+        }
         RunConfig {
             title,
             steps,
             log_every: self.log_every,
+            validate_every: self.validate_every,
+            plateau_patience: self.plateau_patience,
             save_seconds: self.save_seconds,
             halvings: self.halvings,
             run: self.run.clone(),
