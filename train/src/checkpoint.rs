@@ -165,7 +165,7 @@ impl RunFolder {
         config: AdamWConfig,
         fresh: M,
     ) -> Result<Option<(RunState, M, AdamW)>> {
-        let mut damaged = Vec::new();
+        let mut damaged: Vec<String> = Vec::new();
         for name in names(&self.checkpoints())?.into_iter().rev() {
             match Checkpoint::read(&self.checkpoints().join(&name)) {
                 Ok(checkpoint) => {

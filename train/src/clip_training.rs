@@ -319,6 +319,7 @@ mod tests {
             reconstructed: 0.0,
             seed: 1,
         };
+        let _random = crate::DEVICE_RANDOM.lock();
         let device = Device::flex().autodiff();
         let network = Clip::new(&clip, &config, &device);
         (

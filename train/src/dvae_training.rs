@@ -243,6 +243,7 @@ mod tests {
         let images: Vec<RgbImage> = (0..10u8)
             .map(|i| RgbImage::from_fn(40, 36, |x, y| Rgb([x as u8 * 6, y as u8 * 7, i * 25])))
             .collect();
+        let _random = crate::DEVICE_RANDOM.lock();
         let of = |batch, step| {
             let cosine = CosineSchedule { from: 1.0, to: 1.0, updates: 0 };
             let schedule = DvaeSchedule {

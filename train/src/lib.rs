@@ -23,3 +23,7 @@ pub mod schedule;
 pub mod stage;
 pub mod tokens;
 pub mod training;
+
+/// Devices have one generator of random numbers, which all tests of this process share: those that seed it hold this.
+#[cfg(test)]
+static DEVICE_RANDOM: std::sync::Mutex<()> = std::sync::Mutex::new(());

@@ -291,6 +291,7 @@ mod tests {
         AdamWConfig { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.1, clip: None, ewma: 0.9 };
 
     fn two_layers() -> Vec<Linear> {
+        let _random = crate::DEVICE_RANDOM.lock();
         let device = Device::flex().autodiff();
         device.seed(7);
         (0..2).map(|_| LinearConfig::new(2, 3).init(&device)).collect()

@@ -39,6 +39,8 @@ pub struct RunConfig {
     pub validate_every: Option<u64>,
     /// Validations without a lower loss after which the learning rate is halved; it never is without.
     pub plateau_patience: Option<u64>,
+    /// Updates between two sheets of what the network makes; there are none without.
+    pub sheet_every: Option<u64>,
     /// Seconds between two checkpoints.
     pub save_seconds: u64,
     /// Times that the learning rate is halved by hand, in all starts of the run together; nothing changes it without.
@@ -54,12 +56,18 @@ pub struct RunConfig {
 }
 
 /// What a caller does with a run that this crate has no libraries for. An error is shown once and does not end the run.
-pub trait Hooks {
+pub trait Hooks<N> {
     /// Draws the history of the run in the folder `run`. Called after each checkpoint.
     ///
     /// # Errors
     /// The curve cannot be drawn.
     fn plot(&mut self, title: &str, history: &History, run: &Path) -> Result<()>;
+
+    /// Writes into the folder `run` what the network makes after update `step`. It has averaged weights and no autodiff.
+    ///
+    /// # Errors
+    /// There is nothing to write, or it cannot be written.
+    fn sheet(&mut self, network: &N, step: u64, run: &Path) -> Result<()>;
 }
 
 /// Trains `fresh`, or what the run folder has of it, to the end of the run.
@@ -73,7 +81,7 @@ pub fn train<S: Stage>(
     stage: &mut S,
     fresh: S::Network,
     config: &RunConfig,
-    hooks: &mut dyn Hooks,
+    hooks: &mut dyn Hooks<S::Network>,
     interrupt: &Interrupt,
 ) -> Result<(S::Network, RunState)> {
     let (mut run, mut network) = Run::open(fresh, config)?;
@@ -91,6 +99,10 @@ pub fn train<S: Stage>(
         }
         if !values.is_empty() {
             run.record(values, stage);
+        }
+        if config.sheet_every.is_some_and(|every| last || step.is_multiple_of(every)) {
+            let written = hooks.sheet(&run.averaged(&network), step, run.folder.path());
+            run.complain("its sheets", written);
         }
         let best = run.state.best != best_before;
         if stop || last || best || run.saved.elapsed() > Duration::from_secs(config.save_seconds) {
@@ -210,8 +222,7 @@ impl<'a> Run<'a> {
     /// Metrics of held-out data. Remembers the best, and halves the learning rate on a plateau.
     fn validate<S: Stage>(&mut self, stage: &mut S, network: &S::Network) -> Result<BTreeMap<String, f64>> {
         let (begun, step) = (Instant::now(), self.state.step);
-        let averaged = self.optimizer.averaged(network.clone()).valid();
-        let Validation { loss, others } = stage.validate(&averaged)?;
+        let Validation { loss, others } = stage.validate(&self.averaged(network))?;
         if self.state.best.is_none_or(|best| loss < best.loss) && loss.is_finite() {
             self.state.best = Some(Best { step, loss });
             self.state.stale = 0;
@@ -227,6 +238,11 @@ impl<'a> Run<'a> {
         self.state.seconds += begun.elapsed().as_secs_f64();
         let values = std::iter::once(("loss", loss)).chain(others).filter(|(_, value)| value.is_finite());
         Ok(values.map(|(name, value)| (format!("validation {name}"), value)).collect())
+    }
+
+    /// The network with averaged weights, without autodiff.
+    fn averaged<M: Module>(&self, network: &M) -> M {
+        self.optimizer.averaged(network.clone()).valid()
     }
 
     /// Adds values to the history and to the files made of it, shows them, and warns of what they tell.
@@ -263,7 +279,7 @@ impl<'a> Run<'a> {
     }
 
     /// Saves a checkpoint, and draws the curve.
-    fn save<M: Module>(&mut self, network: &M, hooks: &mut dyn Hooks) -> Result<()> {
+    fn save<M: Module>(&mut self, network: &M, hooks: &mut dyn Hooks<M>) -> Result<()> {
         self.pending.read(&mut self.state.averages);
         self.folder.save(&self.state, network, &self.optimizer)?;
         let kinds = self.state.warnings.keys().map(String::as_str);

@@ -6,6 +6,7 @@ mod toy;
 
 use std::fs;
 
+use dalle_train::checkpoint::{Checkpoint, Which};
 use toy::{Toy, Workplace};
 
 /// Everything that must not depend on where a run was interrupted: the weights, and the state but for the time it took.
@@ -62,7 +63,7 @@ fn a_state_with_nulls_of_an_older_version_is_resumed() {
         state["history"]["gradient norm"][0][1] = serde_json::Value::Null;
     });
     assert_eq!(place.train(&toy).unwrap(), whole);
-    assert!(!fs::read_to_string(place.newest().join("state.json")).unwrap().contains("null"));
+    assert!(!place.state()["history"].to_string().contains("null"));
 }
 
 #[test]
@@ -159,8 +160,8 @@ fn the_learning_rate_is_halved_by_hand_once_and_recorded_however_often_the_comma
 }
 
 #[test]
-fn a_curve_that_cannot_be_drawn_does_not_end_the_run() {
-    let toy = Toy::new(20).saving_always();
+fn a_curve_or_sheet_that_cannot_be_drawn_does_not_end_the_run() {
+    let toy = Toy::new(20).saving_always().with_sheets(5);
     assert_eq!(
         Workplace::new().train(&toy.clone().without_plotter()).unwrap(),
         Workplace::new().train(&toy).unwrap()
@@ -194,4 +195,71 @@ fn metrics_are_written_as_lines_of_json_and_hold_what_an_undisturbed_run_logs() 
     let events =
         fs::read_dir(place.run()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(events.filter(|name| name.contains("tfevents")).count(), 2, "one for each start");
+}
+
+#[test]
+fn validations_are_logged_and_the_best_checkpoint_is_kept_beside_the_last_ones() {
+    // Best after update 12, again as good after 24.
+    let toy =
+        Toy::new(40).saving_always().validated(6, Some(|updates| if updates % 12 == 0 { 1.0 } else { 2.0 }));
+    let place = Workplace::new();
+    place.train(&toy).unwrap();
+    assert_eq!(place.checkpoints(), ["step-000000012", "step-000000039", "step-000000040"]);
+    let state = place.state();
+    assert_eq!(state["best"], serde_json::json!({ "step": 12, "loss": 1.0 }));
+    let steps = |name: &str| -> Vec<u64> {
+        state["history"][name].as_array().unwrap().iter().map(|pair| pair[0].as_u64().unwrap()).collect()
+    };
+    for name in ["validation loss", "validation sum"] {
+        assert_eq!(steps(name), [6, 12, 18, 24, 30, 36, 40], "{name}");
+    }
+    let best = Checkpoint::open(&place.run(), Which::Best).unwrap();
+    assert_eq!(best.state.step, 12);
+    let complaint = {
+        let place = Workplace::new();
+        place.train(&Toy::new(5)).unwrap();
+        Checkpoint::open(&place.run(), Which::Best).err().unwrap().to_string()
+    };
+    assert!(complaint.contains("--validate-every"), "{complaint}");
+}
+
+#[test]
+fn a_new_best_is_saved_at_once() {
+    let toy = Toy::new(20).validated(3, Some(|updates| -(updates as f64)));
+    let place = Workplace::new();
+    place.train(&toy).unwrap();
+    assert_eq!(place.checkpoints(), ["step-000000018", "step-000000020"]);
+}
+
+#[test]
+fn a_plateau_halves_the_learning_rate_wherever_the_run_was_interrupted() {
+    // Falls until update 9, then stays.
+    let toy = Toy::new(40).validated(3, Some(|updates| 9u64.saturating_sub(updates) as f64)).with_patience(4);
+    assert_same_when_stopped(&toy, &[2, 9, 20, 21, 22]);
+    let place = Workplace::new();
+    let weights = place.train(&toy).unwrap();
+    let halving = |step: u64| serde_json::json!({ "step": step, "cause": "plateau" });
+    // Four validations after the one at update 9, and four after that.
+    assert_eq!(place.state()["halvings"], serde_json::json!([halving(21), halving(33)]));
+    assert_ne!(weights, Workplace::new().train(&Toy::new(40)).unwrap());
+}
+
+#[test]
+fn a_validation_loss_that_is_not_finite_is_never_the_best() {
+    let place = Workplace::new();
+    place
+        .train(&Toy::new(10).validated(2, Some(|updates| if updates == 8 { 3.0 } else { f64::NAN })))
+        .unwrap();
+    assert_eq!(place.state()["best"]["step"], 8);
+    assert_eq!(place.state()["history"]["validation loss"], serde_json::json!([[8, 3.0]]));
+}
+
+#[test]
+fn sheets_show_averaged_weights_every_so_many_updates_and_at_the_end() {
+    let place = Workplace::new();
+    let weights = place.train(&Toy::new(11).with_sheets(4)).unwrap();
+    let read = |step: u64| fs::read_to_string(place.run().join(format!("sheet-{step}"))).ok();
+    assert!(read(4).is_some() && read(8).is_some() && read(10).is_none());
+    let sum: f32 = read(11).unwrap().parse().unwrap();
+    assert!((sum - weights[0] - weights[1]).abs() < 1e-6, "{sum} {weights:?}");
 }

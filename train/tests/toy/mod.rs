@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Result;
 use dalle_model::Device;
-use dalle_model::burn::nn::{Linear, LinearConfig};
+use dalle_model::burn::module::Param;
+use dalle_model::burn::nn::Linear;
 use dalle_model::burn::tensor::Tensor;
 use dalle_shared::sha256_hex;
 use dalle_train::gradients::Gradients;
@@ -16,7 +17,7 @@ use dalle_train::interrupt::Interrupt;
 use dalle_train::metrics::Metrics;
 use dalle_train::optimizer::AdamWConfig;
 use dalle_train::run_state::History;
-use dalle_train::stage::Stage;
+use dalle_train::stage::{Stage, Validation};
 use dalle_train::training::{Hooks, RunConfig, train};
 
 /// Fits a line; the gradients of chosen updates are not numbers.
@@ -27,6 +28,12 @@ pub struct Toy {
     save_seconds: u64,
     stop: Option<u64>,
     halvings: Option<usize>,
+    validate_every: Option<u64>,
+    patience: Option<u64>,
+    sheet_every: Option<u64>,
+    /// The validation loss after so many updates, instead of the sum of the weights.
+    validation: Option<fn(u64) -> f64>,
+    updates: u64,
     plotter: bool,
     interrupt: Interrupt,
     first: Arc<AtomicU64>,
@@ -40,6 +47,11 @@ impl Toy {
             save_seconds: 1000,
             stop: None,
             halvings: None,
+            validate_every: None,
+            patience: None,
+            sheet_every: None,
+            validation: None,
+            updates: 0,
             plotter: true,
             interrupt: Interrupt::default(),
             first: Arc::default(),
@@ -67,6 +79,22 @@ impl Toy {
         self
     }
 
+    /// With this loss of held-out data every so many updates.
+    pub fn validated(mut self, every: u64, loss: Option<fn(u64) -> f64>) -> Self {
+        (self.validate_every, self.validation) = (Some(every), loss);
+        self
+    }
+
+    pub fn with_patience(mut self, patience: u64) -> Self {
+        self.patience = Some(patience);
+        self
+    }
+
+    pub fn with_sheets(mut self, every: u64) -> Self {
+        self.sheet_every = Some(every);
+        self
+    }
+
     pub fn without_plotter(mut self) -> Self {
         self.plotter = false;
         self
@@ -88,6 +116,7 @@ impl Stage for Toy {
         if self.stop == Some(step + 1) {
             self.interrupt.raise();
         }
+        self.updates = step + 1;
         self.first.fetch_min(step, Ordering::Relaxed);
         let device = Device::flex().autodiff();
         let x = [(step % 7) as f32 / 7.0, (step % 5) as f32 / 5.0];
@@ -98,12 +127,13 @@ impl Stage for Toy {
         Ok((Gradients::of(&loss, network), vec![("loss", loss)]))
     }
 
-    /// The first of `losses` at the first validation, and so on, by the update after which it is.
     fn validate(&mut self, network: &Linear) -> Result<Validation> {
         assert!(!network.weight.val().is_autodiff());
-        let sum = network.weight.val().sum().into_scalar::<f32>();
-        let loss = self.losses.lock().unwrap().pop_front().unwrap_or_else(|| f64::from(sum));
-        Ok(Validation { loss, others: vec![("sum", f64::from(sum))] })
+        let sum = f64::from(network.weight.val().sum().into_scalar::<f32>());
+        Ok(Validation {
+            loss: self.validation.map_or(sum, |loss| loss(self.updates)),
+            others: vec![("sum", sum)],
+        })
     }
 
     fn learning_rate(&self, step: u64) -> f64 {
@@ -114,10 +144,16 @@ impl Stage for Toy {
 /// A plotter that works or does not.
 struct Plotter(bool);
 
-impl Hooks for Plotter {
+impl Hooks<Linear> for Plotter {
     fn plot(&mut self, _: &str, _: &History, _: &Path) -> Result<()> {
         anyhow::ensure!(self.0, "no space left on device");
         Ok(())
+    }
+
+    fn sheet(&mut self, network: &Linear, step: u64, run: &Path) -> Result<()> {
+        anyhow::ensure!(self.0, "no space left on device");
+        let sum = network.weight.val().sum().into_scalar::<f32>();
+        Ok(fs::write(run.join(format!("sheet-{step}")), sum.to_string())?)
     }
 }
 
@@ -139,8 +175,11 @@ impl Workplace {
             title: "toy".to_owned(),
             steps: toy.steps,
             log_every: 5,
+            sheet_every: toy.sheet_every,
             save_seconds: toy.save_seconds,
             halvings: toy.halvings,
+            validate_every: toy.validate_every,
+            plateau_patience: toy.patience,
             run: self.run(),
             settings: serde_json::json!({ "network": "toy" }),
             files: Vec::new(),
@@ -155,21 +194,28 @@ impl Workplace {
         };
         toy.first.store(u64::MAX, Ordering::Relaxed);
         let device = Device::flex().autodiff();
-        device.seed(1);
-        let fresh = LinearConfig::new(2, 1).init(&device);
+        let fresh = Linear {
+            weight: Param::from_tensor(Tensor::from_floats([[0.3], [-0.2]], &device)),
+            bias: Some(Param::from_tensor(Tensor::from_floats([0.1], &device))),
+        };
         let (network, _) =
             train(&mut toy.clone(), fresh, &config, &mut Plotter(toy.plotter), &toy.interrupt)?;
         let [weight, bias] = [network.weight.val().flatten::<1>(0, 1), network.bias.unwrap().val()];
         Ok(Tensor::cat(vec![weight, bias], 0).into_data().iter::<f32>().collect())
     }
 
+    /// Names of the checkpoints, oldest first.
+    pub fn checkpoints(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.run().join("checkpoints")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.filter(|name| name.starts_with("step-")).collect();
+        names.sort();
+        names
+    }
+
     /// The newest checkpoint.
     pub fn newest(&self) -> PathBuf {
-        let checkpoints = self.run().join("checkpoints");
-        let names = fs::read_dir(&checkpoints)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        checkpoints.join(names.filter(|name| name.starts_with("step-")).max().unwrap())
+        self.run().join("checkpoints").join(self.checkpoints().last().unwrap())
     }
 
     pub fn state(&self) -> serde_json::Value {

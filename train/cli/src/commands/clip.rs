@@ -20,7 +20,8 @@ use dalle_train::run_state::NetworkKind;
 use dalle_train::schedule::WarmupCosine;
 use dalle_train::training::train;
 
-use super::run::{Plotter, RunArgs};
+use super::run::RunArgs;
+use super::run_hooks::RunHooks;
 use super::values;
 
 /// Arguments of `dalle clip`.
@@ -95,6 +96,10 @@ pub fn run(args: Args) -> Result<()> {
     let dataset = Dataset::open(&args.data)?;
     let held_out = args.run.held_out(&dataset)?;
     let examples: Vec<_> = dataset.split(Split::Train).cloned().collect();
+    ensure!(
+        args.run.sheet_every.is_none(),
+        "--sheet-every: the contrastive model makes no images; leave the option out"
+    );
     // Before the memory: a batch that would fit there is of no use if it does not fit here.
     check_batch(args.batch, examples.len())?;
     let plan = Plan::new(&model);
@@ -146,7 +151,7 @@ pub fn run(args: Args) -> Result<()> {
     device.seed(args.run.seed);
     let fresh = Clip::new(&config, &model, &device);
     let mut stage = ClipStage::new(examples, &held_out, dvae, tokenizer, &model, schedule, device)?;
-    let (clip, _) = train(&mut stage, fresh, &run, &mut Plotter, &Interrupt::listen()?)?;
+    let (clip, _) = train(&mut stage, fresh, &run, &mut RunHooks::without_sheets(), &Interrupt::listen()?)?;
     ModelFolder::write(&args.model, &[own, clip_files(&clip)?].concat())?;
     writeln!(std::io::stdout(), "wrote the contrastive model to {}", args.model.display())?;
     Ok(())

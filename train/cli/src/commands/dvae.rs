@@ -31,7 +31,8 @@ use dalle_train::schedule::CosineSchedule;
 use dalle_train::tokens::{TokenGrid, decode_picture, read_picture};
 use dalle_train::training::train;
 
-use super::run::{Plotter, RunArgs};
+use super::run::RunArgs;
+use super::run_hooks::RunHooks;
 use super::{outputs, values};
 
 /// Arguments of `dalle dvae`.
@@ -198,7 +199,8 @@ fn train_dvae(args: &TrainArgs) -> Result<()> {
     let dataset = Dataset::open(&args.data)?;
     let held_out: Vec<RgbImage> =
         args.run.held_out(&dataset)?.into_iter().map(|example| example.image).collect();
-    let images = dataset.split(Split::Train).map(|example| example.image.clone()).collect();
+    let images: Vec<RgbImage> = dataset.split(Split::Train).map(|example| example.image.clone()).collect();
+    let mut hooks = RunHooks::reconstructions(held_out.iter().chain(&images), &config);
     let mut settings = serde_json::to_value(args)?;
     settings["network"] = NetworkKind::Dvae.name().into();
     settings["model"] = serde_json::to_value(&config.dvae)?;
@@ -220,7 +222,7 @@ fn train_dvae(args: &TrainArgs) -> Result<()> {
         args.schedule(args.run.schedule_steps(args.steps)?),
         device,
     )?;
-    let (dvae, _) = train(&mut stage, fresh, &run, &mut Plotter, &Interrupt::listen()?)?;
+    let (dvae, _) = train(&mut stage, fresh, &run, &mut hooks, &Interrupt::listen()?)?;
     ModelFolder::write(&args.out, &[files, dvae_files(&dvae)?].concat())?;
     writeln!(std::io::stdout(), "wrote encoder and decoder to {}", args.out.display())?;
     Ok(())

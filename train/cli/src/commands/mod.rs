@@ -13,6 +13,7 @@ mod outputs;
 pub mod plan;
 pub mod prior;
 mod run;
+mod run_hooks;
 pub mod sample;
 pub mod tokenizer;
 mod values;

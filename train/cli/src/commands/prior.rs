@@ -24,7 +24,8 @@ use dalle_train::run_state::NetworkKind;
 use dalle_train::schedule::WarmupCosine;
 use dalle_train::training::train;
 
-use super::run::{Plotter, RunArgs};
+use super::run::RunArgs;
+use super::run_hooks::RunHooks;
 use super::values;
 
 /// Arguments of `dalle prior`.
@@ -106,7 +107,7 @@ pub fn run(args: Args) -> Result<()> {
     let dataset = Dataset::open(&args.data)?;
     let held_out = args.run.held_out(&dataset)?;
     let examples: Vec<Example> = dataset.split(Split::Train).cloned().collect();
-    let device = device.autodiff();
+    let (plain, device) = (device.clone(), device.autodiff());
     let schedule = PriorSchedule {
         batch: args.batch,
         accumulate: args.run.accumulate,
@@ -148,9 +149,14 @@ pub fn run(args: Args) -> Result<()> {
             ewma: args.ewma,
         },
     );
+    let captions = held_out.iter().chain(&examples).map(|example| &example.captions);
+    let mut hooks = match args.run.sheet_every {
+        Some(_) => RunHooks::samples(captions, tokenizer.clone(), folder.decoder(&plain)?, config.clone()),
+        None => RunHooks::without_sheets(),
+    };
     let mut stage =
         PriorStage::new([&examples, &held_out], &encoder, &tokenizer, &config, schedule, &device)?;
-    let (prior, _) = train(&mut stage, fresh, &run, &mut Plotter, &Interrupt::listen()?)?;
+    let (prior, _) = train(&mut stage, fresh, &run, &mut hooks, &Interrupt::listen()?)?;
     ModelFolder::write(&args.model, &[vec![(TOKENIZER, bytes)], prior_files(&prior)?].concat())?;
     writeln!(std::io::stdout(), "wrote the prior to {}", args.model.display())?;
     Ok(())

@@ -1,6 +1,6 @@
 //! What every training is told: where it is kept, where it runs, and how often it says and saves how it goes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
 use anyhow::{Result, anyhow, ensure};
@@ -13,12 +13,10 @@ use dalle_native::memory;
 use serde::Serialize;
 
 use super::values;
-use crate::curve;
 use dalle_train::checkpoint::{Files, newest_state};
 use dalle_train::epoch_order::EpochOrder;
 use dalle_train::optimizer::AdamWConfig;
-use dalle_train::run_state::History;
-use dalle_train::training::{Hooks, RunConfig};
+use dalle_train::training::RunConfig;
 
 /// The options. What is not skipped belongs to a run's settings: with others, it does not go on.
 #[derive(clap::Args, Serialize)]
@@ -56,6 +54,10 @@ pub struct RunArgs {
     #[arg(long, requires = "validate_every", value_parser = clap::value_parser!(u64).range(1..))]
     #[serde(skip)]
     pub plateau_patience: Option<u64>,
+    /// Updates between sheets in the run folder: reconstructions by the dVAE, samples of the prior.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    #[serde(skip)]
+    pub sheet_every: Option<u64>,
     /// Seconds between checkpoints.
     #[arg(long, default_value_t = 300)]
     #[serde(skip)]
@@ -146,6 +148,7 @@ impl RunArgs {
             log_every: self.log_every,
             validate_every: self.validate_every,
             plateau_patience: self.plateau_patience,
+            sheet_every: self.sheet_every,
             save_seconds: self.save_seconds,
             halvings: self.halvings,
             run: self.run.clone(),
@@ -153,14 +156,5 @@ impl RunArgs {
             files,
             optimizer,
         }
-    }
-}
-
-/// Draws the curve of a run.
-pub struct Plotter;
-
-impl Hooks for Plotter {
-    fn plot(&mut self, title: &str, history: &History, run: &Path) -> Result<()> {
-        curve::draw(title, history, &run.join("curve.png"))
     }
 }

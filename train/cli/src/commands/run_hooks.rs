@@ -1,0 +1,103 @@
+//! What a training draws beside its log: the curve, and sheets of what its network makes.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use dalle_data::{Captions, write_png};
+use dalle_eval::sheet::{Cell, contact_sheet};
+use dalle_model::config::ModelConfig;
+use dalle_model::dvae::{Decoder, Dvae};
+use dalle_model::prior::Prior;
+use dalle_model::sample::{Batch, JobKey, SampleRequest};
+use dalle_shared::{ImageToken, SamplingSettings, Tokenizer};
+use dalle_train::augment;
+use dalle_train::run_state::History;
+use dalle_train::tokens::{decode_picture, encode_pictures};
+use dalle_train::training::Hooks;
+use image::RgbImage;
+
+use crate::curve;
+
+/// Most cells of a sheet.
+const CELLS: usize = 16;
+/// Cells in a row.
+const COLUMNS: usize = 4;
+
+/// Makes a sheet of a network's work.
+type Sheet<N> = Box<dyn FnMut(&N) -> Result<RgbImage>>;
+
+/// The hooks of all training commands.
+pub struct RunHooks<N> {
+    sheet: Option<Sheet<N>>,
+}
+
+impl<N> Hooks<N> for RunHooks<N> {
+    fn plot(&mut self, title: &str, history: &History, run: &Path) -> Result<()> {
+        curve::draw(title, history, &run.join("curve.png"))
+    }
+
+    fn sheet(&mut self, network: &N, step: u64, run: &Path) -> Result<()> {
+        let Some(sheet) = &mut self.sheet else { return Ok(()) };
+        Ok(write_png(&run.join("sheets").join(format!("step-{step:09}.png")), &sheet(network)?)?)
+    }
+}
+
+impl<N> RunHooks<N> {
+    /// Hooks of a network that makes nothing to look at.
+    pub fn without_sheets() -> Self {
+        Self { sheet: None }
+    }
+}
+
+impl RunHooks<Dvae> {
+    /// Sheets of the first images, each beside its reconstruction from tokens.
+    pub fn reconstructions<'a>(images: impl Iterator<Item = &'a RgbImage>, config: &ModelConfig) -> Self {
+        let (size, grid) = (config.image_size as u32, config.geometry().grid);
+        let images: Vec<RgbImage> = images.take(CELLS).map(|image| augment::centred(image, size)).collect();
+        let sheet = move |dvae: &Dvae| {
+            let tokens = encode_pictures(&dvae.encoder, &images)?;
+            let decoded = tokens.iter().map(|tokens| decode_picture(&dvae.decoder, tokens, grid));
+            let decoded: Vec<RgbImage> = decoded.collect::<Result<_>>()?;
+            let cells = images.iter().zip(&decoded);
+            let cells: Vec<Cell> =
+                cells.map(|(image, own)| Cell { images: vec![image, own], caption: "" }).collect();
+            Ok(contact_sheet(&cells, COLUMNS))
+        };
+        Self { sheet: Some(Box::new(sheet)) }
+    }
+}
+
+impl RunHooks<Prior> {
+    /// Sheets of a sample for each of the first captions, always with the same seeds.
+    pub fn samples<'a>(
+        captions: impl Iterator<Item = &'a Captions>,
+        tokenizer: Tokenizer,
+        decoder: Decoder,
+        config: ModelConfig,
+    ) -> Self {
+        let captions: Vec<String> = captions.take(CELLS).map(Captions::main).collect();
+        let sheet = move |prior: &Prior| {
+            let mut batch = Batch::new(prior.clone(), &config);
+            for (caption, key) in captions.iter().zip(0..) {
+                let text = tokenizer.encode(caption, config.text_length - 1)?.ids;
+                let sampling = SamplingSettings::default();
+                let request = SampleRequest { text, samples: 1, seed: key, sampling, prefix: Vec::new() };
+                batch.admit(JobKey(key), request)?;
+            }
+            let mut grids: Vec<Vec<ImageToken>> = vec![Vec::new(); captions.len()];
+            while !batch.is_empty() {
+                for output in batch.step()? {
+                    grids[output.job.0 as usize].extend(output.tokens);
+                }
+            }
+            let grid = config.geometry().grid;
+            let images = grids.iter().map(|tokens| decode_picture(&decoder, tokens, grid));
+            let images: Vec<RgbImage> = images.collect::<Result<_>>().context("a sample is not a grid")?;
+            let cells = images.iter().zip(&captions);
+            let cells: Vec<Cell> =
+                cells.map(|(image, caption)| Cell { images: vec![image], caption }).collect();
+            Ok(contact_sheet(&cells, COLUMNS))
+        };
+        Self { sheet: Some(Box::new(sheet)) }
+    }
+}
