@@ -12,7 +12,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use dalle_data::{NewFolder, say, write_file};
 use dalle_model::burn::module::Module;
 use dalle_model::burn::tensor::{DType, FloatDType, TensorData};
 use dalle_model::weights::{from_safetensors, to_safetensors};
@@ -21,11 +20,10 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
-use crate::optimizer::{AdamW, AdamWConfig};
-use dalle_data::say;
-use dalle_native::publish::NewFolder;
 use crate::optimizer::{AdamW, AdamWConfig, averaged};
 use crate::run_state::RunState;
+use dalle_data::say;
+use dalle_native::publish::{NewFolder, write_file};
 
 /// Checkpoints kept beside the best: the newest and the one before it.
 const KEPT: usize = 2;

@@ -295,6 +295,10 @@ mod tests {
 
     /// A stage over images of these captions, one colour each, and a fresh network.
     fn stage(captions: &[&str], batch: usize) -> (ClipStage, Clip) {
+        stage_in_parts(captions, batch, 1)
+    }
+
+    fn stage_in_parts(captions: &[&str], batch: usize, accumulate: usize) -> (ClipStage, Clip) {
         let read = |name: &str| std::fs::read(format!("{MODEL}/{name}")).unwrap();
         let config: ModelConfig = serde_json::from_slice(&read("config.json")).unwrap();
         let tokenizer = Tokenizer::from_json(&read("tokenizer.json")).unwrap();
@@ -311,19 +315,23 @@ mod tests {
             split: Split::Train,
         });
         let learning_rate = WarmupCosine { peak: 1.0, warmup: 0, updates: 1 };
-        let schedule = ClipSchedule {
-            batch,
-            accumulate: 1,
-            learning_rate,
-            bpe_dropout: 0.5,
-            reconstructed: 0.0,
-            seed: 1,
-        };
+        let schedule =
+            ClipSchedule { batch, accumulate, learning_rate, bpe_dropout: 0.5, reconstructed: 0.0, seed: 1 };
         let _random = crate::DEVICE_RANDOM.lock();
         let device = Device::flex().autodiff();
+        device.seed(5);
         let network = Clip::new(&clip, &config, &device);
         (
-            ClipStage::new(examples.collect(), &[], None, tokenizer, &config, schedule, device).unwrap(),
+            ClipStage::new(
+                examples.clone().collect(),
+                &examples.collect::<Vec<_>>(),
+                None,
+                tokenizer,
+                &config,
+                schedule,
+                device,
+            )
+            .unwrap(),
             network,
         )
     }
@@ -354,5 +362,25 @@ mod tests {
             batch[0].index == batch[1].index
         });
         assert!(loss(&mut stage, &clip, twice.unwrap()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn gradients_and_metrics_are_the_same_however_many_parts_a_batch_is_computed_in() {
+        let captions = ["one", "two", "three", "two", "five", "six"];
+        let of = |parts| {
+            let (mut stage, clip) = stage_in_parts(&captions, 6, parts);
+            let (gradients, metrics) = stage.gradients(&clip, 0).unwrap();
+            let metrics = metrics.into_iter().map(|(_, value)| value.into_scalar::<f32>());
+            (gradients, metrics.collect::<Vec<_>>(), stage.validate(&clip.valid()).unwrap())
+        };
+        let (whole, expected, validation) = of(1);
+        for parts in [2, 4, 6] {
+            let (gradients, metrics, ours) = of(parts);
+            crate::gradients::assert_close(&gradients, &whole);
+            for (ours, expected) in metrics.iter().zip(&expected) {
+                assert!((ours - expected).abs() < 1e-5, "{metrics:?} {expected:?}");
+            }
+            assert!((ours.loss - validation.loss).abs() < 1e-5, "{ours:?} {validation:?}");
+        }
     }
 }

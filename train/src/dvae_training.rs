@@ -237,24 +237,50 @@ mod tests {
 
     use super::*;
 
+    fn config() -> ModelConfig {
+        serde_json::from_str(include_str!("../../configs/tiny.json")).unwrap()
+    }
+
+    /// A stage over ten images.
+    fn stage(batch: usize, accumulate: usize, device: Device) -> DvaeStage {
+        let image = |i: u8| RgbImage::from_fn(40, 36, |x, y| Rgb([x as u8 * 6, y as u8 * 7, i * 25]));
+        let cosine = CosineSchedule { from: 1.0, to: 1.0, updates: 0 };
+        let schedule =
+            DvaeSchedule { batch, accumulate, beta: cosine, tau: cosine, learning_rate: cosine, seed: 3 };
+        DvaeStage::new((0..10).map(image).collect(), &[image(11), image(12)], &config(), schedule, device)
+            .unwrap()
+    }
+
+    #[test]
+    fn gradients_and_metrics_are_the_same_however_many_parts_a_batch_is_computed_in() {
+        let _random = crate::DEVICE_RANDOM.lock();
+        let device = Device::flex().autodiff();
+        device.seed(5);
+        let dvae = Dvae::new(&config().dvae, &device);
+        let of = |parts| {
+            let mut stage = stage(6, parts, device.clone());
+            let (gradients, mut metrics) = stage.gradients(&dvae, 1).unwrap();
+            metrics.extend(stage.extra_metrics(&dvae, 1).unwrap());
+            let metrics = metrics.into_iter().map(|(name, value)| (name, value.into_scalar::<f32>()));
+            (gradients, metrics.collect::<Vec<_>>(), stage.validate(&dvae.valid()).unwrap())
+        };
+        let (whole, expected, loss) = of(1);
+        // The last part of four is smaller.
+        for parts in [2, 3, 4] {
+            let (gradients, metrics, validation) = of(parts);
+            crate::gradients::assert_close(&gradients, &whole);
+            for ((name, ours), (_, expected)) in metrics.into_iter().zip(&expected) {
+                assert!((ours - expected).abs() <= 1e-5 * expected.abs() + 1e-6, "{name}: {ours} {expected}");
+            }
+            assert!((validation.loss - loss.loss).abs() < 1e-5, "{validation:?} {loss:?}");
+        }
+    }
+
     #[test]
     fn an_example_is_augmented_and_disturbed_alike_in_batches_of_any_size() {
-        let config: ModelConfig = serde_json::from_str(include_str!("../../configs/tiny.json")).unwrap();
-        let images: Vec<RgbImage> = (0..10u8)
-            .map(|i| RgbImage::from_fn(40, 36, |x, y| Rgb([x as u8 * 6, y as u8 * 7, i * 25])))
-            .collect();
         let _random = crate::DEVICE_RANDOM.lock();
         let of = |batch, step| {
-            let cosine = CosineSchedule { from: 1.0, to: 1.0, updates: 0 };
-            let schedule = DvaeSchedule {
-                batch,
-                accumulate: 1,
-                beta: cosine,
-                tau: cosine,
-                learning_rate: cosine,
-                seed: 3,
-            };
-            let mut stage = DvaeStage::new(images.clone(), &[], &config, schedule, Device::flex()).unwrap();
+            let mut stage = stage(batch, 1, Device::flex());
             let batch = stage.data.batch(step).unwrap();
             let noise = stage.noise(&batch, &Tensor::zeros([batch.len(), 8, 4, 4], &stage.device));
             let images: Vec<RgbImage> = batch.iter().map(|example| example.image.clone()).collect();

@@ -16,11 +16,11 @@ use dalle_model::clip::Clip;
 use dalle_model::dvae::Dvae;
 use dalle_model::prior::Prior;
 use dalle_model::weights::to_safetensors;
+use dalle_native::{ModelFolder, read_clip_config, read_config};
 use dalle_shared::files::{CLIP, CLIP_CONFIG, CONFIG, DECODER, ENCODER, PRIOR, TOKENIZER};
 use dalle_shared::sha256_hex;
 
 use crate::checkpoint::{Checkpoint, Files, MODEL, Weights, Which};
-use crate::model_folder::{ModelFolder, read_clip_config, read_config};
 use crate::run_state::NetworkKind;
 
 /// A checkpoint's network.
@@ -82,7 +82,7 @@ impl Export {
                 out.display()
             );
         }
-        ModelFolder::write(out, &[self.small.as_slice(), &self.weights].concat())
+        Ok(ModelFolder::write(out, &[self.small.as_slice(), &self.weights].concat())?)
     }
 }
 

@@ -87,3 +87,46 @@ impl ModuleVisitor for Collector {
         }
     }
 }
+
+/// Asserts that two sets of gradients are equal but for rounding.
+#[cfg(test)]
+pub(crate) fn assert_close(ours: &Gradients, expected: &Gradients) {
+    let paths = |gradients: &Gradients| gradients.iter().map(|(path, _)| path.to_owned()).collect::<Vec<_>>();
+    assert_eq!(paths(ours), paths(expected));
+    for (path, expected) in expected.iter() {
+        let greatest = |x: Tensor<1>| x.abs().max().into_scalar::<f32>();
+        let error = ours.get(path).map(|ours| greatest(ours.clone() - expected.clone()));
+        let scale = greatest(expected.clone());
+        assert!(error.is_some_and(|error| error <= 2e-5 * scale + 1e-9), "{path}: {error:?} of {scale}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dalle_model::Device;
+    use dalle_model::burn::nn::{Linear, LinearConfig};
+
+    use super::*;
+
+    #[test]
+    fn gradients_have_the_paths_of_their_parameters_and_add_up() {
+        let device = Device::flex().autodiff();
+        let layers: Vec<Linear> = (0..2).map(|_| LinearConfig::new(2, 3).init(&device)).collect();
+        let of = |x: [f32; 2]| {
+            let x = Tensor::<2>::from_floats([x], &device);
+            Gradients::of(&layers[1].forward(x).sum(), &layers)
+        };
+        let values = |gradients: &Gradients, path: &str| -> Vec<f32> {
+            gradients.get(path).unwrap().clone().into_data().iter().collect()
+        };
+        let mut sum = of([1.0, 2.0]);
+        assert!(sum.get("0.weight").is_none(), "the loss does not depend on it");
+        assert_eq!(values(&sum, "1.weight"), [1.0, 1.0, 1.0, 2.0, 2.0, 2.0], "row by row");
+        sum.add(of([10.0, 20.0]));
+        assert_eq!(values(&sum, "1.weight"), [11.0, 11.0, 11.0, 22.0, 22.0, 22.0]);
+        let mean =
+            sum.map(|path, gradient| if path == "1.bias" { gradient } else { gradient.div_scalar(2.0) });
+        assert_eq!(values(&mean, "1.weight"), [5.5, 5.5, 5.5, 11.0, 11.0, 11.0]);
+        assert_eq!(values(&mean, "1.bias"), [2.0; 3]);
+    }
+}

@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use dalle_data::write_file;
+use dalle_native::publish::write_file;
 use serde::Serialize;
 
 use crate::event_file::EventFile;

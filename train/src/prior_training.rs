@@ -98,7 +98,7 @@ impl PriorStage {
     /// is the autodiff device to train on.
     ///
     /// # Errors
-    /// There are no examples to train on, the tokenizer knows more ids than the model, or the device fails.
+    /// There are no examples to train on, or the device fails.
     pub fn new(
         [examples, held_out]: [&[Example]; 2],
         encoder: &Encoder,
@@ -108,13 +108,6 @@ impl PriorStage {
         device: &Device,
     ) -> Result<Self> {
         ensure!(!examples.is_empty(), "the dataset holds no picture to train on");
-        ensure!(
-            tokenizer.vocab_size() <= config.text_vocab,
-            "the tokenizer has {} ids, the configuration room for {} (`text_vocab`); train one with --vocab {}",
-            tokenizer.vocab_size(),
-            config.text_vocab,
-            config.text_vocab
-        );
         let size = config.image_size as u32;
         let tokens = tokenize(examples, encoder, |index, example| {
             let rng = &mut stream(schedule.seed, Purpose::Tokenization, index);
@@ -217,5 +210,73 @@ impl Stage for PriorStage {
 
     fn learning_rate(&self, step: u64) -> f64 {
         self.schedule.learning_rate.at(step)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dalle_data::Split;
+    use dalle_model::burn::module::Module;
+
+    use super::*;
+
+    /// The tokenizer of the shipped model.
+    const TOKENIZER: &[u8] = include_bytes!("../../assets/models/emoji-128/tokenizer.json");
+
+    fn examples() -> Vec<Example> {
+        let captions =
+            ["a cat", "two dogs in a park", "x", "a red apple left of a green pear", "sushi", "a boat"];
+        let examples = captions.iter().enumerate().map(|(index, caption)| Example {
+            key: index.to_string(),
+            captions: Captions {
+                label: (*caption).to_owned(),
+                templates: vec!["{label}".to_owned()],
+                ..Captions::default()
+            },
+            concept: (*caption).to_owned(),
+            image: RgbImage::from_fn(32, 32, |x, y| image::Rgb([x as u8 * 8, y as u8 * 8, 40 * index as u8])),
+            split: Split::Train,
+        });
+        examples.collect()
+    }
+
+    #[test]
+    fn gradients_and_losses_are_the_same_however_many_parts_a_batch_is_computed_in() {
+        let _random = crate::DEVICE_RANDOM.lock();
+        let mut config: ModelConfig = serde_json::from_str(include_str!("../../configs/tiny.json")).unwrap();
+        config.text_vocab = 1024;
+        let (plain, device) = (Device::flex(), Device::flex().autodiff());
+        let tokenizer = Tokenizer::from_json(TOKENIZER).unwrap();
+        device.seed(5);
+        let (encoder, prior) = (Encoder::new(&config.dvae, &plain), Prior::new(&config, &device));
+        let examples = examples();
+        let of = |accumulate| {
+            let learning_rate = WarmupCosine { peak: 1.0, warmup: 0, updates: 1 };
+            // Captions of different lengths, and none: parts have other shares of the text than of the images.
+            let schedule = PriorSchedule {
+                batch: 6,
+                accumulate,
+                learning_rate,
+                bpe_dropout: 0.1,
+                caption_dropout: 0.4,
+                seed: 3,
+            };
+            let both = [examples.as_slice(), examples.as_slice()];
+            let mut stage = PriorStage::new(both, &encoder, &tokenizer, &config, schedule, &device).unwrap();
+            let (gradients, metrics) = stage.gradients(&prior, 0).unwrap();
+            let metrics = metrics.into_iter().map(|(_, value)| value.into_scalar::<f32>());
+            (gradients, metrics.collect::<Vec<_>>(), stage.validate(&prior.valid()).unwrap())
+        };
+        let (whole, losses, validation) = of(1);
+        for parts in [2, 4, 6] {
+            let (gradients, metrics, ours) = of(parts);
+            crate::gradients::assert_close(&gradients, &whole);
+            for (ours, expected) in metrics.iter().zip(&losses) {
+                assert!((ours - expected).abs() < 1e-5, "{metrics:?} {losses:?}");
+            }
+            assert!((ours.loss - validation.loss).abs() < 1e-5, "{ours:?} {validation:?}");
+        }
+        // Nothing learned: about the logarithm of the number of choices.
+        assert!((validation.others[1].1 - 64f64.ln()).abs() < 0.2, "{validation:?}");
     }
 }

@@ -10,7 +10,6 @@ use plotters::style::{FontStyle, register_font};
 
 use crate::png::write_png;
 use dalle_train::checkpoint::History;
-use dalle_data::write_png;
 use dalle_train::run_state::History;
 
 static FONT: Once = Once::new();

@@ -461,3 +461,64 @@ fn a_checkpoint_is_exported_as_the_model_folder_that_its_training_writes() {
     assert!(complaint.contains("is not a run folder"), "{complaint}");
     assert!(!workshop.path("none").exists());
 }
+
+#[test]
+fn trainings_are_validated_and_drawn_on_held_out_data() {
+    let workshop = Workshop::new();
+    let (pictures, split) = (workshop.path("pictures"), workshop.path("split"));
+    workshop.run(&format!(
+        "data build --images {} --size 32 --val 0.4 --out {}",
+        pictures.display(),
+        split.display()
+    ));
+    let data = workshop.path("data").display().to_string();
+    let on_split = |command: String| {
+        command.replace(&data, &split.display().to_string()).replace("--batch 6", "--batch 2")
+    };
+    let more = "--validate-every 2 --sheet-every 3 --save-seconds 0 --log-every 4";
+    workshop.run(&on_split(workshop.dvae("model", 5, more)));
+    workshop.run(&on_split(format!("{} {more} --accumulate 2", workshop.prior("model", 5))));
+    workshop.run(&on_split(workshop.clip("model", 5, &more.replace("--sheet-every 3", "--accumulate 2"))));
+    for (run, metrics) in [
+        ("model-run", vec!["validation loss", "validation kl", "validation reconstruction"]),
+        ("model-prior", vec!["validation loss", "validation image loss", "validation text loss"]),
+        ("model-clip", vec!["validation loss", "validation retrieval"]),
+    ] {
+        let state = workshop.state(run);
+        for name in metrics {
+            let steps =
+                state["history"][name].as_array().unwrap().iter().map(|pair| pair[0].as_u64().unwrap());
+            assert_eq!(steps.collect::<Vec<_>>(), [2, 4, 5], "{run} {name}");
+        }
+        let best = state["best"]["step"].as_u64().unwrap();
+        assert!(workshop.path(run).join(format!("checkpoints/step-{best:09}/state.json")).is_file());
+    }
+    for run in ["model-run", "model-prior"] {
+        for step in [3, 5] {
+            let sheet = image::open(workshop.path(run).join(format!("sheets/step-{step:09}.png"))).unwrap();
+            assert!(sheet.width() > 32, "{run}");
+        }
+    }
+    let best = workshop.run(&format!(
+        "export --run {} --best --out {}",
+        workshop.path("model-run").display(),
+        workshop.path("best").display()
+    ));
+    assert!(
+        best.contains(&format!("after update {}", workshop.state("model-run")["best"]["step"])),
+        "{best}"
+    );
+
+    for (wrong, words) in [
+        (workshop.dvae("other", 5, "--validate-every 2"), "with a validation split".to_owned()),
+        (workshop.dvae("other", 5, "--plateau-patience 2"), "--validate-every".to_owned()),
+        (
+            workshop.dvae("other", 5, "--accumulate 3"),
+            "--accumulate: expected a number that divides --batch 4".to_owned(),
+        ),
+        (workshop.clip("model", 5, "--sheet-every 2"), "--sheet-every".to_owned()),
+    ] {
+        let complaint = workshop.fail(&wrong);
+        assert!(complaint.contains(&words), "{wrong}: {complaint}");
+    }
+}

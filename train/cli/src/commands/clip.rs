@@ -132,8 +132,7 @@ pub fn run(args: Args) -> Result<()> {
     };
     let device = device.autodiff();
     let own = vec![(CLIP_CONFIG, serde_json::to_vec_pretty(&config)?)];
-    let read = |name| anyhow::Ok((name, std::fs::read(args.model.join(name))?));
-    let shared = vec![read(CONFIG)?, read(TOKENIZER)?];
+    let shared = vec![(CONFIG, folder.config_json.clone()), (TOKENIZER, folder.read(TOKENIZER)?)];
     let run = args.run.config(
         format!("contrastive model {}", model.name),
         args.steps,

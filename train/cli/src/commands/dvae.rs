@@ -11,7 +11,6 @@ use dalle_model::plan::Plan;
 use dalle_model::weights::to_safetensors;
 use dalle_native::device::DeviceName;
 use dalle_shared::files::{CONFIG, DECODER, ENCODER, PRIOR};
-use dalle_model::device::DeviceName;
 use dalle_shared::files::{CONFIG, PRIOR};
 use image::RgbImage;
 use indicatif::ProgressIterator;

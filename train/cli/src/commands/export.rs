@@ -4,9 +4,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use dalle_native::ModelFolder;
 use dalle_train::checkpoint::{Weights, Which};
 use dalle_train::export::Export;
-use dalle_train::model_folder::ModelFolder;
 
 /// Arguments of `dalle export`.
 #[derive(clap::Args)]

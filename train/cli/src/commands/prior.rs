@@ -5,16 +5,15 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Subcommand;
+use dalle_data::{Dataset, Example, Split};
 use dalle_model::plan::Plan;
 use dalle_model::precision::Precision;
 use dalle_model::prior::Prior;
 use dalle_model::weights::to_safetensors;
-use dalle_shared::files::{ENCODER, PRIOR, TOKENIZER};
-use dalle_shared::sha256_hex;
-use serde::Serialize;
-use dalle_data::{Dataset, Example, Split};
 use dalle_native::{ModelFolder, read_tokenizer};
 use dalle_shared::files::{CONFIG, ENCODER, PRIOR, TOKENIZER};
+use dalle_shared::files::{ENCODER, PRIOR, TOKENIZER};
+use dalle_shared::sha256_hex;
 use dalle_shared::{Tokenizer, sha256_hex};
 use dalle_train::export::prior_files;
 use dalle_train::interrupt::Interrupt;
@@ -23,6 +22,7 @@ use dalle_train::prior_training::{PriorSchedule, PriorStage};
 use dalle_train::run_state::NetworkKind;
 use dalle_train::schedule::WarmupCosine;
 use dalle_train::training::train;
+use serde::Serialize;
 
 use super::run::RunArgs;
 use super::run_hooks::RunHooks;
@@ -139,7 +139,7 @@ pub fn run(args: Args) -> Result<()> {
         format!("prior {}", config.name),
         args.steps,
         settings,
-        vec![(CONFIG, std::fs::read(args.model.join(CONFIG))?), (TOKENIZER, bytes.clone())],
+        vec![(CONFIG, folder.config_json.clone()), (TOKENIZER, tokenizer_json.clone())],
         AdamWConfig {
             beta1: 0.9,
             beta2: 0.96,
@@ -157,7 +157,7 @@ pub fn run(args: Args) -> Result<()> {
     let mut stage =
         PriorStage::new([&examples, &held_out], &encoder, &tokenizer, &config, schedule, &device)?;
     let (prior, _) = train(&mut stage, fresh, &run, &mut hooks, &Interrupt::listen()?)?;
-    ModelFolder::write(&args.model, &[vec![(TOKENIZER, bytes)], prior_files(&prior)?].concat())?;
+    ModelFolder::write(&args.model, &[vec![(TOKENIZER, tokenizer_json)], prior_files(&prior)?].concat())?;
     writeln!(std::io::stdout(), "wrote the prior to {}", args.model.display())?;
     Ok(())
 }

@@ -5,8 +5,6 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow};
 use anyhow::{Result, anyhow, ensure};
 use dalle_data::{Dataset, Example, Split};
-use dalle_model::device::DeviceName;
-use dalle_model::memory;
 use dalle_model::plan::Training;
 use dalle_native::device::DeviceName;
 use dalle_native::memory;

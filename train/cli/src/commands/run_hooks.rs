@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use dalle_data::{Captions, write_png};
+use dalle_data::Captions;
 use dalle_eval::sheet::{Cell, contact_sheet};
 use dalle_model::config::ModelConfig;
 use dalle_model::dvae::{Decoder, Dvae};
@@ -17,6 +17,7 @@ use dalle_train::training::Hooks;
 use image::RgbImage;
 
 use crate::curve;
+use crate::png::write_png;
 
 /// Most cells of a sheet.
 const CELLS: usize = 16;
@@ -38,7 +39,7 @@ impl<N> Hooks<N> for RunHooks<N> {
 
     fn sheet(&mut self, network: &N, step: u64, run: &Path) -> Result<()> {
         let Some(sheet) = &mut self.sheet else { return Ok(()) };
-        Ok(write_png(&run.join("sheets").join(format!("step-{step:09}.png")), &sheet(network)?)?)
+        write_png(&run.join("sheets").join(format!("step-{step:09}.png")), &sheet(network)?)
     }
 }
 
