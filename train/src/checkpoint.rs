@@ -156,10 +156,10 @@ impl RunFolder {
     /// The newest whole checkpoint with its module and optimizer, or nothing if the run is new. `fresh` is the module to fill.
     ///
     /// # Errors
-    /// Checkpoints exist but none is whole, or the newest whole one was made with other `settings`.
+    /// Checkpoints exist but none is whole, or the newest whole one has another `identity`.
     pub fn resume<M: Module>(
         &self,
-        settings: &serde_json::Value,
+        identity: &serde_json::Value,
         config: AdamWConfig,
         fresh: M,
     ) -> Result<Option<(RunState, M, AdamW)>> {
@@ -169,10 +169,10 @@ impl RunFolder {
                 Ok(checkpoint) => {
                     let state = &checkpoint.state;
                     ensure!(
-                        state.settings == *settings,
+                        state.identity == *identity,
                         "{} was started with other settings ({}); continue with those, or name a new --run folder",
                         self.path.display(),
-                        differences(&state.settings, settings)
+                        differences(&state.identity, identity)
                     );
                     let resumed = checkpoint.restore(config, fresh)?;
                     damaged.iter().try_for_each(|name| self.set_aside(name))?;
@@ -358,7 +358,7 @@ fn read_tensors(bytes: &[u8]) -> Result<BTreeMap<String, TensorData>> {
     Ok(tensors.collect())
 }
 
-/// The top-level settings in which two runs differ.
+/// The settings in which the identities of two runs differ.
 fn differences(then: &serde_json::Value, now: &serde_json::Value) -> String {
     let (Some(then), Some(now)) = (then.as_object(), now.as_object()) else {
         return "another kind of run".to_owned();

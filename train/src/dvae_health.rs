@@ -57,7 +57,7 @@ impl HealthCheck {
             text: format!(
                 "the codebook has collapsed: in effect {value:.1} of {entries} entries are used, where at least {:.1} were \
                  expected (the best so far was {best:.1}). The prior will have little to say with these tokens. Start a new \
-                 --run with a larger --beta from early on (--beta-updates 1), a smaller --step-size, or a slower --tau-updates",
+                 --run with a larger --beta from early on (--beta-updates 1), a smaller --learning-rate, or a slower --tau-updates",
                 limit(step)
             ),
         })

@@ -26,7 +26,7 @@ use crate::stage::{Stage, Validation, Warning};
 /// Schedules and sizes of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DvaeSchedule {
-    /// Pictures per update.
+    /// Images per update.
     pub batch: usize,
     /// Parts in which an update's batch is computed, one after the other.
     pub accumulate: usize,
@@ -34,10 +34,24 @@ pub struct DvaeSchedule {
     pub beta: CosineSchedule,
     /// Temperature of the relaxation: 1 → 1/16 over 150,000 updates.
     pub tau: CosineSchedule,
-    /// Step size: 1e-4 → 1.25e-6 over 1,200,000 updates.
+    /// Learning rate: 1e-4 → 1.25e-6 over 1,200,000 updates.
     pub learning_rate: CosineSchedule,
     /// Seed of everything random.
     pub seed: u64,
+}
+
+impl DvaeSchedule {
+    /// Updates of the paper's run (appendix A.2).
+    pub const PAPER_STEPS: u64 = 3_000_000;
+    /// The paper's schedules (appendix A.2).
+    pub const PAPER: Self = Self {
+        batch: 512,
+        accumulate: 1,
+        beta: CosineSchedule { from: 0.0, to: 6.6, updates: 5_000 },
+        tau: CosineSchedule { from: 1.0, to: 1.0 / 16.0, updates: 150_000 },
+        learning_rate: CosineSchedule { from: 1e-4, to: 1.25e-6, updates: 1_200_000 },
+        seed: 0,
+    };
 }
 
 /// The stage's data and schedules.

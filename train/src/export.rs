@@ -50,7 +50,7 @@ impl Export {
         let small = small_files(&run.join(MODEL))?;
         let (config, device) = (read_config(&run.join(MODEL).join(CONFIG))?, Device::flex());
         let step = checkpoint.state.step;
-        let encoder = checkpoint.state.settings["encoder"].as_str().map(str::to_owned);
+        let encoder = checkpoint.state.identity["encoder"].as_str().map(str::to_owned);
         let weights = match network {
             NetworkKind::Dvae => dvae_files(&checkpoint.network(Dvae::new(&config.dvae, &device), weights)?)?,
             NetworkKind::Prior => prior_files(&checkpoint.network(Prior::new(&config, &device), weights)?)?,

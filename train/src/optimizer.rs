@@ -31,6 +31,18 @@ pub struct AdamWConfig {
     pub ewma: f64,
 }
 
+impl AdamWConfig {
+    /// Stage 1 (appendix A.2).
+    pub const DVAE: Self =
+        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 1e-4, clip: None, ewma: 0.999 };
+    /// Stage 2 (appendix B.2). The paper averages the weights of every 25th update with a decay of 0.99: 0.9996 an update.
+    pub const PRIOR: Self =
+        Self { beta1: 0.9, beta2: 0.96, epsilon: 1e-8, weight_decay: 4.5e-2, clip: Some(4.0), ewma: 0.9996 };
+    /// CLIP (table 20 of arXiv 2103.00020), whose weights are not averaged.
+    pub const CLIP: Self =
+        Self { beta1: 0.9, beta2: 0.98, epsilon: 1e-6, weight_decay: 0.2, clip: None, ewma: 0.0 };
+}
+
 /// The optimizer's state.
 #[derive(Clone, Debug)]
 pub struct AdamW {

@@ -68,7 +68,8 @@ pub struct Best {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunState {
     /// What decides the result of an update; a run resumes only with the same.
-    pub settings: serde_json::Value,
+    #[serde(alias = "settings")]
+    pub identity: serde_json::Value,
     /// Updates that the run was started with, from which its schedules follow. They stay as they are when it is made longer.
     #[serde(default)]
     pub schedule_steps: u64,
@@ -106,9 +107,9 @@ pub struct RunState {
 
 impl RunState {
     /// The state of a new run of `steps` updates.
-    pub fn new(settings: serde_json::Value, steps: u64) -> Self {
+    pub fn new(identity: serde_json::Value, steps: u64) -> Self {
         Self {
-            settings,
+            identity,
             schedule_steps: steps,
             step: 0,
             updates: 0,
@@ -142,23 +143,33 @@ impl RunState {
 
     /// What the run trains, if it is a network of this project.
     pub fn network(&self) -> Option<NetworkKind> {
-        serde_json::from_value(self.settings["network"].clone()).ok()
+        serde_json::from_value(self.identity["network"].clone()).ok()
     }
 
-    /// Turns the settings of an older version into today's.
+    /// Turns the identity that an older version wrote into today's.
     fn upgrade(&mut self) {
-        let Some(settings) = self.settings.as_object_mut() else { return };
-        settings.remove("log_every");
-        if let Some(steps) = settings.remove("steps").and_then(|steps| steps.as_u64()) {
+        let Some(identity) = self.identity.as_object_mut() else { return };
+        identity.remove("log_every");
+        if let Some(steps) = identity.remove("steps").and_then(|steps| steps.as_u64()) {
             self.schedule_steps = steps;
         }
-        let kinds = [
+        for (old, new) in [
+            ("step_size", "learning_rate"),
+            ("final_step_size", "final_learning_rate"),
+            ("step_size_updates", "learning_rate_updates"),
+        ] {
+            if let Some(value) = identity.remove(old) {
+                identity.insert(new.to_owned(), value);
+            }
+        }
+        identity.retain(|_, value| !value.is_null());
+        let networks = [
             ("tau", NetworkKind::Dvae),
             ("caption_dropout", NetworkKind::Prior),
             ("reconstructed", NetworkKind::Clip),
         ];
-        if let Some((_, kind)) = kinds.iter().find(|(option, _)| settings.contains_key(*option)) {
-            settings.entry("network").or_insert_with(|| kind.name().into());
+        if let Some((_, network)) = networks.iter().find(|(option, _)| identity.contains_key(*option)) {
+            identity.entry("network").or_insert_with(|| network.name().into());
         }
     }
 }
@@ -184,6 +195,33 @@ fn history<'de, D: Deserializer<'de>>(deserializer: D) -> Result<History, D::Err
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As version 0.1.0 wrote it.
+    const OLD: &str = r#"{
+        "settings": {
+            "batch": 4, "beta": 15.0, "beta_updates": 1, "data": "d", "ewma": 0.99, "final_step_size": 1e-4,
+            "log_every": 50, "model": { "vocab": 64 }, "seed": 0, "step_size": 2e-3, "step_size_updates": null,
+            "steps": 5000, "tau": 0.0625, "tau_updates": 3000
+        },
+        "step": 100, "updates": 99, "seconds": 12.5,
+        "history": { "gradient norm": [[50, null], [100, 2.5]], "loss": [[50, -1.5], [100, -2.0]] },
+        "warnings": {}
+    }"#;
+
+    #[test]
+    fn a_state_of_the_first_version_is_read_as_one_of_today() {
+        let state = RunState::read(OLD.as_bytes()).unwrap();
+        let identity = serde_json::json!({
+            "network": "dvae", "batch": 4, "beta": 15.0, "beta_updates": 1, "data": "d", "ewma": 0.99,
+            "final_learning_rate": 1e-4, "learning_rate": 2e-3, "model": { "vocab": 64 }, "seed": 0, "tau": 0.0625,
+            "tau_updates": 3000
+        });
+        assert_eq!((state.identity.clone(), state.schedule_steps), (identity, 5000));
+        assert_eq!(state.network(), Some(NetworkKind::Dvae));
+        assert_eq!((state.step, state.updates, state.learning_rate_factor()), (100, 99, 1.0));
+        assert_eq!(state.history["gradient norm"], [(100, 2.5)]);
+        assert_eq!(RunState::read(&serde_json::to_vec(&state).unwrap()).unwrap(), state);
+    }
 
     #[test]
     fn numbers_are_read_back_bit_for_bit() {

@@ -1,4 +1,4 @@
-//! How β, τ and the step size move over training (appendix A.2 and B.2).
+//! Schedules of β, τ and the learning rate (appendices A.2 and B.2).
 
 use std::f64::consts::PI;
 
@@ -27,7 +27,7 @@ impl CosineSchedule {
 
 /// Linear from 0 over `warmup` updates, then a cosine down to a tenth at `updates`.
 ///
-/// The paper halves the step size at five plateaus of a very long run; a run of known length does as well with a cosine.
+/// The paper halves the learning rate at five plateaus of a very long run; a run of known length does as well with a cosine.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WarmupCosine {
     /// Greatest value.

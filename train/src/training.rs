@@ -48,7 +48,7 @@ pub struct RunConfig {
     /// The run's folder.
     pub run: PathBuf,
     /// What decides the result of an update; a run resumes only with the same. What else is here may differ.
-    pub settings: serde_json::Value,
+    pub identity: serde_json::Value,
     /// Configurations and tokenizer of the network: small files that `dalle export` needs beside a checkpoint.
     pub files: Files,
     /// Hyper-parameters of the optimizer.
@@ -75,7 +75,7 @@ pub trait Hooks<N> {
 /// Returns the network with averaged weights, and the run's state.
 ///
 /// # Errors
-/// The run folder cannot be read or written, or was made with other settings; the run diverged; or it was interrupted, and
+/// The run folder cannot be read or written, or belongs to another run; the run diverged; or it was interrupted, and
 /// saved.
 pub fn train<S: Stage>(
     stage: &mut S,
@@ -142,8 +142,8 @@ impl<'a> Run<'a> {
         let folder = RunFolder::open(&config.run)?;
         let mut network = fresh;
         let mut optimizer = AdamW::new(config.optimizer);
-        let mut state = RunState::new(config.settings.clone(), config.steps);
-        if let Some(resumed) = folder.resume(&config.settings, config.optimizer, network.clone())? {
+        let mut state = RunState::new(config.identity.clone(), config.steps);
+        if let Some(resumed) = folder.resume(&config.identity, config.optimizer, network.clone())? {
             (state, network, optimizer) = resumed;
             ensure!(
                 state.step <= config.steps,
@@ -195,7 +195,7 @@ impl<'a> Run<'a> {
             ensure!(
                 self.state.skipped_in_a_row < MAX_SKIPPED,
                 "diverged: the gradients of the last {MAX_SKIPPED} updates, to {}, were not finite; start a new --run with a \
-                 smaller --step-size (the last checkpoint is kept)",
+                 smaller --learning-rate (the last checkpoint is kept)",
                 self.state.step
             );
         }
@@ -295,7 +295,7 @@ impl<'a> Run<'a> {
         ensure!(
             self.state.updates > 0,
             "diverged: the gradients of all {} updates were not finite, so nothing was trained; start a new --run with a smaller \
-             --step-size",
+             --learning-rate",
             self.state.step
         );
         self.bar.finish();

@@ -9,7 +9,6 @@ use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
 use crate::png::write_png;
-use dalle_train::checkpoint::History;
 use dalle_train::run_state::History;
 
 static FONT: Once = Once::new();

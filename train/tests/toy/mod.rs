@@ -181,7 +181,7 @@ impl Workplace {
             validate_every: toy.validate_every,
             plateau_patience: toy.patience,
             run: self.run(),
-            settings: serde_json::json!({ "network": "toy" }),
+            identity: serde_json::json!({ "network": "toy" }),
             files: Vec::new(),
             optimizer: AdamWConfig {
                 beta1: 0.9,

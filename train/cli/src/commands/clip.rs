@@ -1,28 +1,28 @@
-//! `dalle clip train`: fit the contrastive model that chooses among samples.
+//! `dalle clip train`: fit CLIP, which chooses among samples.
 
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Subcommand;
+use dalle_data::{Dataset, Example, Split};
 use dalle_model::clip::{Clip, ClipConfig};
 use dalle_model::plan::Plan;
-use dalle_shared::files::{CLIP_CONFIG, CONFIG, DECODER, ENCODER, TOKENIZER};
-use serde::Serialize;
-
-use dalle_data::{Dataset, Split};
 use dalle_native::{ModelFolder, read_clip_config};
+use dalle_shared::Geometry;
+use dalle_shared::files::{CLIP_CONFIG, CONFIG, DECODER, ENCODER, TOKENIZER};
 use dalle_train::clip_training::{ClipSchedule, ClipStage, check_batch};
 use dalle_train::export::clip_files;
-use dalle_train::interrupt::Interrupt;
 use dalle_train::optimizer::AdamWConfig;
 use dalle_train::run_state::NetworkKind;
 use dalle_train::schedule::WarmupCosine;
-use dalle_train::training::train;
+use serde::Serialize;
 
-use super::run::RunArgs;
+use super::run::{Job, RunArgs, RunIdentity, updates};
 use super::run_hooks::RunHooks;
 use super::values;
+
+const PAPER: ClipSchedule = ClipSchedule::PAPER;
 
 /// Arguments of `dalle clip`.
 #[derive(clap::Args)]
@@ -33,18 +33,18 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum ClipCommand {
-    /// Fit the contrastive model to captions and pictures.
+    /// Fit CLIP to captions and images.
     Train(TrainArgs),
 }
 
 /// The defaults are those of CLIP's own paper.
 #[derive(clap::Args, Serialize)]
 struct TrainArgs {
-    /// Model folder with a tokenizer; the contrastive model is added to it.
+    /// Model folder with a tokenizer; CLIP is added to it.
     #[arg(long)]
     #[serde(skip)]
     model: PathBuf,
-    /// Configuration of the contrastive model, such as configs/emoji-128.clip.json.
+    /// Configuration of CLIP, such as configs/emoji-128.clip.json.
     #[arg(long)]
     #[serde(skip)]
     config: PathBuf,
@@ -52,42 +52,78 @@ struct TrainArgs {
     #[arg(long)]
     #[serde(skip)]
     data: PathBuf,
-    /// Updates in all; may be raised to make a run longer, whose schedules stay as they are.
+    /// Updates in all. May be raised on resume; the schedule keeps the length that it had.
+    #[arg(long, default_value_t = ClipSchedule::PAPER_STEPS, value_parser = updates())]
     #[serde(skip)]
-    #[arg(long, default_value_t = 390_000, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
-    /// Pairs per update, at least 2: each is told apart from the others.
-    #[arg(long, default_value_t = 32_768, value_parser = values::batch())]
+    /// Pairs of caption and image per update, at least 2: each is told apart from the others.
+    #[arg(long, default_value_t = PAPER.batch, value_parser = values::batch())]
     batch: usize,
-    /// Greatest step size, reached after the warm-up.
-    #[arg(long, default_value_t = 5e-4, value_parser = values::positive)]
-    step_size: f64,
+    /// Highest learning rate, reached after the warm-up.
+    #[arg(long, alias = "step-size", default_value_t = PAPER.learning_rate.peak, value_parser = values::positive)]
+    learning_rate: f64,
     /// Updates of warm-up.
-    #[arg(long, default_value_t = 2_000)]
+    #[arg(long, value_name = "UPDATES", default_value_t = PAPER.learning_rate.warmup)]
     warmup: u64,
+    /// Updates after which the learning rate has fallen to a tenth [default: all].
+    #[arg(long, value_name = "UPDATES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    learning_rate_updates: Option<u64>,
     /// Decoupled weight decay.
-    #[arg(long, default_value_t = 0.2, value_parser = values::not_negative)]
+    #[arg(long, default_value_t = AdamWConfig::CLIP.weight_decay, value_parser = values::not_negative)]
     weight_decay: f64,
     /// Probability that BPE drops a merge.
-    #[arg(long, default_value_t = 0.0, value_parser = values::probability)]
+    #[arg(long, default_value_t = PAPER.bpe_dropout, value_parser = values::probability)]
     bpe_dropout: f32,
-    /// Probability that a picture is seen as the folder's dVAE gives it back, which is how samples look.
-    #[arg(long, default_value_t = 0.0, value_parser = values::probability)]
+    /// Probability that an image is replaced by its reconstruction by the folder's dVAE, which is how samples look.
+    #[arg(long, default_value_t = PAPER.reconstructed, value_parser = values::probability)]
     reconstructed: f32,
     /// Decay of the average of the weights, per update; 0 keeps the last ones.
-    #[arg(long, default_value_t = 0.0, value_parser = values::decay)]
+    #[arg(long, default_value_t = AdamWConfig::CLIP.ewma, value_parser = values::decay)]
     ewma: f64,
     #[command(flatten)]
     #[serde(flatten)]
     run: RunArgs,
 }
 
+impl TrainArgs {
+    /// The schedule of a run that was started with `steps` updates.
+    fn schedule(&self, steps: u64) -> ClipSchedule {
+        ClipSchedule {
+            batch: self.batch,
+            accumulate: self.run.accumulate,
+            learning_rate: WarmupCosine {
+                peak: self.learning_rate,
+                warmup: self.warmup,
+                updates: self.learning_rate_updates.unwrap_or(steps),
+            },
+            bpe_dropout: self.bpe_dropout,
+            reconstructed: self.reconstructed,
+            seed: self.run.seed,
+        }
+    }
+
+    fn optimizer(&self) -> AdamWConfig {
+        AdamWConfig { weight_decay: self.weight_decay, ewma: self.ewma, ..AdamWConfig::CLIP }
+    }
+}
+
+/// What CLIP is trained from beside the dataset.
+#[derive(Serialize)]
+struct Inputs {
+    geometry: Geometry,
+    /// SHA-256 of encoder and decoder, if they reconstruct images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dvae: Option<String>,
+}
+
 /// Runs `dalle clip`.
 ///
 /// # Errors
-/// Whatever stops it, in a sentence for the person at the terminal.
+/// An input cannot be read, the device cannot hold the batch, or the run fails.
 pub fn run(args: Args) -> Result<()> {
     let ClipCommand::Train(args) = args.command;
+    ensure!(args.run.sheet_every.is_none(), "--sheet-every: CLIP makes no images; leave the option out");
     let folder = ModelFolder::open(&args.model)?;
     let model = folder.config.clone();
     let tokenizer = folder.tokenizer()?;
@@ -95,63 +131,63 @@ pub fn run(args: Args) -> Result<()> {
         ClipConfig { tokenizer: Some(folder.sha256(TOKENIZER)?), ..read_clip_config(&args.config, &model)? };
     let dataset = Dataset::open(&args.data)?;
     let held_out = args.run.held_out(&dataset)?;
-    let examples: Vec<_> = dataset.split(Split::Train).cloned().collect();
-    ensure!(
-        args.run.sheet_every.is_none(),
-        "--sheet-every: the contrastive model makes no images; leave the option out"
-    );
+    let examples: Vec<Example> = dataset.split(Split::Train).cloned().collect();
     // Before the memory: a batch that would fit there is of no use if it does not fit here.
     check_batch(args.batch, examples.len())?;
-    let plan = Plan::new(&model);
-    args.run.check_memory(&format!("the contrastive model of {}", model.name), args.batch, |batch| {
-        plan.training_clip(&config, &model, batch, args.reconstructed > 0.0)
-    })?;
-    let device = args.run.device.open()?;
-    let schedule = ClipSchedule {
-        batch: args.batch,
-        accumulate: args.run.accumulate,
-        learning_rate: WarmupCosine {
-            peak: args.step_size,
-            warmup: args.warmup,
-            updates: args.run.schedule_steps(args.steps)?,
-        },
-        bpe_dropout: args.bpe_dropout,
-        reconstructed: args.reconstructed,
-        seed: args.run.seed,
+    let (plan, with_dvae) = (Plan::new(&model), args.reconstructed > 0.0);
+    let what = format!("CLIP of {}", model.name);
+    args.run.check_memory(&what, args.batch, |part| plan.training_clip(&config, &model, part, with_dvae))?;
+    let (device, plain) = args.run.open_device()?;
+    let dvae = match with_dvae {
+        true => Some((folder.encoder(&plain)?, folder.decoder(&plain)?)),
+        false => None,
     };
-    let mut settings = serde_json::to_value(&args)?;
-    settings["network"] = NetworkKind::Clip.name().into();
-    settings["model"] = serde_json::to_value(&config)?;
-    settings["geometry"] = serde_json::to_value(model.geometry())?;
-    settings["data"] = dataset.hash().into();
-    let dvae = if args.reconstructed > 0.0 {
-        settings["dvae"] = [folder.sha256(ENCODER)?, folder.sha256(DECODER)?].concat().into();
-        Some((folder.encoder(&device)?, folder.decoder(&device)?))
-    } else {
-        None
+    let hashes = || anyhow::Ok([folder.sha256(ENCODER)?, folder.sha256(DECODER)?].concat());
+    let identity = RunIdentity {
+        network: NetworkKind::Clip,
+        options: &args,
+        model: &config,
+        data: dataset.hash(),
+        inputs: Inputs { geometry: model.geometry(), dvae: with_dvae.then(hashes).transpose()? },
+        plateau: args.run.plateau(),
     };
-    let device = device.autodiff();
     let own = vec![(CLIP_CONFIG, serde_json::to_vec_pretty(&config)?)];
     let shared = vec![(CONFIG, folder.config_json.clone()), (TOKENIZER, folder.read(TOKENIZER)?)];
-    let run = args.run.config(
-        format!("contrastive model {}", model.name),
-        args.steps,
-        settings,
-        [own.clone(), shared].concat(),
-        AdamWConfig {
-            beta1: 0.9,
-            beta2: 0.98,
-            epsilon: 1e-6,
-            weight_decay: args.weight_decay,
-            clip: None,
-            ewma: args.ewma,
-        },
-    );
+    let job = Job {
+        title: format!("CLIP {}", model.name),
+        steps: args.steps,
+        identity: serde_json::to_value(identity)?,
+        files: [own.clone(), shared].concat(),
+        optimizer: args.optimizer(),
+    };
+    let schedule = args.schedule(args.run.schedule_steps(args.steps)?);
     device.seed(args.run.seed);
     let fresh = Clip::new(&config, &model, &device);
     let mut stage = ClipStage::new(examples, &held_out, dvae, tokenizer, &model, schedule, device)?;
-    let (clip, _) = train(&mut stage, fresh, &run, &mut RunHooks::without_sheets(), &Interrupt::listen()?)?;
+    let clip = args.run.train(&mut stage, fresh, &mut RunHooks::without_sheets(), job)?;
     ModelFolder::write(&args.model, &[own, clip_files(&clip)?].concat())?;
-    writeln!(std::io::stdout(), "wrote the contrastive model to {}", args.model.display())?;
+    writeln!(std::io::stdout(), "wrote CLIP to {}", args.model.display())?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: TrainArgs,
+    }
+
+    #[test]
+    fn the_defaults_of_training_are_those_of_clips_paper() {
+        let line = "dalle --model m --config c --data d --run r".split(' ');
+        let args = Cli::try_parse_from(line).unwrap().args;
+        assert_eq!(args.steps, ClipSchedule::PAPER_STEPS);
+        assert_eq!(args.schedule(args.steps), PAPER);
+        assert_eq!(args.optimizer(), AdamWConfig::CLIP);
+    }
 }

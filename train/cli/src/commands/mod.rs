@@ -5,6 +5,7 @@ pub mod caption;
 pub mod clip;
 pub mod data;
 pub mod dvae;
+mod dvae_train;
 pub mod eval;
 pub mod export;
 pub mod import;

@@ -1,96 +1,161 @@
-//! What every training is told: where it is kept, where it runs, and how often it says and saves how it goes.
+//! What the three training commands share: options, checks before the start, and the run itself.
 
 use std::path::PathBuf;
 
-use anyhow::{Result, anyhow};
 use anyhow::{Result, anyhow, ensure};
 use dalle_data::{Dataset, Example, Split};
+use dalle_model::Device;
 use dalle_model::plan::Training;
 use dalle_native::device::DeviceName;
 use dalle_native::memory;
-use serde::Serialize;
-
-use super::values;
 use dalle_train::checkpoint::{Files, newest_state};
 use dalle_train::epoch_order::EpochOrder;
+use dalle_train::interrupt::Interrupt;
 use dalle_train::optimizer::AdamWConfig;
-use dalle_train::training::RunConfig;
+use dalle_train::run_state::NetworkKind;
+use dalle_train::stage::Stage;
+use dalle_train::training::{RunConfig, train};
+use serde::Serialize;
 
-/// The options. What is not skipped belongs to a run's settings: with others, it does not go on.
+use super::run_hooks::RunHooks;
+use super::values;
+
+/// Options of all training commands. Those that are not skipped belong to the run's identity.
 #[derive(clap::Args, Serialize)]
 pub struct RunArgs {
-    /// Folder for checkpoints and the loss curve; the same command continues an interrupted run. (Ctrl-C lets the update
-    /// in work end and saves.)
+    /// Folder for checkpoints, metrics and the loss curve. The same command continues an interrupted run; Ctrl-C lets the
+    /// update in progress finish, and saves.
     #[arg(long)]
     #[serde(skip)]
-    pub run: PathBuf,
-    /// Seed.
+    run: PathBuf,
+    /// Seed of everything random.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// cpu, cuda:N, wgpu or libtorch.
     #[arg(long, default_value = "cpu")]
     #[serde(skip)]
     pub device: DeviceName,
-    /// Parts in which the batch of an update is computed, one after the other; divides --batch. The result is the same but for
-    /// rounding, and takes less memory.
-    #[arg(long, default_value_t = 1, value_parser = values::batch())]
+    /// Compute the batch of an update in this many parts, one after the other; must divide --batch. Takes less memory; the
+    /// result is the same but for rounding.
+    #[arg(long, value_name = "PARTS", default_value_t = 1, value_parser = values::batch())]
     #[serde(skip)]
     pub accumulate: usize,
-    /// Updates between logged values.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
-    #[serde(skip)]
-    pub log_every: u64,
-    /// Updates between validations: the loss of the dataset's validation split. The best weights are kept beside the last ones.
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
-    #[serde(skip)]
-    pub validate_every: Option<u64>,
-    /// Most examples of the validation split to use, always the same.
-    #[arg(long, default_value_t = 256, value_parser = values::count())]
-    #[serde(skip)]
-    pub validation_examples: usize,
-    /// Validations without a lower loss after which the learning rate is halved.
-    #[arg(long, requires = "validate_every", value_parser = clap::value_parser!(u64).range(1..))]
-    #[serde(skip)]
-    pub plateau_patience: Option<u64>,
-    /// Updates between sheets in the run folder: reconstructions by the dVAE, samples of the prior.
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
-    #[serde(skip)]
-    pub sheet_every: Option<u64>,
-    /// Seconds between checkpoints.
-    #[arg(long, default_value_t = 300)]
-    #[serde(skip)]
-    pub save_seconds: u64,
-    /// Times to halve the learning rate by hand: on resume, one more than before halves it from there on.
+    /// Compute cheap activations again in the backward pass instead of keeping them. Takes less memory.
     #[arg(long)]
     #[serde(skip)]
-    pub halvings: Option<usize>,
+    gradient_checkpointing: bool,
+    /// Updates between two logs.
+    #[arg(long, value_name = "UPDATES", default_value_t = 50, value_parser = updates())]
+    #[serde(skip)]
+    log_every: u64,
+    /// Updates between two validations on the dataset's validation split. The best weights are kept beside the last ones.
+    #[arg(long, value_name = "UPDATES", value_parser = updates())]
+    #[serde(skip)]
+    validate_every: Option<u64>,
+    /// Validate on at most this many examples, always the same.
+    #[arg(long, value_name = "COUNT", default_value_t = 256, value_parser = values::count())]
+    #[serde(skip)]
+    validation_examples: usize,
+    /// Halve the learning rate after this many validations without a lower loss.
+    #[arg(long, value_name = "VALIDATIONS", requires = "validate_every", value_parser = updates())]
+    #[serde(skip)]
+    plateau_patience: Option<u64>,
+    /// Updates between two sheets in the run folder: reconstructions by the dVAE, samples of the prior.
+    #[arg(long, value_name = "UPDATES", value_parser = updates())]
+    #[serde(skip)]
+    pub sheet_every: Option<u64>,
+    /// Seconds between two checkpoints.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    #[serde(skip)]
+    save_seconds: u64,
+    /// Halve the learning rate by hand, this many times in all. To halve it now, resume with one more than before.
+    #[arg(long, value_name = "TIMES")]
+    #[serde(skip)]
+    halvings: Option<usize>,
+}
+
+/// A positive number of updates.
+pub fn updates() -> clap::builder::RangedU64ValueParser<u64> {
+    clap::value_parser!(u64).range(1..)
+}
+
+/// What decides the result of an update. A run resumes only with the same.
+#[derive(Serialize)]
+pub struct RunIdentity<'a, O, M, I> {
+    /// What is trained.
+    pub network: NetworkKind,
+    /// Options of the command.
+    #[serde(flatten)]
+    pub options: &'a O,
+    /// Sizes of the network.
+    pub model: &'a M,
+    /// Hash of the dataset.
+    pub data: String,
+    /// What else it is trained from.
+    #[serde(flatten)]
+    pub inputs: I,
+    /// When the learning rate depends on validations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plateau: Option<PlateauRule>,
+}
+
+/// What a plateau of the validation loss is.
+#[derive(Serialize)]
+pub struct PlateauRule {
+    patience: u64,
+    validate_every: u64,
+    examples: usize,
+}
+
+/// A run as one of the commands starts it.
+pub struct Job {
+    /// Heading of the curve.
+    pub title: String,
+    /// Updates in all.
+    pub steps: u64,
+    /// The [`RunIdentity`].
+    pub identity: serde_json::Value,
+    /// Configurations and tokenizer of the network.
+    pub files: Files,
+    /// Hyper-parameters of the optimizer.
+    pub optimizer: AdamWConfig,
 }
 
 impl RunArgs {
-    /// Checks that a batch can be computed in parts, and that the device can hold a part, before anything is allocated. `what` is
-    /// trained; `needed` says what a part of so many examples needs.
+    /// Checks that the batch can be computed in parts, and that the device can hold a part, before anything is allocated. `what`
+    /// is trained; `needed` says what a part of so many examples needs.
     ///
     /// # Errors
-    /// What it needs, what there is, and how many parts, or which batch, would fit.
+    /// What it needs, what there is, and how many parts would fit.
     pub fn check_memory(&self, what: &str, batch: usize, needed: impl Fn(u64) -> Training) -> Result<()> {
         let parts = self.accumulate;
         ensure!(
             batch.is_multiple_of(parts),
             "--accumulate: expected a number that divides --batch {batch}, got {parts}"
         );
-        let part = (batch / parts) as u64;
         let what = match parts {
             1 => format!("training {what} with --batch {batch}"),
             _ => format!("training {what} with --batch {batch} --accumulate {parts}"),
         };
-        memory::check(&what, needed(part).bytes(), self.device).map_err(|refusal| {
-            let fits = |part: usize| needed(part as u64).bytes() <= refusal.free;
-            let more = (parts + 1..=batch).find(|&parts| batch.is_multiple_of(parts) && fits(batch / parts));
-            match more {
-                Some(parts) => anyhow!("{refusal}; --accumulate {parts} would fit"),
+        let bytes = |parts: usize| needed((batch / parts) as u64).bytes();
+        memory::check(&what, bytes(parts), self.device).map_err(|refusal| {
+            let fits = |&more: &usize| batch.is_multiple_of(more) && bytes(more) <= refusal.free;
+            match (parts + 1..=batch).find(fits) {
+                Some(more) => anyhow!("{refusal}; --accumulate {more} would fit"),
                 None => anyhow!("{refusal}; not even --batch 1 would fit"),
             }
         })
+    }
+
+    /// The device to train on, and the same without autodiff.
+    ///
+    /// # Errors
+    /// There is no such device.
+    pub fn open_device(&self) -> Result<(Device, Device)> {
+        let plain = self.device.open()?;
+        let device = plain.clone().autodiff();
+        let device = if self.gradient_checkpointing { device.gradient_checkpointing() } else { device };
+        Ok((device, plain))
     }
 
     /// The examples to validate on; none if nothing is validated.
@@ -108,16 +173,18 @@ impl RunArgs {
              `dalle data build --val 0.1`"
         );
         let count = self.validation_examples.min(examples.len());
-        // Those of any seed, so that runs can be compared.
+        // The same for all seeds, so that runs can be compared.
         let chosen = EpochOrder::new(0, examples.len()).batch(0, count);
         Ok(chosen.into_iter().map(|turn| examples[turn.index].clone()).collect())
     }
 
-    /// What a plateau of the validation loss is, if the learning rate depends on it: part of a run's settings.
-    pub fn plateau(&self) -> Option<serde_json::Value> {
-        let patience = self.plateau_patience?;
-        let (every, examples) = (self.validate_every?, self.validation_examples);
-        Some(serde_json::json!({ "patience": patience, "validate_every": every, "examples": examples }))
+    /// What a plateau is, if the learning rate depends on it.
+    pub fn plateau(&self) -> Option<PlateauRule> {
+        Some(PlateauRule {
+            patience: self.plateau_patience?,
+            validate_every: self.validate_every?,
+            examples: self.validation_examples,
+        })
     }
 
     /// Updates from which the schedules follow: those that the run was started with, or `steps` if it is new.
@@ -128,19 +195,19 @@ impl RunArgs {
         Ok(newest_state(&self.run)?.map_or(steps, |state| state.schedule_steps))
     }
 
-    /// The configuration of a run of `steps` updates.
-    pub fn config(
+    /// Trains `fresh`, or continues the run. Returns the network with averaged weights.
+    ///
+    /// # Errors
+    /// The run cannot be started, diverges, or is interrupted.
+    pub fn train<S: Stage>(
         &self,
-        title: String,
-        steps: u64,
-        mut settings: serde_json::Value,
-        files: Files,
-        optimizer: AdamWConfig,
-    ) -> RunConfig {
-        if let Some(plateau) = self.plateau() {
-            settings["plateau"] = plateau;
-        }
-        RunConfig {
+        stage: &mut S,
+        fresh: S::Network,
+        hooks: &mut RunHooks<S::Network>,
+        job: Job,
+    ) -> Result<S::Network> {
+        let Job { title, steps, identity, files, optimizer } = job;
+        let config = RunConfig {
             title,
             steps,
             log_every: self.log_every,
@@ -150,9 +217,12 @@ impl RunArgs {
             save_seconds: self.save_seconds,
             halvings: self.halvings,
             run: self.run.clone(),
-            settings,
+            identity,
             files,
             optimizer,
-        }
+        };
+        // Before the run folder is there: whoever sees it may press Ctrl-C.
+        let interrupt = Interrupt::listen()?;
+        Ok(train(stage, fresh, &config, hooks, &interrupt)?.0)
     }
 }

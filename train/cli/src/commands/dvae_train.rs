@@ -1,0 +1,185 @@
+//! `dalle dvae train`: fit the dVAE to the images of a dataset (stage 1).
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use dalle_data::{Dataset, Split, say};
+use dalle_model::dvae::Dvae;
+use dalle_model::plan::Plan;
+use dalle_native::{ModelFolder, read_config};
+use dalle_shared::files::{CONFIG, PRIOR};
+use dalle_train::dvae_training::{DvaeSchedule, DvaeStage};
+use dalle_train::export::dvae_files;
+use dalle_train::optimizer::AdamWConfig;
+use dalle_train::run_state::NetworkKind;
+use dalle_train::schedule::CosineSchedule;
+use image::RgbImage;
+use serde::Serialize;
+
+use super::run::{Job, RunArgs, RunIdentity, updates};
+use super::run_hooks::RunHooks;
+use super::values;
+
+const PAPER: DvaeSchedule = DvaeSchedule::PAPER;
+
+/// Arguments of `dalle dvae train`. The defaults of the schedules are the paper's, scaled to the number of updates.
+#[derive(clap::Args, Serialize)]
+pub struct Args {
+    /// Configuration of the model.
+    #[arg(long)]
+    #[serde(skip)]
+    config: PathBuf,
+    /// Dataset folder.
+    #[arg(long)]
+    #[serde(skip)]
+    data: PathBuf,
+    /// Model folder to write encoder and decoder into.
+    #[arg(long)]
+    #[serde(skip)]
+    out: PathBuf,
+    /// Updates in all. May be raised on resume; the schedules keep the lengths that they had.
+    #[arg(long, default_value_t = DvaeSchedule::PAPER_STEPS, value_parser = updates())]
+    #[serde(skip)]
+    steps: u64,
+    /// Images per update.
+    #[arg(long, default_value_t = PAPER.batch, value_parser = values::batch())]
+    batch: usize,
+    /// First learning rate, which falls as a cosine.
+    #[arg(long, alias = "step-size", default_value_t = PAPER.learning_rate.from, value_parser = values::positive)]
+    learning_rate: f64,
+    /// Last learning rate.
+    #[arg(long, alias = "final-step-size", default_value_t = PAPER.learning_rate.to, value_parser = values::positive)]
+    final_learning_rate: f64,
+    /// Updates over which the learning rate falls [default: two fifths of all].
+    #[arg(long, alias = "step-size-updates", value_name = "UPDATES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    learning_rate_updates: Option<u64>,
+    /// Final weight of the KL term.
+    #[arg(long, default_value_t = PAPER.beta.to, value_parser = values::not_negative)]
+    beta: f64,
+    /// Updates over which it rises [default: a 600th of all].
+    #[arg(long, value_name = "UPDATES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    beta_updates: Option<u64>,
+    /// Final temperature of the relaxation, which starts at 1.
+    #[arg(long, default_value_t = PAPER.tau.to, value_parser = values::positive)]
+    tau: f64,
+    /// Updates over which it falls [default: a twentieth of all].
+    #[arg(long, value_name = "UPDATES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tau_updates: Option<u64>,
+    /// Decay of the average of the weights, per update.
+    #[arg(long, default_value_t = AdamWConfig::DVAE.ewma, value_parser = values::decay)]
+    ewma: f64,
+    #[command(flatten)]
+    #[serde(flatten)]
+    run: RunArgs,
+}
+
+impl Args {
+    /// The schedules of a run that was started with `steps` updates.
+    fn schedule(&self, steps: u64) -> DvaeSchedule {
+        let cosine = |from, to, updates: Option<u64>, default| CosineSchedule {
+            from,
+            to,
+            updates: updates.unwrap_or(default),
+        };
+        let (rate, updates) = ([self.learning_rate, self.final_learning_rate], self.learning_rate_updates);
+        DvaeSchedule {
+            batch: self.batch,
+            accumulate: self.run.accumulate,
+            beta: cosine(PAPER.beta.from, self.beta, self.beta_updates, steps / 600),
+            tau: cosine(PAPER.tau.from, self.tau, self.tau_updates, steps / 20),
+            learning_rate: cosine(rate[0], rate[1], updates, steps * 2 / 5),
+            seed: self.run.seed,
+        }
+    }
+
+    fn optimizer(&self) -> AdamWConfig {
+        AdamWConfig { ewma: self.ewma, ..AdamWConfig::DVAE }
+    }
+}
+
+/// No inputs but the dataset.
+#[derive(Serialize)]
+struct NoInputs {}
+
+/// Runs `dalle dvae train`.
+///
+/// # Errors
+/// An input cannot be read, the device cannot hold the batch, or the run fails.
+pub fn run(args: &Args) -> Result<()> {
+    let config = read_config(&args.config)?;
+    let plan = Plan::new(&config);
+    let what = format!("the dVAE of {}", config.name);
+    args.run.check_memory(&what, args.batch, |part| plan.training_dvae(part))?;
+    let (device, _) = args.run.open_device()?;
+    ModelFolder::check_target(&args.out)?;
+    if args.out.join(PRIOR).exists() {
+        say(format_args!(
+            "dalle: {} holds a prior, which knows only the codebook of the encoder beside it: another encoder will not be written \
+             there; name another --out for one",
+            args.out.display()
+        ));
+    }
+    let dataset = Dataset::open(&args.data)?;
+    let held_out = args.run.held_out(&dataset)?.into_iter().map(|example| example.image);
+    let held_out: Vec<RgbImage> = held_out.collect();
+    let images: Vec<RgbImage> = dataset.split(Split::Train).map(|example| example.image.clone()).collect();
+    let mut hooks = RunHooks::reconstructions(held_out.iter().chain(&images), &config);
+    let identity = RunIdentity {
+        network: NetworkKind::Dvae,
+        options: args,
+        model: &config.dvae,
+        data: dataset.hash(),
+        inputs: NoInputs {},
+        plateau: args.run.plateau(),
+    };
+    let files = vec![(CONFIG, serde_json::to_vec_pretty(&config)?)];
+    let job = Job {
+        title: format!("dVAE {}", config.name),
+        steps: args.steps,
+        identity: serde_json::to_value(identity)?,
+        files: files.clone(),
+        optimizer: args.optimizer(),
+    };
+    let schedule = args.schedule(args.run.schedule_steps(args.steps)?);
+    device.seed(args.run.seed);
+    let fresh = Dvae::new(&config.dvae, &device);
+    let mut stage = DvaeStage::new(images, &held_out, &config, schedule, device)?;
+    let dvae = args.run.train(&mut stage, fresh, &mut hooks, job)?;
+    ModelFolder::write(&args.out, &[files, dvae_files(&dvae)?].concat())?;
+    writeln!(std::io::stdout(), "wrote encoder and decoder to {}", args.out.display())?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn the_defaults_of_training_are_the_papers() {
+        let line = "dalle --config c --data d --run r --out o".split(' ');
+        let args = Cli::try_parse_from(line).unwrap().args;
+        assert_eq!(args.steps, DvaeSchedule::PAPER_STEPS);
+        assert_eq!(args.schedule(args.steps), PAPER);
+        assert_eq!(args.optimizer(), AdamWConfig::DVAE);
+    }
+
+    #[test]
+    fn the_learning_rate_may_be_called_step_size() {
+        let line = "dalle --config c --data d --run r --out o --step-size 1 --final-step-size 2 --step-size-updates 3";
+        let args = Cli::try_parse_from(line.split(' ')).unwrap().args;
+        let expected = CosineSchedule { from: 1.0, to: 2.0, updates: 3 };
+        assert_eq!(args.schedule(args.steps).learning_rate, expected);
+    }
+}
