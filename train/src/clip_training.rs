@@ -381,8 +381,9 @@ mod tests {
     #[test]
     fn gradients_and_metrics_are_the_same_however_many_parts_a_batch_is_computed_in() {
         let captions = ["one", "two", "three", "two", "five", "six"];
+        let (_, clip) = stage(&captions, 6);
         let of = |parts| {
-            let (mut stage, clip) = stage_in_parts(&captions, 6, parts);
+            let (mut stage, _) = stage_in_parts(&captions, 6, parts);
             let (gradients, metrics) = stage.gradients(&clip, 0).unwrap();
             let metrics = metrics.into_iter().map(|(_, value)| value.into_scalar::<f32>());
             (gradients, metrics.collect::<Vec<_>>(), stage.validate(&clip.valid()).unwrap())

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use dalle_data::say;
-use dalle_model::burn::module::Module;
+use dalle_model::burn::module::{Module, ModuleVisitor, Param};
+use dalle_model::burn::tensor::Tensor;
 use indicatif::ProgressBar;
 
 use crate::checkpoint::{Files, RunFolder};
@@ -143,7 +144,11 @@ impl<'a> Run<'a> {
         let mut network = fresh;
         let mut optimizer = AdamW::new(config.optimizer);
         let mut state = RunState::new(config.identity.clone(), config.steps);
-        if let Some(resumed) = folder.resume(&config.identity, config.optimizer, network.clone())? {
+        let resumed = folder.resume(&config.identity, config.optimizer, network.clone())?;
+        if resumed.is_none() {
+            network.visit(&mut Initialise);
+        }
+        if let Some(resumed) = resumed {
             (state, network, optimizer) = resumed;
             ensure!(
                 state.step <= config.steps,
@@ -300,6 +305,16 @@ impl<'a> Run<'a> {
         );
         self.bar.finish();
         Ok((self.optimizer.averaged(network), self.state))
+    }
+}
+
+/// Initialises parameters, in the module's order. Burn does it when one is first used; then initial weights would depend on what
+/// is computed first, and on what seeds the device's generator meanwhile.
+struct Initialise;
+
+impl ModuleVisitor for Initialise {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        param.val();
     }
 }
 

@@ -153,9 +153,9 @@ fn the_learning_rate_is_halved_by_hand_once_and_recorded_however_often_the_comma
     // Undisturbed from there on; and without the option it stays halved.
     let place = Workplace::new();
     place.train(&toy.clone().stopping_at(10)).unwrap_err();
-    place.train(&halved.clone().stopping_at(11)).unwrap_err();
+    place.train(&halved.stopping_at(11)).unwrap_err();
     assert_eq!(place.train(&toy).unwrap(), weights);
-    let complaint = place.train(&toy.clone().halved_by_hand(0)).unwrap_err().to_string();
+    let complaint = place.train(&toy.halved_by_hand(0)).unwrap_err().to_string();
     assert!(complaint.contains("--halvings") && complaint.contains("halved 1 times"), "{complaint}");
 }
 

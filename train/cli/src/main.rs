@@ -36,7 +36,7 @@ enum Command {
     Clip(commands::clip::Args),
     /// Write the weights of a training run's checkpoint as a model folder.
     Export(commands::export::Args),
-    /// Draw a caption.
+    /// Sample images from a caption.
     Sample(commands::sample::Args),
     /// Sample captions, from scratch or from a prefix.
     Caption(commands::caption::Args),

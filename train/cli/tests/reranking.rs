@@ -1,4 +1,4 @@
-//! CLIP by the `dalle` command: trained, killed, and choosing among samples.
+//! CLIP with the `dalle` command: training, resuming after a kill, and reranking.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,7 +9,7 @@ use std::fs;
 use image::Rgb;
 use workshop::{Workshop, run_with_kills};
 
-/// A workshop with a model folder called `model`, complete but for CLIP. It generates noise, which is enough here.
+/// A workshop with a model folder `model`, complete except for CLIP. Its samples are noise, which is enough for these tests.
 fn with_model() -> Workshop {
     let workshop = Workshop::new();
     workshop.run(&workshop.dvae("model", 2, ""));

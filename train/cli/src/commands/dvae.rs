@@ -27,7 +27,7 @@ pub struct Args {
 #[derive(Subcommand)]
 enum DvaeCommand {
     /// Fit the dVAE to the pictures of a dataset (stage 1).
-    Train(dvae_train::Args),
+    Train(Box<dvae_train::Args>),
     /// Turn a picture into a tokens.json, or many into lines of JSON.
     Encode(EncodeArgs),
     /// Turn a tokens.json into a picture.

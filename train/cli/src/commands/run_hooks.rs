@@ -88,7 +88,7 @@ impl RunHooks<Prior> {
             let mut grids: Vec<Vec<ImageToken>> = vec![Vec::new(); captions.len()];
             while !batch.is_empty() {
                 for output in batch.step()? {
-                    grids[output.job.0 as usize].extend(output.tokens);
+                    grids[output.job.0 as usize].extend(output.tokens?);
                 }
             }
             let grid = config.geometry().grid;

@@ -14,9 +14,9 @@ use dalle_model::clip::best_first;
 use dalle_native::ModelFolder;
 use dalle_native::publish::write_file;
 use dalle_shared::{ImageToken, MAX_SAMPLES};
+use dalle_train::progress::bar;
 use dalle_train::tokens::{TokenGrid, read_picture};
 use image::RgbImage;
-use dalle_train::progress::bar;
 
 use super::options::{DeviceArgs, SamplingArgs};
 use super::{outputs, values};

@@ -12,8 +12,8 @@ use dalle_eval::reranking::ClipScorer;
 use dalle_eval::retrieval;
 use dalle_eval::sheet::Cell;
 use dalle_native::ModelFolder;
-use serde::Serialize;
 use dalle_train::progress::bar;
+use serde::Serialize;
 
 use super::super::sample::MAX_BEST_OF;
 use super::output::first_of;

@@ -13,8 +13,8 @@ use dalle_eval::similarity::psnr;
 use dalle_model::Device;
 use dalle_native::ModelFolder;
 use dalle_native::device::DeviceName;
-use image::RgbImage;
 use dalle_train::progress::bar;
+use image::RgbImage;
 
 use super::output::{OutputArgs, first_of};
 use super::percent;

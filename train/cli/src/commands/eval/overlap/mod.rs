@@ -15,7 +15,7 @@ use dalle_eval::similarity::psnr;
 use dalle_native::ModelFolder;
 use dalle_native::device::DeviceName;
 use dalle_native::publish::write_file;
-use dalle_train::training::bar;
+use dalle_train::progress::bar;
 use image::RgbImage;
 use serde::Serialize;
 
