@@ -84,17 +84,17 @@ dalle tokenizer train --data "$WORK/things" --vocab 1024 --out "$WORK/tokenizer.
 
 say "[4/7] Training stage 1, the dVAE (loss curve: $WORK/dvae/curve.png)"
 dalle dvae train --config "$config" --data "$WORK/drawings" --run "$WORK/dvae" --out "$model" --device "$DEVICE" \
-    --steps 5000 --batch 4 --step-size 2e-3 --final-step-size 1e-4 --step-size-updates 4000 \
+    --steps 5000 --batch 4 --learning-rate 2e-3 --final-learning-rate 1e-4 --learning-rate-updates 4000 \
     --beta 15 --beta-updates 1 --tau-updates 3000 --ewma 0.99
 
 say "[5/7] Training stage 2, the prior (loss curve: $WORK/prior/curve.png)"
 dalle prior train --model "$model" --data "$WORK/things" --tokenizer "$WORK/tokenizer.json" --run "$WORK/prior" \
-    --device "$DEVICE" --steps 7350 --batch 8 --step-size 2e-3 --warmup 100 \
+    --device "$DEVICE" --steps 7350 --batch 8 --learning-rate 2e-3 --warmup 100 \
     --weight-decay 0.01 --bpe-dropout 0 --ewma 0.99
 
 say "[6/7] Training CLIP, which reranks samples (loss curve: $WORK/clip/curve.png)"
 dalle clip train --model "$model" --config "${config%.json}.clip.json" --data "$WORK/things" --run "$WORK/clip" \
-    --device "$DEVICE" --steps 700 --batch 64 --step-size 1e-3 --warmup 50 --bpe-dropout 0.1 --reconstructed 0.5 --log-every 10
+    --device "$DEVICE" --steps 700 --batch 64 --learning-rate 1e-3 --warmup 50 --bpe-dropout 0.1 --reconstructed 0.5 --log-every 10
 
 say "[7/7] Evaluating: how often the nearest drawing is the right one, for one sample and for the best of several"
 dalle eval best-of-n --model "$model" --data "$WORK/things" --n 1,2,4,8 --sheet "$WORK/best-of-n.png" \
