@@ -4,8 +4,9 @@ use dalle_shared::{DecoderCommand, DecoderFailure, DecoderReport};
 use futures_util::StreamExt;
 use wasm_bindgen::prelude::*;
 
-use crate::loading::{Loaded, load, report_panics};
-use crate::port::{Failure, commands, send, send_failure, send_pixels};
+use crate::failure::Failure;
+use crate::loading::{Loaded, load};
+use crate::port::{commands, send, send_failure, send_pixels};
 use crate::probe::Adapter;
 
 /// Serves the page until it ends the worker.
@@ -13,7 +14,8 @@ use crate::probe::Adapter;
 /// `first` is the JSON of the page's [`DecoderCommand::Load`], `adapter` that of an [`Adapter`] or `null`.
 #[wasm_bindgen]
 pub async fn run(first: String, adapter: String) {
-    report_panics();
+    // A panic ends this worker.
+    std::panic::set_hook(Box::new(|info| send_failure(Failure::of_panic(info.to_string()))));
     if let Err(failure) = serve(&first, &adapter).await {
         send_failure(failure);
     }

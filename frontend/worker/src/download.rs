@@ -7,7 +7,8 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::{ReadableStreamDefaultReader, Response};
 
 use crate::cache;
-use crate::port::{Failure, scope, send};
+use crate::failure::Failure;
+use crate::port::{scope, send};
 
 /// The file's bytes: from the cache, or from the backend at `backend` with progress of `part` reported.
 ///

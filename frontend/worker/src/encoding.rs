@@ -6,8 +6,7 @@ use dalle_model::{Device, weights};
 use dalle_shared::{DecoderPart, ImageToken, ModelFile};
 use wasm_bindgen::JsValue;
 
-use crate::loading::running_failure;
-use crate::port::Failure;
+use crate::failure::Failure;
 use crate::{download, picture};
 
 /// The encoder of a model, once it is needed.
@@ -40,9 +39,10 @@ impl Encoding {
             Ok(encoder) => encoder,
             Err(message) => return Ok(Err(message)),
         };
-        let tokens = encoder.encode_rgb_async(&rgb, size).await.map_err(|error| {
-            Failure::new(running_failure(), format!("the picture could not be encoded: {error}"))
-        })?;
+        let tokens = encoder
+            .encode_rgb_async(&rgb, size)
+            .await
+            .map_err(|error| Failure::of_running(format!("the image could not be encoded: {error}")))?;
         Ok(Ok(tokens))
     }
 

@@ -14,6 +14,8 @@ mod download;
 #[cfg(target_arch = "wasm32")]
 mod encoding;
 #[cfg(target_arch = "wasm32")]
+mod failure;
+#[cfg(target_arch = "wasm32")]
 mod loading;
 #[cfg(target_arch = "wasm32")]
 mod picture;

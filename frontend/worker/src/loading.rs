@@ -1,7 +1,5 @@
 //! From the page's first command to a decoder that is warm.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use dalle_model::config::ModelConfig;
 use dalle_model::dvae::Decoder;
 use dalle_model::{Device, weights};
@@ -10,13 +8,11 @@ use dalle_shared::{
     files,
 };
 
+use crate::download;
 use crate::encoding::Encoding;
-use crate::port::{Failure, scope, send};
+use crate::failure::{Failure, set_on_gpu};
+use crate::port::{scope, send};
 use crate::probe::{Adapter, choose};
-use crate::{download, port};
-
-/// Whether the decoder runs on WebGPU, for the panic hook.
-static ON_GPU: AtomicBool = AtomicBool::new(false);
 
 /// A decoder, ready for grids of one geometry, and the model's encoder, not fetched yet.
 pub struct Loaded {
@@ -71,7 +67,7 @@ async fn open(device: &DecoderDevice) -> Result<Device, Failure> {
     match device {
         DecoderDevice::Cpu { .. } => Ok(Device::flex()),
         DecoderDevice::Webgpu { .. } => {
-            ON_GPU.store(true, Ordering::Relaxed);
+            set_on_gpu();
             Device::wgpu_options().init_async().await.map_err(|error| {
                 Failure::new(DecoderFailure::Gpu, format!("WebGPU could not be started: {error}"))
             })
@@ -95,9 +91,11 @@ impl Loaded {
             return Err(Failure::new(DecoderFailure::Fault, message));
         }
         let start = now();
-        let rgb = self.decoder.decode_rgb_async(tokens, grid).await.map_err(|error| {
-            Failure::new(running_failure(), format!("the picture could not be decoded: {error}"))
-        })?;
+        let rgb = self
+            .decoder
+            .decode_rgb_async(tokens, grid)
+            .await
+            .map_err(|error| Failure::of_running(format!("the image could not be decoded: {error}")))?;
         let rgba = rgb.chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], u8::MAX]).collect();
         Ok((rgba, now() - start))
     }
@@ -105,22 +103,4 @@ impl Loaded {
 
 fn now() -> f64 {
     scope().performance().map_or_else(js_sys::Date::now, |clock| clock.now())
-}
-
-/// What the failure of a network that runs is.
-pub fn running_failure() -> DecoderFailure {
-    if ON_GPU.load(Ordering::Relaxed) { DecoderFailure::Gpu } else { DecoderFailure::Fault }
-}
-
-/// Tells the page of a panic, which ends this worker.
-pub fn report_panics() {
-    std::panic::set_hook(Box::new(|info| {
-        let message = info.to_string();
-        let reason = if message.to_lowercase().contains("memory") {
-            DecoderFailure::Memory
-        } else {
-            running_failure()
-        };
-        port::send_failure(Failure::new(reason, message));
-    }));
 }

@@ -6,21 +6,7 @@ use js_sys::{Array, Uint8Array};
 use wasm_bindgen::prelude::*;
 use web_sys::{DedicatedWorkerGlobalScope, MessageEvent};
 
-/// A failure on its way to the page.
-#[derive(Debug)]
-pub struct Failure {
-    /// What kind.
-    pub reason: DecoderFailure,
-    /// A sentence.
-    pub message: String,
-}
-
-impl Failure {
-    /// A failure of this kind.
-    pub fn new(reason: DecoderFailure, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
-    }
-}
+use crate::failure::Failure;
 
 /// This worker's global scope.
 pub fn scope() -> DedicatedWorkerGlobalScope {
