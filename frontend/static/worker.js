@@ -41,7 +41,7 @@ async function probe() {
 
 // The program as a response that reports its progress while the browser compiles it. The compressed file is fetched as
 // such, so that its size is known and any host will do.
-async function program(url) {
+async function download(url) {
   const response = await fetch(url);
   if (!response.ok) throw new TypeError(`the server answered ${response.status} when asked for ${url.pathname}`);
   const encoded = response.headers.has("content-encoding");
@@ -69,9 +69,11 @@ async function program(url) {
 try {
   const [decoder, bytes] = await Promise.all([
     import("./decoder.js"),
-    program(new URL("decoder_bg.wasm.gz", import.meta.url)),
+    download(new URL("decoder_bg.wasm.gz", import.meta.url)),
   ]);
-  await decoder.default({ module_or_path: bytes });
+  const program = await decoder.default({ module_or_path: bytes });
+  // Once: see frontend/worker/build.rs.
+  program.__wasm_call_ctors();
   await decoder.run(await first, JSON.stringify(await probe()));
 } catch (error) {
   // A network failure is a TypeError; a RangeError or a trap means that there was no memory for the program.

@@ -1,0 +1,11 @@
+//! Exports the program's constructors, so that `static/worker.js` can run them once.
+//!
+//! CubeCL registers its types in thousands of constructors. A wasm module that never calls `__wasm_call_ctors` itself is taken
+//! by the linker for a command, whose every export runs all of them first. Exporting the function turns that off.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    if std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "wasm32") {
+        println!("cargo::rustc-link-arg-cdylib=--export=__wasm_call_ctors");
+    }
+}
