@@ -5,7 +5,7 @@ use dalle_shared::{
 };
 use gloo_net::http::{Request, RequestBuilder, Response};
 use serde::Deserialize;
-use web_sys::AbortSignal;
+use web_sys::{AbortSignal, RequestCache};
 
 use crate::browser;
 use crate::problem::Problem;
@@ -73,6 +73,21 @@ pub async fn create(backend: &str, request: &GenerationRequest) -> Result<Genera
         .await
         .map_err(|_| Problem::NoServer)?;
     json(response).await
+}
+
+/// The address of an event stream, to continue after event `after`. `events` is [`GenerationCreated::events`].
+pub fn events_address(backend: &str, events: &str, after: Option<u64>) -> String {
+    let url = address(backend, events);
+    after.map_or_else(|| url.clone(), |after| format!("{url}?after={after}"))
+}
+
+/// Opens an event stream. The response's body has no time limit; `signal` ends it.
+///
+/// # Errors
+/// [`Problem::Gone`] if the server does not know the generation, or why it does not answer.
+pub async fn events(url: &str, signal: Option<&AbortSignal>) -> Result<Response, Problem> {
+    let request = Request::get(url).header("accept", "text/event-stream").cache(RequestCache::NoStore);
+    accept(request.abort_signal(signal).send().await.map_err(|_| Problem::NoServer)?).await
 }
 
 /// Whether the server still knows a generation.

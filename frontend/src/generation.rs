@@ -1,27 +1,23 @@
 //! A generation from the press of the button to its last token.
 
-use dalle_shared::{GenerationRequest, address};
+use dalle_shared::GenerationRequest;
+use futures_channel::mpsc::unbounded;
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 use gloo_timers::future::TimeoutFuture;
 use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 
-use crate::events::{Events, Signal};
+use crate::event_stream::{EventStream, Signal};
 use crate::log::{Change, Log, LogError};
 use crate::problem::Problem;
+use crate::reconnect::Reconnect;
 use crate::session::Session;
 use crate::state::{App, Current, Model, Phase};
 use crate::{api, browser, decoding};
 
-/// A connection that stays away longer than this is lost.
-const PATIENCE_MS: f64 = 15_000.0;
-/// Waits between attempts to mend a connection; the last one repeats.
-const BACKOFF_MS: [u32; 3] = [300, 1_000, 2_000];
-/// A stream silent for longer is checked.
+/// A stream silent for longer is broken: the server sends a comment every 10 seconds.
 const SILENCE_MS: u32 = 30_000;
-/// Times that a stream may break without having brought anything.
-const FRUITLESS: usize = 5;
 /// How often the clock on display moves.
 const TICK_MS: u32 = 100;
 
@@ -193,91 +189,83 @@ async fn follow(app: App, run: u64, mut session: Session) {
     keep(app, &session);
     spawn_local(tick(app, run));
     let mut log = Log::new(session.request.drawn(), &model.manifest.geometry);
-    let mut fruitless = 0;
+    let mut reconnect = Reconnect::default();
     loop {
-        let last = log.last();
-        let end = read(app, run, &mut session, &mut log).await;
-        if !app.is_current(run) || matches!(end, End::Over) {
+        let end = read(app, run, &mut session, &mut log, &mut reconnect).await;
+        if !app.is_current(run) {
             return;
         }
-        if let End::Malformed(how) = end {
-            return app.fail(Problem::Misunderstood(how));
-        }
-        fruitless = if log.last() == last && matches!(end, End::Lost) { fruitless + 1 } else { 0 };
-        if fruitless > FRUITLESS {
-            return app.fail(Problem::LostConnection);
-        }
-        match mend(app, run, &session.created.id).await {
-            Ok(()) => {}
-            Err(_) if !app.is_current(run) => return,
+        let wait = match end {
+            End::Over => return,
+            End::Early | End::Refused(Problem::Busy { .. }) => reconnect.ended(),
+            End::Refused(Problem::NoServer | Problem::Unavailable) => reconnect.unanswered(browser::now()),
             // An old picture is no loss worth a message: its link is in the address.
-            Err(Problem::Gone) if session.took.is_some() => return app.clear(),
-            Err(problem) => return app.fail(problem),
+            End::Refused(Problem::Gone) if session.took.is_some() => return app.clear(),
+            End::Refused(problem) => return app.fail(problem),
+        };
+        let Some(wait) = wait else { return app.fail(Problem::LostConnection) };
+        app.reconnecting.set(reconnect.is_unanswered());
+        TimeoutFuture::new(wait as u32).await;
+        if !app.is_current(run) {
+            return;
         }
     }
-}
-
-/// Waits until the server answers and knows the generation.
-async fn mend(app: App, run: u64, id: &str) -> Result<(), Problem> {
-    let since = browser::now();
-    let backend = app.backend.get_untracked();
-    for wait in BACKOFF_MS.iter().chain(std::iter::repeat(&BACKOFF_MS[BACKOFF_MS.len() - 1])) {
-        match api::exists(&backend, id).await {
-            Ok(()) => {
-                app.reconnecting.set(false);
-                return Ok(());
-            }
-            _ if !app.is_current(run) => return Ok(()),
-            Err(Problem::NoServer | Problem::Unavailable) if browser::now() - since < PATIENCE_MS => {
-                app.reconnecting.set(true);
-            }
-            Err(Problem::NoServer | Problem::Unavailable) => return Err(Problem::LostConnection),
-            Err(problem) => return Err(problem),
-        }
-        TimeoutFuture::new(*wait).await;
-    }
-    Err(Problem::LostConnection)
 }
 
 /// Why reading a stream ended.
 enum End {
     /// The generation is over, or no longer on display.
     Over,
-    /// The connection broke.
-    Lost,
-    /// Nothing came for long, or something is missing: look, and read on.
-    Unsure,
-    /// The server sent what does not fit.
-    Malformed(String),
+    /// The connection broke or is silent, or events are missing.
+    Early,
+    /// The server did not open the stream, or sent what does not fit.
+    Refused(Problem),
 }
 
-async fn read(app: App, run: u64, session: &mut Session, log: &mut Log) -> End {
-    let url = address(&app.backend.get_untracked(), &session.created.events);
-    let Ok(mut events) = Events::open(&url, log.last()) else {
-        return End::Malformed(format!("{url} is no address of an event stream"));
-    };
+async fn read(
+    app: App,
+    run: u64,
+    session: &mut Session,
+    log: &mut Log,
+    reconnect: &mut Reconnect,
+) -> End {
+    let (sender, mut signals) = unbounded();
+    let backend = app.backend.get_untracked();
+    // Dropping it ends the connection.
+    let _stream = EventStream::open(&backend, &session.created.events, log.last(), move |signal| {
+        let _ = sender.unbounded_send(signal);
+    });
     loop {
-        let signal = match select(events.signals.next(), TimeoutFuture::new(SILENCE_MS)).await {
-            Either::Left((signal, _)) => signal,
-            Either::Right(_) => return End::Unsure,
+        let signal = match select(signals.next(), TimeoutFuture::new(SILENCE_MS)).await {
+            Either::Left((Some(signal), _)) => signal,
+            Either::Left((None, _)) | Either::Right(_) => return End::Early,
         };
         if !app.is_current(run) {
             return End::Over;
         }
         let event = match signal {
-            Some(Signal::Event(Ok(event))) => event,
-            Some(Signal::Event(Err(how))) => return End::Malformed(how),
-            Some(Signal::Lost) | None => return End::Lost,
+            Signal::Opened => {
+                reconnect.opened();
+                app.reconnecting.set(false);
+                continue;
+            }
+            Signal::Alive => continue,
+            Signal::Event(Ok(event)) => event,
+            Signal::Event(Err(how)) => return End::Refused(Problem::Misunderstood(how)),
+            Signal::Closed(Ok(())) => return End::Early,
+            Signal::Closed(Err(problem)) => return End::Refused(problem),
         };
-        app.reconnecting.set(false);
         match log.apply(event) {
             Ok(change) => {
+                if change != Change::Repeat {
+                    reconnect.progressed();
+                }
                 if take(app, session, log, change) {
                     return End::Over;
                 }
             }
-            Err(LogError::Gap) => return End::Unsure,
-            Err(LogError::Malformed(how)) => return End::Malformed(how),
+            Err(LogError::Gap) => return End::Early,
+            Err(LogError::Malformed(how)) => return End::Refused(Problem::Misunderstood(how)),
         }
     }
 }
@@ -285,7 +273,7 @@ async fn read(app: App, run: u64, session: &mut Session, log: &mut Log) -> End {
 /// Puts a change on display. Returns whether it was the last.
 fn take(app: App, session: &mut Session, log: &Log, change: Change) -> bool {
     match change {
-        Change::Repeat => false,
+        Change::Repeat | Change::Ignored => false,
         Change::Started => {
             if session.began_at.is_none() {
                 session.began_at = Some(browser::now());

@@ -16,6 +16,8 @@ pub struct Log {
 pub enum Change {
     /// Nothing: it was known already.
     Repeat,
+    /// Nothing: this page does not know its kind.
+    Ignored,
     /// The engine began.
     Started,
     /// There are more tokens.
@@ -112,7 +114,7 @@ impl Log {
             }
             EventKind::Cancelled => Change::Cancelled,
             EventKind::Failed { error } => Change::Failed(error),
-            EventKind::Unknown => Change::Repeat,
+            EventKind::Unknown => Change::Ignored,
         };
         self.next += 1;
         Ok(change)
@@ -201,6 +203,22 @@ mod tests {
         let before = log.clone();
         assert_eq!(log.apply(events().remove(3)), Err(LogError::Gap));
         assert_eq!(log, before);
+    }
+
+    #[test]
+    fn an_event_of_a_kind_that_this_page_does_not_know_takes_its_number_and_changes_nothing_else() {
+        let mut known = Log::new(2, &GEOMETRY);
+        read(&mut known, events());
+        let mut log = Log::new(2, &GEOMETRY);
+        let news = r#"{"seq":1,"type":"explained","attention":[[0.5]]}"#;
+        let mut events = events();
+        for event in &mut events[1..] {
+            event.seq += 1;
+        }
+        events.insert(1, serde_json::from_str(news).expect("an event of a newer server"));
+        assert_eq!(read(&mut log, events)[1], Change::Ignored);
+        assert_eq!(log.tokens(), known.tokens());
+        assert_eq!(log.last(), Some(5));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The page: a caption becomes text tokens here, image tokens on the server, and pixels in the decoder worker.
 //!
 //! - [`components`] show [`state::App`], which is all that the page knows
-//! - [`startup`] finds the server and its model, [`generation`] follows a generation through [`api`], [`events`] and [`log`]
+//! - [`startup`] finds the server and its model, [`generation`] follows a generation through [`api`], [`event_stream`] and [`log`]
+//! - [`reconnect`] says when a stream that ended early is opened again, and when it is given up; [`sse`] parses it
 //! - [`ranking`] says which of the pictures drawn are shown large
 //! - [`decoding`] feeds the decoder worker through [`worker_client`] as [`schedule`] says; [`canvas`] draws
 //! - [`spelling`] lets scripts ask how captions become ids
@@ -16,7 +17,7 @@ mod browser;
 mod canvas;
 mod components;
 mod decoding;
-mod events;
+mod event_stream;
 mod format;
 mod generation;
 mod link;
@@ -25,9 +26,11 @@ mod packing;
 mod palette;
 mod problem;
 mod ranking;
+mod reconnect;
 mod schedule;
 mod session;
 mod spelling;
+mod sse;
 mod start;
 mod startup;
 mod state;

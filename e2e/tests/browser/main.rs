@@ -18,4 +18,5 @@ mod restarting;
 mod spelling;
 mod starting;
 mod stopping;
+mod streaming;
 mod webgpu;
