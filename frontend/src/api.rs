@@ -75,12 +75,6 @@ pub async fn create(backend: &str, request: &GenerationRequest) -> Result<Genera
     json(response).await
 }
 
-/// The address of an event stream, to continue after event `after`. `events` is [`GenerationCreated::events`].
-pub fn events_address(backend: &str, events: &str, after: Option<u64>) -> String {
-    let url = address(backend, events);
-    after.map_or_else(|| url.clone(), |after| format!("{url}?after={after}"))
-}
-
 /// Opens an event stream. The response's body has no time limit; `signal` ends it.
 ///
 /// # Errors
@@ -90,24 +84,13 @@ pub async fn events(url: &str, signal: Option<&AbortSignal>) -> Result<Response,
     accept(request.abort_signal(signal).send().await.map_err(|_| Problem::NoServer)?).await
 }
 
-/// Whether the server still knows a generation.
-///
-/// # Errors
-/// [`Problem::Gone`] if not, or why it does not say.
-pub async fn exists(backend: &str, id: &str) -> Result<(), Problem> {
-    accept(send(Request::get(&generation(backend, id))).await?).await.map(drop)
-}
-
 /// `DELETE /v1/generations/{id}`.
 ///
 /// # Errors
 /// Why it was not cancelled.
 pub async fn cancel(backend: &str, id: &str) -> Result<(), Problem> {
-    accept(send(Request::delete(&generation(backend, id))).await?).await.map(drop)
-}
-
-fn generation(backend: &str, id: &str) -> String {
-    address(backend, &format!("v1/generations/{id}"))
+    let url = address(backend, &format!("v1/generations/{id}"));
+    accept(send(Request::delete(&url)).await?).await.map(drop)
 }
 
 async fn send(request: RequestBuilder) -> Result<Response, Problem> {

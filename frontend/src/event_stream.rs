@@ -1,41 +1,22 @@
 //! The event stream of a generation, read with `fetch`.
 
-use dalle_shared::GenerationEvent;
 use js_sys::{Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{AbortController, AbortSignal, ReadableStreamDefaultReader};
 
 use crate::api;
+use crate::follower::Signal;
 use crate::problem::Problem;
 use crate::sse::Parser;
-
-/// What happens to a stream, in this order: `Opened`, any number of `Alive` and `Event`, `Closed`.
-#[derive(Debug)]
-pub enum Signal {
-    /// The server answered and knows the generation.
-    Opened,
-    /// Bytes arrived, perhaps only those that keep the connection open.
-    Alive,
-    /// An event, or why it could not be read.
-    Event(Result<GenerationEvent, String>),
-    /// The stream ended, or why it was not opened.
-    Closed(Result<(), Problem>),
-}
 
 /// An open stream. Dropping it closes the connection.
 pub struct EventStream(Option<AbortController>);
 
 impl EventStream {
-    /// Opens the stream at the address `events` of the backend, to continue after event `after`. `listen` is called with all
-    /// that happens to it.
-    pub fn open(
-        backend: &str,
-        events: &str,
-        after: Option<u64>,
-        listen: impl Fn(Signal) + 'static,
-    ) -> Self {
-        let url = api::events_address(backend, events, after);
+    /// Opens the stream at `url`, to continue after event `after`. `listen` is called with all that happens to it.
+    pub fn open(url: &str, after: Option<u64>, listen: impl Fn(Signal) + 'static) -> Self {
+        let url = after.map_or_else(|| url.to_owned(), |after| format!("{url}?after={after}"));
         let abort = AbortController::new().ok();
         let signal = abort.as_ref().map(AbortController::signal);
         spawn_local(async move {
@@ -68,9 +49,7 @@ async fn read(url: &str, signal: Option<&AbortSignal>, listen: &impl Fn(Signal))
         match parser.feed(&bytes) {
             Ok(messages) => {
                 for message in messages {
-                    listen(Signal::Event(
-                        serde_json::from_str(&message).map_err(|error| error.to_string()),
-                    ));
+                    listen(Signal::Event(serde_json::from_str(&message).map_err(|error| error.to_string())));
                 }
             }
             Err(_) => listen(Signal::Event(Err("an event is longer than this page accepts".to_owned()))),

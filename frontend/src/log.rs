@@ -51,8 +51,24 @@ pub enum LogError {
     Malformed(String),
 }
 
+impl Change {
+    /// Whether the log ends with it.
+    pub fn is_last(&self) -> bool {
+        matches!(self, Self::Finished { .. } | Self::Cancelled | Self::Failed(_))
+    }
+}
+
 impl Log {
-    /// The empty log of a request that draws `samples` pictures.
+    /// The log of a finished generation, from its tokens alone; None if they do not fill the grid.
+    pub fn complete(tokens: Vec<Vec<ImageToken>>, geometry: &Geometry) -> Option<Self> {
+        let mut log = Self::new(tokens.len(), geometry);
+        let whole = tokens.iter().all(|tokens| tokens.len() == log.length);
+        log.check(0, &tokens).ok().filter(|()| whole)?;
+        log.tokens = tokens;
+        Some(log)
+    }
+
+    /// The empty log of a request that samples `samples` images.
     pub fn new(samples: usize, geometry: &Geometry) -> Self {
         let length = geometry.image_length();
         Self { next: 0, length, vocab: geometry.image_vocab, tokens: vec![Vec::new(); samples] }

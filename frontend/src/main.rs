@@ -1,29 +1,40 @@
 //! The page: a caption becomes text tokens here, image tokens on the server, and pixels in the decoder worker.
 //!
-//! - [`components`] show [`state::App`], which is all that the page knows
-//! - [`startup`] finds the server and its model, [`generation`] follows a generation through [`api`], [`event_stream`] and [`log`]
-//! - [`reconnect`] says when a stream that ended early is opened again, and when it is given up; [`sse`] parses it
-//! - [`ranking`] says which of the pictures drawn are shown large
-//! - [`decoding`] feeds the decoder worker through [`worker_client`] as [`schedule`] says; [`canvas`] draws
+//! Pure, and tested natively; each state machine takes inputs and returns effects:
+//!
+//! - [`generation`]: from the request to the last token, with [`follower`] for the event stream ([`log`], [`reconnect`]) and
+//!   [`ranking`] for which images are shown large
+//! - [`decoder`]: the decoder worker's life, and with [`schedule`] what it decodes next
+//! - [`form`]: from what is typed to a request; [`link`], [`packing`] and [`session`]: a generation as an address, and stored
+//! - [`phase`], [`problem`], [`format`], [`palette`], [`sse`]: words, colours, parsing
+//!
+//! With the browser:
+//!
+//! - [`controller`] executes the effects, through [`api`], [`event_stream`], [`worker_client`] and [`storage`], and shows where
+//!   the machines stand in [`state::App`]; [`actions`] and [`startup`] give it inputs
+//! - [`components`] show [`state::App`]; [`canvas`] paints tokens and pixels
 //! - [`spelling`] lets scripts ask how captions become ids
-//! - [`start`] is what pictures begin with: rows of a person's own picture, or of one drawn before
-//! - [`link`] and [`session`] let a generation be shared and survive a reload; [`packing`] makes tokens short enough for a link
-//! - [`problem`] puts what went wrong into sentences
 //!
 //! It holds no network: Burn is in the worker's WebAssembly, which loads beside this one.
 
+mod actions;
 mod api;
 mod browser;
 mod canvas;
 mod components;
-mod decoding;
+mod controller;
+mod decoder;
 mod event_stream;
+mod follower;
+mod form;
 mod format;
 mod generation;
 mod link;
 mod log;
+mod model;
 mod packing;
 mod palette;
+mod phase;
 mod problem;
 mod ranking;
 mod reconnect;
@@ -31,9 +42,10 @@ mod schedule;
 mod session;
 mod spelling;
 mod sse;
-mod start;
 mod startup;
 mod state;
+mod storage;
+mod ticket;
 mod worker_client;
 
 fn main() {

@@ -143,12 +143,17 @@ impl Problem {
     }
 }
 
-/// A picture that could not be turned into tokens: why, and what can be done.
-pub fn unread(why: &str) -> String {
+/// Notice: an upload could not be encoded.
+pub fn not_encoded(why: &str) -> String {
     format!(
         "{} Choose the picture again, or another one: PNG, JPEG and WebP are read everywhere.",
         sentence(why)
     )
+}
+
+/// Notice: WebGPU was chosen by the page, and failed.
+pub fn gpu_replaced(why: &str) -> String {
+    format!("Decoding on the processor, because WebGPU failed: {why}.")
 }
 
 fn decoder_remedy(reason: DecoderFailure) -> &'static str {

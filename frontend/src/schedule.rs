@@ -1,37 +1,37 @@
-//! Which picture the decoder draws next.
+//! Which image the decoder draws next.
 //!
-//! A preview of a picture is worth drawing when one more row of its tokens is complete. Previews take turns and together at
+//! A preview of a image is worth drawing when one more row of its tokens is complete. Previews take turns and together at
 //! most half of the time, so that they never slow down what they preview: on a laptop, the server may run on the same
-//! processor. The final picture of complete tokens is always drawn, at once. Where more pictures are drawn than are shown large,
+//! processor. The final image of complete tokens is always drawn, at once. Where more images are drawn than are shown large,
 //! the others have what time is left.
 
 use dalle_shared::ImageToken;
 
-/// State of the drawing of all pictures of one generation.
+/// State of the drawing of all images of one generation.
 #[derive(Clone, Debug, Default)]
 pub struct Schedule {
     rows: usize,
-    pictures: Vec<Rows>,
+    images: Vec<Rows>,
     turn: usize,
     busy: bool,
     rest_until: f64,
 }
 
-/// Rows of tokens of one picture.
+/// Rows of tokens of one image.
 #[derive(Clone, Copy, Debug, Default)]
 struct Rows {
     complete: usize,
-    drawn: usize,
+    decoded: usize,
     large: bool,
 }
 
 /// The decoder's next task.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Next {
-    /// Draw this picture, of which so many rows of tokens are complete.
-    Draw {
-        /// Index of the picture.
-        picture: usize,
+    /// Draw this image, of which so many rows of tokens are complete.
+    Decode {
+        /// Index of the image.
+        image: usize,
         /// Its complete rows.
         rows: usize,
     },
@@ -42,58 +42,58 @@ pub enum Next {
 }
 
 impl Schedule {
-    /// Nothing drawn of `pictures` pictures of `rows` rows, all of them shown large.
-    pub fn new(pictures: usize, rows: usize) -> Self {
-        Self { rows, pictures: vec![Rows { large: true, ..Rows::default() }; pictures], ..Self::default() }
+    /// Nothing drawn of `images` images of `rows` rows, all of them shown large.
+    pub fn new(images: usize, rows: usize) -> Self {
+        Self { rows, images: vec![Rows { large: true, ..Rows::default() }; images], ..Self::default() }
     }
 
     /// Only these are shown large.
     pub fn enlarge(&mut self, large: &[usize]) {
-        for (index, picture) in self.pictures.iter_mut().enumerate() {
-            picture.large = large.contains(&index);
+        for (index, image) in self.images.iter_mut().enumerate() {
+            image.large = large.contains(&index);
         }
     }
 
-    /// So many rows of this picture's tokens are complete now.
-    pub fn complete(&mut self, picture: usize, rows: usize) {
-        if let Some(picture) = self.pictures.get_mut(picture) {
-            picture.complete = rows.min(self.rows);
+    /// So many rows of this image's tokens are complete now.
+    pub fn complete(&mut self, image: usize, rows: usize) {
+        if let Some(image) = self.images.get_mut(image) {
+            image.complete = rows.min(self.rows);
         }
     }
 
-    /// What to draw at time `now` (milliseconds). After [`Next::Draw`] the decoder is busy until [`Schedule::drawn`].
+    /// What to draw at time `now` (milliseconds). After [`Next::Decode`] the decoder is busy until [`Schedule::decoded`].
     pub fn next(&mut self, now: f64) -> Next {
         if self.busy {
             return Next::Nothing;
         }
         let waiting = |of_large: bool, only_whole: bool| {
-            let turns = (0..self.pictures.len()).map(|step| (self.turn + step) % self.pictures.len());
+            let turns = (0..self.images.len()).map(|step| (self.turn + step) % self.images.len());
             turns.into_iter().find(|&index| {
-                let Rows { complete, drawn, large } = self.pictures[index];
-                complete > drawn && large == of_large && (!only_whole || complete == self.rows)
+                let Rows { complete, decoded, large } = self.images[index];
+                complete > decoded && large == of_large && (!only_whole || complete == self.rows)
             })
         };
         let can_wait =
             || waiting(true, false).or_else(|| waiting(false, true)).or_else(|| waiting(false, false));
-        let picture = match waiting(true, true) {
+        let image = match waiting(true, true) {
             Some(whole) => whole,
             None => match can_wait() {
                 Some(_) if now < self.rest_until => return Next::Rest(self.rest_until - now),
-                Some(picture) => picture,
+                Some(image) => image,
                 None => return Next::Nothing,
             },
         };
         self.busy = true;
-        self.turn = (picture + 1) % self.pictures.len();
-        Next::Draw { picture, rows: self.pictures[picture].complete }
+        self.turn = (image + 1) % self.images.len();
+        Next::Decode { image, rows: self.images[image].complete }
     }
 
     /// The decoder finished at `now` what it began `took` milliseconds before.
-    pub fn drawn(&mut self, picture: usize, rows: usize, now: f64, took: f64) {
+    pub fn decoded(&mut self, image: usize, rows: usize, now: f64, took: f64) {
         self.busy = false;
         self.rest_until = now + took;
-        if let Some(picture) = self.pictures.get_mut(picture) {
-            picture.drawn = rows;
+        if let Some(image) = self.images.get_mut(image) {
+            image.decoded = rows;
         }
     }
 
@@ -107,14 +107,9 @@ impl Schedule {
         self.busy = false;
     }
 
-    /// Whether the decoder is at work.
-    pub fn is_busy(&self) -> bool {
-        self.busy
-    }
-
-    /// Whether every picture that is shown large is drawn as far as its tokens are complete.
+    /// Whether every image that is shown large is drawn as far as its tokens are complete.
     pub fn is_settled(&self) -> bool {
-        self.pictures.iter().filter(|picture| picture.large).all(|picture| picture.drawn == picture.complete)
+        self.images.iter().filter(|image| image.large).all(|image| image.decoded == image.complete)
     }
 }
 
@@ -136,14 +131,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pictures_take_turns() {
+    fn images_take_turns() {
         let mut schedule = Schedule::new(3, 4);
-        (0..3).for_each(|picture| schedule.complete(picture, 1));
+        (0..3).for_each(|image| schedule.complete(image, 1));
         let mut now = 0.0;
-        for picture in [0, 1, 2] {
-            assert_eq!(schedule.next(now), Next::Draw { picture, rows: 1 });
+        for image in [0, 1, 2] {
+            assert_eq!(schedule.next(now), Next::Decode { image, rows: 1 });
             assert_eq!(schedule.next(now), Next::Nothing, "the decoder is busy");
-            schedule.drawn(picture, 1, now + 5.0, 5.0);
+            schedule.decoded(image, 1, now + 5.0, 5.0);
             now += 10.0;
         }
         assert_eq!(schedule.next(now), Next::Nothing);
@@ -154,40 +149,40 @@ mod tests {
     fn rows_that_came_meanwhile_are_drawn_together() {
         let mut schedule = Schedule::new(1, 8);
         schedule.complete(0, 1);
-        assert_eq!(schedule.next(0.0), Next::Draw { picture: 0, rows: 1 });
+        assert_eq!(schedule.next(0.0), Next::Decode { image: 0, rows: 1 });
         schedule.complete(0, 5);
         assert!(!schedule.is_settled());
-        schedule.drawn(0, 1, 100.0, 100.0);
-        assert_eq!(schedule.next(200.0), Next::Draw { picture: 0, rows: 5 });
+        schedule.decoded(0, 1, 100.0, 100.0);
+        assert_eq!(schedule.next(200.0), Next::Decode { image: 0, rows: 5 });
     }
 
     #[test]
-    fn previews_rest_as_long_as_they_worked_but_the_whole_picture_does_not_wait() {
+    fn previews_rest_as_long_as_they_worked_but_the_whole_image_does_not_wait() {
         let mut schedule = Schedule::new(2, 2);
         schedule.complete(0, 1);
-        assert_eq!(schedule.next(0.0), Next::Draw { picture: 0, rows: 1 });
+        assert_eq!(schedule.next(0.0), Next::Decode { image: 0, rows: 1 });
         schedule.complete(1, 1);
-        schedule.drawn(0, 1, 80.0, 80.0);
+        schedule.decoded(0, 1, 80.0, 80.0);
         assert_eq!(schedule.next(100.0), Next::Rest(60.0));
         schedule.complete(0, 2);
-        assert_eq!(schedule.next(100.0), Next::Draw { picture: 0, rows: 2 });
-        schedule.drawn(0, 2, 180.0, 80.0);
-        assert_eq!(schedule.next(260.0), Next::Draw { picture: 1, rows: 1 });
+        assert_eq!(schedule.next(100.0), Next::Decode { image: 0, rows: 2 });
+        schedule.decoded(0, 2, 180.0, 80.0);
+        assert_eq!(schedule.next(260.0), Next::Decode { image: 1, rows: 1 });
     }
 
     #[test]
     fn a_stream_of_rows_costs_at_most_half_of_the_time_and_ends_with_the_whole() {
-        // One picture of 32 rows, a row each 20 ms, a decode of 50 ms.
+        // One image of 32 rows, a row each 20 ms, a decode of 50 ms.
         let (rows, decode) = (32, 50.0);
         let mut schedule = Schedule::new(1, rows);
         let (mut done, mut draws, mut last) = (None, 0, 0);
         for now in (0..10_000).map(f64::from) {
             schedule.complete(0, (now / 20.0) as usize);
             if let Some((at, rows)) = done.filter(|&(at, _)| now >= at) {
-                schedule.drawn(0, rows, at, decode);
+                schedule.decoded(0, rows, at, decode);
                 done = None;
             }
-            if let Next::Draw { rows, .. } = schedule.next(now) {
+            if let Next::Decode { rows, .. } = schedule.next(now) {
                 (done, draws, last) = (Some((now + decode, rows)), draws + 1, rows);
             }
         }
@@ -200,10 +195,10 @@ mod tests {
     fn those_shown_large_come_first_and_the_others_in_the_time_that_is_left() {
         let mut schedule = Schedule::new(3, 2);
         schedule.enlarge(&[1]);
-        (0..3).for_each(|picture| schedule.complete(picture, 1));
-        let draws = |schedule: &mut Schedule, now: f64, picture: usize, rows: usize| {
-            assert_eq!(schedule.next(now), Next::Draw { picture, rows });
-            schedule.drawn(picture, rows, now, 10.0);
+        (0..3).for_each(|image| schedule.complete(image, 1));
+        let draws = |schedule: &mut Schedule, now: f64, image: usize, rows: usize| {
+            assert_eq!(schedule.next(now), Next::Decode { image, rows });
+            schedule.decoded(image, rows, now, 10.0);
         };
         draws(&mut schedule, 0.0, 1, 1);
         assert!(schedule.is_settled(), "the others are not waited for");
@@ -222,12 +217,12 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_decoder_leaves_its_picture_to_be_drawn_again() {
+    fn a_lost_decoder_leaves_its_image_to_be_drawn_again() {
         let mut schedule = Schedule::new(1, 2);
         schedule.complete(0, 2);
-        assert_eq!(schedule.next(0.0), Next::Draw { picture: 0, rows: 2 });
+        assert_eq!(schedule.next(0.0), Next::Decode { image: 0, rows: 2 });
         schedule.lost();
-        assert_eq!(schedule.next(0.0), Next::Draw { picture: 0, rows: 2 });
+        assert_eq!(schedule.next(0.0), Next::Decode { image: 0, rows: 2 });
     }
 
     #[test]

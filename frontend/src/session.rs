@@ -1,56 +1,64 @@
-//! The generation this tab is following, kept over a reload.
+//! A generation as this tab stores it, so that a reload loses nothing.
 
 use dalle_shared::{GenerationCreated, GenerationRequest};
 use serde::{Deserialize, Serialize};
 
-use crate::browser;
 use crate::link::Link;
 
-const KEY: &str = "dalle.generation";
+/// A caption and what was asked of the server for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prompt {
+    /// The caption as typed.
+    pub caption: String,
+    /// The request.
+    pub request: GenerationRequest,
+}
+
+impl Prompt {
+    /// The link to its images; to the preferred one alone where a single image is preferred to the best.
+    pub fn link(&self, preferred: &[usize]) -> Link {
+        Link::to(&self.caption, &self.request, preferred)
+    }
+}
 
 /// A generation on the server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Session {
     /// Where it is.
     pub created: GenerationCreated,
-    /// The caption as typed.
-    pub caption: String,
     /// What was asked for.
-    pub request: GenerationRequest,
+    pub prompt: Prompt,
     /// When it was asked for (milliseconds since 1970).
     pub asked_at: f64,
     /// When the engine began.
     pub began_at: Option<f64>,
-    /// Seconds until its last token came, once it has.
-    pub took: Option<f64>,
-    /// Pictures that the person prefers to the best, the latest first.
-    #[serde(default)]
+    /// Images that the person prefers to the best, the latest first.
     pub preferred: Vec<usize>,
+    /// Its result, once it is finished: from then on the server is not needed.
+    pub result: Option<SavedResult>,
+}
+
+/// The result of a finished generation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SavedResult {
+    /// Seconds from the request to the last token.
+    pub seconds: f64,
+    /// Tokens per second of the engine.
+    pub rate: Option<f64>,
+    /// Tokens of each image, as [`packing::pack`](crate::packing::pack) writes them.
+    pub tokens: Vec<String>,
+    /// Score of each image.
+    pub scores: Vec<Option<f32>>,
 }
 
 impl Session {
-    /// Keeps it for this tab. Without storage a reload starts empty; nothing else depends on it.
-    pub fn keep(&self) {
-        if let (Some(storage), Ok(json)) = (browser::session_storage(), serde_json::to_string(self)) {
-            let _ = storage.set_item(KEY, &json);
-        }
+    /// A generation that the server has just accepted.
+    pub fn new(created: GenerationCreated, prompt: Prompt, asked_at: f64) -> Self {
+        Self { created, prompt, asked_at, began_at: None, preferred: Vec::new(), result: None }
     }
 
-    /// The one kept, if it can be read.
-    pub fn kept() -> Option<Self> {
-        serde_json::from_str(&browser::session_storage()?.get_item(KEY).ok()??).ok()
-    }
-
-    /// Keeps none.
-    pub fn forget() {
-        if let Some(storage) = browser::session_storage() {
-            let _ = storage.remove_item(KEY);
-        }
-    }
-
-    /// Whether a link is one to it.
-    pub fn is_behind(&self, link: &Link) -> bool {
-        *link == Link::to(&self.caption, &self.request, &[])
-            || *link == Link::to(&self.caption, &self.request, &self.preferred)
+    /// Whether a link leads to it.
+    pub fn matches(&self, link: &Link) -> bool {
+        *link == self.prompt.link(&[]) || *link == self.prompt.link(&self.preferred)
     }
 }

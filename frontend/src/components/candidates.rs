@@ -5,11 +5,12 @@ use leptos::html::Canvas;
 use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 
-use super::app;
 use crate::canvas::{draw_mosaic, draw_pixels};
+use crate::controller::controller;
+use crate::generation::Input;
 use crate::ranking::Ranking;
-use crate::state::Picture;
-use crate::{browser, format, generation};
+use crate::state::{Image, app};
+use crate::{browser, format};
 
 /// Scores closer together than this are of pictures that look alike.
 const ALIKE: f32 = 0.01;
@@ -19,7 +20,7 @@ const ALIKE: f32 = 0.01;
 pub fn Candidates() -> impl IntoView {
     let app = app();
     let is_choice = move || {
-        let begun = app.phase.with(|phase| phase.is_active()) || app.tally.with(|tally| tally.tokens > 0);
+        let begun = app.displayed.with(Option::is_some);
         begun && app.ranking.with(|ranking| ranking.shown().len() < ranking.order().len())
     };
     let title = Memo::new(move |_| {
@@ -40,7 +41,7 @@ pub fn Candidates() -> impl IntoView {
             }
         })
     });
-    let pictures = move || app.drawn(Ranking::order);
+    let images = move || app.images_of(Ranking::order);
     // Sorting moves elements, and one that is moved loses the focus.
     let focused = RwSignal::new(None::<usize>);
     Effect::new(move |_| {
@@ -60,8 +61,8 @@ pub fn Candidates() -> impl IntoView {
                 <h2 id="candidates-title">{title}</h2>
                 <p class="hint">{hint}</p>
                 <ol data-testid="candidates">
-                    <For each=pictures key=|(_, picture)| picture.tokens.clone() let((index, picture))>
-                        <Candidate index picture focused/>
+                    <For each=images key=|(_, image)| image.tokens.clone() let((index, image))>
+                        <Candidate index image focused/>
                     </For>
                 </ol>
             </section>
@@ -74,12 +75,12 @@ fn id(index: usize) -> String {
 }
 
 #[component]
-fn Candidate(index: usize, picture: Picture, focused: RwSignal<Option<usize>>) -> impl IntoView {
-    let app = app();
-    let tokens = RwSignal::from(picture.tokens);
-    let shown = RwSignal::from(picture.shown);
+fn Candidate(index: usize, image: Image, focused: RwSignal<Option<usize>>) -> impl IntoView {
+    let (app, controller) = (app(), controller());
+    let tokens = RwSignal::from(image.tokens);
+    let shown = RwSignal::from(image.shown);
     let geometry = Memo::new(move |_| app.geometry());
-    let grid = move || geometry.get().0;
+    let grid = move || geometry.get().grid;
     let (mosaic, pixels) = (NodeRef::<Canvas>::new(), NodeRef::<Canvas>::new());
     Effect::new(move |_| {
         if let Some(canvas) = mosaic.get() {
@@ -105,13 +106,13 @@ fn Candidate(index: usize, picture: Picture, focused: RwSignal<Option<usize>>) -
                     Some(score) => format!("Show drawing {}, score {}", index + 1, format::score(score)),
                     None => format!("Show drawing {}", index + 1),
                 }
-                on:click=move |_| generation::prefer(app, index)
+                on:click=move |_| controller.generation(Input::Prefer(index))
                 on:focus=move |_| focused.set(Some(index))
                 on:blur=move |event| if event.related_target().is_some() { focused.set(None) }
             >
                 <span class="plate">
                     <canvas class="mosaic" node_ref=mosaic width=grid height=grid></canvas>
-                    <canvas node_ref=pixels width=move || geometry.get().1 height=move || geometry.get().1></canvas>
+                    <canvas node_ref=pixels width=move || geometry.get().image_size height=move || geometry.get().image_size></canvas>
                 </span>
                 <span class="score">{move || score().map_or_else(|| "–".to_owned(), format::score)}</span>
             </button>

@@ -2,8 +2,8 @@
 
 use leptos::prelude::*;
 
-use super::app;
 use super::chips::Chips;
+use crate::state::app;
 
 /// How many of the model's examples are offered.
 const EXAMPLES: usize = 6;

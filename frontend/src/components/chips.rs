@@ -3,8 +3,8 @@
 use dalle_shared::Encoding;
 use leptos::prelude::*;
 
-use super::app;
 use crate::format;
+use crate::state::app;
 
 #[component]
 pub fn Chips() -> impl IntoView {

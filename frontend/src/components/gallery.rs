@@ -3,36 +3,35 @@
 use dalle_shared::Seed;
 use leptos::prelude::*;
 
-use super::app;
 use super::candidates::Candidates;
 use super::picture::PictureCard;
 use crate::ranking::Ranking;
-use crate::state::App;
+use crate::state::{App, app};
 use crate::{browser, format};
 
 #[component]
 pub fn Gallery() -> impl IntoView {
     let app = app();
-    let pictures = move || app.drawn(Ranking::shown);
+    let images = move || app.images_of(Ranking::shown);
     let shown = move || app.ranking.with(|ranking| ranking.shown().len());
     let license = move || app.model.with(|model| model.as_ref().map(|model| model.manifest.license.clone()));
     view! {
         <figure class="sheet" data-count=shown>
             <div class="pictures">
                 <ForEnumerate
-                    each=pictures
-                    key=|(_, picture)| picture.tokens.clone()
-                    children=move |place, (index, picture)| view! { <PictureCard place index picture/> }
+                    each=images
+                    key=|(_, image)| image.tokens.clone()
+                    children=move |place, (index, image)| view! { <PictureCard place index image/> }
                 />
             </div>
             <figcaption>
-                {move || app.current.get().map(|current| view! {
-                    <q>{current.caption}</q>
-                    <span class="by">"seed " {move || seed(app, current.request.seed)}</span>
-                    {move || chosen(app, current.request.best_of).map(|chosen| view! {
+                {move || app.displayed.get().map(|prompt| view! {
+                    <q>{prompt.caption}</q>
+                    <span class="by">"seed " {move || seed(app, prompt.request.seed)}</span>
+                    {move || chosen(app, prompt.request.best_of).map(|chosen| view! {
                         <span class="by">{chosen}</span>
                     })}
-                    {given(app, current.request.prefix.len()).map(|given| view! { <span class="by">{given}</span> })}
+                    {given(app, prompt.request.prefix.len()).map(|given| view! { <span class="by">{given}</span> })}
                     <CopyLink/>
                 })}
                 <span class="license">{license}</span>
@@ -68,7 +67,7 @@ fn seed(app: App, first: Seed) -> u64 {
 
 /// How much of the pictures was given, if anything was.
 fn given(app: App, tokens: usize) -> Option<String> {
-    let grid = app.model.with(|model| model.as_ref().map(|model| model.manifest.geometry.grid))?;
+    let grid = app.geometry().grid;
     (tokens > 0).then(|| format!("first {} given", format::plural(tokens / grid, "row")))
 }
 

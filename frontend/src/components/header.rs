@@ -3,10 +3,10 @@
 use dalle_shared::{DecoderDevice, DecoderPart};
 use leptos::prelude::*;
 
-use super::app;
 use crate::browser;
+use crate::decoder::DecoderState;
 use crate::format;
-use crate::state::DecoderState;
+use crate::state::app;
 
 #[component]
 pub fn Header() -> impl IntoView {

@@ -4,10 +4,12 @@ use gloo_timers::future::TimeoutFuture;
 use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 
-use super::app;
+use crate::controller::{Controller, controller};
+use crate::decoder::DecoderState;
+use crate::generation::Input;
 use crate::problem::{Problem, Remedy};
-use crate::state::{App, DecoderState};
-use crate::{browser, decoding, generation, startup};
+use crate::state::app;
+use crate::{actions, browser, startup};
 
 #[component]
 pub fn Messages() -> impl IntoView {
@@ -33,7 +35,7 @@ pub fn Messages() -> impl IntoView {
 
 #[component]
 fn Trouble(problem: Problem) -> impl IntoView {
-    let app = app();
+    let (app, controller) = (app(), controller());
     let (what, remedy) = app.backend.with_untracked(|backend| problem.sentences(backend));
     let button = problem.remedy();
     let label = match problem {
@@ -47,7 +49,7 @@ fn Trouble(problem: Problem) -> impl IntoView {
                 <p>{remedy}{countdown(&problem)}</p>
             </div>
             {label.map(|label| view! {
-                <button type="button" class="secondary" data-testid="retry" on:click=move |_| mend(app, button)>
+                <button type="button" class="secondary" data-testid="retry" on:click=move |_| press(controller, button)>
                     {label}
                 </button>
             })}
@@ -55,12 +57,14 @@ fn Trouble(problem: Problem) -> impl IntoView {
     }
 }
 
-fn mend(app: App, remedy: Remedy) {
+fn press(controller: Controller, remedy: Remedy) {
     match remedy {
-        Remedy::Connect if app.model.with_untracked(Option::is_none) => startup::connect(app),
-        Remedy::Connect | Remedy::Again => generation::again(app),
-        Remedy::Resume => generation::reconnect(app),
-        Remedy::Decoder => decoding::start(app),
+        Remedy::Connect if controller.app.model.with_untracked(Option::is_none) => {
+            startup::connect(controller)
+        }
+        Remedy::Connect | Remedy::Again => controller.generation(Input::Again),
+        Remedy::Resume => controller.generation(Input::Reconnect),
+        Remedy::Decoder => actions::start_decoder(controller),
         Remedy::Reload => browser::reload(),
         Remedy::Nothing => {}
     }

@@ -1,6 +1,6 @@
 //! The page in parts, from top to bottom.
 
-mod actions;
+mod buttons;
 mod candidates;
 mod caption;
 mod chips;
@@ -18,12 +18,3 @@ mod start;
 mod status;
 
 pub use page::Page;
-
-use leptos::prelude::expect_context;
-
-use crate::state::App;
-
-/// The page's state.
-fn app() -> App {
-    expect_context()
-}

@@ -3,7 +3,7 @@
 use leptos::ev::{hashchange, keydown};
 use leptos::prelude::*;
 
-use super::actions::{Actions, is_stoppable, press_generate};
+use super::buttons::{Buttons, is_stoppable, press_generate};
 use super::caption::Caption;
 use super::gallery::Gallery;
 use super::header::Header;
@@ -12,35 +12,41 @@ use super::pipeline::Pipeline;
 use super::progress::Progress;
 use super::settings::Settings;
 use super::start::StartFrom;
+use crate::controller::Controller;
+use crate::generation::Input;
+use crate::ranking::Ranking;
+use crate::startup;
 use crate::state::App;
-use crate::{generation, startup};
 
 /// The page, on a state of its own.
 #[component]
 pub fn Page() -> impl IntoView {
     let app = App::new();
+    let controller = Controller::new(app);
     provide_context(app);
+    provide_context(controller);
 
     // Before the first generation the gallery shows how many pictures there will be.
     Effect::new(move |_| {
         let samples = app.form.samples.get();
-        if app.current.with(Option::is_none) {
-            app.blank(samples, samples);
+        if app.displayed.with(Option::is_none) {
+            app.ranking.set(Ranking::new(samples, samples));
+            app.blank(samples);
         }
     });
     window_event_listener(keydown, move |event| match event.key().as_str() {
         "Enter" if event.ctrl_key() || event.meta_key() => {
             event.prevent_default();
-            press_generate(app);
+            press_generate(controller);
         }
-        "Escape" if untrack(|| is_stoppable(app)) => generation::stop(app),
+        "Escape" if untrack(|| is_stoppable(app)) => controller.generation(Input::Stop),
         _ => {}
     });
     // A link pasted into the address bar changes only the fragment, and loads nothing.
     window_event_listener(hashchange, move |_| {
-        startup::follow_link(app);
+        startup::follow_link(controller);
     });
-    startup::connect(app);
+    startup::connect(controller);
 
     view! {
         <a class="skip" href="#result">"Skip to the pictures"</a>
@@ -50,7 +56,7 @@ pub fn Page() -> impl IntoView {
                 <Caption/>
                 <Settings/>
                 <StartFrom/>
-                <Actions/>
+                <Buttons/>
                 <Messages/>
             </section>
             <section class="result" id="result" tabindex="-1" aria-label="Pictures">

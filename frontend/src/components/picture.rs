@@ -6,10 +6,10 @@ use leptos::html::Canvas;
 use leptos::prelude::*;
 use serde::Serialize;
 
-use super::app;
 use super::redraw::Redraw;
 use crate::canvas::{draw_pixels, draw_tokens, grid_side, png};
-use crate::state::{Phase, Picture};
+use crate::phase::Phase;
+use crate::state::{Image, app};
 use crate::{browser, format};
 
 /// What `dalle dvae decode` reads.
@@ -25,16 +25,16 @@ pub fn PictureCard(
     place: ReadSignal<usize>,
     /// Its index among those drawn.
     index: usize,
-    picture: Picture,
+    image: Image,
 ) -> impl IntoView {
     let app = app();
     let number = Signal::derive(move || place.get() + 1);
     let part = move |name: &'static str| move || format!("{name}-{}", number.get());
-    let tokens = RwSignal::from(picture.tokens);
-    let shown = RwSignal::from(picture.shown);
+    let tokens = RwSignal::from(image.tokens);
+    let shown = RwSignal::from(image.shown);
     let geometry = Memo::new(move |_| app.geometry());
-    let grid = move || geometry.get().0;
-    let size = move || geometry.get().1;
+    let grid = move || geometry.get().grid;
+    let size = move || geometry.get().image_size;
     let tokens_canvas = NodeRef::<Canvas>::new();
     let pixels_canvas = NodeRef::<Canvas>::new();
 
@@ -53,10 +53,9 @@ pub fn PictureCard(
 
     let whole = move || shown.with(|shown| shown.as_ref().is_some_and(|shown| shown.rows == grid()));
     let name = move |extension| {
-        app.current.with_untracked(|current| {
-            let (caption, seed) = current
-                .as_ref()
-                .map_or(("", 0), |current| (current.caption.as_str(), current.request.seed.0));
+        app.displayed.with_untracked(|prompt| {
+            let (caption, seed) =
+                prompt.as_ref().map_or(("", 0), |prompt| (prompt.caption.as_str(), prompt.request.seed.0));
             format::file_name(caption, seed, index + 1, extension)
         })
     };
@@ -102,7 +101,7 @@ pub fn PictureCard(
     };
     let has_tokens = move || tokens.with(|tokens| !tokens.is_empty());
     let described = move || {
-        let caption = app.current.with(|current| current.as_ref().map(|current| current.caption.clone()));
+        let caption = app.displayed.with(|prompt| prompt.as_ref().map(|prompt| prompt.caption.clone()));
         let number = number.get();
         match caption {
             Some(caption) if whole() => format!("Picture {number}: {caption}"),

@@ -2,9 +2,10 @@
 
 use leptos::prelude::*;
 
-use super::app;
+use crate::decoder::DecoderState;
 use crate::format;
-use crate::state::{DecoderState, Phase};
+use crate::phase::Phase;
+use crate::state::app;
 
 #[component]
 pub fn Pipeline() -> impl IntoView {
@@ -17,14 +18,14 @@ pub fn Pipeline() -> impl IntoView {
     };
 
     let words = move || {
-        let caption = match app.current.get() {
-            Some(current) => current.caption,
+        let caption = match app.displayed.get() {
+            Some(prompt) => prompt.caption,
             None => app.form.caption.get(),
         };
         format::plural(caption.trim().chars().count(), "character")
     };
-    let ids = move || match app.current.get() {
-        Some(current) => format::plural(current.request.text.len(), "id"),
+    let ids = move || match app.displayed.get() {
+        Some(prompt) => format::plural(prompt.request.text.len(), "id"),
         None => {
             with_geometry(|geometry| format!("up to {}", format::plural(geometry.caption_length(), "id")))
         }
@@ -39,19 +40,21 @@ pub fn Pipeline() -> impl IntoView {
     };
     let image_tokens = move || {
         let tally = app.tally.get();
-        match app.current.with(Option::is_some) {
+        match app.displayed.with(Option::is_some) {
             true => {
                 format!("{} of {}", format::count(tally.tokens as u64), format::count(tally.total as u64))
             }
             false => with_geometry(|geometry| format!("{0} × {0}", geometry.grid)),
         }
     };
-    let drawn = move || match app.current.get() {
-        Some(current) => current.request.best_of,
-        None => app.model.with(|model| model.as_ref().and_then(|model| app.form.best_of(&model.manifest))),
+    let drawn = move || match app.displayed.get() {
+        Some(prompt) => prompt.request.best_of,
+        None => app
+            .model
+            .with(|model| model.as_ref().and_then(|model| app.form.inputs().best_of(&model.manifest))),
     };
     let best = move || format!("best of {}", drawn().unwrap_or_default());
-    let dvae = move || match (app.tally.get().decode_ms, app.decoder.get()) {
+    let dvae = move || match (app.decode_ms.get(), app.decoder.get()) {
         (Some(ms), _) | (None, DecoderState::Ready { decode_ms: ms, .. }) => format!("{ms:.0} ms a picture"),
         (None, DecoderState::Failed(_)) => "not available".to_owned(),
         _ => "loading".to_owned(),
@@ -59,8 +62,8 @@ pub fn Pipeline() -> impl IntoView {
     let pixels = move || with_geometry(|geometry| format!("{0} × {0} pixels", geometry.image_size));
 
     let running = move || phase() == Phase::Running;
-    let drawing = move || matches!(phase(), Phase::Running | Phase::Drawing);
-    let idle = move || !phase().is_active() && phase() != Phase::Drawing;
+    let drawing = move || matches!(phase(), Phase::Running | Phase::Decoding);
+    let idle = move || !phase().is_active() && phase() != Phase::Decoding;
     view! {
         <section class="pipeline" aria-labelledby="pipeline-title">
             <h2 id="pipeline-title">"What is happening"</h2>

@@ -2,14 +2,15 @@
 
 use leptos::prelude::*;
 
-use super::{app, status};
+use super::status;
 use crate::format;
-use crate::state::{DecoderState, Phase};
+use crate::phase::Phase;
+use crate::state::app;
 
 #[component]
 pub fn Progress() -> impl IntoView {
     let app = app();
-    let ready = move || app.decoder.with(|state| matches!(state, DecoderState::Ready { .. }));
+    let ready = move || app.decoder_is_ready();
     let line = move || status::line(app.phase.get(), app.reconnecting.get(), ready(), &app.tally.get());
     let said = Memo::new(move |_| {
         status::announcement(app.phase.get(), app.reconnecting.get(), ready(), &app.tally.get())

@@ -3,10 +3,10 @@
 use dalle_shared::ImageToken;
 use leptos::prelude::*;
 
-use super::actions::show;
-use super::app;
+use super::buttons::show;
 use super::rows::Rows;
-use crate::{browser, start};
+use crate::controller::controller;
+use crate::{actions, browser};
 
 /// The slider and the button below a picture. A click on the picture chooses the row too.
 #[component]
@@ -16,14 +16,14 @@ pub fn Redraw(
     rows: RwSignal<usize>,
     #[prop(into)] grid: Signal<usize>,
 ) -> impl IntoView {
-    let app = app();
+    let controller = controller();
     let draw = move |_| {
-        let asked = start::draw_again(app, tokens.get_untracked(), rows.get_untracked());
+        let asked = actions::regenerate(controller, tokens.get_untracked(), rows.get_untracked());
         if asked.is_ok() {
             // The button that was pressed goes away with its picture.
             browser::focus("result");
         }
-        show(app, asked);
+        show(controller.app, asked);
     };
     view! {
         <div class="redraw" id=move || format!("redraw-{}", number.get())>

@@ -5,8 +5,8 @@ use std::iter::successors;
 use dalle_shared::{MAX_BEST_OF, MAX_SAMPLES, SamplingSettings};
 use leptos::prelude::*;
 
-use super::app;
 use crate::browser;
+use crate::state::app;
 
 #[component]
 pub fn Settings() -> impl IntoView {
@@ -18,7 +18,10 @@ pub fn Settings() -> impl IntoView {
     let step = move |by: isize| {
         form.samples.update(|samples| *samples = samples.saturating_add_signed(by).clamp(1, MAX_SAMPLES));
     };
-    let invalid = move || form.settings(image_vocab()).err().or_else(|| form.seed().err());
+    let invalid = move || {
+        let invalid = form.inputs().invalid(image_vocab());
+        invalid.into_iter().map(|invalid| invalid.message).collect::<Vec<_>>().join(" ")
+    };
     view! {
         <div class="row">
             <div class="field samples">

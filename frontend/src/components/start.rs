@@ -7,22 +7,22 @@ use web_sys::FileList;
 
 use dalle_shared::files::ENCODER;
 
-use super::app;
 use super::rows::Rows;
 use crate::canvas::draw_pixels;
-use crate::format;
-use crate::start::{self, Reading};
-use crate::state::App;
+use crate::controller::{Controller, controller};
+use crate::decoder::Upload;
+use crate::state::app;
+use crate::{actions, format};
 
 #[component]
 pub fn StartFrom() -> impl IntoView {
-    let app = app();
-    let start = app.form.start;
+    let (app, controller) = (app(), controller());
+    let start = app.form.prefix;
     let can_read = Memo::new(move |_| {
         app.model.with(|model| model.as_ref().is_some_and(|model| model.manifest.file(ENCODER).is_some()))
     });
     let begins = Memo::new(move |_| start.tokens.with(|tokens| !tokens.is_empty()));
-    let reads = Memo::new(move |_| start.reading.with(Option::is_some));
+    let reads = Memo::new(move |_| start.upload.with(Option::is_some));
     let dragged = RwSignal::new(false);
     let details = NodeRef::<Details>::new();
     let input = NodeRef::<Input>::new();
@@ -38,7 +38,7 @@ pub fn StartFrom() -> impl IntoView {
     });
     window_event_listener(paste, move |event| {
         let files = event.clipboard_data().and_then(|data| data.files());
-        if can_read.get_untracked() && take(app, files) {
+        if can_read.get_untracked() && take(controller, files) {
             event.prevent_default();
         }
     });
@@ -58,30 +58,30 @@ pub fn StartFrom() -> impl IntoView {
         dragged.set(false);
         if can_read.get_untracked() && brings_files(&event) {
             event.prevent_default();
-            take(app, event.data_transfer().and_then(|data| data.files()));
+            take(controller, event.data_transfer().and_then(|data| data.files()));
         }
     });
     let remove = move |_| {
-        start::clear(app);
+        actions::remove_prefix(controller);
         // The button that was pressed goes away.
         if let Some(choose) = choose.get_untracked() {
             let _ = choose.focus();
         }
     };
-    let status = move || match start.reading.get() {
+    let status = move || match start.upload.get() {
         None => String::new(),
-        Some(Reading::Encoding) => "Turning the picture into tokens…".to_owned(),
-        Some(Reading::Fetching { loaded, total: Some(total) }) => {
+        Some(Upload::Encoding) => "Turning the picture into tokens…".to_owned(),
+        Some(Upload::Fetching { loaded, total: Some(total) }) => {
             format!("Fetching the encoder: {} of {}", format::bytes(loaded), format::bytes(total))
         }
-        Some(Reading::Fetching { loaded, total: None }) => {
+        Some(Upload::Fetching { loaded, total: None }) => {
             format!("Fetching the encoder: {}", format::bytes(loaded))
         }
     };
     // What a screen reader is told: not each byte.
-    let said = Memo::new(move |_| match start.reading.get() {
-        Some(Reading::Encoding) => "Turning the picture into tokens",
-        Some(Reading::Fetching { .. }) => "Fetching the encoder",
+    let said = Memo::new(move |_| match start.upload.get() {
+        Some(Upload::Encoding) => "Turning the picture into tokens",
+        Some(Upload::Fetching { .. }) => "Fetching the encoder",
         None if begins.get() => "Pictures begin with the rows kept",
         None => "",
     });
@@ -116,7 +116,7 @@ pub fn StartFrom() -> impl IntoView {
                                 accept="image/*"
                                 data-testid="start-file"
                                 on:change:target=move |event| {
-                                    take(app, event.target().files());
+                                    take(controller, event.target().files());
                                     // The same file can be chosen again.
                                     event.target().set_value("");
                                 }
@@ -144,16 +144,10 @@ pub fn StartFrom() -> impl IntoView {
 #[component]
 fn Kept() -> impl IntoView {
     let app = app();
-    let start = app.form.start;
-    let sizes = Memo::new(move |_| {
-        app.model.with(|model| {
-            model
-                .as_ref()
-                .map_or((1, 8), |model| (model.manifest.geometry.grid, model.manifest.geometry.image_size))
-        })
-    });
-    let grid = move || sizes.get().0;
-    let size = move || sizes.get().1;
+    let start = app.form.prefix;
+    let geometry = Memo::new(move |_| app.geometry());
+    let grid = move || geometry.get().grid;
+    let size = move || geometry.get().image_size;
     let canvas = NodeRef::<Canvas>::new();
     Effect::new(move |_| {
         if let Some(canvas) = canvas.get() {
@@ -192,11 +186,11 @@ fn brings_files(event: &DragEvent) -> bool {
 }
 
 /// Reads the first of the files, if there is one.
-fn take(app: App, files: Option<FileList>) -> bool {
+fn take(controller: Controller, files: Option<FileList>) -> bool {
     let file = files.and_then(|files| files.get(0));
     let taken = file.is_some();
     if let Some(file) = file {
-        start::read(app, file);
+        controller.upload(file);
     }
     taken
 }

@@ -1,7 +1,8 @@
 //! Where the generation stands, in words.
 
 use crate::format;
-use crate::state::{Phase, Tally};
+use crate::generation::Tally;
+use crate::phase::Phase;
 
 /// The line above the pictures.
 pub fn line(phase: Phase, reconnecting: bool, decoder_ready: bool, tally: &Tally) -> String {
@@ -13,8 +14,8 @@ pub fn line(phase: Phase, reconnecting: bool, decoder_ready: bool, tally: &Tally
         Phase::Idle => "Ready".to_owned(),
         Phase::Queued => "Waiting for the engine…".to_owned(),
         Phase::Running => of(),
-        Phase::Drawing if !decoder_ready => "All tokens are here. Waiting for the decoder…".to_owned(),
-        Phase::Drawing => "Drawing the last pixels…".to_owned(),
+        Phase::Decoding if !decoder_ready => "All tokens are here. Waiting for the decoder…".to_owned(),
+        Phase::Decoding => "Drawing the last pixels…".to_owned(),
         Phase::Finished => format!("Done: {}", format::plural(tokens, "token")),
         Phase::Cancelled if tokens == 0 => "Stopped".to_owned(),
         Phase::Cancelled => format!("Stopped at {}", of()),

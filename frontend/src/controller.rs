@@ -1,0 +1,261 @@
+//! Executes what the state machines ask for, and shows where they stand.
+//!
+//! [`Controller`] holds the machines ([`Generation`], [`Decoder`]) and the browser's parts that they steer. An input goes to its
+//! machine; the effects that come back become requests, timers, messages to the worker, and changes of the [`App`]'s signals.
+
+use dalle_shared::{DecoderCommand, DecoderFailure, DecoderReport, ImageToken, address};
+use gloo_timers::future::TimeoutFuture;
+use leptos::prelude::*;
+use std::sync::Arc;
+use wasm_bindgen_futures::spawn_local;
+use web_sys::File;
+
+use crate::decoder::{self, Decoder};
+use crate::event_stream::EventStream;
+use crate::generation::{self, Generation};
+use crate::model::Model;
+use crate::schedule::fill;
+use crate::state::{App, Shown};
+use crate::worker_client::WorkerClient;
+use crate::{api, browser, storage};
+
+/// The machines, and what they steer.
+#[derive(Default)]
+struct Parts {
+    generation: Option<Generation>,
+    decoder: Decoder,
+    stream: Option<EventStream>,
+    worker: Option<WorkerClient>,
+    upload: Option<File>,
+}
+
+/// The page's actions. Components get it from the context.
+#[derive(Clone, Copy)]
+pub struct Controller {
+    /// What the page shows.
+    pub app: App,
+    parts: StoredValue<Parts, LocalStorage>,
+}
+
+/// The page's controller, from the context.
+pub fn controller() -> Controller {
+    expect_context()
+}
+
+impl Controller {
+    /// Controls a page without a model.
+    pub fn new(app: App) -> Self {
+        Self { app, parts: StoredValue::new_local(Parts::default()) }
+    }
+
+    /// The model is known.
+    pub fn open(self, model: Arc<Model>) {
+        self.parts.update_value(|parts| parts.generation = Some(Generation::new(*model.geometry())));
+        self.app.model.set(Some(model));
+    }
+
+    /// Something happened to the generation.
+    pub fn generation(self, input: generation::Input) {
+        let mut effects = Vec::new();
+        self.parts.update_value(|parts| {
+            if let Some(generation) = &mut parts.generation {
+                effects = generation.on(browser::now(), input);
+            }
+        });
+        effects.into_iter().for_each(|effect| self.execute(effect));
+        self.show();
+    }
+
+    /// Something happened to the decoder.
+    pub fn decoder(self, input: decoder::Input) {
+        self.decoder_with(input, Vec::new());
+    }
+
+    /// Uploads an image. It goes to the decoder worker and nowhere else.
+    pub fn upload(self, file: File) {
+        self.parts.update_value(|parts| parts.upload = Some(file));
+        self.decoder(decoder::Input::Upload);
+    }
+
+    /// The next images begin with `rows` rows of these tokens.
+    pub fn set_prefix(self, tokens: Vec<ImageToken>, rows: usize) {
+        let prefix = self.app.form.prefix;
+        self.decoder(decoder::Input::DropUpload);
+        prefix.shown.set(None);
+        prefix.rows.set(rows);
+        prefix.tokens.set(tokens.clone());
+        self.decoder(decoder::Input::Prefix(tokens));
+    }
+
+    /// A report of the worker, with pixels if it has some.
+    fn decoder_with(self, input: decoder::Input, pixels: Vec<u8>) {
+        let mut effects = Vec::new();
+        self.parts.update_value(|parts| effects = parts.decoder.on(browser::now(), input));
+        let mut pixels = Some(pixels);
+        effects.into_iter().for_each(|effect| self.execute_decoder(effect, &mut pixels));
+        self.show();
+    }
+
+    fn execute(self, effect: generation::Effect) {
+        use generation::{Effect, Input};
+        let backend = self.app.backend.get_untracked();
+        match effect {
+            Effect::Create(ticket, request) => spawn_local(async move {
+                let answer = api::create(&backend, &request).await;
+                self.generation(Input::Created(ticket, answer));
+            }),
+            Effect::Cancel(id) => spawn_local(async move {
+                // A server that cannot be told cancels by itself when nobody follows.
+                let _ = api::cancel(&backend, &id).await;
+            }),
+            Effect::Open { ticket, events, after } => {
+                let url = address(&backend, &events);
+                let stream = EventStream::open(&url, after, move |signal| {
+                    self.generation(Input::Signal(ticket, signal));
+                });
+                self.parts.update_value(|parts| parts.stream = Some(stream));
+            }
+            Effect::Close => self.parts.update_value(|parts| parts.stream = None),
+            Effect::Wait(ticket, ms) => spawn_local(async move {
+                wait(ms).await;
+                self.generation(Input::Elapsed(ticket));
+            }),
+            Effect::Store(session) => storage::store(&session),
+            Effect::Forget => storage::forget(),
+            Effect::Display => self.display(),
+            Effect::ShowTokens => self.show_tokens(),
+            Effect::ShowRanking => {
+                let ranking = self.with_generation(|generation| generation.ranking().clone());
+                self.app.ranking.set(ranking.unwrap_or_default());
+                let large = self.app.ranking.with_untracked(|ranking| ranking.shown().to_vec());
+                self.decoder(decoder::Input::Enlarge(large));
+            }
+        }
+    }
+
+    fn execute_decoder(self, effect: decoder::Effect, pixels: &mut Option<Vec<u8>>) {
+        use decoder::{Effect, Input};
+        let prefix = self.app.form.prefix;
+        let grid = self.app.geometry().grid;
+        match effect {
+            Effect::StartWorker { worker, choice } => self.start_worker(worker, choice),
+            Effect::EndWorker => self.parts.update_value(|parts| parts.worker = None),
+            Effect::DecodeImage { ticket, image } => {
+                let tokens = self.with_generation(|generation| generation.tokens().get(image).cloned());
+                let tokens = fill(&tokens.flatten().unwrap_or_default(), grid);
+                self.send(&DecoderCommand::Decode { ticket, tokens });
+            }
+            Effect::DecodePrefix { ticket, tokens } => {
+                self.send(&DecoderCommand::Decode { ticket, tokens: fill(&tokens, grid) });
+            }
+            Effect::Encode { ticket } => self.parts.with_value(|parts| {
+                if let (Some(worker), Some(file)) = (&parts.worker, &parts.upload) {
+                    worker.send_with(&DecoderCommand::Encode { ticket }, file);
+                }
+            }),
+            Effect::ShowImage { image, rows } => {
+                let shown =
+                    |images: &Vec<crate::state::Image>| images.get(image).map(|image| image.shown.clone());
+                if let (Some(shown), Some(rgba)) = (self.app.images.with_untracked(shown), pixels.take()) {
+                    shown.set(Some(Arc::new(Shown { rgba, rows })));
+                }
+            }
+            Effect::ShowPrefix => {
+                let rows = prefix.tokens.with_untracked(|tokens| tokens.len() / grid);
+                prefix.shown.set(pixels.take().map(|rgba| Arc::new(Shown { rgba, rows })));
+            }
+            // Half of its rows stay, until the person chooses; the paper keeps 15 of 32.
+            Effect::Encoded(tokens) => self.set_prefix(tokens, (grid / 2).max(1)),
+            Effect::Wait(timer, ms) => spawn_local(async move {
+                wait(ms).await;
+                self.decoder(Input::Elapsed(timer));
+            }),
+            Effect::Notice(text) => self.app.notice.set(Some(text)),
+        }
+    }
+
+    fn start_worker(self, worker: u64, choice: dalle_shared::DeviceChoice) {
+        let Some(model) = self.app.model.get_untracked() else { return };
+        let command = DecoderCommand::Load {
+            backend: self.app.backend.get_untracked(),
+            files: model.manifest.files.clone(),
+            device: choice,
+        };
+        let listen = move |report, pixels| {
+            self.decoder_with(decoder::Input::Report { worker, report }, pixels);
+        };
+        match WorkerClient::start(listen) {
+            Ok(client) => {
+                client.send(&command);
+                self.parts.update_value(|parts| parts.worker = Some(client));
+            }
+            Err(error) => listen(
+                DecoderReport::Failed {
+                    reason: DecoderFailure::Fault,
+                    message: format!("the browser started no worker ({error:?})"),
+                },
+                Vec::new(),
+            ),
+        }
+    }
+
+    fn send(self, command: &DecoderCommand) {
+        self.parts.with_value(|parts| {
+            if let Some(worker) = &parts.worker {
+                worker.send(command);
+            }
+        });
+    }
+
+    /// Shows the empty images of a new generation.
+    fn display(self) {
+        let Some(prompt) = self.with_generation(|generation| generation.displayed().cloned()) else { return };
+        let images = prompt.as_ref().map_or(0, |prompt| prompt.request.drawn());
+        self.app.blank(images);
+        self.app.displayed.set(prompt);
+        self.app.notice.set(None);
+        self.decoder(decoder::Input::Expect { images, rows: self.app.geometry().grid });
+    }
+
+    fn show_tokens(self) {
+        let Some(tokens) = self.with_generation(|generation| generation.tokens().to_vec()) else { return };
+        let grid = self.app.geometry().grid;
+        let rows = tokens.iter().map(|tokens| tokens.len() / grid).collect();
+        self.app.images.with_untracked(|images| {
+            images.iter().zip(tokens).for_each(|(image, tokens)| image.tokens.set(tokens));
+        });
+        self.decoder(decoder::Input::Complete(rows));
+    }
+
+    /// Shows where the machines stand.
+    fn show(self) {
+        let app = self.app;
+        self.parts.with_value(|parts| {
+            if let Some(generation) = &parts.generation {
+                set(app.stage, generation.stage());
+                set(app.problem, generation.problem().cloned());
+                set(app.reconnecting, generation.is_reconnecting());
+                set(app.tally, generation.tally());
+            }
+            set(app.decoder, parts.decoder.state().clone());
+            set(app.settled, parts.decoder.is_settled());
+            set(app.decode_ms, parts.decoder.decode_ms());
+            set(app.form.prefix.upload, parts.decoder.upload());
+        });
+    }
+
+    fn with_generation<T>(self, read: impl FnOnce(&Generation) -> T) -> Option<T> {
+        self.parts.with_value(|parts| parts.generation.as_ref().map(read))
+    }
+}
+
+/// Sets a signal if its value changes.
+fn set<T: PartialEq + Send + Sync + 'static>(signal: RwSignal<T>, value: T) {
+    if signal.with_untracked(|now| *now != value) {
+        signal.set(value);
+    }
+}
+
+async fn wait(ms: f64) {
+    TimeoutFuture::new(ms.ceil().clamp(0.0, f64::from(i32::MAX)) as u32).await;
+}

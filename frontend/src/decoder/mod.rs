@@ -1,0 +1,374 @@
+//! The decoder worker's life and what it decodes next, as a state machine.
+//!
+//! [`Decoder::on`] takes an [`Input`] and returns the [`Effect`]s that the caller executes. It knows no worker, clock or page:
+//! the caller tells the time, and answers by further inputs.
+
+use dalle_shared::{DecoderDevice, DecoderFailure, DecoderPart, DecoderReport, DeviceChoice, ImageToken};
+
+use crate::problem::{self, Problem};
+use crate::schedule::{Next, Schedule};
+
+/// Longest wait for a GPU's first decode, which compiles its shaders. Some drivers never come back.
+const GPU_PATIENCE_MS: f64 = 45_000.0;
+
+/// Where the decoder stands.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum DecoderState {
+    /// Waiting for the model's description.
+    #[default]
+    Waiting,
+    /// Downloading.
+    Loading {
+        /// What.
+        part: DecoderPart,
+        /// Bytes received.
+        loaded: u64,
+        /// Bytes expected, where known.
+        total: Option<u64>,
+    },
+    /// Decoding for the first time.
+    Starting(DecoderDevice),
+    /// Ready.
+    Ready {
+        /// What it decodes on.
+        device: DecoderDevice,
+        /// Milliseconds of a decode.
+        decode_ms: f64,
+    },
+    /// Failed.
+    Failed(Problem),
+}
+
+/// How far the image that a person uploaded is on its way to tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upload {
+    /// The encoder is being downloaded.
+    Fetching {
+        /// Bytes received.
+        loaded: u64,
+        /// Bytes expected, where known.
+        total: Option<u64>,
+    },
+    /// With the worker, or waiting for it.
+    Encoding,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// A worker is wanted, on this device.
+    Start(DeviceChoice),
+    /// A worker reports. `worker` is the number of [`Effect::StartWorker`].
+    Report {
+        /// Which worker.
+        worker: u64,
+        /// What it says.
+        report: DecoderReport,
+    },
+    /// The time of an [`Effect::Wait`] is over.
+    Elapsed(Timer),
+    /// A new generation of `images` images of `rows` rows of tokens.
+    Expect {
+        /// Number of images.
+        images: usize,
+        /// Rows of each.
+        rows: usize,
+    },
+    /// Complete rows of tokens of each image.
+    Complete(Vec<usize>),
+    /// The images that are shown large.
+    Enlarge(Vec<usize>),
+    /// The tokens that the next images begin with; empty for none.
+    Prefix(Vec<ImageToken>),
+    /// A person uploaded an image, to be encoded.
+    Upload,
+    /// The upload is no longer wanted.
+    DropUpload,
+}
+
+/// Which wait is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    /// For this worker's first decode on a GPU.
+    Gpu {
+        /// Which worker.
+        worker: u64,
+    },
+    /// Of the decoder between two previews.
+    Rest,
+}
+
+/// What the caller must do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Start a worker in place of the present one. Its reports carry this number.
+    StartWorker {
+        /// Number of the worker.
+        worker: u64,
+        /// Which device it may use.
+        choice: DeviceChoice,
+    },
+    /// End the worker.
+    EndWorker,
+    /// Decode an image as far as it is known.
+    DecodeImage {
+        /// Names the answer.
+        ticket: u64,
+        /// Index of the image.
+        image: usize,
+    },
+    /// Decode the prefix.
+    DecodePrefix {
+        /// Names the answer.
+        ticket: u64,
+        /// Its tokens.
+        tokens: Vec<ImageToken>,
+    },
+    /// Encode the upload.
+    Encode {
+        /// Names the answer.
+        ticket: u64,
+    },
+    /// Show the pixels that came with the report: so many rows of an image.
+    ShowImage {
+        /// Index of the image.
+        image: usize,
+        /// Rows of tokens that were complete.
+        rows: usize,
+    },
+    /// Show the pixels that came with the report: the prefix.
+    ShowPrefix,
+    /// The upload became these tokens.
+    Encoded(Vec<ImageToken>),
+    /// Send [`Input::Elapsed`] after so many milliseconds.
+    Wait(Timer, f64),
+    /// Tell the person.
+    Notice(String),
+}
+
+/// What the worker is decoding.
+#[derive(Clone, Debug, PartialEq)]
+enum Work {
+    /// So many rows of an image.
+    Image { image: usize, rows: usize },
+    /// The prefix.
+    Prefix(Vec<ImageToken>),
+    /// Something for a generation that is no longer displayed.
+    Outdated,
+}
+
+/// The decoder as the page knows it.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    state: DecoderState,
+    choice: DeviceChoice,
+    worker: u64,
+    schedule: Schedule,
+    work: Option<Work>,
+    prefix: Vec<ImageToken>,
+    prefix_shown: bool,
+    /// Ticket of the upload that is being encoded, or waits for the worker.
+    upload: Option<u64>,
+    upload_state: Option<Upload>,
+    decode_ms: Option<f64>,
+    next_ticket: u64,
+    resting: bool,
+}
+
+impl Decoder {
+    /// Where the decoder stands.
+    pub fn state(&self) -> &DecoderState {
+        &self.state
+    }
+
+    /// Whether every image that is shown large is decoded as far as its tokens are complete.
+    pub fn is_settled(&self) -> bool {
+        self.schedule.is_settled()
+    }
+
+    /// Milliseconds of the latest decode of this generation.
+    pub fn decode_ms(&self) -> Option<f64> {
+        self.decode_ms
+    }
+
+    /// How far the upload is, if there is one.
+    pub fn upload(&self) -> Option<Upload> {
+        self.upload_state
+    }
+
+    /// Takes an input at time `now` (milliseconds).
+    pub fn on(&mut self, now: f64, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match input {
+            Input::Start(choice) => self.start(choice, &mut effects),
+            Input::Report { worker, report } if worker == self.worker => {
+                self.report(now, report, &mut effects);
+            }
+            Input::Report { .. } => {}
+            Input::Elapsed(Timer::Gpu { worker }) => {
+                if worker == self.worker && matches!(self.state, DecoderState::Starting(_)) {
+                    let message = "WebGPU did not finish its first decode".to_owned();
+                    self.fail(DecoderFailure::Gpu, message, &mut effects);
+                }
+            }
+            Input::Elapsed(Timer::Rest) => self.resting = false,
+            Input::Expect { images, rows } => self.expect(images, rows),
+            Input::Complete(rows) => {
+                for (image, rows) in rows.into_iter().enumerate() {
+                    self.schedule.complete(image, rows);
+                }
+            }
+            Input::Enlarge(images) => self.schedule.enlarge(&images),
+            Input::Prefix(tokens) => {
+                self.prefix = tokens;
+                self.prefix_shown = false;
+            }
+            Input::Upload => {
+                let ticket = self.ticket();
+                self.upload = Some(ticket);
+                self.upload_state = Some(Upload::Encoding);
+                if self.is_ready() {
+                    effects.push(Effect::Encode { ticket });
+                }
+            }
+            Input::DropUpload => self.drop_upload(),
+        }
+        self.decode_next(now, &mut effects);
+        effects
+    }
+
+    fn start(&mut self, choice: DeviceChoice, effects: &mut Vec<Effect>) {
+        self.worker += 1;
+        self.choice = choice;
+        self.state = DecoderState::Waiting;
+        self.work = None;
+        self.schedule.lost();
+        effects.push(Effect::StartWorker { worker: self.worker, choice });
+    }
+
+    fn expect(&mut self, images: usize, rows: usize) {
+        self.schedule = Schedule::new(images, rows);
+        self.decode_ms = None;
+        // The worker is busy with what it decodes until it answers.
+        if let Some(work) = &mut self.work {
+            self.schedule.hold();
+            if matches!(work, Work::Image { .. }) {
+                *work = Work::Outdated;
+            }
+        }
+    }
+
+    fn report(&mut self, now: f64, report: DecoderReport, effects: &mut Vec<Effect>) {
+        match report {
+            DecoderReport::Progress { part: DecoderPart::Encoder, loaded, total } => {
+                let fetching = Upload::Fetching { loaded, total };
+                let upload = if total == Some(loaded) { Upload::Encoding } else { fetching };
+                self.upload_state = self.upload_state.map(|_| upload);
+            }
+            DecoderReport::Progress { part, loaded, total } => {
+                self.state = DecoderState::Loading { part, loaded, total };
+            }
+            DecoderReport::Starting { device } => {
+                if matches!(device, DecoderDevice::Webgpu { .. }) {
+                    effects.push(Effect::Wait(Timer::Gpu { worker: self.worker }, GPU_PATIENCE_MS));
+                }
+                self.state = DecoderState::Starting(device);
+            }
+            DecoderReport::Ready { device, decode_ms } => {
+                self.state = DecoderState::Ready { device, decode_ms };
+                effects.extend(self.upload.map(|ticket| Effect::Encode { ticket }));
+            }
+            DecoderReport::Pixels { ticket: _, decode_ms } => self.pixels(now, decode_ms, effects),
+            DecoderReport::Encoded { ticket, tokens } if self.upload == Some(ticket) => {
+                self.drop_upload();
+                effects.push(Effect::Encoded(tokens));
+            }
+            DecoderReport::NotEncoded { ticket, message } if self.upload == Some(ticket) => {
+                self.drop_upload();
+                effects.push(Effect::Notice(problem::not_encoded(&message)));
+            }
+            DecoderReport::Encoded { .. } | DecoderReport::NotEncoded { .. } => {}
+            DecoderReport::Failed { reason, message } => self.fail(reason, message, effects),
+        }
+    }
+
+    fn pixels(&mut self, now: f64, decode_ms: f64, effects: &mut Vec<Effect>) {
+        match self.work.take() {
+            Some(Work::Image { image, rows }) => {
+                self.schedule.decoded(image, rows, now, decode_ms);
+                self.decode_ms = Some(decode_ms);
+                effects.push(Effect::ShowImage { image, rows });
+            }
+            Some(Work::Prefix(tokens)) => {
+                self.schedule.lost();
+                if tokens == self.prefix {
+                    self.prefix_shown = true;
+                    effects.push(Effect::ShowPrefix);
+                }
+            }
+            Some(Work::Outdated) => self.schedule.lost(),
+            None => {}
+        }
+    }
+
+    /// Ends the worker. A GPU that was not asked for is replaced by the CPU; every other failure is the person's to know.
+    fn fail(&mut self, reason: DecoderFailure, message: String, effects: &mut Vec<Effect>) {
+        let on_gpu = matches!(
+            &self.state,
+            DecoderState::Starting(DecoderDevice::Webgpu { .. })
+                | DecoderState::Ready { device: DecoderDevice::Webgpu { .. }, .. }
+        );
+        if self.choice == DeviceChoice::Auto && (on_gpu || reason == DecoderFailure::Gpu) {
+            effects.push(Effect::Notice(problem::gpu_replaced(&message)));
+            return self.start(DeviceChoice::Cpu, effects);
+        }
+        effects.push(Effect::EndWorker);
+        self.state = DecoderState::Failed(Problem::Decoder(reason, message));
+        // The upload may have been too much for it: it is not tried again and again.
+        self.drop_upload();
+    }
+
+    fn drop_upload(&mut self) {
+        self.upload = None;
+        self.upload_state = None;
+    }
+
+    /// Gives an idle worker its next task.
+    fn decode_next(&mut self, now: f64, effects: &mut Vec<Effect>) {
+        if !self.is_ready() || self.work.is_some() {
+            return;
+        }
+        if !self.prefix.is_empty() && !self.prefix_shown {
+            self.schedule.hold();
+            self.work = Some(Work::Prefix(self.prefix.clone()));
+            let ticket = self.ticket();
+            effects.push(Effect::DecodePrefix { ticket, tokens: self.prefix.clone() });
+            return;
+        }
+        match self.schedule.next(now) {
+            Next::Decode { image, rows } => {
+                self.work = Some(Work::Image { image, rows });
+                let ticket = self.ticket();
+                effects.push(Effect::DecodeImage { ticket, image });
+            }
+            // One timer at a time: when it is over, the schedule is asked again.
+            Next::Rest(ms) if !self.resting => {
+                self.resting = true;
+                effects.push(Effect::Wait(Timer::Rest, ms));
+            }
+            Next::Rest(_) | Next::Nothing => {}
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        matches!(self.state, DecoderState::Ready { .. })
+    }
+
+    fn ticket(&mut self) -> u64 {
+        self.next_ticket += 1;
+        self.next_ticket
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! What a person typed, checked and turned into a request.
+
+use std::str::FromStr;
+
+use dalle_shared::{GenerationRequest, ImageToken, ModelManifest, SamplingSettings, Seed};
+
+use crate::format;
+use crate::model::Model;
+
+/// The inputs as typed. An empty setting means its default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Inputs {
+    /// The caption.
+    pub caption: String,
+    /// Number of images to show.
+    pub samples: usize,
+    /// Number of images to sample, for the best to be shown; None samples no more than are shown.
+    pub best_of: Option<usize>,
+    /// The seed.
+    pub seed: String,
+    /// Temperature.
+    pub temperature: String,
+    /// Top-k.
+    pub top_k: String,
+    /// Top-p.
+    pub top_p: String,
+    /// The tokens that each image begins with.
+    pub prefix: Vec<ImageToken>,
+}
+
+/// An input that must change before anything can be generated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// Its element on the page.
+    pub id: &'static str,
+    /// What was expected and what came, in a sentence.
+    pub message: String,
+}
+
+impl Inputs {
+    /// How many images to sample, if that is more than are shown and the model can choose among them.
+    pub fn best_of(&self, manifest: &ModelManifest) -> Option<usize> {
+        let sampled = self.best_of?.min(manifest.max_rows);
+        (manifest.scores && sampled > self.samples).then_some(sampled)
+    }
+
+    /// Every number that cannot be used, for a codebook of `image_vocab` entries.
+    pub fn invalid(&self, image_vocab: usize) -> Vec<Invalid> {
+        let mut invalid = self.settings(image_vocab).err().unwrap_or_default();
+        invalid.extend(self.seed().err());
+        invalid
+    }
+
+    /// The request, for the model served.
+    ///
+    /// # Errors
+    /// The first input that must change.
+    pub fn request(&self, model: &Model) -> Result<GenerationRequest, Invalid> {
+        let refuse = |id, message: &str| Err(Invalid { id, message: message.to_owned() });
+        if self.caption.trim().is_empty() {
+            return refuse("caption", "Type a caption first, or choose an example.");
+        }
+        let encoding = match model.tokenizer.encode(&self.caption, model.geometry().caption_length()) {
+            Ok(encoding) => encoding,
+            Err(error) => return refuse("caption", &format!("Caption: {error}.")),
+        };
+        let settings =
+            self.settings(model.geometry().image_vocab).map_err(|mut invalid| invalid.swap_remove(0))?;
+        Ok(GenerationRequest {
+            model: model.manifest.hash.clone(),
+            text: encoding.ids,
+            samples: self.samples,
+            best_of: self.best_of(&model.manifest),
+            seed: self.seed()?,
+            temperature: settings.temperature,
+            top_k: settings.top_k,
+            top_p: settings.top_p,
+            guidance: settings.guidance,
+            prefix: self.prefix.clone(),
+        })
+    }
+
+    fn seed(&self) -> Result<Seed, Invalid> {
+        self.seed.trim().parse().map(Seed).map_err(|_| {
+            let most = format::count(u64::MAX);
+            let message = format!("Seed: expected a whole number from 0 to {most}, got “{}”.", self.seed);
+            Invalid { id: "seed", message }
+        })
+    }
+
+    /// The settings as numbers, or at least one that is invalid.
+    fn settings(&self, image_vocab: usize) -> Result<SamplingSettings, Vec<Invalid>> {
+        let mut invalid = Vec::new();
+        let default = SamplingSettings::default();
+        let temperature = number(&self.temperature, "temperature", "Temperature", &mut invalid);
+        let settings = SamplingSettings {
+            temperature: temperature.unwrap_or(default.temperature),
+            top_k: number(&self.top_k, "top-k", "Top-k", &mut invalid),
+            top_p: number(&self.top_p, "top-p", "Top-p", &mut invalid),
+            ..default
+        };
+        // Each field alone, so that every one out of range is named.
+        for alone in [
+            SamplingSettings { temperature: settings.temperature, ..default },
+            SamplingSettings { top_k: settings.top_k, ..default },
+            SamplingSettings { top_p: settings.top_p, ..default },
+        ] {
+            if let Err(error) = alone.validate(image_vocab) {
+                let (id, name) = element(error.field);
+                invalid.push(Invalid { id, message: format!("{name}: {}.", error.message) });
+            }
+        }
+        if invalid.is_empty() { Ok(settings) } else { Err(invalid) }
+    }
+}
+
+fn number<T: FromStr>(text: &str, id: &'static str, name: &str, invalid: &mut Vec<Invalid>) -> Option<T> {
+    let text = text.trim();
+    let number = text.parse().ok();
+    if number.is_none() && !text.is_empty() {
+        invalid.push(Invalid { id, message: format!("{name}: expected a number, got “{text}”.") });
+    }
+    number
+}
+
+/// The element on the page and the label of a field of the request.
+fn element(field: &str) -> (&'static str, &'static str) {
+    match field {
+        "top_k" => ("top-k", "Top-k"),
+        "top_p" => ("top-p", "Top-p"),
+        _ => ("temperature", "Temperature"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inputs() -> Inputs {
+        Inputs { caption: "a fox".into(), samples: 1, seed: "7".into(), ..Inputs::default() }
+    }
+
+    #[test]
+    fn every_number_that_cannot_be_used_is_named_with_its_element() {
+        let ids = |inputs: Inputs| {
+            let invalid = inputs.invalid(64);
+            for Invalid { message, .. } in &invalid {
+                assert!(message.starts_with(char::is_uppercase) && message.ends_with('.'), "{message}");
+                assert!(message.contains("expected") && message.contains("got"), "{message}");
+            }
+            invalid.into_iter().map(|invalid| invalid.id).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(inputs()), [""; 0]);
+        assert_eq!(ids(Inputs { seed: "-1".into(), ..inputs() }), ["seed"]);
+        let wrong = Inputs {
+            temperature: "warm".into(),
+            top_k: "65".into(),
+            top_p: "1.5".into(),
+            seed: String::new(),
+            ..inputs()
+        };
+        assert_eq!(ids(wrong), ["temperature", "top-k", "top-p", "seed"]);
+        assert_eq!(ids(Inputs { temperature: "5.1".into(), ..inputs() }), ["temperature"]);
+    }
+
+    #[test]
+    fn an_empty_setting_is_its_default() {
+        let typed = Inputs { temperature: " 0.9 ".into(), top_k: "5".into(), ..inputs() };
+        let settings = typed.settings(64).expect("valid settings");
+        assert_eq!((settings.temperature, settings.top_k, settings.top_p), (0.9, Some(5), None));
+        assert_eq!(inputs().settings(64), Ok(SamplingSettings::default()));
+    }
+}
