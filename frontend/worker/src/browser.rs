@@ -1,4 +1,4 @@
-//! The worker's entry point and loop.
+//! The worker's entry point and its loop over commands.
 
 use dalle_shared::{DecoderCommand, DecoderFailure, DecoderReport};
 use futures_util::StreamExt;
@@ -9,7 +9,7 @@ use crate::loading::{Loaded, load};
 use crate::port::{commands, send, send_failure, send_pixels};
 use crate::probe::Adapter;
 
-/// Serves the page until it ends the worker.
+/// Answers the page's commands until the page ends the worker.
 ///
 /// `first` is the JSON of the page's [`DecoderCommand::Load`], `adapter` that of an [`Adapter`] or `null`.
 #[wasm_bindgen]
@@ -24,13 +24,16 @@ pub async fn run(first: String, adapter: String) {
 async fn serve(first: &str, adapter: &str) -> Result<(), Failure> {
     let mut commands = commands();
     let misunderstood = |error: serde_json::Error| {
-        Failure::new(DecoderFailure::Fault, format!("the decoder did not understand the page: {error}"))
+        Failure::new(
+            DecoderFailure::Fault,
+            format!("the decoder could not read a command of the page: {error}"),
+        )
     };
     let adapter: Option<Adapter> = serde_json::from_str(adapter).map_err(misunderstood)?;
     let DecoderCommand::Load { backend, files, device } =
         serde_json::from_str(first).map_err(misunderstood)?
     else {
-        return Err(Failure::new(DecoderFailure::Fault, "the page asked for pixels before naming a model"));
+        return Err(Failure::new(DecoderFailure::Fault, "the first command of the page must name a model"));
     };
     let mut loaded = load(&backend, &files, device, adapter.as_ref()).await?;
     while let Some((command, attached)) = commands.next().await {
@@ -54,7 +57,7 @@ async fn answer(loaded: &mut Loaded, command: DecoderCommand, attached: JsValue)
             Ok(())
         }
         DecoderCommand::Load { .. } => {
-            Err(Failure::new(DecoderFailure::Fault, "the page named a second model; one worker serves one"))
+            Err(Failure::new(DecoderFailure::Fault, "a worker loads one model, and the page named a second"))
         }
     }
 }

@@ -1,6 +1,6 @@
-//! The model's files in the browser's Cache Storage, by hash, so that a second visit downloads nothing.
+//! The model's files in the browser's Cache Storage, keyed by hash, so that a second visit downloads nothing.
 //!
-//! Every failure here is a miss: private windows, full disks and pages over plain HTTP have no cache, and need none.
+//! Every failure is a cache miss: private windows, full disks and pages over plain HTTP work without a cache.
 
 use js_sys::{Array, Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
@@ -10,10 +10,10 @@ use web_sys::{Cache, CacheStorage, Request, Response};
 use crate::port::scope;
 
 const NAME: &str = "dalle-model-files";
-/// Files kept: those of the present model and of the one before.
+/// Number of files kept: those of the present model and of the one before.
 const KEPT: u32 = 6;
 
-/// The file with this hash, if it was kept. The caller checks it.
+/// The cached file with this hash. The caller checks its content.
 pub async fn get(sha256: &str) -> Option<Vec<u8>> {
     let cache = open().await?;
     let found = JsFuture::from(cache.match_with_str(&key(sha256))).await.ok()?;
@@ -22,7 +22,7 @@ pub async fn get(sha256: &str) -> Option<Vec<u8>> {
     Some(Uint8Array::new(&buffer).to_vec())
 }
 
-/// Keeps a file, and lets the oldest go.
+/// Caches a file and removes the oldest.
 pub async fn put(sha256: &str, bytes: &[u8]) {
     let _ = try_put(sha256, bytes).await;
 }
@@ -44,7 +44,7 @@ async fn open() -> Option<Cache> {
     JsFuture::from(caches.open(NAME)).await.ok()?.dyn_into().ok()
 }
 
-/// Caches are keyed by addresses: one that exists nowhere else.
+/// The key of a file. Caches are keyed by addresses, so this is one that no server has.
 fn key(sha256: &str) -> String {
     format!("/.dalle-model-files/{sha256}")
 }

@@ -1,4 +1,4 @@
-//! Fetching a file of the model with progress in bytes, and checking that it is the one the manifest describes.
+//! Downloads of the model's files, with progress in bytes, checked against the manifest.
 
 use dalle_shared::{DecoderFailure, DecoderPart, DecoderReport, ModelFile, address, sha256_hex, to_hex};
 use js_sys::{Reflect, Uint8Array};
@@ -13,7 +13,7 @@ use crate::port::{scope, send};
 /// The file's bytes: from the cache, or from the backend at `backend` with progress of `part` reported.
 ///
 /// # Errors
-/// [`DecoderFailure::Download`] if it does not come, [`DecoderFailure::WrongFile`] if it is another file.
+/// [`DecoderFailure::Download`] if it cannot be downloaded, [`DecoderFailure::WrongFile`] if size or hash differ.
 pub async fn file(backend: &str, file: &ModelFile, part: DecoderPart) -> Result<Vec<u8>, Failure> {
     if let Some(bytes) = cache::get(&file.sha256).await
         && check(file, &bytes).await.is_ok()
@@ -32,7 +32,7 @@ async fn fetch(url: &str, file: &ModelFile, part: DecoderPart) -> Result<Vec<u8>
     let failed = |error: JsValue| {
         Failure::new(
             DecoderFailure::Download,
-            format!("{name} did not come from the server ({})", say(&error)),
+            format!("{name} could not be downloaded ({})", message_of(&error)),
         )
     };
     let response: Response =
@@ -41,11 +41,14 @@ async fn fetch(url: &str, file: &ModelFile, part: DecoderPart) -> Result<Vec<u8>
         let status = response.status();
         return Err(Failure::new(
             DecoderFailure::Download,
-            format!("the server answered {status} when asked for {name}"),
+            format!("{name} could not be downloaded: the server answered {status}"),
         ));
     }
     let Some(body) = response.body() else {
-        return Err(Failure::new(DecoderFailure::Download, format!("{name} came without content")));
+        return Err(Failure::new(
+            DecoderFailure::Download,
+            format!("{name} could not be downloaded: the answer has no content"),
+        ));
     };
     let reader: ReadableStreamDefaultReader = body.get_reader().unchecked_into();
     let mut bytes = Vec::with_capacity(usize::try_from(file.bytes).unwrap_or_default());
@@ -56,7 +59,7 @@ async fn fetch(url: &str, file: &ModelFile, part: DecoderPart) -> Result<Vec<u8>
         }
         let value = Reflect::get(&chunk, &"value".into()).map_err(failed)?;
         bytes.extend(Uint8Array::new(&value).to_vec());
-        // A longer file is a wrong one; there is no use in reading on.
+        // A file that is too long is wrong, whatever follows.
         if bytes.len() as u64 > file.bytes {
             return Err(wrong_file(file, &format!("it is longer than {} bytes", file.bytes)));
         }
@@ -84,8 +87,8 @@ fn wrong_file(file: &ModelFile, how: &str) -> Failure {
     Failure::new(DecoderFailure::WrongFile, message)
 }
 
-/// SHA-256 by the browser's own code, which is several times faster; it is absent where the page came over plain HTTP from
-/// another machine.
+/// SHA-256 in hexadecimal, by the browser's own code where it has it: several times faster, but absent from pages that came over
+/// plain HTTP from another machine.
 async fn digest(bytes: &[u8]) -> String {
     let native = async {
         let crypto = scope().crypto().ok()?;
@@ -93,7 +96,7 @@ async fn digest(bytes: &[u8]) -> String {
         if subtle.is_undefined() {
             return None;
         }
-        // The digest reads a copy: WebAssembly's memory may not be lent to another thread.
+        // A copy: another thread must not read WebAssembly's memory.
         let data = Uint8Array::from(bytes);
         let digest = subtle.digest_with_str_and_js_u8_array("SHA-256", &data).ok()?;
         let digest = Uint8Array::new(&JsFuture::from(digest).await.ok()?).to_vec();
@@ -105,8 +108,8 @@ async fn digest(bytes: &[u8]) -> String {
     }
 }
 
-/// A JavaScript error as words.
-pub fn say(error: &JsValue) -> String {
+/// The message of a JavaScript error.
+pub fn message_of(error: &JsValue) -> String {
     match error.dyn_ref::<js_sys::Error>() {
         Some(error) => String::from(error.message()),
         None => format!("{error:?}"),

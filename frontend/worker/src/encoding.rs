@@ -1,4 +1,4 @@
-//! A picture to its tokens, with an encoder that is fetched for the first one.
+//! Encoding of images to tokens. The encoder is downloaded for the first one.
 
 use dalle_model::config::ModelConfig;
 use dalle_model::dvae::Encoder;
@@ -7,12 +7,12 @@ use dalle_shared::{DecoderPart, ImageToken, ModelFile};
 use wasm_bindgen::JsValue;
 
 use crate::failure::Failure;
-use crate::{download, picture};
+use crate::{download, image};
 
-/// The encoder of a model, once it is needed.
+/// The encoder of a model, downloaded when it is first needed.
 pub struct Encoding {
     backend: String,
-    /// None where the model came without.
+    /// None if the model has no encoder.
     file: Option<ModelFile>,
     config: ModelConfig,
     device: Device,
@@ -20,18 +20,18 @@ pub struct Encoding {
 }
 
 impl Encoding {
-    /// An encoder to be fetched from `backend` when the first picture comes.
+    /// An encoder to be downloaded from `backend` for the first image.
     pub fn new(backend: &str, file: Option<ModelFile>, config: ModelConfig, device: Device) -> Self {
         Self { backend: backend.to_owned(), file, config, device, encoder: None }
     }
 
-    /// The tokens of a picture file; or why there are none, in a sentence, when that says nothing against the worker.
+    /// The `grid²` tokens of an image file in raster order; or why it cannot be encoded, in a sentence, if the worker can go on.
     ///
     /// # Errors
-    /// The device's failure, after which nothing can be expected of the worker.
+    /// A failure of the device, which ends the worker.
     pub async fn encode(&mut self, file: &JsValue) -> Result<Result<Vec<ImageToken>, String>, Failure> {
         let size = self.config.image_size;
-        let rgb = match picture::square(file, size).await {
+        let rgb = match image::square(file, size).await {
             Ok(rgb) => rgb,
             Err(message) => return Ok(Err(message)),
         };
@@ -55,7 +55,7 @@ impl Encoding {
     }
 
     async fn fetch(&self) -> Result<Encoder, String> {
-        let file = self.file.as_ref().ok_or("this model came without an encoder")?;
+        let file = self.file.as_ref().ok_or("this model has no encoder")?;
         let bytes = download::file(&self.backend, file, DecoderPart::Encoder)
             .await
             .map_err(|failure| failure.message)?;

@@ -1,9 +1,9 @@
-//! The decoder worker: tokens in, pixels out, in a Web Worker, so that the page stays fluid; and a person's picture in, its
-//! tokens out, so that the picture itself stays on the machine.
+//! The decoder worker: decodes tokens to pixels in a Web Worker, so that the page stays responsive, and encodes a person's images to
+//! tokens, so that they stay on their machine.
 //!
-//! `static/worker.js` downloads this program, looks for a WebGPU adapter and calls [`browser::run`] with what it found
-//! and with the page's first message. From then on the messages of [`dalle_shared::DecoderCommand`] and
-//! [`dalle_shared::DecoderReport`] go to and fro. Only [`probe`] builds natively, for its tests.
+//! `static/worker.js` downloads this program, probes the WebGPU adapter and calls [`browser::run`] with the result and the page's
+//! first message. The page then sends [`dalle_shared::DecoderCommand`]s and receives [`dalle_shared::DecoderReport`]s. Only
+//! [`probe`] builds natively, for its tests.
 
 #[cfg(target_arch = "wasm32")]
 pub mod browser;
@@ -16,9 +16,9 @@ mod encoding;
 #[cfg(target_arch = "wasm32")]
 mod failure;
 #[cfg(target_arch = "wasm32")]
-mod loading;
+mod image;
 #[cfg(target_arch = "wasm32")]
-mod picture;
+mod loading;
 #[cfg(target_arch = "wasm32")]
 mod port;
 pub mod probe;

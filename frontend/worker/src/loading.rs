@@ -1,4 +1,4 @@
-//! From the page's first command to a decoder that is warm.
+//! Loading a model: from the page's first command to a decoder that is warmed up.
 
 use dalle_model::config::ModelConfig;
 use dalle_model::dvae::Decoder;
@@ -14,18 +14,18 @@ use crate::failure::{Failure, set_on_gpu};
 use crate::port::{scope, send};
 use crate::probe::{Adapter, choose};
 
-/// A decoder, ready for grids of one geometry, and the model's encoder, not fetched yet.
+/// A loaded decoder, and the model's encoder, which is not downloaded yet.
 pub struct Loaded {
     decoder: Decoder,
     geometry: Geometry,
-    /// Turns pictures into tokens.
+    /// Encodes images to tokens.
     pub encoding: Encoding,
 }
 
-/// Fetches, checks and loads a model's decoder, and decodes once to warm it up.
+/// Downloads, checks and loads a model's decoder, and decodes once to warm it up.
 ///
 /// # Errors
-/// What did not work.
+/// A download, file, device or decode that failed.
 pub async fn load(
     backend: &str,
     files: &[ModelFile],
@@ -55,7 +55,7 @@ pub async fn load(
 
     let blank = vec![ImageToken(0); loaded.geometry.image_length()];
     if matches!(device, DecoderDevice::Webgpu { .. }) {
-        // The first decode on a GPU compiles its shaders and says nothing of the second.
+        // The first decode on a GPU compiles its shaders, so its time is not representative.
         loaded.decode(&blank).await?;
     }
     let (_, decode_ms) = loaded.decode(&blank).await?;
@@ -76,10 +76,10 @@ async fn open(device: &DecoderDevice) -> Result<Device, Failure> {
 }
 
 impl Loaded {
-    /// A whole grid of tokens to RGBA pixels, and the milliseconds it took.
+    /// The RGBA pixels of a whole grid of tokens, `image_size² · 4` bytes, and the milliseconds that decoding took.
     ///
     /// # Errors
-    /// Tokens that are no grid of this model, or the device's failure.
+    /// Tokens that are not a grid of this model, or a failure of the device.
     pub async fn decode(&self, tokens: &[ImageToken]) -> Result<(Vec<u8>, f64), Failure> {
         let Geometry { grid, image_vocab, .. } = self.geometry;
         if tokens.len() != self.geometry.image_length() {

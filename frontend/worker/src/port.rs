@@ -13,14 +13,14 @@ pub fn scope() -> DedicatedWorkerGlobalScope {
     js_sys::global().unchecked_into()
 }
 
-/// Sends a report without pixels. A report that cannot be sent has no one to go to.
+/// Sends a report without pixels. A failure to send cannot be reported.
 pub fn send(report: &DecoderReport) {
     if let Ok(json) = serde_json::to_string(report) {
         let _ = scope().post_message(&Array::of2(&json.into(), &JsValue::NULL));
     }
 }
 
-/// Sends a report with pixels, which are moved, not copied.
+/// Sends a report with pixels. The buffer is transferred, not copied.
 pub fn send_pixels(report: &DecoderReport, pixels: &[u8]) {
     if let Ok(json) = serde_json::to_string(report) {
         let buffer = Uint8Array::from(pixels).buffer();
@@ -34,7 +34,7 @@ pub fn send_failure(failure: Failure) {
     send(&DecoderReport::Failed { reason: failure.reason, message: failure.message });
 }
 
-/// All further commands of the page, in order, each with what is attached to it.
+/// All further commands of the page in order, each with its attachment.
 pub fn commands() -> UnboundedReceiver<(DecoderCommand, JsValue)> {
     let (sender, receiver) = unbounded();
     let listener = Closure::<dyn Fn(MessageEvent)>::new(move |event: MessageEvent| {
@@ -45,12 +45,12 @@ pub fn commands() -> UnboundedReceiver<(DecoderCommand, JsValue)> {
             }
             Err(error) => send_failure(Failure::new(
                 DecoderFailure::Fault,
-                format!("the decoder did not understand the page: {error}"),
+                format!("the decoder could not read a command of the page: {error}"),
             )),
         }
     });
     scope().set_onmessage(Some(listener.as_ref().unchecked_ref()));
-    // The worker listens as long as it lives.
+    // The listener lives as long as the worker.
     listener.forget();
     receiver
 }

@@ -1,13 +1,13 @@
-//! Which device to decode on, decided from what the browser says of its WebGPU adapter.
+//! The choice of the device to decode on, from what the browser says about its WebGPU adapter.
 
 use dalle_shared::{DecoderDevice, DeviceChoice};
 use serde::Deserialize;
 
-/// What `worker.js` found out about the WebGPU adapter.
+/// The WebGPU adapter, as `worker.js` describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Adapter {
-    /// Its name as far as the browser tells it.
+    /// Its name, as far as the browser reveals it.
     pub name: String,
     /// It computes on the CPU (SwiftShader, llvmpipe, WARP).
     pub software: bool,
@@ -21,13 +21,12 @@ pub struct Adapter {
     pub workgroup_invocations: u64,
 }
 
-/// WebGPU's default limits: what the kernels are written for, and the decoder's widest map at the paper's size (64 MiB)
-/// fits.
+/// WebGPU's default limits, which the kernels are written for. The decoder's largest feature map at the paper's size has 64 MiB.
 const STORAGE_BINDING: u64 = 128 << 20;
 const WORKGROUP_STORAGE: u64 = 16 << 10;
 const WORKGROUP_INVOCATIONS: u64 = 256;
 
-/// Why an adapter cannot be used at all.
+/// Why an adapter cannot be used.
 fn unusable(adapter: &Adapter) -> Option<String> {
     let name = &adapter.name;
     if !adapter.timestamp_query {
@@ -46,7 +45,7 @@ fn unusable(adapter: &Adapter) -> Option<String> {
 /// The device for this choice and adapter.
 ///
 /// # Errors
-/// Why WebGPU, which was demanded, cannot be used.
+/// Why WebGPU cannot be used, if it was asked for.
 pub fn choose(choice: DeviceChoice, adapter: Option<&Adapter>) -> Result<DecoderDevice, String> {
     let refusal = match adapter {
         None => Some("this browser offers no WebGPU adapter".to_owned()),
@@ -57,7 +56,7 @@ pub fn choose(choice: DeviceChoice, adapter: Option<&Adapter>) -> Result<Decoder
         (DeviceChoice::Webgpu, _, Some(why)) => Err(why),
         (DeviceChoice::Auto, _, Some(why)) => Ok(DecoderDevice::Cpu { why }),
         (DeviceChoice::Auto, Some(adapter), None) if adapter.software => Ok(DecoderDevice::Cpu {
-            why: format!("the WebGPU adapter {} is a slower imitation in software", adapter.name),
+            why: format!("the WebGPU adapter {} is software, which is slower", adapter.name),
         }),
         (_, adapter, None) => Ok(DecoderDevice::Webgpu {
             adapter: adapter.map(|adapter| adapter.name.clone()).unwrap_or_default(),
@@ -92,14 +91,14 @@ mod tests {
     }
 
     #[test]
-    fn software_only_on_demand() {
+    fn a_software_adapter_is_used_only_if_asked_for() {
         let software = Adapter { software: true, ..adapter() };
         assert!(!is_gpu(DeviceChoice::Auto, Some(&software)));
         assert!(is_gpu(DeviceChoice::Webgpu, Some(&software)));
     }
 
     #[test]
-    fn what_is_missing_is_named_and_a_demand_fails() {
+    fn what_is_missing_is_named_and_asking_for_webgpu_fails() {
         let cases = [
             (None, "no WebGPU adapter"),
             (Some(Adapter { timestamp_query: false, ..adapter() }), "timestamp-query"),

@@ -1,35 +1,37 @@
-//! A picture file of any kind that the browser reads, as the square of pixels that the encoder wants.
+//! Image files, of any format that the browser reads, as the square of pixels that the encoder takes.
 
 use js_sys::Reflect;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Blob, ImageBitmap, OffscreenCanvas, OffscreenCanvasRenderingContext2d};
 
-use crate::download::say;
+use crate::download::message_of;
 use crate::port::scope;
 
-/// The middle of a picture as RGB8 of `size²` pixels, on white where it is transparent. A picture of just that size comes
-/// through unchanged.
+/// The middle of an image as RGB8, `size × size` pixels, on white where it is transparent. An image of that size stays unchanged.
 ///
 /// # Errors
-/// That the file is no picture, in a sentence.
+/// That the browser cannot read the file, in a sentence.
 pub async fn square(file: &JsValue, size: usize) -> Result<Vec<u8>, String> {
     let rgba = draw(file, size).await.map_err(|error| {
-        format!("The browser cannot read this file as a picture ({})", say(&error).trim_end_matches('.'))
+        format!(
+            "The browser cannot read this file as an image ({})",
+            message_of(&error).trim_end_matches('.')
+        )
     })?;
     Ok(rgba.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect())
 }
 
 async fn draw(file: &JsValue, size: usize) -> Result<Vec<u8>, JsValue> {
-    let blob: &Blob = file.dyn_ref().ok_or("it is no file")?;
+    let blob: &Blob = file.dyn_ref().ok_or("it is not a file")?;
     let bitmap: ImageBitmap =
         JsFuture::from(scope().create_image_bitmap_with_blob(blob)?).await?.dyn_into()?;
     let (width, height) = (f64::from(bitmap.width()), f64::from(bitmap.height()));
     let side = width.min(height);
     let canvas = OffscreenCanvas::new(size as u32, size as u32)?;
-    let context = canvas.get_context("2d")?.ok_or("the browser draws nothing here")?;
+    let context = canvas.get_context("2d")?.ok_or("the browser has no canvas in workers")?;
     let context: OffscreenCanvasRenderingContext2d = context.dyn_into()?;
-    // Large photographs lose less this way.
+    // Large photographs keep more detail.
     Reflect::set(&context, &"imageSmoothingQuality".into(), &"high".into())?;
     let to = size as f64;
     context.set_fill_style_str("white");
