@@ -1,4 +1,4 @@
-//! The server's interface as functions; every failure is a [`Problem`].
+//! The server's HTTP interface. Every failure is a [`Problem`].
 
 use dalle_shared::{
     ErrorBody, ErrorCode, GenerationCreated, GenerationRequest, ModelFile, ModelManifest, address, sha256_hex,
@@ -10,9 +10,9 @@ use web_sys::{AbortSignal, RequestCache};
 use crate::browser;
 use crate::problem::Problem;
 
-/// Longest wait for an answer. A generation answers at once; it is its event stream that takes long.
+/// Longest wait for an answer. Requests are answered at once; only event streams take long.
 const PATIENCE_MS: u32 = 20_000;
-/// Wait before asking a busy server again that does not say how long.
+/// Wait before asking a busy server again, where it does not say how long.
 const DEFAULT_RETRY_SECONDS: f64 = 5.0;
 
 /// `config.json` beside the page.
@@ -25,11 +25,11 @@ struct RuntimeConfig {
 /// The backend's base address.
 ///
 /// # Errors
-/// [`Problem::NoServer`] if the page's own host is gone, [`Problem::Config`] if the file cannot be used.
+/// [`Problem::NoServer`] if the page's own host does not answer, [`Problem::Config`] if the file cannot be used.
 pub async fn backend() -> Result<String, Problem> {
     let response = send(Request::get("config.json")).await?;
     if !response.ok() {
-        return Err(Problem::Config(format!("its host answers {}", response.status())));
+        return Err(Problem::Config(format!("its host answered {}", response.status())));
     }
     let text = response.text().await.map_err(|_| Problem::NoServer)?;
     let config: RuntimeConfig =
@@ -40,7 +40,7 @@ pub async fn backend() -> Result<String, Problem> {
 /// `GET /v1/model`.
 ///
 /// # Errors
-/// Why it did not come.
+/// Why the server does not answer with it.
 pub async fn model(backend: &str) -> Result<ModelManifest, Problem> {
     json(send(Request::get(&address(backend, "v1/model"))).await?).await
 }
@@ -48,7 +48,7 @@ pub async fn model(backend: &str) -> Result<ModelManifest, Problem> {
 /// A small file of the model, checked against its hash.
 ///
 /// # Errors
-/// Why it did not come, or that it is another file.
+/// Why it could not be downloaded, or that its hash differs.
 pub async fn file(backend: &str, file: &ModelFile) -> Result<Vec<u8>, Problem> {
     let response = accept(send(Request::get(&address(backend, &file.url))).await?).await?;
     let bytes = response.binary().await.map_err(|_| Problem::NoServer)?;
@@ -98,7 +98,7 @@ async fn send(request: RequestBuilder) -> Result<Response, Problem> {
     request.abort_signal(Some(&signal)).send().await.map_err(|_| Problem::NoServer)
 }
 
-/// The response, if it is a success.
+/// The response if it is a success, else the problem that it describes.
 async fn accept(response: Response) -> Result<Response, Problem> {
     if response.ok() {
         return Ok(response);
@@ -112,7 +112,7 @@ async fn accept(response: Response) -> Result<Response, Problem> {
             Err(Problem::Busy { retry_at: browser::now() + wait.clamp(1.0, 600.0) * 1e3 })
         }
         Ok(body) => Err(body.error.into()),
-        // A proxy in between answers for a server that is down.
+        // A proxy answers for a server that is down.
         Err(_) if (502..=504).contains(&status) => Err(Problem::NoServer),
         Err(_) => Err(Problem::Misunderstood(format!("status {status} without an explanation"))),
     }

@@ -1,4 +1,4 @@
-//! Small things that only a browser has.
+//! Functions of the browser: clock, storage, address, clipboard, focus.
 
 use js_sys::Date;
 use leptos::prelude::{document, window};
@@ -11,22 +11,22 @@ pub fn now() -> f64 {
     Date::now()
 }
 
-/// A seed from the browser's random source, small enough to be read aloud: 32 bits.
+/// A random seed of 32 bits, short enough to read aloud.
 pub fn random_seed() -> u64 {
     let mut bytes = [0; 4];
     match window().crypto().map(|crypto| crypto.get_random_values_with_u8_array(&mut bytes)) {
         Ok(Ok(_)) => u64::from(u32::from_le_bytes(bytes)),
-        // Without a random source the clock has to do: a seed is no secret.
+        // Without a random source, the clock: a seed is no secret.
         _ => now() as u64,
     }
 }
 
-/// This tab's storage, where the browser grants one.
+/// This tab's storage; None where the browser denies it.
 pub fn session_storage() -> Option<Storage> {
     window().session_storage().ok().flatten()
 }
 
-/// The storage of all tabs, where the browser grants one.
+/// The storage shared by all tabs; None where the browser denies it.
 pub fn local_storage() -> Option<Storage> {
     window().local_storage().ok().flatten()
 }
@@ -50,7 +50,7 @@ pub fn set_fragment(fragment: &str) {
     }
 }
 
-/// Loads the page anew.
+/// Reloads the page.
 pub fn reload() {
     let _ = window().location().reload();
 }
@@ -84,7 +84,7 @@ pub fn nothing_has_focus() -> bool {
     document.active_element().is_none_or(|element| element.tag_name() == "BODY")
 }
 
-/// Where the page has one column, brings the pictures into view.
+/// Where the page has one column, scrolls to the images.
 pub fn scroll_to_result() {
     let narrow =
         window().match_media("(max-width: 61.99rem)").ok().flatten().is_some_and(|query| query.matches());

@@ -1,4 +1,4 @@
-//! Drawing on the two canvases of a picture.
+//! Drawing tokens and pixels on the canvases of an image.
 
 use dalle_shared::ImageToken;
 use wasm_bindgen::{Clamped, JsCast, JsValue};
@@ -7,17 +7,17 @@ use web_sys::{CanvasRenderingContext2d, HtmlCanvasElement, ImageData};
 use crate::palette::colour;
 use crate::state::Shown;
 
-/// Side of a token's cell on the canvas: fine enough to be sharp at any size of the page.
+/// Side of a token's cell in canvas pixels: sharp at any size of the page.
 fn cell(grid: usize) -> usize {
     (512 / grid).max(16)
 }
 
-/// Side of the canvas of a grid.
+/// Side of the canvas of a grid in pixels.
 pub fn grid_side(grid: usize) -> usize {
     grid * cell(grid)
 }
 
-/// Draws tokens `from..` of a grid; with `from` 0, on an empty canvas.
+/// Draws the tokens `from..` of a grid; `from` 0 clears the canvas first.
 pub fn draw_tokens(canvas: &HtmlCanvasElement, tokens: &[ImageToken], from: usize, grid: usize) {
     let Some(context) = context(canvas) else { return };
     if from == 0 {
@@ -34,7 +34,7 @@ pub fn draw_tokens(canvas: &HtmlCanvasElement, tokens: &[ImageToken], from: usiz
     }
 }
 
-/// Draws tokens on a canvas of one pixel a token.
+/// Draws tokens on a canvas with one pixel for each.
 pub fn draw_mosaic(canvas: &HtmlCanvasElement, tokens: &[ImageToken], grid: usize) {
     let Some(context) = context(canvas) else { return };
     let mut rgba: Vec<u8> = tokens
@@ -50,8 +50,8 @@ pub fn draw_mosaic(canvas: &HtmlCanvasElement, tokens: &[ImageToken], grid: usiz
     }
 }
 
-/// Draws the rows of a picture that are determined. The lowest of them still depends a little on what comes below: it fades
-/// out, until the picture is whole.
+/// Draws the rows of an image whose tokens are known. The lowest of them still changes a little with those below, so it fades out
+/// until the image is whole.
 pub fn draw_pixels(canvas: &HtmlCanvasElement, shown: Option<&Shown>, grid: usize) {
     let Some(context) = context(canvas) else { return };
     let side = canvas.width() as usize;
@@ -74,7 +74,7 @@ pub fn draw_pixels(canvas: &HtmlCanvasElement, shown: Option<&Shown>, grid: usiz
     }
 }
 
-/// The canvas as the address of a PNG.
+/// The canvas as the data URL of a PNG.
 pub fn png(canvas: &HtmlCanvasElement) -> Result<String, JsValue> {
     canvas.to_data_url_with_type("image/png")
 }

@@ -1,4 +1,4 @@
-//! Numbers and names as a person reads them.
+//! Numbers and names as people read them.
 
 /// Bytes with a fitting unit: `947 B`, `4.4 MB`.
 pub fn bytes(count: u64) -> String {
@@ -53,13 +53,13 @@ pub fn score(cosine: f32) -> String {
     format!("{cosine:.2}").replace('-', "\u{2212}")
 }
 
-/// One thing or several: `1 picture`, `4 pictures`.
+/// One thing or several: `1 image`, `4 images`.
 pub fn plural(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{} {noun}s", count(number as u64)) }
 }
 
-/// A file's name from caption, seed and picture, safe on every system: `a-red-fox_42_1.png`.
-pub fn file_name(caption: &str, seed: u64, picture: usize, extension: &str) -> String {
+/// A file's name from caption and seed, safe on every system: `a-red-fox_42.png`.
+pub fn file_name(caption: &str, seed: u64, extension: &str) -> String {
     const LONGEST: usize = 60;
     let mut slug = String::new();
     for c in caption.to_lowercase().chars() {
@@ -73,8 +73,8 @@ pub fn file_name(caption: &str, seed: u64, picture: usize, extension: &str) -> S
         }
     }
     let slug = slug.trim_end_matches('-');
-    let slug = if slug.is_empty() { "picture" } else { slug };
-    format!("{slug}_{seed}_{picture}.{extension}")
+    let slug = if slug.is_empty() { "image" } else { slug };
+    format!("{slug}_{seed}.{extension}")
 }
 
 #[cfg(test)]
@@ -103,10 +103,10 @@ mod tests {
 
     #[test]
     fn file_names_hold_no_separator_and_are_never_empty() {
-        assert_eq!(file_name("A red  fox!", 42, 1, "png"), "a-red-fox_42_1.png");
-        assert_eq!(file_name("../../etc/passwd", 0, 2, "png"), "etc-passwd_0_2.png");
-        assert_eq!(file_name("¿?", 1, 1, "json"), "picture_1_1.json");
-        assert!(file_name(&"long ".repeat(99), 1, 1, "png").len() < 80);
-        assert_eq!(file_name("éé 中文", 3, 1, "png"), "éé-中文_3_1.png");
+        assert_eq!(file_name("A red  fox!", 42, "png"), "a-red-fox_42.png");
+        assert_eq!(file_name("../../etc/passwd", 0, "png"), "etc-passwd_0.png");
+        assert_eq!(file_name("¿?", 1, "json"), "image_1.json");
+        assert!(file_name(&"long ".repeat(99), 1, "png").len() < 80);
+        assert_eq!(file_name("éé 中文", 3, "png"), "éé-中文_3.png");
     }
 }

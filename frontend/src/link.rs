@@ -1,35 +1,35 @@
-//! A generation as the fragment of the page's address: what a shared link restores.
+//! A generation as the fragment of the page's address, which a shared link restores.
 
 use dalle_shared::{GenerationRequest, ImageToken, MAX_BEST_OF, MAX_SAMPLES, SamplingSettings};
 use form_urlencoded::{Serializer, parse};
 
 use crate::packing::{pack, unpack};
 
-/// Everything that decides the pictures, and the model they were made with.
+/// Everything that determines the images, and the model that they were made with.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Link {
     /// The caption as typed.
     pub caption: String,
-    /// Number of pictures.
+    /// Number of images to show.
     pub samples: usize,
-    /// How many to draw, for the best to be shown.
+    /// Number of images to sample, for the best to be shown.
     pub best_of: Option<usize>,
     /// The seed.
     pub seed: u64,
-    /// How tokens are drawn.
+    /// How tokens are sampled.
     pub settings: SamplingSettings,
     /// Hash of the model.
     pub model: String,
-    /// Tokens that the pictures begin with; None where the link has some that are damaged.
+    /// Tokens that the images begin with; None where they are damaged in the link.
     pub prefix: Option<Vec<ImageToken>>,
 }
 
 impl Link {
-    /// The link to what a request asks for. Where the person prefers one picture to the best, it is to that one alone, which its
-    /// own seed draws.
+    /// The link to what a request asks for. Where the person prefers a single image to the best, it leads to that image alone,
+    /// which its own seed samples.
     pub fn to(caption: &str, request: &GenerationRequest, preferred: &[usize]) -> Self {
         let (best_of, seed) = match *preferred {
-            [picture] if request.samples == 1 => (None, request.seed.of_sample(picture)),
+            [image] if request.samples == 1 => (None, request.seed.of_sample(image)),
             _ => (request.best_of, request.seed),
         };
         Self {
@@ -50,8 +50,8 @@ impl Link {
         out.append_pair("caption", &self.caption)
             .append_pair("n", &self.samples.to_string())
             .append_pair("seed", &self.seed.to_string());
-        if let Some(drawn) = self.best_of {
-            out.append_pair("best_of", &drawn.to_string());
+        if let Some(sampled) = self.best_of {
+            out.append_pair("best_of", &sampled.to_string());
         }
         if self.settings.temperature != default.temperature {
             out.append_pair("temperature", &self.settings.temperature.to_string());
@@ -63,15 +63,15 @@ impl Link {
             out.append_pair("top_p", &p.to_string());
         }
         out.append_pair("model", &self.model);
-        // Last, because it is long: where an address is cut, the rest is whole.
+        // Last, because it is long: where an address is cut, the rest stays whole.
         if let Some(prefix) = self.prefix.as_ref().filter(|prefix| !prefix.is_empty()) {
             out.append_pair("start", &pack(prefix));
         }
         out.finish()
     }
 
-    /// Reads a fragment, with or without `#`. None if it names no caption or no seed: then it is no link of ours. A value out
-    /// of range becomes the default or the nearest bound, since whoever follows a link cannot mend it.
+    /// Reads a fragment, with or without `#`. None if it has no caption or no seed. A value out of range becomes the default or the
+    /// nearest bound: a person who follows a link cannot correct it.
     pub fn from_fragment(fragment: &str) -> Option<Self> {
         let pairs = || parse(fragment.trim_start_matches('#').as_bytes());
         let find = |name: &str| pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
@@ -83,8 +83,8 @@ impl Link {
             samples,
             best_of: find("best_of")
                 .and_then(|n| n.parse().ok())
-                .filter(|&drawn: &usize| drawn > samples)
-                .map(|drawn| drawn.min(MAX_BEST_OF)),
+                .filter(|&sampled: &usize| sampled > samples)
+                .map(|sampled| sampled.min(MAX_BEST_OF)),
             seed: find("seed")?.parse().ok()?,
             settings: SamplingSettings {
                 temperature: temperature
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn comes_back_whole() {
+    fn a_link_survives_its_fragment() {
         let fragment = link().to_fragment();
         assert!(!fragment.contains(['#', ' ', '🦊']), "{fragment}");
         assert_eq!(Link::from_fragment(&fragment), Some(link()));
@@ -135,14 +135,14 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_was_cut_says_that_its_beginning_is_damaged() {
+    fn a_link_that_was_cut_has_a_damaged_prefix() {
         let fragment = link().to_fragment();
         let cut = Link::from_fragment(&fragment[..fragment.len() - 1]);
         assert_eq!(cut, Some(Link { prefix: None, ..link() }));
     }
 
     #[test]
-    fn values_out_of_range_are_brought_into_it() {
+    fn values_out_of_range_are_clamped() {
         let link = Link::from_fragment("caption=x&seed=1&n=99&best_of=99&temperature=-3&top_k=0&top_p=7")
             .expect("caption and seed");
         assert_eq!((link.samples, link.best_of), (MAX_SAMPLES, Some(MAX_BEST_OF)));

@@ -1,4 +1,4 @@
-//! The event log of one generation, as far as it came: what makes resuming, replay and repeats harmless.
+//! The event log of one generation as far as it has arrived. It makes resuming, replays and repeats harmless.
 
 use dalle_shared::{ApiError, EventKind, GenerationEvent, Geometry, ImageToken};
 
@@ -22,18 +22,18 @@ pub enum Change {
     Started,
     /// There are more tokens.
     Tokens,
-    /// A picture has a score.
+    /// An image has a score.
     Scored {
-        /// Index of the picture.
+        /// Index of the image.
         sample: usize,
-        /// How many of its tokens were there.
+        /// How many of its tokens the score was computed from.
         tokens: usize,
         /// The score.
         score: f32,
     },
-    /// Every picture has all its tokens, after this many seconds of the engine.
+    /// Every image has all its tokens.
     Finished {
-        /// Seconds of the engine.
+        /// Seconds that the engine worked.
         seconds: f64,
     },
     /// It was cancelled.
@@ -42,7 +42,7 @@ pub enum Change {
     Failed(ApiError),
 }
 
-/// An event that does not continue the log.
+/// Why an event does not continue the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogError {
     /// Events between the last one and this are missing: read again from [`Log::last`].
@@ -79,12 +79,12 @@ impl Log {
         self.next.checked_sub(1)
     }
 
-    /// Tokens of each picture, in raster order.
+    /// Tokens of each image, in raster order.
     pub fn tokens(&self) -> &[Vec<ImageToken>] {
         &self.tokens
     }
 
-    /// Tokens of all pictures together.
+    /// Number of tokens of all images together.
     pub fn received(&self) -> usize {
         self.tokens.iter().map(Vec::len).sum()
     }
@@ -112,7 +112,7 @@ impl Log {
             EventKind::Scored { sample, tokens, score } => {
                 if sample >= self.tokens.len() {
                     return Err(LogError::Malformed(format!(
-                        "a score of picture {sample} of {}",
+                        "a score of image {sample} of {}",
                         self.tokens.len()
                     )));
                 }
@@ -139,14 +139,14 @@ impl Log {
     fn check(&self, start: usize, tokens: &[Vec<ImageToken>]) -> Result<(), LogError> {
         let wrong = |how: String| Err(LogError::Malformed(how));
         if tokens.len() != self.tokens.len() {
-            return wrong(format!("tokens of {} pictures instead of {}", tokens.len(), self.tokens.len()));
+            return wrong(format!("tokens of {} images instead of {}", tokens.len(), self.tokens.len()));
         }
         for (all, new) in self.tokens.iter().zip(tokens) {
             if start != all.len() {
                 return wrong(format!("tokens from position {start} instead of {}", all.len()));
             }
             if all.len() + new.len() > self.length {
-                return wrong(format!("more than {} tokens for a picture", self.length));
+                return wrong(format!("more than {} tokens for an image", self.length));
             }
             if let Some(token) = new.iter().find(|token| usize::from(token.0) >= self.vocab) {
                 return wrong(format!("token {} of a codebook of {}", token.0, self.vocab));
@@ -174,7 +174,7 @@ mod tests {
         }
     }
 
-    /// Two pictures of four tokens each.
+    /// Two images of four tokens each.
     fn events() -> Vec<GenerationEvent> {
         [
             EventKind::Started,
@@ -246,11 +246,11 @@ mod tests {
             assert!(how.contains(word), "{how}");
             assert_eq!(log, before);
         };
-        refused(EventKind::Tokens { start: 0, tokens: vec![vec![]] }, "1 pictures");
+        refused(EventKind::Tokens { start: 0, tokens: vec![vec![]] }, "1 images");
         refused(tokens(1, [&[1], &[1]]), "position 1");
         refused(tokens(0, [&[1, 1, 1, 1, 1], &[1]]), "more than 4");
         refused(tokens(0, [&[1], &[8]]), "token 8");
         refused(EventKind::Finished { seconds: 0.0 }, "0 of 8");
-        refused(EventKind::Scored { sample: 2, tokens: 0, score: 0.5 }, "picture 2 of 2");
+        refused(EventKind::Scored { sample: 2, tokens: 0, score: 0.5 }, "image 2 of 2");
     }
 }

@@ -1,5 +1,5 @@
-//! Image tokens as a short text that an address can carry: `count.bits.digits`, the tokens' bits one behind the other, six to
-//! a digit of base64's alphabet for addresses. Count and bits let a text be known for damaged that was cut on its way.
+//! Image tokens as a short text for an address: `count.bits.digits`, the bits of all tokens in sequence, six in each digit of the
+//! URL-safe base64 alphabet. Count and bits reveal a text that was cut.
 
 use dalle_shared::ImageToken;
 
@@ -8,12 +8,12 @@ const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 /// Most tokens of a text: a grid of 128×128, sixteen times the paper's.
 const MOST: usize = 1 << 14;
 
-/// The text of tokens, with as many bits for each as the largest one needs.
+/// The text of these tokens, with as many bits for each as the largest needs.
 pub fn pack(tokens: &[ImageToken]) -> String {
     let bits = tokens.iter().map(|token| u16::BITS - token.0.leading_zeros()).fold(1, u32::max);
     let mut text = format!("{}.{bits}.", tokens.len());
     let mut digit = |six: u32| text.push(char::from(DIGITS[(six & 63) as usize]));
-    // The lowest `held` bits of the buffer wait; what lies above them is done with.
+    // Only the lowest `held` bits of the buffer are still to be written.
     let (mut buffer, mut held) = (0, 0);
     for token in tokens {
         buffer = buffer << bits | u32::from(token.0);

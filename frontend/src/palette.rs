@@ -1,14 +1,14 @@
-//! A colour for each codebook entry: equal tokens look equal, different ones mostly different.
+//! A colour for each codebook entry: equal tokens have equal colours, different ones mostly different colours.
 //!
-//! The colours say nothing about what an entry looks like; they let the eye see repetition and structure in a grid.
+//! The colours are arbitrary: they show repetition and structure in a grid, not what an entry looks like.
 
-/// Steps of lightness and of strength, so that neighbouring hues still differ.
+/// Steps of lightness and chroma, so that ids with similar hues still differ.
 const LIGHTNESS: [f64; 4] = [0.52, 0.61, 0.70, 0.79];
 const CHROMA: [f64; 3] = [0.045, 0.07, 0.095];
 
 /// sRGB of a token.
 pub fn colour(token: u16) -> [u8; 3] {
-    // Weyl's sequence over the golden ratio spreads successive ids evenly around the circle of hues.
+    // Multiples of the golden ratio modulo 1 (Weyl's sequence) spread successive ids evenly over the hues.
     let spread = |factor: f64| (f64::from(token) * factor).fract();
     let hue = spread(0.618_033_988_749_895) * std::f64::consts::TAU;
     let lightness = LIGHTNESS[(spread(0.754_877_666_246_693) * LIGHTNESS.len() as f64) as usize];
@@ -16,7 +16,7 @@ pub fn colour(token: u16) -> [u8; 3] {
     oklch_to_srgb(lightness, chroma, hue)
 }
 
-/// Ottosson's OKLCH, whose lightness is the eye's, to sRGB.
+/// Ottosson's OKLCH, a perceptual colour space, to sRGB.
 fn oklch_to_srgb(lightness: f64, chroma: f64, hue: f64) -> [u8; 3] {
     let (a, b) = (chroma * hue.cos(), chroma * hue.sin());
     let l = (lightness + 0.396_337_777_4 * a + 0.215_803_757_3 * b).powi(3);

@@ -1,8 +1,8 @@
-//! What can go wrong, as sentences with a remedy.
+//! What can go wrong, in two sentences: what happened, and what to do.
 
 use dalle_shared::{ApiError, DecoderFailure, ErrorCode};
 
-/// Something the person must know of.
+/// A failure that a person must know about.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Problem {
     /// The page's own runtime configuration cannot be read.
@@ -11,20 +11,20 @@ pub enum Problem {
     NoServer,
     /// The server answers, but is not yet or no longer able to work.
     Unavailable,
-    /// The queue is full. Tried again at this time (milliseconds since 1970).
+    /// The queue is full. The request is sent again.
     Busy {
-        /// When to try again.
+        /// When (milliseconds since 1970).
         retry_at: f64,
     },
-    /// The server serves another model than the page knows.
+    /// The server serves another model than the one that the page knows.
     WrongModel,
     /// The server refused the request.
     Refused(ApiError),
-    /// The server's answer is not what it should be.
+    /// The server's answer cannot be read.
     Misunderstood(String),
-    /// The connection broke mid-way and did not come back.
+    /// The connection broke and was not restored.
     LostConnection,
-    /// The server does not know the generation any more.
+    /// The server no longer knows the generation.
     Gone,
     /// The engine failed.
     EngineFailed(String),
@@ -35,17 +35,17 @@ pub enum Problem {
 /// What the button beside the message does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {
-    /// Asks the server for its model again.
+    /// Asks the server for its model again, or sends the request again.
     Connect,
-    /// Continues the generation, or begins it anew if the server lost it.
+    /// Follows the generation again, or sends the request again if the server has forgotten it.
     Resume,
-    /// Begins the same generation anew.
+    /// Sends the same request again.
     Again,
     /// Starts the decoder again.
     Decoder,
-    /// Loads the page anew.
+    /// Reloads the page.
     Reload,
-    /// There is nothing to press: the caption or a setting must change.
+    /// No button: the caption or a setting must change.
     Nothing,
 }
 
@@ -80,19 +80,19 @@ impl Problem {
         let (what, remedy) = match self {
             Self::Config(how) => (
                 format!("This page's config.json cannot be used: {how}."),
-                "Whoever hosts the page should make it read {\"backend\": \"https://…\"}, or leave the address empty."
+                "The page's operator should set it to {\"backend\": \"https://…\"}, or leave the address empty."
                     .to_owned(),
             ),
             Self::NoServer => (
                 format!("No server answers at {at}."),
-                "Check your connection and that the server is running (./scripts/demo starts one).".to_owned(),
+                "Check your connection, and that the server is running.".to_owned(),
             ),
             Self::Unavailable => {
                 ("The server is starting or stopping.".to_owned(), "Try again in a few seconds.".to_owned())
             }
             Self::Busy { .. } => (
                 "The server is busy: its queue is full.".to_owned(),
-                "Your request is tried again by itself; the seed is kept.".to_owned(),
+                "The request is sent again automatically; the seed is kept.".to_owned(),
             ),
             Self::WrongModel => (
                 "The server has changed to another model since this page was loaded.".to_owned(),
@@ -106,21 +106,21 @@ impl Problem {
                 },
             ),
             Self::Misunderstood(how) => (
-                format!("The server's answer was not understood: {}", sentence(how)),
-                "Page and server may be of different versions. Reload the page.".to_owned(),
+                format!("The server's answer could not be read: {}", sentence(how)),
+                "The page and the server may have different versions. Reload the page.".to_owned(),
             ),
             Self::LostConnection => (
-                "The connection to the server was lost, and it does not come back.".to_owned(),
-                "Check your connection, then try again: the picture is continued, or made anew with the same seed."
+                "The connection to the server was lost and could not be restored.".to_owned(),
+                "Check your connection, then try again: the generation continues, or starts again with the same seed."
                     .to_owned(),
             ),
             Self::Gone => (
                 "The server no longer knows this generation; it was probably restarted.".to_owned(),
-                "Generate again: the seed is kept, so you get the same picture.".to_owned(),
+                "Generate again: the seed is kept, so the images are the same.".to_owned(),
             ),
             Self::EngineFailed(how) => (
                 format!("The server failed: {}", sentence(how)),
-                "Generate again. If it fails again, the server's log says why.".to_owned(),
+                "Generate again. If that fails too, the server's log says why.".to_owned(),
             ),
             Self::Decoder(reason, message) => {
                 (sentence(message), decoder_remedy(*reason).to_owned())
@@ -146,14 +146,14 @@ impl Problem {
 /// Notice: an upload could not be encoded.
 pub fn not_encoded(why: &str) -> String {
     format!(
-        "{} Choose the picture again, or another one: PNG, JPEG and WebP are read everywhere.",
+        "{} Choose the image again, or another one: every browser reads PNG, JPEG and WebP.",
         sentence(why)
     )
 }
 
 /// Notice: WebGPU was chosen by the page, and failed.
 pub fn gpu_replaced(why: &str) -> String {
-    format!("Decoding on the processor, because WebGPU failed: {why}.")
+    format!("Decoding on the CPU, because WebGPU failed: {why}.")
 }
 
 fn decoder_remedy(reason: DecoderFailure) -> &'static str {
@@ -165,12 +165,12 @@ fn decoder_remedy(reason: DecoderFailure) -> &'static str {
         DecoderFailure::Memory => {
             "The browser has no memory left for the decoder: close other tabs, then try again. The tokens are not lost."
         }
-        DecoderFailure::Gpu => "Open this page with ?decoder=cpu in its address to decode on the processor.",
+        DecoderFailure::Gpu => "Open this page with ?decoder=cpu in its address to decode on the CPU.",
         DecoderFailure::Fault => "Try again. The tokens are not lost.",
     }
 }
 
-/// With a capital at the start and one full stop at the end.
+/// The text with a capital at the start and one full stop at the end.
 fn sentence(text: &str) -> String {
     let text = text.trim().trim_end_matches('.');
     let mut chars = text.chars();
@@ -182,13 +182,13 @@ fn sentence(text: &str) -> String {
 fn label(field: &str) -> &str {
     match field {
         "text" => "Caption",
-        "samples" => "Pictures",
+        "samples" => "Images",
         "best_of" => "Best of",
         "seed" => "Seed",
         "temperature" => "Temperature",
         "top_k" => "Top-k",
         "top_p" => "Top-p",
-        "prefix" => "Start from a picture",
+        "prefix" => "Start from an image",
         other => other,
     }
 }

@@ -1,6 +1,6 @@
-//! Which of the pictures drawn are shown large: those that the contrastive model scores highest, or those that the person prefers.
+//! Which images are shown large: those that CLIP scores highest, or those that the person prefers.
 
-/// The order of the pictures of one generation, each named by its index.
+/// The order of the images of one generation, each named by its index.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ranking {
     order: Vec<usize>,
@@ -10,7 +10,7 @@ pub struct Ranking {
     preferred: Vec<usize>,
 }
 
-/// A score, and how many of the picture's tokens were there when it was given.
+/// A score, and how many tokens of the image it was computed from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Score {
     tokens: usize,
@@ -18,53 +18,53 @@ struct Score {
 }
 
 impl Ranking {
-    /// `drawn` pictures without scores. The first `shown` are shown.
-    pub fn new(drawn: usize, shown: usize) -> Self {
+    /// `sampled` images without scores. The first `shown` are shown.
+    pub fn new(sampled: usize, shown: usize) -> Self {
         Self {
-            order: (0..drawn).collect(),
-            shown: (0..shown.min(drawn)).collect(),
-            scores: vec![None; drawn],
+            order: (0..sampled).collect(),
+            shown: (0..shown.min(sampled)).collect(),
+            scores: vec![None; sampled],
             compared: false,
             preferred: Vec::new(),
         }
     }
 
-    /// All pictures: the best first, or in the order of their seeds as long as they have no scores.
+    /// All images: the best first, or in the order of their seeds before they can be compared.
     pub fn order(&self) -> &[usize] {
         &self.order
     }
 
-    /// Those shown large.
+    /// The images shown large.
     pub fn shown(&self) -> &[usize] {
         &self.shown
     }
 
-    /// Those that the person prefers, the latest first.
+    /// The images that the person prefers, the latest first.
     pub fn preferred(&self) -> &[usize] {
         &self.preferred
     }
 
-    /// Whether all pictures have been compared.
+    /// Whether all images have been compared.
     pub fn is_scored(&self) -> bool {
         self.compared
     }
 
-    /// How far the best of all scores is from the worst, once all can be compared.
+    /// The difference of the highest and the lowest score, once all images have been compared.
     pub fn spread(&self) -> Option<f32> {
-        let score = |picture: Option<&usize>| picture.and_then(|&picture| self.score(picture));
+        let score = |image: Option<&usize>| image.and_then(|&image| self.score(image));
         Some(score(self.order.first())? - score(self.order.last())?).filter(|_| self.compared)
     }
 
-    /// The latest score of a picture.
-    pub fn score(&self, picture: usize) -> Option<f32> {
-        self.scores.get(picture).copied().flatten().map(|score| score.score)
+    /// The latest score of an image.
+    pub fn score(&self, image: usize) -> Option<f32> {
+        self.scores.get(image).copied().flatten().map(|score| score.score)
     }
 
-    /// A picture has a score, given when so many of its tokens were there. The order changes when all pictures have one that was
-    /// given at the same point: others cannot be compared.
-    pub fn scored(&mut self, picture: usize, tokens: usize, score: f32) {
-        let Some(place) = self.scores.get_mut(picture) else { return };
-        *place = Some(Score { tokens, score });
+    /// Takes a score of an image, computed from its first `tokens` tokens. The order changes when all images have a score from
+    /// equally many tokens: others cannot be compared.
+    pub fn scored(&mut self, image: usize, tokens: usize, score: f32) {
+        let Some(slot) = self.scores.get_mut(image) else { return };
+        *slot = Some(Score { tokens, score });
         let scores: Option<Vec<f32>> = self
             .scores
             .iter()
@@ -78,21 +78,20 @@ impl Ranking {
         }
     }
 
-    /// The person wants to see this picture, which is not shown: it takes the first place. Asked for again, it loses it to the
-    /// best of the others.
-    pub fn prefer(&mut self, picture: usize) {
-        if let Some(place) = self.preferred.iter().position(|&preferred| preferred == picture) {
+    /// Shows an image first that the person prefers. A second call for the same image undoes the first.
+    pub fn prefer(&mut self, image: usize) {
+        if let Some(place) = self.preferred.iter().position(|&preferred| preferred == image) {
             self.preferred.remove(place);
-        } else if !self.shown.contains(&picture) && picture < self.order.len() {
-            self.preferred.insert(0, picture);
+        } else if !self.shown.contains(&image) && image < self.order.len() {
+            self.preferred.insert(0, image);
             self.preferred.truncate(self.shown.len());
         }
         self.fill();
     }
 
-    /// Shows what the person prefers, and the best of the others where there is room.
+    /// Shows what the person prefers, and the best of the others in the remaining places.
     fn fill(&mut self) {
-        let others = self.order.iter().copied().filter(|picture| !self.preferred.contains(picture));
+        let others = self.order.iter().copied().filter(|image| !self.preferred.contains(image));
         self.shown = self.preferred.iter().copied().chain(others).take(self.shown.len()).collect();
     }
 }
@@ -101,10 +100,10 @@ impl Ranking {
 mod tests {
     use super::*;
 
-    /// All scores given at one point.
+    /// Scores of all images, from equally many tokens.
     fn score(ranking: &mut Ranking, tokens: usize, scores: [f32; 4]) {
-        for (picture, score) in scores.into_iter().enumerate() {
-            ranking.scored(picture, tokens, score);
+        for (image, score) in scores.into_iter().enumerate() {
+            ranking.scored(image, tokens, score);
         }
     }
 
@@ -125,12 +124,12 @@ mod tests {
     }
 
     #[test]
-    fn what_the_person_prefers_stays_and_the_best_fill_the_other_places() {
+    fn what_the_person_prefers_stays_and_the_best_take_the_other_places() {
         let mut ranking = Ranking::new(4, 2);
         ranking.prefer(3);
         assert_eq!(ranking.shown(), [3, 0]);
         ranking.prefer(0);
-        assert_eq!(ranking.preferred(), [3], "the other is shown anyway");
+        assert_eq!(ranking.preferred(), [3], "the other is shown already");
         score(&mut ranking, 16, [0.1, 0.4, 0.3, 0.2]);
         assert_eq!((ranking.order(), ranking.shown()), (&[1, 2, 3, 0][..], &[3, 1][..]));
         ranking.prefer(0);
@@ -142,11 +141,11 @@ mod tests {
             "there is room for two"
         );
         ranking.prefer(0);
-        assert_eq!(ranking.shown(), [2, 1], "asked for again, it makes room for the best");
+        assert_eq!(ranking.shown(), [2, 1], "a second call undoes the first");
     }
 
     #[test]
-    fn a_picture_that_is_not_there_changes_nothing() {
+    fn an_image_that_does_not_exist_changes_nothing() {
         let mut ranking = Ranking::new(1, 1);
         ranking.scored(1, 4, 0.5);
         ranking.prefer(1);

@@ -1,13 +1,12 @@
-//! Which image the decoder draws next.
+//! Which image the decoder decodes next.
 //!
-//! A preview of a image is worth drawing when one more row of its tokens is complete. Previews take turns and together at
-//! most half of the time, so that they never slow down what they preview: on a laptop, the server may run on the same
-//! processor. The final image of complete tokens is always drawn, at once. Where more images are drawn than are shown large,
-//! the others have what time is left.
+//! An image is previewed when one more row of its tokens is complete. Previews take turns and use at most half of the time, so that
+//! they do not slow down what they preview: on a laptop, the server may run on the same processor. An image whose tokens are
+//! complete is decoded at once. Images that are not shown large use the time that is left.
 
 use dalle_shared::ImageToken;
 
-/// State of the drawing of all images of one generation.
+/// What is decoded of all images of one generation.
 #[derive(Clone, Debug, Default)]
 pub struct Schedule {
     rows: usize,
@@ -28,7 +27,7 @@ struct Rows {
 /// The decoder's next task.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Next {
-    /// Draw this image, of which so many rows of tokens are complete.
+    /// Decode this image, of which so many rows of tokens are complete.
     Decode {
         /// Index of the image.
         image: usize,
@@ -37,12 +36,12 @@ pub enum Next {
     },
     /// Ask again after so many milliseconds.
     Rest(f64),
-    /// Nothing to draw until something changes.
+    /// Nothing to decode until something changes.
     Nothing,
 }
 
 impl Schedule {
-    /// Nothing drawn of `images` images of `rows` rows, all of them shown large.
+    /// Nothing is decoded of `images` images of `rows` rows, all of them shown large.
     pub fn new(images: usize, rows: usize) -> Self {
         Self { rows, images: vec![Rows { large: true, ..Rows::default() }; images], ..Self::default() }
     }
@@ -54,14 +53,14 @@ impl Schedule {
         }
     }
 
-    /// So many rows of this image's tokens are complete now.
+    /// So many rows of this image's tokens are complete.
     pub fn complete(&mut self, image: usize, rows: usize) {
         if let Some(image) = self.images.get_mut(image) {
             image.complete = rows.min(self.rows);
         }
     }
 
-    /// What to draw at time `now` (milliseconds). After [`Next::Decode`] the decoder is busy until [`Schedule::decoded`].
+    /// What to decode at time `now` (milliseconds). After [`Next::Decode`] the decoder is busy until [`Schedule::decoded`].
     pub fn next(&mut self, now: f64) -> Next {
         if self.busy {
             return Next::Nothing;
@@ -102,19 +101,19 @@ impl Schedule {
         self.busy = true;
     }
 
-    /// The decoder is idle again, or a new one, and what it was drawing is lost.
+    /// The decoder is idle again, or a new one; what it was decoding is lost.
     pub fn lost(&mut self) {
         self.busy = false;
     }
 
-    /// Whether every image that is shown large is drawn as far as its tokens are complete.
+    /// Whether every image that is shown large is decoded as far as its tokens are complete.
     pub fn is_settled(&self) -> bool {
         self.images.iter().filter(|image| image.large).all(|image| image.decoded == image.complete)
     }
 }
 
-/// A whole grid from its first tokens: the last row that is known repeats downwards, which is the best guess at what
-/// surrounds it. Only pixels of known rows are shown, but those near the border see what is below them.
+/// A whole grid from its first tokens, for a preview: the last known row is repeated downwards. Only known rows are shown, but the
+/// pixels at their lower border depend on the tokens below.
 pub fn fill(tokens: &[ImageToken], grid: usize) -> Vec<ImageToken> {
     let length = grid * grid;
     let mut filled = tokens[..tokens.len().min(length)].to_vec();
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_came_meanwhile_are_drawn_together() {
+    fn rows_that_arrived_meanwhile_are_decoded_together() {
         let mut schedule = Schedule::new(1, 8);
         schedule.complete(0, 1);
         assert_eq!(schedule.next(0.0), Next::Decode { image: 0, rows: 1 });
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn previews_rest_as_long_as_they_worked_but_the_whole_image_does_not_wait() {
+    fn previews_rest_as_long_as_they_took_but_a_whole_image_does_not_wait() {
         let mut schedule = Schedule::new(2, 2);
         schedule.complete(0, 1);
         assert_eq!(schedule.next(0.0), Next::Decode { image: 0, rows: 1 });
@@ -175,7 +174,7 @@ mod tests {
         // One image of 32 rows, a row each 20 ms, a decode of 50 ms.
         let (rows, decode) = (32, 50.0);
         let mut schedule = Schedule::new(1, rows);
-        let (mut done, mut draws, mut last) = (None, 0, 0);
+        let (mut done, mut decodes, mut last) = (None, 0, 0);
         for now in (0..10_000).map(f64::from) {
             schedule.complete(0, (now / 20.0) as usize);
             if let Some((at, rows)) = done.filter(|&(at, _)| now >= at) {
@@ -183,12 +182,12 @@ mod tests {
                 done = None;
             }
             if let Next::Decode { rows, .. } = schedule.next(now) {
-                (done, draws, last) = (Some((now + decode, rows)), draws + 1, rows);
+                (done, decodes, last) = (Some((now + decode, rows)), decodes + 1, rows);
             }
         }
         assert!(schedule.is_settled());
         assert_eq!(last, rows);
-        assert!(draws <= 8, "{draws} decodes of 50 ms in 640 ms");
+        assert!(decodes <= 8, "{decodes} decodes of 50 ms in 640 ms");
     }
 
     #[test]
@@ -196,28 +195,28 @@ mod tests {
         let mut schedule = Schedule::new(3, 2);
         schedule.enlarge(&[1]);
         (0..3).for_each(|image| schedule.complete(image, 1));
-        let draws = |schedule: &mut Schedule, now: f64, image: usize, rows: usize| {
+        let decodes = |schedule: &mut Schedule, now: f64, image: usize, rows: usize| {
             assert_eq!(schedule.next(now), Next::Decode { image, rows });
             schedule.decoded(image, rows, now, 10.0);
         };
-        draws(&mut schedule, 0.0, 1, 1);
+        decodes(&mut schedule, 0.0, 1, 1);
         assert!(schedule.is_settled(), "the others are not waited for");
         assert_eq!(schedule.next(5.0), Next::Rest(5.0));
         schedule.complete(0, 2);
-        draws(&mut schedule, 10.0, 0, 2);
+        decodes(&mut schedule, 10.0, 0, 2);
         // A better one takes the large place.
         schedule.complete(2, 2);
         schedule.enlarge(&[2]);
         assert!(!schedule.is_settled());
-        draws(&mut schedule, 11.0, 2, 2);
+        decodes(&mut schedule, 11.0, 2, 2);
         assert!(schedule.is_settled());
         schedule.complete(1, 2);
-        draws(&mut schedule, 30.0, 1, 2);
+        decodes(&mut schedule, 30.0, 1, 2);
         assert_eq!(schedule.next(50.0), Next::Nothing);
     }
 
     #[test]
-    fn a_lost_decoder_leaves_its_image_to_be_drawn_again() {
+    fn the_image_of_a_lost_decoder_is_decoded_again() {
         let mut schedule = Schedule::new(1, 2);
         schedule.complete(0, 2);
         assert_eq!(schedule.next(0.0), Next::Decode { image: 0, rows: 2 });

@@ -1,5 +1,5 @@
-//! The page's tokenizer for scripts: `const { CaptionTokenizer } = await import("./page.js")`. With it anybody can see, and a
-//! test does, that captions have the same ids here as natively.
+//! The page's tokenizer for scripts: `const { CaptionTokenizer } = await import("./page.js")`. A test uses it to check that captions
+//! have the same ids here as natively.
 
 use dalle_shared::Tokenizer;
 use wasm_bindgen::prelude::*;

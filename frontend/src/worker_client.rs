@@ -5,7 +5,7 @@ use js_sys::{Array, Uint8Array};
 use wasm_bindgen::prelude::*;
 use web_sys::{ErrorEvent, MessageEvent, Worker, WorkerOptions, WorkerType};
 
-/// A running worker; dropping it ends it.
+/// A running worker. Dropping it ends it.
 pub struct WorkerClient {
     worker: Worker,
     _on_message: Closure<dyn Fn(MessageEvent)>,
@@ -35,12 +35,12 @@ impl WorkerClient {
         Ok(Self { worker, _on_message: on_message, _on_error: on_error })
     }
 
-    /// Sends a command. One that cannot be sent is answered by the worker's crash.
+    /// Sends a command. If that fails, the worker has crashed, which it reports itself.
     pub fn send(&self, command: &DecoderCommand) {
         self.send_with(command, &JsValue::NULL);
     }
 
-    /// The same with something attached.
+    /// Sends a command with an attachment.
     pub fn send_with(&self, command: &DecoderCommand, attached: &JsValue) {
         if let Ok(json) = serde_json::to_string(command) {
             let _ = self.worker.post_message(&Array::of2(&json.into(), attached));
@@ -60,14 +60,14 @@ fn read(message: &Array) -> (DecoderReport, Vec<u8>) {
     let json = message.get(0).as_string().unwrap_or_default();
     let report = serde_json::from_str(&json).unwrap_or_else(|error| DecoderReport::Failed {
         reason: DecoderFailure::Fault,
-        message: format!("the page did not understand its decoder: {error}"),
+        message: format!("the page could not read a report of its decoder: {error}"),
     });
     let buffer = message.get(1);
     let pixels = if buffer.is_null() { Vec::new() } else { Uint8Array::new(&buffer).to_vec() };
     (report, pixels)
 }
 
-/// A worker that ends without a word: WebAssembly traps this way when memory runs out.
+/// The report of a worker that crashed without one. WebAssembly traps in this way when it runs out of memory.
 fn crash(message: &str) -> DecoderReport {
     let trapped = ["unreachable", "memory", "RangeError"].iter().any(|word| message.contains(word));
     DecoderReport::Failed {

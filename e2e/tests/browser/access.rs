@@ -1,4 +1,4 @@
-//! The page for people who do not see it as others do: names, roles, announcements, contrast.
+//! Accessibility: names, roles, announcements, contrast.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::fixture::models;
 use crate::fixture::page::Page;
 use crate::fixture::server::Server;
 
-/// Roles that mean nothing without a name.
+/// Roles that need a name.
 const NAMED: [&str; 9] =
     ["button", "link", "textbox", "spinbutton", "img", "image", "progressbar", "region", "slider"];
 
@@ -70,7 +70,7 @@ impl Node {
 }
 
 #[tokio::test]
-async fn every_control_and_picture_has_a_name_and_the_page_its_landmarks() -> Result<()> {
+async fn every_control_and_image_has_a_name_and_the_page_its_landmarks() -> Result<()> {
     let server = Server::start(&models::tiny()?, &[]).await?;
     let page = Page::open(&server.url("/")).await?;
     page.generate("red above blue", 2, 4).await?;
@@ -99,20 +99,20 @@ async fn every_control_and_picture_has_a_name_and_the_page_its_landmarks() -> Re
     let named = |role: &str, name: &str| nodes.iter().any(|node| node.role() == role && node.name() == name);
     for (role, name) in [
         ("textbox", "Caption"),
-        ("spinbutton", "Pictures"),
+        ("spinbutton", "Images"),
         ("textbox", "Seed"),
         ("button", "Generate"),
-        ("button", "Save picture 1 as PNG"),
-        ("link", "Save the tokens of picture 2 as JSON"),
-        ("button", "Draw picture 1 again from a row"),
+        ("button", "Save PNG of image 1"),
+        ("link", "Tokens of image 2 as JSON"),
+        ("button", "Regenerate image 1 from a row"),
         ("slider", "Keep 2 of 4 rows"),
-        ("button", "Draw again from here"),
+        ("button", "Regenerate from here"),
         ("button", "Choose another"),
     ] {
         ensure!(named(role, name), "no {role} called “{name}”");
     }
     let pictures = nodes.iter().filter(|node| node.name().ends_with(": red above blue")).count();
-    assert_eq!(pictures, 2, "each picture is described by its caption");
+    assert_eq!(pictures, 2, "each image is described by its caption");
 
     let (language, headings, twins): (String, usize, Vec<String>) = page
         .browser
@@ -149,7 +149,7 @@ async fn progress_and_errors_are_announced() -> Result<()> {
 }
 
 #[tokio::test]
-async fn text_can_be_read_on_its_ground_light_and_dark() -> Result<()> {
+async fn text_has_enough_contrast_light_and_dark() -> Result<()> {
     let mut server = Server::start(&models::tiny()?, &[]).await?;
     let page = Page::open(&server.url("/")).await?;
     page.generate("red above blue", 1, 4).await?;

@@ -33,7 +33,7 @@ async fn a_caption_becomes_the_pictures_that_the_command_makes_of_it() -> Result
     ensure!(page.tokens(2).await? != tokens, "two samples are two pictures");
 
     page.press("download-2").await?;
-    let saved = image::load_from_memory(&page.browser.download("_42_2.png").await?)?.to_rgb8();
+    let saved = image::load_from_memory(&page.browser.download("_43.png").await?)?.to_rgb8();
     ensure!(saved == page.pixels(2).await?, "the saved picture is the one on display");
 
     let faults = page.browser.console("SEVERE").await?;

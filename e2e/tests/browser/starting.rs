@@ -135,7 +135,8 @@ async fn pictures_are_dropped_and_pasted_cropped_to_their_middle_and_removed() -
     page.bring("drop", &fs::read(&middle)?).await?;
     let said = page.browser.until("a word about the encoder", async || page.text("notice").await).await?;
     ensure!(
-        said.contains("ncoder.safetensors did not come") && said.contains("Choose the picture again"),
+        said.contains("ncoder.safetensors could not be downloaded")
+            && said.contains("Choose the image again"),
         "{said}"
     );
     server.revive().await?;
@@ -155,7 +156,7 @@ async fn pictures_are_dropped_and_pasted_cropped_to_their_middle_and_removed() -
 
     page.bring("paste", b"no picture").await?;
     let said = page.browser.until("a word about the file", async || page.text("notice").await).await?;
-    ensure!(said.contains("cannot read this file as a picture"), "{said}");
+    ensure!(said.contains("cannot read this file as an image"), "{said}");
     Ok(())
 }
 

@@ -19,7 +19,7 @@ pub fn press_generate(controller: Controller) {
     }
 }
 
-/// What follows the press of a button that asks for pictures.
+/// What follows the press of a button that asks for images.
 pub fn show(app: App, asked: Result<(), Invalid>) {
     match asked {
         Ok(()) => browser::scroll_to_result(),

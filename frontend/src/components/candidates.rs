@@ -1,4 +1,4 @@
-//! All pictures that were drawn where more are drawn than shown large, small and in their order, with their scores.
+//! All images that were sampled where more are sampled than shown large, small and in their order, with their scores.
 
 use gloo_timers::future::TimeoutFuture;
 use leptos::html::Canvas;
@@ -9,41 +9,61 @@ use crate::canvas::{draw_mosaic, draw_pixels};
 use crate::controller::controller;
 use crate::generation::Input;
 use crate::ranking::Ranking;
-use crate::state::{Image, app};
+use crate::state::{App, Image, app};
 use crate::{browser, format};
 
-/// Scores closer together than this are of pictures that look alike.
+/// Scores closer together than this belong to images that look alike.
 const ALIKE: f32 = 0.01;
 
-/// The row of small pictures. Pressing one shows it large.
+/// The row of small images. Pressing one shows it large.
 #[component]
 pub fn Candidates() -> impl IntoView {
     let app = app();
     let is_choice = move || {
-        let begun = app.displayed.with(Option::is_some);
-        begun && app.ranking.with(|ranking| ranking.shown().len() < ranking.order().len())
+        app.displayed.with(Option::is_some)
+            && app.ranking.with(|ranking| ranking.shown().len() < ranking.order().len())
     };
     let title = Memo::new(move |_| {
         app.ranking.with(|ranking| match ranking.is_scored() {
-            true => format!("All {} drawn, the best first", ranking.order().len()),
-            false => format!("All {} that are drawn", ranking.order().len()),
-        })
-    });
-    let hint = Memo::new(move |_| {
-        app.ranking.with(|ranking| match ranking.spread() {
-            _ if !ranking.is_scored() && !app.phase.get().is_active() => "They have no scores: it ended before.",
-            None => "The contrastive model scores how well each fits the caption when half of it is there, and at the end.",
-            Some(spread) if spread < ALIKE => {
-                "They are as good as alike: at a higher temperature (Settings) they differ more. Press one to see it large."
-            }
-            Some(_) => {
-                "The contrastive model compared each with the caption. Press another to see it large, and again to return."
-            }
+            true => format!("All {} images, the best first", ranking.order().len()),
+            false => format!("All {} images", ranking.order().len()),
         })
     });
     let images = move || app.images_of(Ranking::order);
-    // Sorting moves elements, and one that is moved loses the focus.
     let focused = RwSignal::new(None::<usize>);
+    keep_focus(app, focused);
+    view! {
+        <Show when=is_choice>
+            <section class="candidates" aria-labelledby="candidates-title">
+                <h2 id="candidates-title">{title}</h2>
+                <p class="hint">{move || hint(app)}</p>
+                <ol data-testid="candidates">
+                    <For each=images key=|(_, image)| image.tokens.clone() let((index, image))>
+                        <Candidate index image focused/>
+                    </For>
+                </ol>
+            </section>
+        </Show>
+    }
+}
+
+fn hint(app: App) -> &'static str {
+    app.ranking.with(|ranking| match ranking.spread() {
+        _ if !ranking.is_scored() && !app.phase.get().is_active() => {
+            "No scores: the generation stopped early."
+        }
+        None => "CLIP scores how well each fits the caption: when half of it is there, and at the end.",
+        Some(spread) if spread < ALIKE => {
+            "Nearly identical. Raise the temperature in Settings for more variety. Press one to see it large."
+        }
+        Some(_) => {
+            "CLIP scored how well each fits the caption. Press another to see it large, and again to go back."
+        }
+    })
+}
+
+/// Sorting moves elements, and one that is moved loses the focus: gives it back.
+fn keep_focus(app: App, focused: RwSignal<Option<usize>>) {
     Effect::new(move |_| {
         app.ranking.with(|ranking| ranking.order().to_vec());
         if let Some(index) = focused.get_untracked() {
@@ -55,19 +75,6 @@ pub fn Candidates() -> impl IntoView {
             });
         }
     });
-    view! {
-        <Show when=is_choice>
-            <section class="candidates" aria-labelledby="candidates-title">
-                <h2 id="candidates-title">{title}</h2>
-                <p class="hint">{hint}</p>
-                <ol data-testid="candidates">
-                    <For each=images key=|(_, image)| image.tokens.clone() let((index, image))>
-                        <Candidate index image focused/>
-                    </For>
-                </ol>
-            </section>
-        </Show>
-    }
 }
 
 fn id(index: usize) -> String {
@@ -81,6 +88,7 @@ fn Candidate(index: usize, image: Image, focused: RwSignal<Option<usize>>) -> im
     let shown = RwSignal::from(image.shown);
     let geometry = Memo::new(move |_| app.geometry());
     let grid = move || geometry.get().grid;
+    let size = move || geometry.get().image_size;
     let (mosaic, pixels) = (NodeRef::<Canvas>::new(), NodeRef::<Canvas>::new());
     Effect::new(move |_| {
         if let Some(canvas) = mosaic.get() {
@@ -103,8 +111,8 @@ fn Candidate(index: usize, image: Image, focused: RwSignal<Option<usize>>) -> im
                 data-testid=id(index)
                 aria-pressed=move || large.get().to_string()
                 aria-label=move || match score() {
-                    Some(score) => format!("Show drawing {}, score {}", index + 1, format::score(score)),
-                    None => format!("Show drawing {}", index + 1),
+                    Some(score) => format!("Show image {}, score {}", index + 1, format::score(score)),
+                    None => format!("Show image {}", index + 1),
                 }
                 on:click=move |_| controller.generation(Input::Prefer(index))
                 on:focus=move |_| focused.set(Some(index))
@@ -112,7 +120,7 @@ fn Candidate(index: usize, image: Image, focused: RwSignal<Option<usize>>) -> im
             >
                 <span class="plate">
                     <canvas class="mosaic" node_ref=mosaic width=grid height=grid></canvas>
-                    <canvas node_ref=pixels width=move || geometry.get().image_size height=move || geometry.get().image_size></canvas>
+                    <canvas node_ref=pixels width=size height=size></canvas>
                 </span>
                 <span class="score">{move || score().map_or_else(|| "–".to_owned(), format::score)}</span>
             </button>

@@ -28,7 +28,7 @@ pub fn Caption() -> impl IntoView {
                 data-testid="caption"
                 rows="2"
                 maxlength="2000"
-                placeholder="What should the picture show?"
+                placeholder="What should the image show?"
                 autocomplete="off"
                 aria-describedby="caption-tokens"
                 prop:value=caption

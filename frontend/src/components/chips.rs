@@ -13,12 +13,10 @@ pub fn Chips() -> impl IntoView {
         let caption = app.form.caption.get();
         app.model.with(|model| {
             let model = model.as_ref()?;
-            model.tokenizer.encode(&caption, model.manifest.geometry.caption_length()).ok()
+            model.tokenizer.encode(&caption, model.geometry().caption_length()).ok()
         })
     });
-    let length = move || {
-        app.model.with(|model| model.as_ref().map_or(0, |model| model.manifest.geometry.caption_length()))
-    };
+    let length = move || app.geometry().caption_length();
     let summary = move || match encoding.get() {
         Some(Encoding { ids, cut: 0, .. }) if ids.is_empty() => {
             format!("The caption becomes up to {} text tokens", length())
@@ -27,7 +25,7 @@ pub fn Chips() -> impl IntoView {
             format!("{} of at most {}", format::plural(ids.len(), "text token"), length())
         }
         Some(Encoding { cut, .. }) => {
-            format!("Too long: the last {} will not be seen", format::plural(cut, "token"))
+            format!("Too long: the last {} will not be used", format::plural(cut, "token"))
         }
         None => "Waiting for the tokenizer".to_owned(),
     };
@@ -38,7 +36,7 @@ pub fn Chips() -> impl IntoView {
             .map(|(id, piece)| {
                 view! {
                     <li title=format!("Token {}", id.0)>
-                        <span class="piece">{piece}</span>
+                        <span class="piece">{visible(piece)}</span>
                         <span class="id">{id.0}</span>
                     </li>
                 }
@@ -56,4 +54,9 @@ pub fn Chips() -> impl IntoView {
             </ul>
         </div>
     }
+}
+
+/// A piece of nothing but spaces as a character that can be seen.
+fn visible(piece: String) -> String {
+    if piece.trim().is_empty() { "␣".to_owned() } else { piece }
 }

@@ -1,13 +1,19 @@
-//! All pictures of a generation.
+//! The images of a generation that are shown large, and what they were asked for.
 
 use dalle_shared::Seed;
+use gloo_timers::future::TimeoutFuture;
 use leptos::prelude::*;
+use wasm_bindgen_futures::{JsFuture, spawn_local};
 
 use super::candidates::Candidates;
-use super::picture::PictureCard;
+use super::picture::Picture;
 use crate::ranking::Ranking;
+use crate::session::Prompt;
 use crate::state::{App, app};
 use crate::{browser, format};
+
+/// How long the button says that the link is copied.
+const COPIED_MS: u32 = 3_000;
 
 #[component]
 pub fn Gallery() -> impl IntoView {
@@ -21,19 +27,11 @@ pub fn Gallery() -> impl IntoView {
                 <ForEnumerate
                     each=images
                     key=|(_, image)| image.tokens.clone()
-                    children=move |place, (index, image)| view! { <PictureCard place index image/> }
+                    children=move |place, (index, image)| view! { <Picture place index image/> }
                 />
             </div>
             <figcaption>
-                {move || app.displayed.get().map(|prompt| view! {
-                    <q>{prompt.caption}</q>
-                    <span class="by">"seed " {move || seed(app, prompt.request.seed)}</span>
-                    {move || chosen(app, prompt.request.best_of).map(|chosen| view! {
-                        <span class="by">{chosen}</span>
-                    })}
-                    {given(app, prompt.request.prefix.len()).map(|given| view! { <span class="by">{given}</span> })}
-                    <CopyLink/>
-                })}
+                {move || app.displayed.get().map(|prompt| view! { <Asked prompt/> })}
                 <span class="license">{license}</span>
             </figcaption>
             <Candidates/>
@@ -41,22 +39,38 @@ pub fn Gallery() -> impl IntoView {
     }
 }
 
-/// What of the pictures drawn is shown, once that is known.
-fn chosen(app: App, drawn: Option<usize>) -> Option<String> {
-    let drawn = drawn?;
+/// What the images were asked for.
+#[component]
+fn Asked(prompt: Prompt) -> impl IntoView {
+    let app = app();
+    let Prompt { caption, request } = prompt;
+    view! {
+        <q dir="auto" title=caption.clone()>{caption.clone()}</q>
+        <span class="by">"seed " {move || seed(app, request.seed)}</span>
+        {move || chosen(app, request.best_of).map(|chosen| view! { <span class="by">{chosen}</span> })}
+        {kept(app, request.prefix.len()).map(|kept| view! { <span class="by">{kept}</span> })}
+        <CopyLink/>
+    }
+}
+
+/// Which of the sampled images are shown, once that is known.
+fn chosen(app: App, sampled: Option<usize>) -> Option<String> {
+    let sampled = sampled?;
     app.ranking.with(|ranking| {
         let (shown, preferred) = (ranking.shown().len(), ranking.preferred().len());
         let best =
             |count: usize| if count == 1 { "the best".to_owned() } else { format!("the best {count}") };
         match preferred {
-            0 => ranking.is_scored().then(|| format!("{} of {drawn}", best(shown))),
-            _ if preferred < shown => Some(format!("your choice and {} of {drawn}", best(shown - preferred))),
-            _ => Some(format!("your choice of {drawn}")),
+            0 => ranking.is_scored().then(|| format!("{} of {sampled}", best(shown))),
+            _ if preferred < shown => {
+                Some(format!("your choice and {} of {sampled}", best(shown - preferred)))
+            }
+            _ => Some(format!("your choice of {sampled}")),
         }
     })
 }
 
-/// The seed that draws the picture on display alone; of several, that of the first drawn.
+/// The seed that samples the image on display alone; of several, that of the first sampled.
 fn seed(app: App, first: Seed) -> u64 {
     let sample = app.ranking.with(|ranking| match *ranking.shown() {
         [only] => only,
@@ -65,10 +79,16 @@ fn seed(app: App, first: Seed) -> u64 {
     first.of_sample(sample).0
 }
 
-/// How much of the pictures was given, if anything was.
-fn given(app: App, tokens: usize) -> Option<String> {
-    let grid = app.geometry().grid;
-    (tokens > 0).then(|| format!("first {} given", format::plural(tokens / grid, "row")))
+/// How many rows were kept from another image, if any were.
+fn kept(app: App, tokens: usize) -> Option<String> {
+    (tokens > 0).then(|| format!("first {} kept", format::plural(tokens / app.geometry().grid, "row")))
+}
+
+/// Puts the link to what is on display into the address and copies it. None where the browser has no clipboard (outside secure
+/// contexts), or nothing is on display.
+fn copy_link(app: App) -> Option<JsFuture> {
+    browser::set_fragment(&app.link()?.to_fragment());
+    browser::copy_address()
 }
 
 /// Copies the link to what is on display.
@@ -76,18 +96,17 @@ fn given(app: App, tokens: usize) -> Option<String> {
 fn CopyLink() -> impl IntoView {
     let app = app();
     let copied = RwSignal::new(false);
-    let copy = move |_| {
-        let Some(link) = app.link() else { return };
-        browser::set_fragment(&link.to_fragment());
-        match browser::copy_address() {
-            Some(copying) => leptos::task::spawn_local(async move {
-                if copying.await.is_ok() {
-                    copied.try_set(true);
-                }
-            }),
-            None => app
-                .notice
-                .set(Some("This browser copies nothing here. The link is in the address bar.".to_owned())),
+    let copy = move |_| match copy_link(app) {
+        Some(copying) => spawn_local(async move {
+            if copying.await.is_ok() {
+                copied.try_set(true);
+                TimeoutFuture::new(COPIED_MS).await;
+                copied.try_set(false);
+            }
+        }),
+        None => {
+            let text = "This browser does not allow copying here. The link is in the address bar.";
+            app.notice.set(Some(text.to_owned()));
         }
     };
     view! {

@@ -1,11 +1,9 @@
-//! The bar at the top: name, model, decoding device, light or dark.
+//! The bar at the top: name, model, decoder, light or dark.
 
-use dalle_shared::{DecoderDevice, DecoderPart};
 use leptos::prelude::*;
 
+use super::decoder_chip::DecoderChip;
 use crate::browser;
-use crate::decoder::DecoderState;
-use crate::format;
 use crate::state::app;
 
 #[component]
@@ -24,83 +22,9 @@ pub fn Header() -> impl IntoView {
                 "DALL·E"
             </h1>
             <p class="model">{model}</p>
-            <Device/>
+            <DecoderChip/>
             <Theme/>
         </header>
-    }
-}
-
-/// What decodes, or how far it is loaded.
-#[component]
-fn Device() -> impl IntoView {
-    let app = app();
-    let share = move || match app.decoder.get() {
-        DecoderState::Loading { loaded, total: Some(total), .. } if total > 0 => {
-            format!("{:.1}%", loaded as f64 / total as f64 * 100.0)
-        }
-        DecoderState::Waiting | DecoderState::Loading { .. } => "0%".to_owned(),
-        _ => "100%".to_owned(),
-    };
-    let busy = move || {
-        app.decoder.with(|state| {
-            matches!(state, DecoderState::Waiting | DecoderState::Loading { .. } | DecoderState::Starting(_))
-        })
-    };
-    view! {
-        <p
-            class="device"
-            data-testid="device"
-            data-ready=move || app.decoder.with(|state| matches!(state, DecoderState::Ready { .. })).to_string()
-            class:busy=busy
-            class:failed=move || app.decoder.with(|state| matches!(state, DecoderState::Failed(_)))
-            style:--share=share
-            title=move || app.decoder.with(explain)
-        >
-            {move || app.decoder.with(describe)}
-        </p>
-    }
-}
-
-fn describe(state: &DecoderState) -> String {
-    match state {
-        DecoderState::Waiting => "Decoder: waiting".to_owned(),
-        DecoderState::Loading { part, loaded, total } => {
-            let what = match part {
-                DecoderPart::Program => "Decoder",
-                DecoderPart::Weights => "Weights",
-                DecoderPart::Encoder => "Encoder",
-            };
-            match total {
-                Some(total) => format!("{what}: {} of {}", format::bytes(*loaded), format::bytes(*total)),
-                None => format!("{what}: {}", format::bytes(*loaded)),
-            }
-        }
-        DecoderState::Starting(device) => format!("Warming up {}", name(device)),
-        DecoderState::Ready { device, .. } => name(device),
-        DecoderState::Failed(_) => "No decoder".to_owned(),
-    }
-}
-
-fn name(device: &DecoderDevice) -> String {
-    match device {
-        DecoderDevice::Webgpu { adapter } => format!("WebGPU: {adapter}"),
-        DecoderDevice::Cpu { .. } => "CPU (wasm SIMD)".to_owned(),
-    }
-}
-
-fn explain(state: &DecoderState) -> String {
-    match state {
-        DecoderState::Ready { device, decode_ms } => {
-            let why = match device {
-                DecoderDevice::Cpu { why } => format!(", because {why}"),
-                DecoderDevice::Webgpu { .. } => String::new(),
-            };
-            format!(
-                "Tokens become pixels in this browser on {}{why}. A picture takes {decode_ms:.0} ms.",
-                name(device)
-            )
-        }
-        _ => "The decoder turns tokens into pixels in this browser.".to_owned(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What went wrong and what can be done; and what is merely worth knowing.
+//! What went wrong and what can be done; and notices.
 
 use gloo_timers::future::TimeoutFuture;
 use leptos::prelude::*;

@@ -3,18 +3,25 @@
 mod buttons;
 mod candidates;
 mod caption;
+mod card;
 mod chips;
+mod decoder_chip;
+mod decoder_text;
 mod gallery;
 mod header;
 mod messages;
 mod page;
 mod picture;
 mod pipeline;
+mod prefix;
 mod progress;
-mod redraw;
+mod regenerate;
 mod rows;
+mod save;
+mod seed;
 mod settings;
 mod start;
 mod status;
+mod upload;
 
 pub use page::Page;

@@ -26,7 +26,7 @@ pub fn Page() -> impl IntoView {
     provide_context(app);
     provide_context(controller);
 
-    // Before the first generation the gallery shows how many pictures there will be.
+    // Before the first generation the gallery shows how many images there will be.
     Effect::new(move |_| {
         let samples = app.form.samples.get();
         if app.displayed.with(Option::is_none) {
@@ -49,17 +49,17 @@ pub fn Page() -> impl IntoView {
     startup::connect(controller);
 
     view! {
-        <a class="skip" href="#result">"Skip to the pictures"</a>
+        <a class="skip" href="#result">"Skip to the images"</a>
         <Header/>
         <main>
-            <section class="compose" aria-label="What to draw">
+            <section class="compose" aria-label="What to generate">
                 <Caption/>
                 <Settings/>
                 <StartFrom/>
                 <Buttons/>
                 <Messages/>
             </section>
-            <section class="result" id="result" tabindex="-1" aria-label="Pictures">
+            <section class="result" id="result" tabindex="-1" aria-label="Images">
                 <Progress/>
                 <Gallery/>
             </section>

@@ -2,7 +2,7 @@
 
 use leptos::prelude::*;
 
-use super::status;
+use super::status::{self, Situation};
 use crate::format;
 use crate::phase::Phase;
 use crate::state::app;
@@ -10,11 +10,16 @@ use crate::state::app;
 #[component]
 pub fn Progress() -> impl IntoView {
     let app = app();
-    let ready = move || app.decoder_is_ready();
-    let line = move || status::line(app.phase.get(), app.reconnecting.get(), ready(), &app.tally.get());
-    let said = Memo::new(move |_| {
-        status::announcement(app.phase.get(), app.reconnecting.get(), ready(), &app.tally.get())
-    });
+    let situation = move || Situation {
+        phase: app.phase.get(),
+        reconnecting: app.reconnecting.get(),
+        decoder_ready: app.decoder_is_ready(),
+        tally: app.tally.get(),
+        shown: app.ranking.with(|ranking| ranking.shown().len()),
+        sampled: app.ranking.with(|ranking| ranking.order().len()),
+    };
+    let line = move || status::line(&situation());
+    let said = Memo::new(move |_| status::announcement(&situation()));
     let share = move || app.tally.with(|tally| tally.tokens as f64 / tally.total.max(1) as f64);
     view! {
         <div class="progress-box">

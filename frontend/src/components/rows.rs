@@ -1,4 +1,4 @@
-//! How many rows of a picture stay: a slider, named by what it says.
+//! How many rows of an image to keep: a slider, named by what it says.
 
 use leptos::prelude::*;
 

@@ -1,51 +1,36 @@
-//! Number of pictures, seed, and the sampling settings folded away.
+//! Number of images, seed, and the sampling settings folded away.
 
 use std::iter::successors;
 
 use dalle_shared::{MAX_BEST_OF, MAX_SAMPLES, SamplingSettings};
 use leptos::prelude::*;
 
-use crate::browser;
+use super::seed::Seed;
+use crate::form::Invalid;
 use crate::state::app;
 
 #[component]
 pub fn Settings() -> impl IntoView {
     let app = app();
     let form = app.form;
-    let image_vocab = move || {
-        app.model.with(|model| model.as_ref().map_or(usize::MAX, |model| model.manifest.geometry.image_vocab))
+    let invalid = Memo::new(move |_| {
+        let vocab =
+            app.model.with(|model| model.as_ref().map_or(usize::MAX, |model| model.geometry().image_vocab));
+        form.inputs().invalid(vocab)
+    });
+    let messages = move || {
+        invalid.with(|invalid| {
+            invalid.iter().map(|Invalid { message, .. }| message.as_str()).collect::<Vec<_>>().join(" ")
+        })
     };
-    let step = move |by: isize| {
-        form.samples.update(|samples| *samples = samples.saturating_add_signed(by).clamp(1, MAX_SAMPLES));
-    };
-    let invalid = move || {
-        let invalid = form.inputs().invalid(image_vocab());
-        invalid.into_iter().map(|invalid| invalid.message).collect::<Vec<_>>().join(" ")
+    let is_invalid = move |id: &'static str| {
+        Signal::derive(move || invalid.with(|invalid| invalid.iter().any(|invalid| invalid.id == id)))
     };
     view! {
         <div class="row">
-            <div class="field samples">
-                <label for="samples">"Pictures"</label>
-                <div class="stepper">
-                    <button type="button" aria-label="One picture less" on:click=move |_| step(-1)>"−"</button>
-                    <input
-                        id="samples"
-                        data-testid="samples"
-                        type="number"
-                        min="1"
-                        max=MAX_SAMPLES
-                        prop:value=move || form.samples.get().to_string()
-                        on:change:target=move |event| {
-                            let samples = event.target().value().parse().unwrap_or(1).clamp(1, MAX_SAMPLES);
-                            form.samples.set(samples);
-                            event.target().set_value(&samples.to_string());
-                        }
-                    />
-                    <button type="button" aria-label="One picture more" on:click=move |_| step(1)>"+"</button>
-                </div>
-            </div>
+            <Samples/>
             <BestOf/>
-            <Seed/>
+            <Seed invalid=is_invalid("seed")/>
         </div>
         <details class="settings">
             <summary>"Settings"</summary>
@@ -54,8 +39,9 @@ pub fn Settings() -> impl IntoView {
                     name="temperature"
                     label="Temperature"
                     value=form.temperature
+                    invalid=is_invalid("temperature")
                     placeholder=SamplingSettings::DEFAULT_TEMPERATURE.to_string()
-                    hint="Lower plays safe, higher dares more. 0 always takes the most likely token."
+                    hint="Lower is safer, higher more varied. 0 always takes the most likely token."
                     step="0.05"
                     max=SamplingSettings::MAX_TEMPERATURE.to_string()
                 />
@@ -63,8 +49,9 @@ pub fn Settings() -> impl IntoView {
                     name="top-k"
                     label="Top-k"
                     value=form.top_k
+                    invalid=is_invalid("top-k")
                     placeholder="off"
-                    hint="Draw only among this many most likely tokens."
+                    hint="Sample only from this many most likely tokens."
                     step="1"
                     max=""
                 />
@@ -72,41 +59,73 @@ pub fn Settings() -> impl IntoView {
                     name="top-p"
                     label="Top-p"
                     value=form.top_p
+                    invalid=is_invalid("top-p")
                     placeholder="off"
-                    hint="Draw only among the likeliest tokens that together reach this share, such as 0.95."
+                    hint="Sample only from the most likely tokens that together reach this probability, such as 0.95."
                     step="0.01"
                     max="1"
                 />
             </div>
         </details>
-        <p class="invalid" role="status">{invalid}</p>
+        <p class="invalid" id="invalid" role="status">{messages}</p>
     }
 }
 
-/// How many pictures to draw, where the model can choose among them.
+/// How many images to show.
+#[component]
+fn Samples() -> impl IntoView {
+    let form = app().form;
+    let step = move |by: isize| {
+        form.samples.update(|samples| *samples = samples.saturating_add_signed(by).clamp(1, MAX_SAMPLES));
+    };
+    view! {
+        <div class="field samples">
+            <label for="samples">"Images"</label>
+            <div class="stepper">
+                <button type="button" aria-label="One image less" on:click=move |_| step(-1)>"−"</button>
+                <input
+                    id="samples"
+                    data-testid="samples"
+                    type="number"
+                    min="1"
+                    max=MAX_SAMPLES
+                    prop:value=move || form.samples.get().to_string()
+                    on:change:target=move |event| {
+                        let samples = event.target().value().parse().unwrap_or(1).clamp(1, MAX_SAMPLES);
+                        form.samples.set(samples);
+                        event.target().set_value(&samples.to_string());
+                    }
+                />
+                <button type="button" aria-label="One image more" on:click=move |_| step(1)>"+"</button>
+            </div>
+        </div>
+    }
+}
+
+/// How many images to sample, where the model can choose among them.
 #[component]
 fn BestOf() -> impl IntoView {
     let app = app();
     let form = app.form;
     let scores = move || app.model.with(|model| model.as_ref().is_some_and(|model| model.manifest.scores));
-    // What the server draws at once, at most.
+    // What the server samples at once, at most.
     let most = move || {
         app.model.with(|model| {
             model.as_ref().map_or(MAX_BEST_OF, |model| model.manifest.max_rows.min(MAX_BEST_OF))
         })
     };
-    let wanted = move || form.best_of.get().map(|drawn| drawn.min(most()));
+    let wanted = move || form.best_of.get().map(|sampled| sampled.min(most()));
     let choices = Memo::new(move |_| {
-        let mut choices: Vec<usize> = successors(Some(2), |drawn| Some(drawn * 2))
-            .take_while(|&drawn| drawn <= most())
+        let mut choices: Vec<usize> = successors(Some(2), |sampled| Some(sampled * 2))
+            .take_while(|&sampled| sampled <= most())
             .chain(wanted())
-            .filter(|&drawn| drawn > form.samples.get())
+            .filter(|&sampled| sampled > form.samples.get())
             .collect();
         choices.sort_unstable();
         choices.dedup();
         choices
     });
-    let chosen = move || wanted().filter(|&drawn| drawn > form.samples.get());
+    let chosen = move || wanted().filter(|&sampled| sampled > form.samples.get());
     view! {
         <Show when=scores>
             <div class="field best-of">
@@ -114,12 +133,12 @@ fn BestOf() -> impl IntoView {
                 <select
                     id="best-of"
                     data-testid="best-of"
-                    title="Draws so many and shows those that fit the caption best"
+                    title="Samples this many images and shows those that fit the caption best"
                     on:change:target=move |event| form.best_of.set(event.target().value().parse().ok())
                 >
                     <option value="" prop:selected=move || chosen().is_none()>"off"</option>
-                    <For each=move || choices.get() key=|drawn| *drawn let(drawn)>
-                        <option value=drawn.to_string() prop:selected=move || chosen() == Some(drawn)>{drawn}</option>
+                    <For each=move || choices.get() key=|sampled| *sampled let(sampled)>
+                        <option value=sampled.to_string() prop:selected=move || chosen() == Some(sampled)>{sampled}</option>
                     </For>
                 </select>
             </div>
@@ -128,66 +147,11 @@ fn BestOf() -> impl IntoView {
 }
 
 #[component]
-fn Seed() -> impl IntoView {
-    let form = app().form;
-    view! {
-        <div class="field seed">
-            <label for="seed">"Seed"</label>
-            <div class="joined">
-                <input
-                    id="seed"
-                    data-testid="seed"
-                    inputmode="numeric"
-                    autocomplete="off"
-                    spellcheck="false"
-                    prop:value=form.seed
-                    on:input:target=move |event| {
-                        form.seed.set(event.target().value());
-                        form.seed_locked.set(true);
-                    }
-                />
-                <button
-                    type="button"
-                    class="icon"
-                    aria-label="Draw another seed"
-                    title="Draw another seed"
-                    on:click=move |_| form.seed.set(browser::random_seed().to_string())
-                >
-                    <svg viewBox="0 0 24 24" aria-hidden="true">
-                        <rect x="4.5" y="4.5" width="15" height="15" rx="3.5"/>
-                        <g class="solid">
-                            <circle cx="9" cy="9" r="1.4"/>
-                            <circle cx="15" cy="15" r="1.4"/>
-                            <circle cx="12" cy="12" r="1.4"/>
-                        </g>
-                    </svg>
-                </button>
-                <button
-                    type="button"
-                    class="icon"
-                    aria-label="Keep the seed"
-                    title="Keep the seed for the next pictures"
-                    data-testid="seed-lock"
-                    aria-pressed=move || form.seed_locked.get().to_string()
-                    on:click=move |_| form.seed_locked.update(|locked| *locked = !*locked)
-                >
-                    <svg viewBox="0 0 24 24" aria-hidden="true">
-                        <rect class="body" x="5.5" y="11" width="13" height="8.5" rx="2"/>
-                        <path d=move || {
-                            if form.seed_locked.get() { "M8.5 11V8a3.5 3.5 0 0 1 7 0v3" } else { "M8.5 11V8a3.5 3.5 0 0 1 6.7-1.4" }
-                        }/>
-                    </svg>
-                </button>
-            </div>
-        </div>
-    }
-}
-
-#[component]
 fn Number(
     name: &'static str,
     label: &'static str,
     value: RwSignal<String>,
+    invalid: Signal<bool>,
     #[prop(into)] placeholder: String,
     hint: &'static str,
     step: &'static str,
@@ -205,7 +169,8 @@ fn Number(
                 max=max
                 step=step
                 placeholder=placeholder
-                aria-describedby=hint_id.clone()
+                aria-invalid=move || invalid.get().to_string()
+                aria-describedby=format!("{hint_id} invalid")
                 prop:value=value
                 on:input:target=move |event| value.set(event.target().value())
             />

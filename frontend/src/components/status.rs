@@ -4,19 +4,42 @@ use crate::format;
 use crate::generation::Tally;
 use crate::phase::Phase;
 
-/// The line above the pictures.
-pub fn line(phase: Phase, reconnecting: bool, decoder_ready: bool, tally: &Tally) -> String {
-    let Tally { tokens, total, .. } = *tally;
+/// What the words depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation {
+    /// Where the page stands.
+    pub phase: Phase,
+    /// The connection is lost and is being tried again.
+    pub reconnecting: bool,
+    /// The decoder can decode.
+    pub decoder_ready: bool,
+    /// Numbers of the generation.
+    pub tally: Tally,
+    /// Images shown large.
+    pub shown: usize,
+    /// Images sampled.
+    pub sampled: usize,
+}
+
+/// The line above the images.
+pub fn line(situation: &Situation) -> String {
+    let Situation { phase, tally: Tally { tokens, total, .. }, shown, sampled, .. } = *situation;
     let of = || format!("{} of {} tokens", format::count(tokens as u64), format::count(total as u64));
     match phase {
-        _ if reconnecting => "Connection lost. Trying to get it back…".to_owned(),
-        Phase::Loading => "Looking for the server…".to_owned(),
+        _ if situation.reconnecting => "Connection lost. Reconnecting…".to_owned(),
+        Phase::Loading => "Connecting to the server…".to_owned(),
         Phase::Idle => "Ready".to_owned(),
-        Phase::Queued => "Waiting for the engine…".to_owned(),
+        Phase::Queued => "Waiting for the server…".to_owned(),
+        Phase::Running if tokens == total && shown < sampled => "Choosing the best…".to_owned(),
         Phase::Running => of(),
-        Phase::Decoding if !decoder_ready => "All tokens are here. Waiting for the decoder…".to_owned(),
-        Phase::Decoding => "Drawing the last pixels…".to_owned(),
-        Phase::Finished => format!("Done: {}", format::plural(tokens, "token")),
+        Phase::Decoding if !situation.decoder_ready => {
+            "All tokens are here. Waiting for the decoder…".to_owned()
+        }
+        Phase::Decoding => "Decoding the last pixels…".to_owned(),
+        Phase::Finished if shown < sampled => {
+            format!("Done: {} of {sampled} sampled", format::plural(shown, "image"))
+        }
+        Phase::Finished => format!("Done: {}", format::plural(shown, "image")),
         Phase::Cancelled if tokens == 0 => "Stopped".to_owned(),
         Phase::Cancelled => format!("Stopped at {}", of()),
         Phase::Failed if tokens == 0 => "Not started".to_owned(),
@@ -24,14 +47,15 @@ pub fn line(phase: Phase, reconnecting: bool, decoder_ready: bool, tally: &Tally
     }
 }
 
-/// What a screen reader is told: each change of phase, and each quarter of the way.
-pub fn announcement(phase: Phase, reconnecting: bool, decoder_ready: bool, tally: &Tally) -> String {
-    match phase {
-        Phase::Running if !reconnecting && tally.total > 0 => match tally.tokens * 4 / tally.total {
-            0 => "Drawing".to_owned(),
+/// What a screen reader says: each change of phase, and each quarter of the way.
+pub fn announcement(situation: &Situation) -> String {
+    let Tally { tokens, total, .. } = situation.tally;
+    match situation.phase {
+        Phase::Running if !situation.reconnecting && total > 0 => match tokens * 4 / total {
+            0 => "Generating".to_owned(),
             quarters => format!("{} percent", quarters * 25),
         },
-        _ => line(phase, reconnecting, decoder_ready, tally),
+        _ => line(situation),
     }
 }
 
@@ -39,22 +63,38 @@ pub fn announcement(phase: Phase, reconnecting: bool, decoder_ready: bool, tally
 mod tests {
     use super::*;
 
+    fn running(tokens: usize, total: usize) -> Situation {
+        let tally = Tally { tokens, total, ..Tally::default() };
+        Situation {
+            phase: Phase::Running,
+            reconnecting: false,
+            decoder_ready: true,
+            tally,
+            shown: 1,
+            sampled: 1,
+        }
+    }
+
     #[test]
     fn a_screen_reader_hears_five_things_in_a_whole_run() {
-        let mut heard: Vec<String> = (0..=1024)
-            .map(|tokens| {
-                announcement(Phase::Running, false, true, &Tally { tokens, total: 1024, ..Tally::default() })
-            })
-            .collect();
+        let mut heard: Vec<String> = (0..=1024).map(|tokens| announcement(&running(tokens, 1024))).collect();
         heard.dedup();
-        assert_eq!(heard, ["Drawing", "25 percent", "50 percent", "75 percent", "100 percent"]);
+        assert_eq!(heard, ["Generating", "25 percent", "50 percent", "75 percent", "100 percent"]);
     }
 
     #[test]
     fn a_lost_connection_is_said_whatever_the_phase() {
-        let tally = Tally { tokens: 3, total: 4, ..Tally::default() };
-        assert!(line(Phase::Running, true, true, &tally).contains("lost"));
-        assert!(announcement(Phase::Running, true, true, &tally).contains("lost"));
-        assert_eq!(line(Phase::Running, false, true, &tally), "3 of 4 tokens");
+        let lost = Situation { reconnecting: true, ..running(3, 4) };
+        assert!(line(&lost).contains("lost"));
+        assert!(announcement(&lost).contains("lost"));
+        assert_eq!(line(&running(3, 4)), "3 of 4 tokens");
+    }
+
+    #[test]
+    fn the_choice_of_the_best_is_said_when_only_scores_are_missing() {
+        let best_of = Situation { sampled: 8, ..running(32, 32) };
+        assert_eq!(line(&best_of), "Choosing the best…");
+        assert_eq!(line(&Situation { phase: Phase::Finished, ..best_of }), "Done: 1 image of 8 sampled");
+        assert_eq!(line(&Situation { phase: Phase::Finished, shown: 2, ..running(8, 8) }), "Done: 2 images");
     }
 }

@@ -1,0 +1,47 @@
+//! The image that the next ones begin with, and how many rows of it are kept.
+
+use leptos::html::Canvas;
+use leptos::prelude::*;
+
+use super::rows::Rows;
+use crate::canvas::draw_pixels;
+use crate::state::app;
+
+#[component]
+pub fn KeptRows() -> impl IntoView {
+    let app = app();
+    let prefix = app.form.prefix;
+    let geometry = Memo::new(move |_| app.geometry());
+    let grid = move || geometry.get().grid;
+    let size = move || geometry.get().image_size;
+    let canvas = NodeRef::<Canvas>::new();
+    Effect::new(move |_| {
+        if let Some(canvas) = canvas.get() {
+            prefix.shown.with(|shown| draw_pixels(&canvas, shown.as_deref(), grid()));
+        }
+    });
+    let kept = move || format!("{}%", prefix.rows.get() * 100 / grid());
+    view! {
+        <div class="kept">
+            <div class="plate keeping" style:--kept=kept>
+                <canvas
+                    node_ref=canvas
+                    width=size
+                    height=size
+                    role="img"
+                    data-testid="start-picture"
+                    aria-label="The image to start from, decoded from its tokens"
+                ></canvas>
+            </div>
+            <div class="field">
+                <Rows
+                    id="start-rows"
+                    rows=prefix.rows
+                    most=Signal::derive(move || prefix.most_rows(grid()))
+                    grid=Signal::derive(grid)
+                />
+                <p class="hint">"Each image begins with these rows. The rest is generated for the caption."</p>
+            </div>
+        </div>
+    }
+}

@@ -1,0 +1,64 @@
+//! The seed: typed, rolled or kept.
+
+use leptos::prelude::*;
+
+use crate::browser;
+use crate::state::app;
+
+#[component]
+pub fn Seed(
+    /// Whether what is typed is no seed.
+    #[prop(into)]
+    invalid: Signal<bool>,
+) -> impl IntoView {
+    let form = app().form;
+    let locked = move || form.seed_locked.get();
+    let roll = move |_| form.seed.set(browser::random_seed().to_string());
+    view! {
+        <div class="field seed">
+            <label for="seed">"Seed"</label>
+            <div class="joined">
+                <input
+                    id="seed"
+                    data-testid="seed"
+                    inputmode="numeric"
+                    autocomplete="off"
+                    spellcheck="false"
+                    aria-invalid=move || invalid.get().to_string()
+                    aria-describedby="invalid"
+                    prop:value=form.seed
+                    on:input:target=move |event| {
+                        form.seed.set(event.target().value());
+                        form.seed_locked.set(true);
+                    }
+                />
+                <button type="button" class="icon" aria-label="Random seed" title="Random seed" on:click=roll>
+                    <svg viewBox="0 0 24 24" aria-hidden="true">
+                        <rect x="4.5" y="4.5" width="15" height="15" rx="3.5"/>
+                        <g class="solid">
+                            <circle cx="9" cy="9" r="1.4"/>
+                            <circle cx="15" cy="15" r="1.4"/>
+                            <circle cx="12" cy="12" r="1.4"/>
+                        </g>
+                    </svg>
+                </button>
+                <button
+                    type="button"
+                    class="icon"
+                    aria-label="Keep the seed"
+                    title="Keep the seed for the next images"
+                    data-testid="seed-lock"
+                    aria-pressed=move || locked().to_string()
+                    on:click=move |_| form.seed_locked.update(|locked| *locked = !*locked)
+                >
+                    <svg viewBox="0 0 24 24" aria-hidden="true">
+                        <rect class="body" x="5.5" y="11" width="13" height="8.5" rx="2"/>
+                        <path d=move || {
+                            if locked() { "M8.5 11V8a3.5 3.5 0 0 1 7 0v3" } else { "M8.5 11V8a3.5 3.5 0 0 1 6.7-1.4" }
+                        }/>
+                    </svg>
+                </button>
+            </div>
+        </div>
+    }
+}

@@ -1,0 +1,88 @@
+//! Ways of an image file to the page: chosen, dropped or pasted.
+
+use leptos::ev::{DragEvent, dragleave, dragover, drop, paste};
+use leptos::html::{Button, Input};
+use leptos::prelude::*;
+use web_sys::FileList;
+
+use crate::controller::Controller;
+use crate::controller::controller;
+
+/// Takes images that are dropped or pasted anywhere on the page, while `enabled`. `dragged` tells that one is held over it.
+pub fn take_images(controller: Controller, enabled: Memo<bool>, dragged: RwSignal<bool>) {
+    window_event_listener(paste, move |event| {
+        let files = event.clipboard_data().and_then(|data| data.files());
+        if enabled.get_untracked() && take(controller, files) {
+            event.prevent_default();
+        }
+    });
+    window_event_listener(dragover, move |event| {
+        if enabled.get_untracked() && brings_files(&event) {
+            event.prevent_default();
+            dragged.set(true);
+        }
+    });
+    window_event_listener(dragleave, move |event| {
+        // Leaving one part of the page for another is not leaving the page.
+        if event.related_target().is_none() {
+            dragged.set(false);
+        }
+    });
+    window_event_listener(drop, move |event| {
+        dragged.set(false);
+        if enabled.get_untracked() && brings_files(&event) {
+            event.prevent_default();
+            take(controller, event.data_transfer().and_then(|data| data.files()));
+        }
+    });
+}
+
+/// The button that opens the browser's file dialog.
+#[component]
+pub fn ChooseFile(button: NodeRef<Button>, #[prop(into)] label: Signal<&'static str>) -> impl IntoView {
+    let controller = controller();
+    let input = NodeRef::<Input>::new();
+    view! {
+        <button
+            type="button"
+            class="secondary"
+            node_ref=button
+            data-testid="start-choose"
+            aria-describedby="start-privacy"
+            on:click=move |_| {
+                if let Some(input) = input.get_untracked() {
+                    input.click();
+                }
+            }
+        >
+            {label}
+        </button>
+        <input
+            node_ref=input
+            hidden
+            type="file"
+            accept="image/*"
+            data-testid="start-file"
+            on:change:target=move |event| {
+                take(controller, event.target().files());
+                // The same file can be chosen again.
+                event.target().set_value("");
+            }
+        />
+    }
+}
+
+/// Whether files are being dragged, and not text.
+fn brings_files(event: &DragEvent) -> bool {
+    event.data_transfer().is_some_and(|data| data.types().iter().any(|kind| kind == "Files"))
+}
+
+/// Uploads the first of the files, if there is one.
+fn take(controller: Controller, files: Option<FileList>) -> bool {
+    let file = files.and_then(|files| files.get(0));
+    let taken = file.is_some();
+    if let Some(file) = file {
+        controller.upload(file);
+    }
+    taken
+}
