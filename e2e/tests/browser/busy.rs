@@ -9,7 +9,7 @@ use crate::fixture::{LONG, models};
 #[tokio::test]
 async fn a_busy_server_is_reported_and_asked_again_until_it_has_a_place() -> Result<()> {
     let model = models::slow()?;
-    // Nobody watches the jobs of this test's own: they must not be cancelled for that.
+    // The test's own jobs are not followed, and must not be cancelled for that.
     let server = Server::start(&model, &["--max-rows", "9", "--queue", "1", "--grace", "3600"]).await?;
     let page = Page::open(&server.url("/")).await?;
     let running = server.generate(9, 1).await?;

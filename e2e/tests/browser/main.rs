@@ -1,7 +1,7 @@
-//! The running whole: the server that is shipped, the page in Chromium, and the command `dalle` to compare with.
+//! End-to-end tests: the real server, the page in Chromium, and the command `dalle` to compare with.
 //!
-//! One file for each thing that must hold; [`fixture`] is what they stand on. Each test has its own server and browser, so
-//! they run in any order, side by side or one by one. A wait that ends in vain leaves a screenshot and says where.
+//! Each file tests one property; [`fixture`] holds what they share. Each test starts its own server and browser, so they run in any
+//! order and in parallel. A wait that times out leaves a screenshot and prints its path.
 
 mod access;
 mod apart;
