@@ -5,7 +5,7 @@ use dalle_shared::{
 };
 use gloo_net::http::{Request, RequestBuilder, Response};
 use serde::Deserialize;
-use web_sys::{AbortSignal, RequestCache};
+use web_sys::{AbortSignal, RequestCache, RequestMode};
 
 use crate::browser;
 use crate::problem::Problem;
@@ -22,27 +22,44 @@ struct RuntimeConfig {
     backend: String,
 }
 
-/// The backend's base address.
+/// The backend's base address: an origin, perhaps with a path, or a path on the page's own origin.
 ///
 /// # Errors
 /// [`Problem::NoServer`] if the page's own host does not answer, [`Problem::Config`] if the file cannot be used.
 pub async fn backend() -> Result<String, Problem> {
-    let response = send(Request::get("config.json")).await?;
+    // A host that says nothing about caching must not hide a new address.
+    let response = send(Request::get("config.json").cache(RequestCache::NoCache)).await?;
     if !response.ok() {
         return Err(Problem::Config(format!("its host answered {}", response.status())));
     }
     let text = response.text().await.map_err(|_| Problem::NoServer)?;
     let config: RuntimeConfig =
         serde_json::from_str(&text).map_err(|error| Problem::Config(error.to_string()))?;
-    Ok(config.backend)
+    match config.backend.as_str() {
+        "" => Ok(browser::base_path()),
+        address if ["http://", "https://", "/"].iter().any(|start| address.starts_with(start)) => {
+            Ok(config.backend)
+        }
+        address => Err(Problem::Config(format!(
+            "its backend is “{address}”; expected an address that begins with http:// or https://, or a path that begins with /"
+        ))),
+    }
 }
 
 /// `GET /v1/model`.
 ///
 /// # Errors
-/// Why the server does not answer with it.
+/// Why the server does not answer with it; [`Problem::Forbidden`] if it answers, but not to this page.
 pub async fn model(backend: &str) -> Result<ModelManifest, Problem> {
-    json(send(Request::get(&address(backend, "v1/model"))).await?).await
+    let url = address(backend, "v1/model");
+    match send(Request::get(&url)).await {
+        Ok(response) => json(response).await,
+        // Without CORS the answer cannot be read, but it shows that there is a server.
+        Err(Problem::NoServer) if send(Request::get(&url).mode(RequestMode::NoCors)).await.is_ok() => {
+            Err(Problem::Forbidden { origin: browser::origin() })
+        }
+        Err(problem) => Err(problem),
+    }
 }
 
 /// A small file of the model, checked against its hash.

@@ -31,6 +31,17 @@ pub fn local_storage() -> Option<Storage> {
     window().local_storage().ok().flatten()
 }
 
+/// The page's origin, such as `https://a.example`.
+pub fn origin() -> String {
+    window().location().origin().unwrap_or_default()
+}
+
+/// The folder that the page is in, as a path without a slash at its end; empty for the root of its origin.
+pub fn base_path() -> String {
+    let path = window().location().pathname().unwrap_or_default();
+    path.rsplit_once('/').map_or_else(String::new, |(folder, _)| folder.to_owned())
+}
+
 /// The value of a parameter in the page's address.
 pub fn query(name: &str) -> Option<String> {
     let search = window().location().search().ok()?;
@@ -71,11 +82,13 @@ pub fn copy_address() -> Option<JsFuture> {
     (!clipboard.is_undefined()).then(|| JsFuture::from(clipboard.write_text(&address)))
 }
 
-/// Gives an element the focus.
+/// Gives an element the focus, and opens the panel that it is in.
 pub fn focus(id: &str) {
-    if let Some(element) = document().get_element_by_id(id) {
-        let _ = element.unchecked_into::<HtmlElement>().focus();
+    let Some(element) = document().get_element_by_id(id) else { return };
+    if let Ok(Some(panel)) = element.closest("details") {
+        let _ = panel.set_attribute("open", "");
     }
+    let _ = element.unchecked_into::<HtmlElement>().focus();
 }
 
 /// Whether no element has the focus.

@@ -9,6 +9,11 @@ pub enum Problem {
     Config(String),
     /// Nothing answers at the backend's address.
     NoServer,
+    /// The server at the backend's address does not allow pages of this origin.
+    Forbidden {
+        /// The page's origin.
+        origin: String,
+    },
     /// The server answers, but is not yet or no longer able to work.
     Unavailable,
     /// The queue is full. The request is sent again.
@@ -76,7 +81,7 @@ impl From<ApiError> for Problem {
 impl Problem {
     /// What happened, and what can be done.
     pub fn sentences(&self, backend: &str) -> (String, String) {
-        let at = if backend.is_empty() { "this page's address".to_owned() } else { backend.to_owned() };
+        let at = if backend.starts_with("http") { backend } else { "this page's address" };
         let (what, remedy) = match self {
             Self::Config(how) => (
                 format!("This page's config.json cannot be used: {how}."),
@@ -86,6 +91,10 @@ impl Problem {
             Self::NoServer => (
                 format!("No server answers at {at}."),
                 "Check your connection, and that the server is running.".to_owned(),
+            ),
+            Self::Forbidden { origin } => (
+                format!("The server at {at} does not allow this page to use it."),
+                format!("Its operator can allow it with --allow-origin {origin}."),
             ),
             Self::Unavailable => {
                 ("The server is starting or stopping.".to_owned(), "Try again in a few seconds.".to_owned())
@@ -132,7 +141,7 @@ impl Problem {
     /// What the button does.
     pub fn remedy(&self) -> Remedy {
         match self {
-            Self::NoServer => Remedy::Connect,
+            Self::NoServer | Self::Forbidden { .. } => Remedy::Connect,
             Self::Config(_) | Self::WrongModel | Self::Misunderstood(_) => Remedy::Reload,
             Self::Unavailable | Self::Busy { .. } | Self::Gone | Self::EngineFailed(_) => Remedy::Again,
             Self::LostConnection => Remedy::Resume,
@@ -206,6 +215,7 @@ mod tests {
         let problems = [
             Problem::Config("it is empty".into()),
             Problem::NoServer,
+            Problem::Forbidden { origin: "https://b.example".into() },
             Problem::Unavailable,
             Problem::Busy { retry_at: 0.0 },
             Problem::WrongModel,
