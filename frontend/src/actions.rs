@@ -2,12 +2,15 @@
 
 use dalle_shared::{DeviceChoice, ImageToken, check_prefix};
 use leptos::prelude::*;
+use wasm_bindgen_futures::JsFuture;
 
 use crate::controller::Controller;
-use crate::form::{Inputs, Invalid};
+use crate::form::{Invalid, SeedUse};
 use crate::generation::Input;
+use crate::link::Link;
 use crate::session::Prompt;
-use crate::{browser, decoder};
+use crate::state::App;
+use crate::{browser, decoder, storage};
 
 /// Asks for the images that the form describes.
 ///
@@ -21,44 +24,67 @@ pub fn generate(controller: Controller) -> Result<(), Invalid> {
         let message = "The image to start from is not encoded yet. Wait a moment, or remove it.".to_owned();
         return Err(Invalid { id: "start-summary", message });
     }
-    let prefix = form.prefix.kept(model.geometry().grid);
-    let typed = Inputs { prefix, ..untrack(|| form.inputs()) };
-    let seed = if form.seed_locked.get_untracked() {
-        typed.seed.clone()
-    } else {
-        browser::random_seed().to_string()
-    };
-    let request = Inputs { seed: seed.clone(), ..typed.clone() }.request(&model)?;
-    form.seed.set(seed);
-    let prompt = Prompt { caption: typed.caption, request };
-    browser::set_fragment(&prompt.link(&[]).to_fragment());
+    let mut inputs = untrack(|| form.inputs());
+    if form.seed_use.get_untracked() == SeedUse::Never {
+        inputs.seed = browser::random_seed().to_string();
+    }
+    if untrack(|| form.prefix.is_for(&inputs.caption)) {
+        inputs.prefix = form.prefix.kept(model.geometry().grid);
+    }
+    let request = inputs.request(&model)?;
+    if inputs.prefix.is_empty() {
+        remove_prefix(controller);
+    }
+    form.seed.set(inputs.seed);
+    form.seed_use.update(|seed_use| *seed_use = seed_use.after_use());
+    let prompt = Prompt { caption: inputs.caption, request };
+    set_address(&prompt.link(&[]));
     app.notice.set(None);
     controller.generation(Input::Begin(prompt));
     Ok(())
 }
 
-/// Samples everything after the first `rows` rows of an image again: the rest as the form says, with another seed.
+/// Generates everything after the first `rows` rows of an image again: the rest as the form says, with another seed.
 ///
 /// # Errors
 /// The input that must change first.
 pub fn regenerate(controller: Controller, tokens: Vec<ImageToken>, rows: usize) -> Result<(), Invalid> {
-    controller.set_prefix(tokens, rows);
-    controller.app.form.seed.set(browser::random_seed().to_string());
+    let form = controller.app.form;
+    controller.set_prefix(tokens, rows, Some(form.caption.get_untracked()));
+    form.seed.set(browser::random_seed().to_string());
+    form.seed_use.update(|seed_use| *seed_use = seed_use.or_next());
     generate(controller)
 }
 
-/// Takes the prefix of a link. Returns whether it fits the model; if not, images are sampled from scratch.
-pub fn restore_prefix(controller: Controller, tokens: Vec<ImageToken>) -> bool {
+/// Takes the prefix of a link. Returns whether it is whole and fits the model; if not, images are generated from scratch.
+pub fn restore_prefix(controller: Controller, link: &Link) -> bool {
     let geometry = controller.app.geometry();
-    let fits = tokens.len().is_multiple_of(geometry.grid) && check_prefix(&tokens, &geometry).is_ok();
-    let rows = if fits { tokens.len() / geometry.grid } else { 0 };
-    controller.set_prefix(if fits { tokens } else { Vec::new() }, rows);
-    fits
+    let fits = |tokens: &Vec<ImageToken>| {
+        tokens.len().is_multiple_of(geometry.grid) && check_prefix(tokens, &geometry).is_ok()
+    };
+    let prefix = link.prefix.clone().filter(fits);
+    let whole = prefix.is_some();
+    let tokens = prefix.unwrap_or_default();
+    let rows = tokens.len() / geometry.grid;
+    controller.set_prefix(tokens, rows, Some(link.caption.clone()));
+    whole
+}
+
+/// Puts the link to what is on display into the address and copies it. None where the browser has no clipboard (outside secure
+/// contexts), or nothing is on display.
+pub fn copy_link(app: App) -> Option<JsFuture> {
+    set_address(&app.link()?);
+    browser::copy_address()
+}
+
+fn set_address(link: &Link) {
+    browser::set_fragment(&link.to_fragment());
+    storage::store_link(link);
 }
 
 /// Removes the prefix, and an upload that is being encoded.
 pub fn remove_prefix(controller: Controller) {
-    controller.set_prefix(Vec::new(), 0);
+    controller.set_prefix(Vec::new(), 0, None);
 }
 
 /// Starts the decoder on the device that the address asks for (`?decoder=`).

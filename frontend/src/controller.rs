@@ -3,10 +3,11 @@
 //! [`Controller`] holds the machines ([`Generation`], [`Decoder`]) and the browser's parts that they steer. An input goes to its
 //! machine; the effects that come back become requests, timers, messages to the worker, and changes of the [`App`]'s signals.
 
-use dalle_shared::{DecoderCommand, DecoderFailure, DecoderReport, ImageToken, address};
+use std::sync::Arc;
+
+use dalle_shared::{DecoderCommand, DecoderFailure, DecoderReport, DeviceChoice, ImageToken, address};
 use gloo_timers::future::TimeoutFuture;
 use leptos::prelude::*;
-use std::sync::Arc;
 use wasm_bindgen_futures::spawn_local;
 use web_sys::File;
 
@@ -15,7 +16,7 @@ use crate::event_stream::EventStream;
 use crate::generation::{self, Generation};
 use crate::model::Model;
 use crate::schedule::fill;
-use crate::state::{App, Shown};
+use crate::state::{App, Image, Shown};
 use crate::worker_client::WorkerClient;
 use crate::{api, browser, storage};
 
@@ -77,9 +78,10 @@ impl Controller {
         self.decoder(decoder::Input::Upload);
     }
 
-    /// The next images begin with `rows` rows of these tokens.
-    pub fn set_prefix(self, tokens: Vec<ImageToken>, rows: usize) {
+    /// The next images begin with `rows` rows of these tokens, if they have this caption.
+    pub fn set_prefix(self, tokens: Vec<ImageToken>, rows: usize, caption: Option<String>) {
         let prefix = self.app.form.prefix;
+        prefix.caption.set(caption);
         self.decoder(decoder::Input::DropUpload);
         prefix.shown.set(None);
         prefix.rows.set(rows);
@@ -105,7 +107,7 @@ impl Controller {
                 self.generation(Input::Created(ticket, answer));
             }),
             Effect::Cancel(id) => spawn_local(async move {
-                // A server that cannot be told cancels by itself when nobody follows.
+                // If the request is lost, the server cancels what is no longer followed after its grace time.
                 let _ = api::cancel(&backend, &id).await;
             }),
             Effect::Open { ticket, events, after } => {
@@ -154,8 +156,7 @@ impl Controller {
                 }
             }),
             Effect::ShowImage { image, rows } => {
-                let shown =
-                    |images: &Vec<crate::state::Image>| images.get(image).map(|image| image.shown.clone());
+                let shown = |images: &Vec<Image>| images.get(image).map(|image| image.shown.clone());
                 if let (Some(shown), Some(rgba)) = (self.app.images.with_untracked(shown), pixels.take()) {
                     shown.set(Some(Arc::new(Shown { rgba, rows })));
                 }
@@ -165,7 +166,7 @@ impl Controller {
                 prefix.shown.set(pixels.take().map(|rgba| Arc::new(Shown { rgba, rows })));
             }
             // Half of its rows stay, until the person chooses; the paper keeps 15 of 32.
-            Effect::Encoded(tokens) => self.set_prefix(tokens, (grid / 2).max(1)),
+            Effect::Encoded(tokens) => self.set_prefix(tokens, (grid / 2).max(1), None),
             Effect::Wait(timer, ms) => spawn_local(async move {
                 wait(ms).await;
                 self.decoder(Input::Elapsed(timer));
@@ -174,7 +175,7 @@ impl Controller {
         }
     }
 
-    fn start_worker(self, worker: u64, choice: dalle_shared::DeviceChoice) {
+    fn start_worker(self, worker: u64, choice: DeviceChoice) {
         let Some(model) = self.app.model.get_untracked() else { return };
         let command = DecoderCommand::Load {
             backend: self.app.backend.get_untracked(),

@@ -28,6 +28,31 @@ pub struct Inputs {
     pub prefix: Vec<ImageToken>,
 }
 
+/// Which generations use the seed in the form. The others roll a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeedUse {
+    /// None.
+    Never,
+    /// The next one: the seed of a link, or one that was rolled.
+    Next,
+    /// All: the seed was typed or locked.
+    Always,
+}
+
+impl SeedUse {
+    /// At least the next generation.
+    #[must_use]
+    pub fn or_next(self) -> Self {
+        if self == Self::Never { Self::Next } else { self }
+    }
+
+    /// After a generation.
+    #[must_use]
+    pub fn after_use(self) -> Self {
+        if self == Self::Next { Self::Never } else { self }
+    }
+}
+
 /// An input that must change before anything can be generated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
@@ -161,6 +186,14 @@ mod tests {
         };
         assert_eq!(ids(wrong), ["temperature", "top-k", "top-p", "seed"]);
         assert_eq!(ids(Inputs { temperature: "5.1".into(), ..inputs() }), ["temperature"]);
+    }
+
+    #[test]
+    fn a_seed_that_was_rolled_is_used_once_and_a_locked_one_always() {
+        let rolled = SeedUse::Never.or_next();
+        assert_eq!((rolled, rolled.after_use()), (SeedUse::Next, SeedUse::Never));
+        let locked = SeedUse::Always.or_next();
+        assert_eq!((locked, locked.after_use()), (SeedUse::Always, SeedUse::Always));
     }
 
     #[test]

@@ -7,14 +7,15 @@ use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 
 use crate::controller::Controller;
+use crate::form::SeedUse;
 use crate::generation::Input;
 use crate::link::Link;
 use crate::model::Model;
 use crate::problem::Problem;
 use crate::{actions, api, browser, storage};
 
-/// Restores the inputs, asks the server for its model, starts the decoder, and shows the generation that this tab showed before,
-/// if there is one.
+/// Restores the inputs, asks the server for its model and starts the decoder. Then shows what this tab showed before a reload, or
+/// generates what the address asks for.
 pub fn connect(controller: Controller) {
     let app = controller.app;
     let link = Link::from_fragment(&browser::fragment());
@@ -48,30 +49,45 @@ fn opened(controller: Controller, model: Arc<Model>, link: Option<Link>) {
     controller.open(model);
     actions::start_decoder(controller);
     // A link that was opened says more than what this tab showed before.
-    let stored = storage::load().filter(|session| link.as_ref().is_none_or(|link| session.matches(link)));
+    let stored = storage::load()
+        .filter(|session| session.prompt.request.model == hash)
+        .filter(|session| link.as_ref().is_none_or(|link| session.matches(link)));
+    let restored = stored.is_some();
     match stored {
-        Some(session) if session.prompt.request.model == hash => {
+        Some(session) => {
+            // The seed in the address has been used.
+            controller.app.form.seed_use.set(SeedUse::Never);
             controller.generation(Input::Restore(session));
         }
-        _ => storage::forget(),
+        None => storage::forget(),
     }
     if let Some(link) = link {
-        compare(controller, &link);
+        let whole = take_prefix(controller, &link);
+        // Not after a reload: what was stopped or failed then is not started again.
+        if whole && !restored && !storage::knows_link(&link) {
+            generate(controller);
+        }
     }
 }
 
-/// Fills the inputs from a link that came into the address later: pasted there, it loads nothing.
+/// Follows a link that came into the address later: pasted there, it loads nothing.
 pub fn follow_link(controller: Controller) {
     if let Some(link) = Link::from_fragment(&browser::fragment()) {
         controller.app.form.restore(&link);
-        if controller.app.model.with_untracked(Option::is_some) {
-            compare(controller, &link);
+        if controller.app.model.with_untracked(Option::is_some) && take_prefix(controller, &link) {
+            generate(controller);
         }
     }
 }
 
-/// Takes the link's prefix, and says so if that, or its model, is not what it was.
-fn compare(controller: Controller, link: &Link) {
+fn generate(controller: Controller) {
+    if let Err(invalid) = actions::generate(controller) {
+        controller.app.notice.set(Some(invalid.message));
+    }
+}
+
+/// Takes the link's prefix. Returns whether the model served makes the images that the link was made for; if not, says why.
+fn take_prefix(controller: Controller, link: &Link) -> bool {
     let app = controller.app;
     let other = app.model.with_untracked(|model| {
         model.as_ref().is_some_and(|model| !link.model.is_empty() && link.model != model.manifest.hash)
@@ -87,11 +103,12 @@ fn compare(controller: Controller, link: &Link) {
         format!(
             "This link was made with another model than the one served now: its images will differ.{left_out}"
         )
-    } else if !link.prefix.clone().is_some_and(|prefix| actions::restore_prefix(controller, prefix)) {
+    } else if !actions::restore_prefix(controller, link) {
         "The link is damaged: the rows that its images begin with are left out, so they will differ."
             .to_owned()
     } else {
-        return;
+        return true;
     };
     app.notice.set(Some(notice));
+    false
 }

@@ -7,7 +7,7 @@ use leptos::prelude::*;
 
 use crate::browser;
 use crate::decoder::{DecoderState, Upload};
-use crate::form::Inputs;
+use crate::form::{Inputs, SeedUse};
 use crate::generation::{Stage, Tally};
 use crate::link::Link;
 use crate::model::Model;
@@ -35,8 +35,8 @@ pub struct Form {
     pub best_of: RwSignal<Option<usize>>,
     /// The seed as typed.
     pub seed: RwSignal<String>,
-    /// Keep the seed for the next generation.
-    pub seed_locked: RwSignal<bool>,
+    /// Which generations use that seed.
+    pub seed_use: RwSignal<SeedUse>,
     /// Temperature as typed; empty means the default.
     pub temperature: RwSignal<String>,
     /// Top-k as typed; empty means off.
@@ -55,6 +55,8 @@ pub struct Prefix {
     pub tokens: RwSignal<Vec<ImageToken>>,
     /// Rows of it that are kept.
     pub rows: RwSignal<usize>,
+    /// The only caption that it is for, as typed; None for an upload, which is for any.
+    pub caption: RwSignal<Option<String>>,
     /// Its pixels.
     pub shown: RwSignal<Option<Arc<Shown>>>,
     /// An uploaded image that is on its way to tokens.
@@ -189,13 +191,14 @@ impl Form {
             samples: RwSignal::new(1),
             best_of: RwSignal::new(Some(BEST_OF)),
             seed: RwSignal::new(browser::random_seed().to_string()),
-            seed_locked: RwSignal::new(false),
+            seed_use: RwSignal::new(SeedUse::Never),
             temperature: RwSignal::new(String::new()),
             top_k: RwSignal::new(String::new()),
             top_p: RwSignal::new(String::new()),
             prefix: Prefix {
                 tokens: RwSignal::new(Vec::new()),
                 rows: RwSignal::new(0),
+                caption: RwSignal::new(None),
                 shown: RwSignal::new(None),
                 upload: RwSignal::new(None),
             },
@@ -225,7 +228,7 @@ impl Form {
         self.samples.set(link.samples);
         self.best_of.set(link.best_of);
         self.seed.set(link.seed.to_string());
-        self.seed_locked.set(true);
+        self.seed_use.set(SeedUse::Next);
         self.temperature.set(show((temperature != default).then(|| temperature.to_string())));
         self.top_k.set(show(link.settings.top_k.map(|k| k.to_string())));
         self.top_p.set(show(link.settings.top_p.map(|p| p.to_string())));
@@ -233,7 +236,12 @@ impl Form {
 }
 
 impl Prefix {
-    /// The tokens that the next images begin with.
+    /// Whether images of this caption begin with it.
+    pub fn is_for(self, caption: &str) -> bool {
+        self.caption.with(|only| only.as_ref().is_none_or(|only| only.trim() == caption.trim()))
+    }
+
+    /// The tokens that are kept of it.
     pub fn kept(self, grid: usize) -> Vec<ImageToken> {
         self.tokens
             .with_untracked(|tokens| tokens[..tokens.len().min(self.rows.get_untracked() * grid)].to_vec())

@@ -1,25 +1,40 @@
-//! What this tab stores of its generation over a reload. Without storage a reload starts empty; nothing else depends on it.
+//! What this tab stores over a reload. Without storage a reload starts empty; nothing else depends on it.
 
 use crate::browser;
+use crate::link::Link;
 use crate::session::Session;
 
-const KEY: &str = "dalle.generation";
+const SESSION: &str = "dalle.generation";
+const LINK: &str = "dalle.link";
 
 /// Stores the session.
 pub fn store(session: &Session) {
     if let (Some(storage), Ok(json)) = (browser::session_storage(), serde_json::to_string(session)) {
-        let _ = storage.set_item(KEY, &json);
+        let _ = storage.set_item(SESSION, &json);
     }
 }
 
 /// The stored session, if it can be read.
 pub fn load() -> Option<Session> {
-    serde_json::from_str(&browser::session_storage()?.get_item(KEY).ok()??).ok()
+    serde_json::from_str(&browser::session_storage()?.get_item(SESSION).ok()??).ok()
 }
 
 /// Removes the stored session.
 pub fn forget() {
     if let Some(storage) = browser::session_storage() {
-        let _ = storage.remove_item(KEY);
+        let _ = storage.remove_item(SESSION);
     }
+}
+
+/// Stores the link that this tab has just followed, or put into its address.
+pub fn store_link(link: &Link) {
+    if let Some(storage) = browser::session_storage() {
+        let _ = storage.set_item(LINK, &link.to_fragment());
+    }
+}
+
+/// Whether this tab has followed a link, or put it into its address, before the page was loaded.
+pub fn knows_link(link: &Link) -> bool {
+    let stored = browser::session_storage().and_then(|storage| storage.get_item(LINK).ok().flatten());
+    stored.and_then(|fragment| Link::from_fragment(&fragment)).is_some_and(|known| known == *link)
 }

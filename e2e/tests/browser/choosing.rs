@@ -1,4 +1,4 @@
-//! More pictures are drawn than are shown: the contrastive model chooses, and then the person.
+//! More images are sampled than shown: CLIP chooses, and then the person.
 
 use std::path::Path;
 
@@ -10,33 +10,37 @@ use crate::fixture::{LONG, environment, models, picture};
 
 const CAPTION: &str = "flying saucer";
 const SEED: u64 = 7;
-const DRAWN: usize = 8;
+const SAMPLED: usize = 8;
 
 #[tokio::test]
 async fn the_best_are_shown_until_the_person_prefers_another() -> Result<()> {
     let model = environment::shipped_model()?;
-    let (_server, page) = open(&model, DRAWN).await?;
+    let (_server, page) = open(&model, SAMPLED).await?;
     page.generate(CAPTION, 2, SEED).await?;
     page.until_state_within(LONG, "finished").await?;
 
     let best = page.tokens(1).await?;
-    assert_eq!(best, picture::best_of(&model, CAPTION, DRAWN, SEED, "1")?, "the command's best of {DRAWN}");
+    assert_eq!(
+        best,
+        picture::best_of(&model, CAPTION, SAMPLED, SEED, "1")?,
+        "the command's best of {SAMPLED}"
+    );
     let second = page.tokens(2).await?;
-    ensure!(second != best, "two pictures are two samples");
+    ensure!(second != best, "two images are two samples");
     let candidates = page.candidates().await?;
-    assert_eq!(candidates.len(), DRAWN);
+    assert_eq!(candidates.len(), SAMPLED);
     let scores = candidates.iter().map(|label| score(label)).collect::<Result<Vec<_>>>()?;
     ensure!(scores.is_sorted_by(|a, b| a >= b), "the best first: {candidates:?}");
 
-    // All are drawn in time, those that are not shown large too; the worst of them takes the first place.
+    // Images that are not shown large are decoded too; the worst of them takes the first place.
     let worst = candidates.last().context("no candidates")?;
     let number = worst.split([' ', ',']).nth(2).context("no number")?;
     page.press(&format!("candidate-{number}")).await?;
     let chosen = async || Ok(Some(page.tokens(1).await?).filter(|tokens| *tokens != best));
-    let tokens = page.browser.until("another picture in the first place", chosen).await?;
+    let tokens = page.browser.until("another image in the first place", chosen).await?;
     assert_eq!(page.tokens(2).await?, best, "the best is the second now");
     let alone = picture::sample_hot(&model, CAPTION, SEED + number.parse::<u64>()? - 1, "1")?;
-    assert_eq!(tokens, alone, "each sample is what its own seed draws alone");
+    assert_eq!(tokens, alone, "each sample is what its own seed gives alone");
     page.pixels(1).await?;
 
     page.press(&format!("candidate-{number}")).await?;
@@ -44,9 +48,7 @@ async fn the_best_are_shown_until_the_person_prefers_another() -> Result<()> {
     page.browser.until("the best in the first place again", returned).await?;
 
     let link = page.browser.driver.current_url().await?;
-    let other = Page::open(link.as_str()).await?;
-    other.press("generate").await?;
-    other.until_state_within(LONG, "finished").await?;
+    let other = Page::open_link(link.as_str()).await?;
     assert_eq!(other.tokens(1).await?, best, "a link brings the same choice: {link}");
     Ok(())
 }
@@ -56,10 +58,8 @@ async fn one_that_is_preferred_survives_a_reload_and_has_a_link_of_its_own() -> 
     let model = environment::shipped_model()?;
     let (_server, page) = open(&model, 32).await?;
     page.generate(CAPTION, 1, SEED).await?;
-    // Sorting moves them, and who walks through them by keyboard stays where they are.
-    page.browser
-        .until("the small pictures", async || Ok(page.candidates().await?.first().map(|_| ())))
-        .await?;
+    // Sorting moves them, but the keyboard's focus stays on the same one.
+    page.browser.until("the small images", async || Ok(page.candidates().await?.first().map(|_| ()))).await?;
     page.browser.js::<()>("document.getElementById('candidate-21').focus(); return null", ()).await?;
     page.until_state_within(LONG, "finished").await?;
     let focus = async || -> Result<Option<()>> {
@@ -79,11 +79,9 @@ async fn one_that_is_preferred_survives_a_reload_and_has_a_link_of_its_own() -> 
     page.browser.until("the third after a reload", preferred).await?;
     page.press("copy-link").await?;
     let link = page.browser.driver.current_url().await?;
-    let other = Page::open(link.as_str()).await?;
-    other.press("generate").await?;
-    other.until_state_within(LONG, "finished").await?;
+    let other = Page::open_link(link.as_str()).await?;
     assert_eq!(other.tokens(1).await?, alone, "{link}");
-    ensure!(other.candidates().await?.is_empty(), "it is drawn alone");
+    ensure!(other.candidates().await?.is_empty(), "it is sampled alone");
     Ok(())
 }
 
@@ -104,7 +102,7 @@ async fn what_the_field_says_is_what_is_drawn() -> Result<()> {
         async |link: &str| page.browser.js::<()>("location.hash = arguments[0]; return null", link).await;
     follow("caption=red+apple&n=1&seed=1&best_of=2").await?;
     chosen("2").await?;
-    // More than the server draws at once.
+    // More than the server samples at once.
     follow("caption=red+apple&n=1&seed=1&best_of=32").await?;
     chosen("16").await?;
     page.press("generate").await?;
@@ -128,7 +126,7 @@ async fn a_model_that_cannot_choose_offers_no_choice() -> Result<()> {
     Ok(())
 }
 
-/// A server and its page, set to draw `best_of`, so hot that no two are alike.
+/// A server and its page, set to sample `best_of` images at a temperature at which they differ.
 async fn open(model: &Path, best_of: usize) -> Result<(Server, Page)> {
     let server = Server::start(model, &[]).await?;
     let page = Page::open(&server.url("/")).await?;
@@ -138,7 +136,7 @@ async fn open(model: &Path, best_of: usize) -> Result<(Server, Page)> {
     Ok((server, page))
 }
 
-/// The score in a label such as `Show drawing 3, score 0.63`.
+/// The score in a label such as `Show image 3, score 0.63`.
 fn score(label: &str) -> Result<f64> {
     let score = label.rsplit(' ').next().context("an empty label")?;
     Ok(score.replace('\u{2212}', "-").parse()?)

@@ -35,10 +35,30 @@ async fn a_reload_resumes_the_running_generation() -> Result<()> {
     assert_eq!(
         tokens,
         picture::sample(&model, "stay with me", 3, 11)?,
-        "the picture is that without a reload"
+        "the image is the same as without a reload"
     );
     let difference = picture::difference(&page.pixels(1).await?, &picture::decode(&model, &tokens)?)?;
-    ensure!(difference <= TOLERANCE, "the picture differs by {difference} of 255");
+    ensure!(difference <= TOLERANCE, "the image differs by {difference} of 255");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_finished_image_outlives_the_server_that_made_it() -> Result<()> {
+    let mut server = Server::start(&models::tiny()?, &[]).await?;
+    let page = Page::open(&server.url("/")).await?;
+    page.generate("red above green", 2, 5).await?;
+    page.until_state("finished").await?;
+    let (tokens, pixels) = (page.tokens(2).await?, page.pixels(2).await?);
+    let id = page.generation().await?;
+
+    server.kill();
+    server.revive().await?;
+    ensure!(server.state(&id).await.is_err(), "the server has forgotten it");
+    page.reload().await?;
+    page.until_state("finished").await?;
+    assert_eq!(page.tokens(2).await?, tokens);
+    ensure!(page.pixels(2).await? == pixels);
+    ensure!(page.trouble().await?.is_none());
     Ok(())
 }
 

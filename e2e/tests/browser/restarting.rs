@@ -1,4 +1,4 @@
-//! A server that dies in the middle of something: the page says so, and its button mends it.
+//! A server that dies: the page says so, and its button helps.
 
 use anyhow::{Context, Result, ensure};
 
@@ -38,7 +38,7 @@ async fn a_server_that_stays_away_is_reported_and_trying_again_finishes_the_pict
 
     server.kill();
     let noticed = async || Ok(page.text("status").await?.filter(|text| text.contains("Connection lost")));
-    page.browser.until("a word about the lost connection", noticed).await?;
+    page.browser.until("a line about the lost connection", noticed).await?;
     let trouble = page.until_trouble("The connection to the server was lost").await?;
     ensure!(trouble.text.contains("Check your connection"), "{trouble:?}");
     assert_eq!(trouble.button.as_deref(), Some("Try again"));
@@ -57,13 +57,34 @@ async fn a_server_that_is_gone_before_generate_is_pressed_is_reported() -> Resul
     let mut server = Server::start(&models::tiny()?, &[]).await?;
     let page = Page::open(&server.url("/")).await?;
     server.kill();
-    page.generate("nobody there", 1, 1).await?;
+    page.generate("no one there", 1, 1).await?;
     let trouble = page.until_trouble("No server answers at this page's address.").await?;
     ensure!(trouble.text.contains("that the server is running"), "{trouble:?}");
 
     server.revive().await?;
     page.press("retry").await?;
     page.until_state("finished").await
+}
+
+#[tokio::test]
+async fn images_stay_on_display_when_the_next_request_fails() -> Result<()> {
+    let mut server = Server::start(&models::tiny()?, &[]).await?;
+    let page = Page::open(&server.url("/")).await?;
+    page.generate("red above blue", 1, 1).await?;
+    page.until_state("finished").await?;
+    let (tokens, pixels) = (page.tokens(1).await?, page.pixels(1).await?);
+    server.kill();
+    page.generate("white above green", 1, 1).await?;
+    page.until_trouble("No server answers").await?;
+    assert_eq!(page.tokens(1).await?, tokens);
+    ensure!(page.pixels(1).await? == pixels);
+    assert_eq!(page.text("asked").await?.as_deref(), Some("red above blue"), "they keep their caption");
+
+    server.revive().await?;
+    page.press("retry").await?;
+    page.until_state("finished").await?;
+    assert_eq!(page.text("asked").await?.as_deref(), Some("white above green"));
+    Ok(())
 }
 
 #[tokio::test]
@@ -83,6 +104,6 @@ async fn a_server_that_comes_back_with_another_model_asks_for_a_reload() -> Resu
     let caption: String = page.browser.js("return document.getElementById('caption').value", ()).await?;
     ensure!(caption == "still here", "the caption is kept, as promised: “{caption}”");
     page.press("generate").await?;
-    page.until_cells(1).await.context("the new model draws")?;
+    page.until_cells(1).await.context("the new model generates")?;
     Ok(())
 }

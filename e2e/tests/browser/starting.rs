@@ -1,4 +1,4 @@
-//! Image-to-image: pictures that begin with rows of another one.
+//! Image-to-image: images that begin with rows of another one.
 
 use std::fs;
 use std::path::Path;
@@ -34,7 +34,7 @@ async fn a_picture_of_ones_own_becomes_the_tokens_that_the_command_makes_and_sta
         "the encoder is fetched when it is first needed, and nothing else: {fetched:?}"
     );
     let grid = own.len().isqrt();
-    // All rows but one, by keyboard: so all but these are compared with the command's.
+    // All rows but one, so that as many as possible are compared with the command's.
     page.find("start-rows").await?.send_keys(Key::End).await?;
     page.generate("A blue sky", 2, 7).await?;
     page.until_state_within(LONG, "finished").await?;
@@ -48,20 +48,20 @@ async fn a_picture_of_ones_own_becomes_the_tokens_that_the_command_makes_and_sta
     page.until_state_within(LONG, "finished").await?;
     let tokens = page.tokens(1).await?;
     let expected = picture::sample_from(&model, "A blue sky", 2, 7, &png, 2)?;
-    assert_eq!(tokens, expected, "the command draws the same from the same two rows");
+    assert_eq!(tokens, expected, "the command gives the same from the same two rows");
 
     let mut generations = Vec::new();
     for sent in recorder.sent() {
-        ensure!(!sent.address.contains("start="), "a link's beginning was sent: {sent:?}");
+        ensure!(!sent.address.contains("start="), "the prefix of a link was sent: {sent:?}");
         if !sent.body.is_empty() {
             let body: Value = serde_json::from_slice(&sent.body).with_context(|| format!("{sent:?}"))?;
             let mut fields: Vec<&String> = body.as_object().context("no object")?.keys().collect();
             fields.sort();
             assert_eq!(fields, ["model", "prefix", "samples", "seed", "temperature", "text"]);
-            generations.push(body["prefix"].as_array().context("no beginning")?.len());
+            generations.push(body["prefix"].as_array().context("no prefix")?.len());
         }
     }
-    assert_eq!(generations, [kept, 2 * grid], "of the picture only the tokens of the rows kept were sent");
+    assert_eq!(generations, [kept, 2 * grid], "of the image, only the tokens of the rows kept were sent");
     Ok(())
 }
 
@@ -69,7 +69,7 @@ async fn a_picture_of_ones_own_becomes_the_tokens_that_the_command_makes_and_sta
 async fn a_finished_picture_is_drawn_again_from_a_row_and_its_link_brings_it_back() -> Result<()> {
     let server = Server::start(&models::tiny()?, &[]).await?;
     let page = Page::open(&server.url("/")).await?;
-    // So hot that the seed decides everything.
+    // So hot that the tokens depend on the seed alone.
     page.open_settings().await?;
     page.fill("temperature", "5").await?;
     page.generate("blue above white", 2, 1).await?;
@@ -86,7 +86,7 @@ async fn a_finished_picture_is_drawn_again_from_a_row_and_its_link_brings_it_bac
     page.press("redraw-2").await?;
     let again = page
         .browser
-        .until("other pictures", async || {
+        .until("other images", async || {
             if page.state().await?.as_deref() != Some("finished") {
                 return Ok(None);
             }
@@ -95,25 +95,58 @@ async fn a_finished_picture_is_drawn_again_from_a_row_and_its_link_brings_it_bac
         .await?;
     for tokens in &again {
         assert_eq!(tokens[..8], first[..8], "two rows of four stay");
-        ensure!(tokens[8..] != first[8..], "the rest is drawn with another seed");
+        ensure!(tokens[8..] != first[8..], "the rest is sampled with another seed");
     }
     ensure!(again[0] != again[1]);
 
     let link = page.browser.driver.current_url().await?;
-    let other = Page::open(link.as_str()).await?;
-    other.press("generate").await?;
-    other.until_state("finished").await?;
+    let other = Page::open_link(link.as_str()).await?;
     assert_eq!([other.tokens(1).await?, other.tokens(2).await?], again, "{link}");
 
     let cut = &link.as_str()[..link.as_str().len() - 1];
     let damaged = Page::open(cut).await?;
     let said =
-        damaged.browser.until("a word about the damage", async || damaged.text("notice").await).await?;
+        damaged.browser.until("a notice about the damage", async || damaged.text("notice").await).await?;
     ensure!(said.contains("damaged") && said.contains("left out"), "{said}");
     let foreign = link.as_str().replace("model=", "model=0");
     let foreign = Page::open(&foreign).await?;
-    let said = foreign.browser.until("a word about the model", async || foreign.text("notice").await).await?;
+    let said =
+        foreign.browser.until("a notice about the model", async || foreign.text("notice").await).await?;
     ensure!(said.contains("another model") && said.contains("left out"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn rows_of_a_regenerated_image_are_for_its_caption_until_the_person_says_otherwise() -> Result<()> {
+    let model = models::tiny()?;
+    let server = Server::start(&model, &[]).await?;
+    let page = Page::open(&server.url("/")).await?;
+    page.open_settings().await?;
+    page.fill("temperature", "5").await?;
+    page.generate("blue above white", 1, 1).await?;
+    page.until_state("finished").await?;
+    let first = page.tokens(1).await?;
+    page.press("choose-row-1").await?;
+    page.press("redraw-1").await?;
+    page.until_start().await?;
+    page.until_state("finished").await?;
+    assert_eq!(page.tokens(1).await?[..8], first[..8], "two rows of four are kept");
+
+    page.type_caption("red above blue").await?;
+    let hint = page.text("start-hint").await?.unwrap_or_default();
+    ensure!(hint.contains("Not used") && hint.contains("“blue above white”"), "{hint}");
+    page.press("start-use").await?;
+    page.generate("red above blue", 1, 3).await?;
+    page.until_state("finished").await?;
+    assert_eq!(page.tokens(1).await?[..8], first[..8], "used because the person said so");
+
+    page.press("choose-row-1").await?;
+    page.press("redraw-1").await?;
+    page.until_state("finished").await?;
+    page.generate("white above red", 1, 3).await?;
+    page.until_state("finished").await?;
+    let expected = picture::sample_hot(&model, "white above red", 3, "5")?;
+    assert_eq!(page.tokens(1).await?, expected, "nothing is kept of an image of another caption");
     Ok(())
 }
 
@@ -133,7 +166,7 @@ async fn pictures_are_dropped_and_pasted_cropped_to_their_middle_and_removed() -
 
     server.kill();
     page.bring("drop", &fs::read(&middle)?).await?;
-    let said = page.browser.until("a word about the encoder", async || page.text("notice").await).await?;
+    let said = page.browser.until("a notice about the encoder", async || page.text("notice").await).await?;
     ensure!(
         said.contains("ncoder.safetensors could not be downloaded")
             && said.contains("Choose the image again"),
@@ -155,7 +188,7 @@ async fn pictures_are_dropped_and_pasted_cropped_to_their_middle_and_removed() -
     }
 
     page.bring("paste", b"no picture").await?;
-    let said = page.browser.until("a word about the file", async || page.text("notice").await).await?;
+    let said = page.browser.until("a notice about the file", async || page.text("notice").await).await?;
     ensure!(said.contains("cannot read this file as an image"), "{said}");
     Ok(())
 }
@@ -173,7 +206,7 @@ async fn a_model_without_an_encoder_offers_no_picture_to_start_from() -> Result<
     page.press("choose-row-1").await?;
     page.press("redraw-1").await?;
     page.until_state("finished").await?;
-    page.until_start().await.context("what the picture begins with is shown")?;
+    page.until_start().await.context("the rows that the image begins with are shown")?;
     assert_eq!(page.tokens(1).await?[..8], first[..8]);
     Ok(())
 }

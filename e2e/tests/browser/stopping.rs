@@ -35,6 +35,21 @@ async fn stop_frees_the_engine_for_the_next_generation() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_reload_starts_nothing_that_was_stopped() -> Result<()> {
+    let server = Server::start(&models::slow()?, &["--grace", "3600"]).await?;
+    let page = Page::open(&server.url("/")).await?;
+    page.generate("no more", 1, 1).await?;
+    page.until_cells(1).await?;
+    page.press("stop").await?;
+    page.until_state("cancelled").await?;
+    page.reload().await?;
+    page.until_state("idle").await?;
+    page.until_decoder_ready().await?;
+    assert_eq!(page.state().await?.as_deref(), Some("idle"), "its link is still in the address");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_closed_page_frees_the_engine_after_a_while() -> Result<()> {
     let server = Server::start(&models::slow()?, &["--grace", "1"]).await?;
     let page = Page::open(&server.url("/")).await?;

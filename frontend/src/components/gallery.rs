@@ -3,14 +3,14 @@
 use dalle_shared::Seed;
 use gloo_timers::future::TimeoutFuture;
 use leptos::prelude::*;
-use wasm_bindgen_futures::{JsFuture, spawn_local};
+use wasm_bindgen_futures::spawn_local;
 
 use super::candidates::Candidates;
 use super::picture::Picture;
 use crate::ranking::Ranking;
 use crate::session::Prompt;
 use crate::state::{App, app};
-use crate::{browser, format};
+use crate::{actions, format};
 
 /// How long the button says that the link is copied.
 const COPIED_MS: u32 = 3_000;
@@ -45,7 +45,7 @@ fn Asked(prompt: Prompt) -> impl IntoView {
     let app = app();
     let Prompt { caption, request } = prompt;
     view! {
-        <q dir="auto" title=caption.clone()>{caption.clone()}</q>
+        <q dir="auto" data-testid="asked" title=caption.clone()>{caption.clone()}</q>
         <span class="by">"seed " {move || seed(app, request.seed)}</span>
         {move || chosen(app, request.best_of).map(|chosen| view! { <span class="by">{chosen}</span> })}
         {kept(app, request.prefix.len()).map(|kept| view! { <span class="by">{kept}</span> })}
@@ -84,19 +84,12 @@ fn kept(app: App, tokens: usize) -> Option<String> {
     (tokens > 0).then(|| format!("first {} kept", format::plural(tokens / app.geometry().grid, "row")))
 }
 
-/// Puts the link to what is on display into the address and copies it. None where the browser has no clipboard (outside secure
-/// contexts), or nothing is on display.
-fn copy_link(app: App) -> Option<JsFuture> {
-    browser::set_fragment(&app.link()?.to_fragment());
-    browser::copy_address()
-}
-
 /// Copies the link to what is on display.
 #[component]
 fn CopyLink() -> impl IntoView {
     let app = app();
     let copied = RwSignal::new(false);
-    let copy = move |_| match copy_link(app) {
+    let copy = move |_| match actions::copy_link(app) {
         Some(copying) => spawn_local(async move {
             if copying.await.is_ok() {
                 copied.try_set(true);

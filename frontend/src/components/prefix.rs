@@ -20,9 +20,14 @@ pub fn KeptRows() -> impl IntoView {
             prefix.shown.with(|shown| draw_pixels(&canvas, shown.as_deref(), grid()));
         }
     });
+    let applies = move || prefix.is_for(&app.form.caption.get());
+    let hint = move || match prefix.caption.get().filter(|_| !applies()) {
+        None => "Each image begins with these rows. The rest is generated for the caption.".to_owned(),
+        Some(only) => format!("Not used for this caption: the rows belong to “{only}”."),
+    };
     let kept = move || format!("{}%", prefix.rows.get() * 100 / grid());
     view! {
-        <div class="kept">
+        <div class="kept" class:unused=move || !applies()>
             <div class="plate keeping" style:--kept=kept>
                 <canvas
                     node_ref=canvas
@@ -40,7 +45,17 @@ pub fn KeptRows() -> impl IntoView {
                     most=Signal::derive(move || prefix.most_rows(grid()))
                     grid=Signal::derive(grid)
                 />
-                <p class="hint">"Each image begins with these rows. The rest is generated for the caption."</p>
+                <p class="hint" data-testid="start-hint">{hint}</p>
+                <Show when=move || !applies()>
+                    <button
+                        type="button"
+                        class="quiet"
+                        data-testid="start-use"
+                        on:click=move |_| prefix.caption.set(None)
+                    >
+                        "Use them anyway"
+                    </button>
+                </Show>
             </div>
         </div>
     }

@@ -3,6 +3,7 @@
 use leptos::prelude::*;
 
 use crate::browser;
+use crate::form::SeedUse;
 use crate::state::app;
 
 #[component]
@@ -12,8 +13,11 @@ pub fn Seed(
     invalid: Signal<bool>,
 ) -> impl IntoView {
     let form = app().form;
-    let locked = move || form.seed_locked.get();
-    let roll = move |_| form.seed.set(browser::random_seed().to_string());
+    let locked = move || form.seed_use.get() == SeedUse::Always;
+    let roll = move |_| {
+        form.seed.set(browser::random_seed().to_string());
+        form.seed_use.update(|seed_use| *seed_use = seed_use.or_next());
+    };
     view! {
         <div class="field seed">
             <label for="seed">"Seed"</label>
@@ -29,7 +33,7 @@ pub fn Seed(
                     prop:value=form.seed
                     on:input:target=move |event| {
                         form.seed.set(event.target().value());
-                        form.seed_locked.set(true);
+                        form.seed_use.set(SeedUse::Always);
                     }
                 />
                 <button type="button" class="icon" aria-label="Random seed" title="Random seed" on:click=roll>
@@ -49,7 +53,7 @@ pub fn Seed(
                     title="Keep the seed for the next images"
                     data-testid="seed-lock"
                     aria-pressed=move || locked().to_string()
-                    on:click=move |_| form.seed_locked.update(|locked| *locked = !*locked)
+                    on:click=move |_| form.seed_use.set(if locked() { SeedUse::Never } else { SeedUse::Always })
                 >
                     <svg viewBox="0 0 24 24" aria-hidden="true">
                         <rect class="body" x="5.5" y="11" width="13" height="8.5" rx="2"/>
