@@ -17,7 +17,8 @@ const NAMED: [&str; 9] =
 /// Least contrast of text (WCAG 2.2, 1.4.3).
 const CONTRAST: f64 = 4.5;
 
-const CONTRASTS: &str = r"
+/// Functions for the two scripts that measure contrasts.
+const COLOURS: &str = r"
     const canvas = new OffscreenCanvas(1, 1).getContext('2d', { willReadFrequently: true });
     const rgba = (colour) => {
         canvas.clearRect(0, 0, 1, 1);
@@ -36,14 +37,35 @@ const CONTRASTS: &str = r"
         }
         return [255, 255, 255];
     };
+    const contrast = (colour, ground, opacity) => {
+        const mixed = rgba(colour).map((v, i) => v * opacity + ground[i] * (1 - opacity));
+        const [a, b] = [luminance(mixed), luminance(ground)].sort((x, y) => y - x);
+        return (a + 0.05) / (b + 0.05);
+    };";
+
+const CONTRASTS: &str = r"
     const own = (e) => [...e.childNodes].some((n) => n.nodeType === Node.TEXT_NODE && n.data.trim());
     return [...document.querySelectorAll('body *')]
         .filter((e) => own(e) && e.checkVisibility({ visibilityProperty: true, opacityProperty: true }))
-        .filter((e) => !e.closest(':disabled, .unseen, script, noscript'))
+        .filter((e) => !e.closest(':disabled, [aria-disabled=true], .unseen, script, noscript'))
         .map((e) => {
-            const [a, b] = [luminance(rgba(getComputedStyle(e).color)), luminance(ground(e))].sort((x, y) => y - x);
-            return [`${e.getAttribute('class') || e.tagName}: ${e.innerText.slice(0, 30)}`, (a + 0.05) / (b + 0.05)];
+            const name = `${e.getAttribute('class') || e.tagName}: ${e.innerText.slice(0, 30)}`;
+            return [name, contrast(getComputedStyle(e).color, ground(e), 1)];
         });";
+
+/// Controls whose name does not contain the words that they show, which people who speak to their browser say.
+const LABELS: &str = r"
+    const words = (text) => text.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, ' ').trim();
+    return [...document.querySelectorAll('button[aria-label], a[aria-label]')]
+        .filter((e) => !words(e.getAttribute('aria-label')).includes(words(e.innerText)))
+        .map((e) => `${e.innerText}: ${e.getAttribute('aria-label')}`);";
+
+/// Contrasts of placeholders.
+const PLACEHOLDERS: &str = r"
+    return [...document.querySelectorAll('[placeholder]')].map((e) => {
+        const style = getComputedStyle(e, '::placeholder');
+        return [`${e.id}: ${e.placeholder}`, contrast(style.color, ground(e), parseFloat(style.opacity))];
+    });";
 
 #[derive(Debug, Deserialize)]
 struct Node {
@@ -114,6 +136,9 @@ async fn every_control_and_image_has_a_name_and_the_page_its_landmarks() -> Resu
     let pictures = nodes.iter().filter(|node| node.name().ends_with(": red above blue")).count();
     assert_eq!(pictures, 2, "each image is described by its caption");
 
+    let mute: Vec<String> = page.browser.js(LABELS, ()).await?;
+    ensure!(mute.is_empty(), "the name does not contain the visible text (WCAG 2.5.3): {mute:?}");
+
     let (language, headings, twins): (String, usize, Vec<String>) = page
         .browser
         .js(
@@ -167,8 +192,12 @@ async fn text_has_enough_contrast_light_and_dark() -> Result<()> {
 async fn check_contrasts(page: &Page) -> Result<()> {
     for dark in [false, true] {
         page.browser.emulate(1280, 800, dark).await?;
-        let contrasts: Vec<(String, f64)> = page.browser.js(CONTRASTS, ()).await?;
+        let mut contrasts: Vec<(String, f64)> = page.browser.js(&format!("{COLOURS}{CONTRASTS}"), ()).await?;
         ensure!(contrasts.len() > 20, "only {contrasts:?}");
+        let placeholders: Vec<(String, f64)> =
+            page.browser.js(&format!("{COLOURS}{PLACEHOLDERS}"), ()).await?;
+        ensure!(placeholders.len() >= 4, "only {placeholders:?}");
+        contrasts.extend(placeholders);
         let weak: Vec<_> = contrasts.iter().filter(|(_, contrast)| *contrast < CONTRAST).collect();
         ensure!(weak.is_empty(), "dark: {dark}, less than {CONTRAST}: {weak:?}");
     }

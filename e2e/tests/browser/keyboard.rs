@@ -34,6 +34,43 @@ async fn a_picture_is_drawn_and_stopped_by_keyboard_alone() -> Result<()> {
 }
 
 #[tokio::test]
+async fn buttons_keep_the_focus_when_they_cannot_be_pressed_any_more() -> Result<()> {
+    let server = Server::start(&models::slow()?, &["--grace", "3600"]).await?;
+    let page = Page::open(&server.url("/")).await?;
+    page.type_caption("by hand").await?;
+    let keys = || page.browser.driver.action_chain();
+    let focused = async || -> Result<String> { Ok(page.browser.js::<(String, bool)>(FOCUSED, ()).await?.0) };
+    walk(&page, "generate").await?;
+    keys().send_keys(Key::Enter).perform().await?;
+    page.until_cells(1).await?;
+    assert_eq!(focused().await?, "generate");
+    walk(&page, "stop").await?;
+    keys().send_keys(Key::Enter).perform().await?;
+    page.until_state("cancelled").await?;
+    assert_eq!(focused().await?, "stop");
+    // Pressed again, they do nothing.
+    keys().send_keys(Key::Enter).perform().await?;
+    assert_eq!(page.state().await?.as_deref(), Some("cancelled"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn enter_in_the_caption_generates_and_with_shift_begins_a_line() -> Result<()> {
+    let server = Server::start(&models::tiny()?, &[]).await?;
+    let page = Page::open(&server.url("/")).await?;
+    let caption = page.find("caption").await?;
+    caption.send_keys("red above").await?;
+    caption.send_keys(Key::Shift + Key::Enter).await?;
+    caption.send_keys(Key::Null + "blue").await?;
+    assert_eq!(caption.prop("value").await?.as_deref(), Some("red above\nblue"));
+    assert_eq!(page.state().await?.as_deref(), Some("idle"));
+    caption.send_keys(Key::Enter).await?;
+    page.until_state("finished").await?;
+    assert_eq!(caption.prop("value").await?.as_deref(), Some("red above\nblue"));
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_tab_key_visits_every_control_and_shows_where_it_is() -> Result<()> {
     let server = Server::start(&models::tiny()?, &[]).await?;
     let page = Page::open(&server.url("/")).await?;

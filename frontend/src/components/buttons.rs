@@ -1,4 +1,6 @@
 //! Generate and Stop.
+//!
+//! A button that cannot be pressed now is `aria-disabled`, not `disabled`: it keeps the focus of the keyboard.
 
 use leptos::prelude::*;
 
@@ -12,10 +14,8 @@ use crate::{actions, browser};
 
 /// What the Generate button does, for the button and for the keyboard.
 pub fn press_generate(controller: Controller) {
-    let app = controller.app;
-    let ready = app.model.with_untracked(Option::is_some) && !app.phase.get_untracked().is_active();
-    if ready {
-        show(app, actions::generate(controller));
+    if untrack(|| can_generate(controller.app)) {
+        show(controller.app, actions::generate(controller));
     }
 }
 
@@ -23,28 +23,39 @@ pub fn press_generate(controller: Controller) {
 pub fn show(app: App, asked: Result<(), Invalid>) {
     match asked {
         Ok(()) => browser::scroll_to_result(),
-        Err(invalid) => app.notice.set(Some(invalid.message)),
+        Err(invalid) => {
+            browser::focus(invalid.id);
+            app.notice.set(Some(invalid.message));
+        }
     }
 }
 
+/// Presses Stop, if there is something to stop.
+pub fn press_stop(controller: Controller) {
+    if untrack(|| can_stop(controller.app)) {
+        controller.generation(Input::Stop);
+    }
+}
+
+fn can_generate(app: App) -> bool {
+    app.model.with(Option::is_some) && app.phase.get() != Phase::Loading && !app.phase.get().is_active()
+}
+
 /// Whether there is something to stop: a generation, or the wait for a busy server.
-pub fn is_stoppable(app: App) -> bool {
+fn can_stop(app: App) -> bool {
     app.phase.get().is_active() || app.problem.with(|problem| matches!(problem, Some(Problem::Busy { .. })))
 }
 
 #[component]
 pub fn Buttons() -> impl IntoView {
-    let controller = controller();
-    let app = app();
-    let active = move || app.phase.get().is_active();
-    let ready = move || app.model.with(Option::is_some) && app.phase.get() != Phase::Loading;
+    let (app, controller) = (app(), controller());
     view! {
         <div class="actions">
             <button
                 type="button"
                 class="primary"
                 data-testid="generate"
-                disabled=move || !ready() || active()
+                aria-disabled=move || (!can_generate(app)).to_string()
                 on:click=move |_| press_generate(controller)
             >
                 "Generate"
@@ -53,12 +64,12 @@ pub fn Buttons() -> impl IntoView {
                 type="button"
                 class="secondary"
                 data-testid="stop"
-                disabled=move || !is_stoppable(app)
-                on:click=move |_| controller.generation(Input::Stop)
+                aria-disabled=move || (!can_stop(app)).to_string()
+                on:click=move |_| press_stop(controller)
             >
                 "Stop"
             </button>
-            <p class="keys" aria-hidden="true"><kbd>"Ctrl"</kbd>" "<kbd>"Enter"</kbd>" · "<kbd>"Esc"</kbd></p>
+            <p class="keys" aria-hidden="true"><kbd>"Enter"</kbd>" · "<kbd>"Esc"</kbd></p>
         </div>
     }
 }

@@ -1,16 +1,21 @@
 //! The caption box, its examples and its tokens.
 
+use leptos::ev::KeyboardEvent;
 use leptos::prelude::*;
 
+use super::buttons::press_generate;
 use super::chips::Chips;
+use crate::controller::controller;
 use crate::state::app;
 
 /// How many of the model's examples are offered.
 const EXAMPLES: usize = 6;
+/// A prior with fewer parameters knows little more than the captions that it was trained on.
+const SMALL: u64 = 100_000_000;
 
 #[component]
 pub fn Caption() -> impl IntoView {
-    let app = app();
+    let (app, controller) = (app(), controller());
     let caption = app.form.caption;
     let examples = move || {
         app.model.with(|model| {
@@ -20,6 +25,17 @@ pub fn Caption() -> impl IntoView {
                 .unwrap_or_default()
         })
     };
+    let small = move || {
+        app.model.with(|model| model.as_ref().is_some_and(|model| model.manifest.prior_parameters < SMALL))
+    };
+    let submit = move |event: KeyboardEvent| {
+        // Ctrl+Enter is the whole page's, and Enter may end a word of an input method.
+        let plain = !event.shift_key() && !event.ctrl_key() && !event.meta_key() && !event.is_composing();
+        if event.key() == "Enter" && plain {
+            event.prevent_default();
+            press_generate(controller);
+        }
+    };
     view! {
         <div class="field">
             <label for="caption">"Caption"</label>
@@ -28,11 +44,14 @@ pub fn Caption() -> impl IntoView {
                 data-testid="caption"
                 rows="2"
                 maxlength="2000"
+                dir="auto"
                 placeholder="What should the image show?"
                 autocomplete="off"
+                enterkeyhint="go"
                 aria-describedby="caption-tokens"
                 prop:value=caption
                 on:input:target=move |event| caption.set(event.target().value())
+                on:keydown=submit
             ></textarea>
         </div>
         <div class="examples" role="group" aria-label="Examples">
@@ -42,6 +61,11 @@ pub fn Caption() -> impl IntoView {
                 }>{example}</button>
             </For>
         </div>
+        <Show when=small>
+            <p class="hint">
+                "This is a small model. It knows captions like these; with other words expect surprises."
+            </p>
+        </Show>
         <Chips/>
     }
 }

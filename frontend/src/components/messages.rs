@@ -20,15 +20,20 @@ pub fn Messages() -> impl IntoView {
             _ => None,
         })
     });
+    // The regions stay on the page: a screen reader reads what comes into one, not one that comes with its text.
     view! {
         <div class="messages">
-            {move || app.notice.get().map(|text| view! {
-                <div class="message notice" role="status" data-testid="notice">
-                    <p>{text}</p>
-                    <button type="button" class="quiet" on:click=move |_| app.notice.set(None)>"Dismiss"</button>
-                </div>
-            })}
-            {move || problem.get().map(|problem| view! { <Trouble problem/> })}
+            <div role="status">
+                {move || app.notice.get().map(|text| view! {
+                    <div class="message notice" data-testid="notice">
+                        <p>{text}</p>
+                        <button type="button" class="quiet" on:click=move |_| app.notice.set(None)>"Dismiss"</button>
+                    </div>
+                })}
+            </div>
+            <div role="alert">
+                {move || problem.get().map(|problem| view! { <Trouble problem/> })}
+            </div>
         </div>
     }
 }
@@ -36,20 +41,20 @@ pub fn Messages() -> impl IntoView {
 #[component]
 fn Trouble(problem: Problem) -> impl IntoView {
     let (app, controller) = (app(), controller());
-    let (what, remedy) = app.backend.with_untracked(|backend| problem.sentences(backend));
-    let button = problem.remedy();
+    let (what, help) = app.backend.with_untracked(|backend| problem.sentences(backend));
+    let remedy = problem.remedy();
     let label = match problem {
         Problem::Busy { .. } => Some("Try now"),
-        _ => button.label(),
+        _ => remedy.label(),
     };
     view! {
-        <div class="message error" role="alert" data-testid="error">
+        <div class="message error" data-testid="error">
             <div>
                 <p class="what">{what}</p>
-                <p>{remedy}{countdown(&problem)}</p>
+                <p>{help}{countdown(&problem)}</p>
             </div>
             {label.map(|label| view! {
-                <button type="button" class="secondary" data-testid="retry" on:click=move |_| press(controller, button)>
+                <button type="button" class="secondary" data-testid="retry" on:click=move |_| press(controller, remedy)>
                     {label}
                 </button>
             })}

@@ -79,7 +79,7 @@ fn parameters(app: App) -> String {
 
 fn image_tokens(app: App) -> String {
     let tally = app.tally.get();
-    match app.displayed.with(Option::is_some) {
+    match tally.total > 0 {
         true => format!("{} of {}", format::count(tally.tokens as u64), format::count(tally.total as u64)),
         false if app.model.with(Option::is_some) => format!("{0} × {0}", app.geometry().grid),
         false => UNKNOWN.to_owned(),
