@@ -18,7 +18,7 @@ pub enum Phase {
     Decoding,
     /// Done.
     Finished,
-    /// Stopped by the person, or by the server because nobody followed it.
+    /// Stopped by the person, or by the server because it was not followed.
     Cancelled,
     /// Ended by a problem.
     Failed,

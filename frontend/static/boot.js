@@ -1,4 +1,4 @@
-// Starts the page's WebAssembly, or says in plain words why this browser cannot.
+// Starts the page's WebAssembly, or says why this browser cannot run it.
 
 const boot = document.getElementById("boot");
 
@@ -24,11 +24,11 @@ if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD) || typeof Dec
     "Please use a version from 2023 or later of Chrome, Edge, Firefox or Safari (16.4).",
   );
 } else {
-  // A trap ends the page's WebAssembly for good: what is on display no longer answers.
+  // After a trap, the page's WebAssembly cannot go on.
   addEventListener("error", ({ error }) => {
     if (error instanceof WebAssembly.RuntimeError) {
       document.body.prepend(boot);
-      refuse("The page stopped because of a fault of its own.", "Reload it: a running generation is continued.");
+      refuse("The page stopped because of an internal error.", "Reload it: a running generation continues.");
     }
   });
   try {

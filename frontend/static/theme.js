@@ -1,4 +1,4 @@
-// The chosen colours, before the first paint. Without a choice the system's preference counts.
+// Applies the chosen colours before the first paint. Without a choice, the system's preference applies.
 try {
   const theme = localStorage.getItem("dalle.theme");
   if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;

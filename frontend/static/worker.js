@@ -1,7 +1,7 @@
-// The decoder worker before its WebAssembly runs: what only JavaScript can do.
+// The decoder worker before its WebAssembly runs.
 //
-// It takes the page's first message, downloads the program with progress in bytes, looks at the WebGPU adapter, and
-// hands over to `run` of decoder.js. Messages have the form [json, buffer]; see dalle_shared::DecoderReport.
+// It takes the page's first message, downloads the program with progress in bytes, probes the WebGPU adapter, and calls `run` of
+// decoder.js. Messages have the form [json, buffer]; see dalle_shared::DecoderReport.
 
 const first = new Promise((resolve) => {
   addEventListener("message", (event) => resolve(event.data[0]), { once: true });
@@ -9,8 +9,7 @@ const first = new Promise((resolve) => {
 
 const send = (report) => postMessage([JSON.stringify(report), null]);
 
-// wgpu does not ask for the feature "subgroups", yet the shaders made for an adapter that has it use it: without this
-// every one of them would be refused.
+// wgpu does not request the feature "subgroups", but its shaders use it on adapters that have it, and would all be invalid.
 if (globalThis.GPUAdapter) {
   const requestDevice = GPUAdapter.prototype.requestDevice;
   GPUAdapter.prototype.requestDevice = function (descriptor = {}) {
@@ -39,13 +38,13 @@ async function probe() {
   };
 }
 
-// The program as a response that reports its progress while the browser compiles it. The compressed file is fetched as
-// such, so that its size is known and any host will do.
+// The program as a response that reports its progress while the browser compiles it. The file is fetched compressed, so that its
+// size is known and any host will do.
 async function download(url) {
   const response = await fetch(url);
   if (!response.ok) throw new TypeError(`the server answered ${response.status} when asked for ${url.pathname}`);
   const encoded = response.headers.has("content-encoding");
-  // Where a host decompresses on the way, the length on the wire says nothing about the bytes that come out here.
+  // If the host compresses by itself, the length on the wire is not that of the bytes here.
   const length = encoded ? null : response.headers.get("content-length");
   const total = length && Number(length);
   let loaded = 0;
@@ -76,7 +75,7 @@ try {
   program.__wasm_call_ctors();
   await decoder.run(await first, JSON.stringify(await probe()));
 } catch (error) {
-  // A network failure is a TypeError; a RangeError or a trap means that there was no memory for the program.
+  // A network failure is a TypeError; a RangeError or a trap means that the program got no memory.
   const memory = error instanceof RangeError || error instanceof WebAssembly.RuntimeError;
   const reason = memory ? "memory" : error instanceof TypeError ? "download" : "fault";
   send({ type: "failed", reason, message: `the decoder program could not be started: ${error.message ?? error}` });

@@ -1,6 +1,6 @@
 //! The page at the widths of a phone and of screens, light and dark.
 //!
-//! `DALLE_SHOTS=folder` keeps a screenshot of each for a person to judge.
+//! With `DALLE_SHOTS=folder`, screenshots are saved there for a person to look at.
 
 use anyhow::{Result, ensure};
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use crate::fixture::{LONG, environment, models};
 
 const SIZES: [(u32, u32); 3] = [(375, 812), (1280, 800), (1920, 1080)];
 
-/// What a person would notice at once.
+/// Measurements of the layout.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Look {
@@ -71,7 +71,10 @@ async fn the_finished_page_fits_every_width_light_and_dark() -> Result<()> {
             ensure!(look.background != look.ink, "{look:?}");
             grounds.push((look.background, look.ink));
         }
-        ensure!(grounds[0].0 != grounds[1].0 && grounds[0].1 != grounds[1].1, "light is dark: {grounds:?}");
+        ensure!(
+            grounds[0].0 != grounds[1].0 && grounds[0].1 != grounds[1].1,
+            "light and dark do not differ: {grounds:?}"
+        );
     }
     Ok(())
 }
@@ -89,6 +92,25 @@ async fn the_empty_page_a_sheet_of_nine_and_a_message_fit_a_phone() -> Result<()
     page.generate("gone", 1, 1).await?;
     page.until_trouble("No server answers").await?;
     check(&page, phone, false, "message").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn on_a_small_phone_generate_is_above_the_fold_and_one_image_fills_the_width() -> Result<()> {
+    let server = Server::start(&environment::shipped_model()?, &[]).await?;
+    let page = Page::open(&server.url("/")).await?;
+    page.browser.emulate(375, 667, false).await?;
+    let rect = async |part: &str| -> Result<[f64; 2]> {
+        let script = "const r = document.querySelector(`[data-testid=${arguments[0]}]`).getBoundingClientRect(); \
+            return [r.width, r.bottom]";
+        page.browser.js(script, part).await
+    };
+    let [_, bottom] = rect("generate").await?;
+    ensure!(bottom <= 667.0, "Generate ends at {bottom} of 667 pixels");
+    page.generate("red apple", 1, 42).await?;
+    page.until_state_within(LONG, "finished").await?;
+    let [width, _] = rect("picture-1").await?;
+    ensure!(width > 0.85 * 375.0, "the image is {width} of 375 pixels wide");
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Event streams that are not what this page expects.
+//! Event streams that are not what this page expects, and tokens that arrive before the decoder.
 
 use anyhow::{Result, ensure};
 
@@ -34,6 +34,19 @@ async fn a_stream_that_never_continues_is_given_up_after_a_few_attempts() -> Res
     ensure!(trouble.button.as_deref() == Some("Try again"), "{trouble:?}");
     let opened = streams(&recorder);
     ensure!((2..=10).contains(&opened), "the stream was opened {opened} times");
+    Ok(())
+}
+
+#[tokio::test]
+async fn tokens_that_wait_for_the_decoder_say_so_where_the_image_will_be() -> Result<()> {
+    let server = Server::start(&models::tiny()?, &[]).await?;
+    let recorder = Recorder::holding(&server.url(""), "decoder_bg.wasm").await?;
+    let page = Page::open_with(&recorder.origin, &[]).await?;
+    page.until_state("idle").await?;
+    page.generate(CAPTION, 1, SEED).await?;
+    page.until_cells(4).await?;
+    let said = page.browser.until("a word about the decoder", async || page.text("waits-1").await).await?;
+    ensure!(said.starts_with("Decoder:"), "{said}");
     Ok(())
 }
 

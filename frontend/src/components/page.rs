@@ -3,7 +3,7 @@
 use leptos::ev::{hashchange, keydown};
 use leptos::prelude::*;
 
-use super::buttons::{Buttons, is_stoppable, press_generate};
+use super::buttons::{Buttons, press_generate, press_stop};
 use super::caption::Caption;
 use super::gallery::Gallery;
 use super::header::Header;
@@ -13,12 +13,11 @@ use super::progress::Progress;
 use super::settings::Settings;
 use super::start::StartFrom;
 use crate::controller::Controller;
-use crate::generation::Input;
 use crate::ranking::Ranking;
 use crate::startup;
 use crate::state::App;
 
-/// The page, on a state of its own.
+/// The page, with a state and a controller of its own.
 #[component]
 pub fn Page() -> impl IntoView {
     let app = App::new();
@@ -39,13 +38,11 @@ pub fn Page() -> impl IntoView {
             event.prevent_default();
             press_generate(controller);
         }
-        "Escape" if untrack(|| is_stoppable(app)) => controller.generation(Input::Stop),
+        "Escape" => press_stop(controller),
         _ => {}
     });
     // A link pasted into the address bar changes only the fragment, and loads nothing.
-    window_event_listener(hashchange, move |_| {
-        startup::follow_link(controller);
-    });
+    window_event_listener(hashchange, move |_| startup::follow_link(controller));
     startup::connect(controller);
 
     view! {
@@ -54,10 +51,10 @@ pub fn Page() -> impl IntoView {
         <main>
             <section class="compose" aria-label="What to generate">
                 <Caption/>
-                <Settings/>
-                <StartFrom/>
                 <Buttons/>
                 <Messages/>
+                <Settings/>
+                <StartFrom/>
             </section>
             <section class="result" id="result" tabindex="-1" aria-label="Images">
                 <Progress/>

@@ -1,10 +1,11 @@
-//! One image: its grid of tokens filling up, and its pixels beside it.
+//! One image: its grid of tokens filling up, and its pixels, beside it or, on a narrow screen, over it.
 
 use leptos::ev::PointerEvent;
 use leptos::html::Canvas;
 use leptos::prelude::*;
 
 use super::card::Card;
+use super::decoder_text;
 use super::regenerate::Regenerate;
 use super::save::Save;
 use crate::canvas::{draw_pixels, draw_tokens, grid_side};
@@ -21,6 +22,8 @@ pub fn Picture(
 ) -> impl IntoView {
     let card = Card::new(app(), place, index, image);
     let pixels = NodeRef::<Canvas>::new();
+    // On a narrow screen, the tokens are seen instead of the pixels.
+    let flipped = RwSignal::new(false);
     let blank = move || {
         matches!(card.app.phase.get(), Phase::Idle | Phase::Loading) && card.tokens.with(Vec::is_empty)
     };
@@ -29,12 +32,13 @@ pub fn Picture(
             class="picture"
             class:blank=blank
             class:whole=move || card.is_whole()
+            class:flipped=flipped
             style:--grid=move || card.grid().to_string()
             style:--kept=move || format!("{}%", card.rows.get() * 100 / card.grid())
         >
             <TokenGrid card/>
             <Pixels card canvas=pixels/>
-            <Save card pixels/>
+            <Save card pixels flipped/>
             <Show when=move || card.is_choosing()>
                 <Regenerate card/>
             </Show>
@@ -80,7 +84,7 @@ fn TokenGrid(card: Card) -> impl IntoView {
     }
 }
 
-/// The pixels.
+/// The pixels; before there are any, how far the decoder is loaded.
 #[component]
 fn Pixels(card: Card, canvas: NodeRef<Canvas>) -> impl IntoView {
     let app = card.app;
@@ -97,6 +101,11 @@ fn Pixels(card: Card, canvas: NodeRef<Canvas>) -> impl IntoView {
             None => format!("Image {number}: empty"),
         })
     };
+    let waits = move || {
+        card.shown.with(Option::is_none)
+            && card.tokens.with(|tokens| !tokens.is_empty())
+            && !app.decoder_is_ready()
+    };
     view! {
         <div class="plate pixels-plate" class:keeping=move || card.is_choosing()>
             <canvas
@@ -108,6 +117,9 @@ fn Pixels(card: Card, canvas: NodeRef<Canvas>) -> impl IntoView {
                 on:click=move |event| card.choose_row(&event, canvas)
                 aria-label=described
             ></canvas>
+            <Show when=waits>
+                <p class="plate-note" data-testid=card.part("waits")>{move || app.decoder.with(decoder_text::short)}</p>
+            </Show>
         </div>
     }
 }

@@ -21,6 +21,8 @@ pub fn Save(
     card: Card,
     /// The canvas to save.
     pixels: NodeRef<Canvas>,
+    /// On a narrow screen, the tokens are seen instead of the pixels.
+    flipped: RwSignal<bool>,
 ) -> impl IntoView {
     let save_png = move |_| {
         if let Some(Ok(href)) =
@@ -64,6 +66,15 @@ pub fn Save(
                 on:click=save_png
             >
                 "Save PNG"
+            </button>
+            <button
+                type="button"
+                class="quiet narrow-only"
+                aria-label=move || format!("Show tokens of image {}", number.get())
+                aria-pressed=move || flipped.get().to_string()
+                on:click=move |_| flipped.update(|flipped| *flipped = !*flipped)
+            >
+                "Show tokens"
             </button>
             <Show when=move || card.is_whole()>
                 <a

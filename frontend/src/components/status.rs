@@ -36,9 +36,8 @@ pub fn line(situation: &Situation) -> String {
             "All tokens are here. Waiting for the decoder…".to_owned()
         }
         Phase::Decoding => "Decoding the last pixels…".to_owned(),
-        Phase::Finished if shown < sampled => {
-            format!("Done: {} of {sampled} sampled", format::plural(shown, "image"))
-        }
+        Phase::Finished if shown < sampled && shown == 1 => format!("Done: the best of {sampled}"),
+        Phase::Finished if shown < sampled => format!("Done: the best {shown} of {sampled}"),
         Phase::Finished => format!("Done: {}", format::plural(shown, "image")),
         Phase::Cancelled if tokens == 0 => "Stopped".to_owned(),
         Phase::Cancelled => format!("Stopped at {}", of()),
@@ -94,7 +93,7 @@ mod tests {
     fn the_choice_of_the_best_is_said_when_only_scores_are_missing() {
         let best_of = Situation { sampled: 8, ..running(32, 32) };
         assert_eq!(line(&best_of), "Choosing the best…");
-        assert_eq!(line(&Situation { phase: Phase::Finished, ..best_of }), "Done: 1 image of 8 sampled");
+        assert_eq!(line(&Situation { phase: Phase::Finished, ..best_of }), "Done: the best of 8");
         assert_eq!(line(&Situation { phase: Phase::Finished, shown: 2, ..running(8, 8) }), "Done: 2 images");
     }
 }

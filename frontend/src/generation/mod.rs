@@ -179,7 +179,7 @@ impl Generation {
         self.run_clock(effects);
     }
 
-    /// Abandons the latest generation. A server that cannot be told cancels by itself when nobody follows.
+    /// Abandons the latest generation, and cancels it on the server if it is still running.
     fn leave(&mut self, effects: &mut Vec<Effect>) {
         if self.follower.is_following() {
             effects.extend(self.session.as_ref().map(|session| Effect::Cancel(session.created.id.clone())));

@@ -284,7 +284,7 @@ fn after_a_lost_connection_the_rest_is_read_or_a_forgotten_generation_asked_for_
 }
 
 #[test]
-fn a_generation_that_the_server_forgot_is_a_problem_when_nobody_pressed_a_button() {
+fn a_generation_that_the_server_forgot_is_a_problem_unless_the_person_asked_to_reconnect() {
     let mut world = World::running();
     world.signal(Signal::Closed(Err(Problem::Gone)));
     assert_eq!((world.machine.problem(), world.requests.len()), (Some(&Problem::Gone), 0));
