@@ -43,6 +43,11 @@ pub fn controller() -> Controller {
     expect_context()
 }
 
+/// What the page shows, from the context.
+pub fn app() -> App {
+    controller().app
+}
+
 impl Controller {
     /// Controls a page without a model.
     pub fn new(app: App) -> Self {

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use dalle_shared::{GenerationRequest, ImageToken, ModelManifest, SamplingSettings, Seed};
 
 use crate::format;
+use crate::link::Link;
 use crate::model::Model;
 
 /// The inputs as typed. An empty setting means its default.
@@ -63,6 +64,23 @@ pub struct Invalid {
 }
 
 impl Inputs {
+    /// The inputs that a link holds.
+    pub fn of_link(link: &Link) -> Self {
+        let show = |value: Option<String>| value.unwrap_or_default();
+        let temperature = link.settings.temperature;
+        let default = SamplingSettings::default().temperature;
+        Self {
+            caption: link.caption.clone(),
+            samples: link.samples,
+            best_of: link.best_of,
+            seed: link.seed.to_string(),
+            temperature: show((temperature != default).then(|| temperature.to_string())),
+            top_k: show(link.settings.top_k.map(|k| k.to_string())),
+            top_p: show(link.settings.top_p.map(|p| p.to_string())),
+            prefix: link.prefix.clone().unwrap_or_default(),
+        }
+    }
+
     /// How many images to sample, if that is more than are shown and the model can choose among them.
     pub fn best_of(&self, manifest: &ModelManifest) -> Option<usize> {
         let sampled = self.best_of?.min(manifest.max_rows);
@@ -194,6 +212,21 @@ mod tests {
         assert_eq!((rolled, rolled.after_use()), (SeedUse::Next, SeedUse::Never));
         let locked = SeedUse::Always.or_next();
         assert_eq!((locked, locked.after_use()), (SeedUse::Always, SeedUse::Always));
+    }
+
+    #[test]
+    fn the_inputs_of_a_link_are_those_it_was_made_from() {
+        for fragment in [
+            "caption=a+fox&n=4&seed=18446744073709551615&best_of=16&temperature=0.85&top_k=12&top_p=0.9&start=3.5.AEGH",
+            "caption=a+fox&n=1&seed=7",
+        ] {
+            let link = Link::from_fragment(fragment).expect("a link");
+            let inputs = Inputs::of_link(&link);
+            assert_eq!(inputs.settings(8_192), Ok(link.settings), "{fragment}");
+            assert_eq!(inputs.seed(), Ok(Seed(link.seed)));
+            assert_eq!((inputs.samples, inputs.best_of), (link.samples, link.best_of));
+            assert_eq!(Some(inputs.prefix), link.prefix);
+        }
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub fn plural(number: usize, noun: &str) -> String {
 pub fn file_name(caption: &str, seed: u64, extension: &str) -> String {
     const LONGEST: usize = 60;
     let mut slug = String::new();
-    for c in caption.to_lowercase().chars() {
+    for c in caption.chars().flat_map(char::to_lowercase) {
         if c.is_alphanumeric() {
             if slug.len() + c.len_utf8() > LONGEST {
                 break;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::link::Link;
 
 /// A caption and what was asked of the server for it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Prompt {
     /// The caption as typed.
     pub caption: String,
@@ -26,8 +26,8 @@ impl Prompt {
 pub struct Session {
     /// Where it is.
     pub created: GenerationCreated,
-    /// What was asked for.
-    pub prompt: Prompt,
+    /// Fragment of the link to all its images. The prompt can be made from it again.
+    pub link: String,
     /// When it was asked for (milliseconds since 1970).
     pub asked_at: f64,
     /// When the engine began.
@@ -47,18 +47,14 @@ pub struct SavedResult {
     pub rate: Option<f64>,
     /// Tokens of each image, as [`packing::pack`](crate::packing::pack) writes them.
     pub tokens: Vec<String>,
-    /// Score of each image.
-    pub scores: Vec<Option<f32>>,
+    /// Score of each image; empty if there are none.
+    pub scores: Vec<f32>,
 }
 
 impl Session {
     /// A generation that the server has just accepted.
-    pub fn new(created: GenerationCreated, prompt: Prompt, asked_at: f64) -> Self {
-        Self { created, prompt, asked_at, began_at: None, preferred: Vec::new(), result: None }
-    }
-
-    /// Whether a link leads to it.
-    pub fn matches(&self, link: &Link) -> bool {
-        *link == self.prompt.link(&[]) || *link == self.prompt.link(&self.preferred)
+    pub fn new(created: GenerationCreated, prompt: &Prompt, asked_at: f64) -> Self {
+        let link = prompt.link(&[]).to_fragment();
+        Self { created, link, asked_at, began_at: None, preferred: Vec::new(), result: None }
     }
 }

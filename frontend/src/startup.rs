@@ -7,11 +7,12 @@ use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 
 use crate::controller::Controller;
-use crate::form::SeedUse;
+use crate::form::{Inputs, SeedUse};
 use crate::generation::Input;
 use crate::link::Link;
 use crate::model::Model;
 use crate::problem::Problem;
+use crate::session::{Prompt, Session};
 use crate::{actions, api, browser, storage};
 
 /// Restores the inputs, asks the server for its model and starts the decoder. Then shows what this tab showed before a reload, or
@@ -45,19 +46,15 @@ async fn describe(controller: Controller) -> Result<Model, Problem> {
 }
 
 fn opened(controller: Controller, model: Arc<Model>, link: Option<Link>) {
-    let hash = model.manifest.hash.clone();
-    controller.open(model);
+    controller.open(Arc::clone(&model));
     actions::start_decoder(controller);
-    // A link that was opened says more than what this tab showed before.
-    let stored = storage::load()
-        .filter(|session| session.prompt.request.model == hash)
-        .filter(|session| link.as_ref().is_none_or(|link| session.matches(link)));
+    let stored = stored(&model, link.as_ref());
     let restored = stored.is_some();
     match stored {
-        Some(session) => {
+        Some((prompt, session)) => {
             // The seed in the address has been used.
             controller.app.form.seed_use.set(SeedUse::Never);
-            controller.generation(Input::Restore(session));
+            controller.generation(Input::Restore(prompt, session));
         }
         None => storage::forget(),
     }
@@ -68,6 +65,16 @@ fn opened(controller: Controller, model: Arc<Model>, link: Option<Link>) {
             generate(controller);
         }
     }
+}
+
+/// What this tab showed before, by this model. A link that was opened since then says more.
+fn stored(model: &Model, opened: Option<&Link>) -> Option<(Prompt, Session)> {
+    let (session, link) = storage::load()?;
+    let prompt =
+        Prompt { caption: link.caption.clone(), request: Inputs::of_link(&link).request(model).ok()? };
+    let same = |opened: &Link| *opened == link || *opened == prompt.link(&session.preferred);
+    let shown = link.model == model.manifest.hash && opened.is_none_or(same);
+    shown.then_some((prompt, session))
 }
 
 /// Follows a link that came into the address later: pasted there, it loads nothing.

@@ -1,8 +1,8 @@
-//! What the page shows, as signals. Components read [`App`] from the context; [`Controller`](crate::controller::Controller) sets it.
+//! What the page shows, as signals. Components read [`App`]; [`Controller`](crate::controller::Controller) sets it.
 
 use std::sync::Arc;
 
-use dalle_shared::{Geometry, ImageToken, SamplingSettings};
+use dalle_shared::{Geometry, ImageToken};
 use leptos::prelude::*;
 
 use crate::browser;
@@ -117,11 +117,6 @@ pub struct App {
     pub decode_ms: RwSignal<Option<f64>>,
 }
 
-/// The page's state, from the context.
-pub fn app() -> App {
-    expect_context()
-}
-
 impl App {
     /// A page that knows nothing yet.
     pub fn new() -> Self {
@@ -221,17 +216,15 @@ impl Form {
 
     /// Fills the inputs from a link, all but the prefix, which only the model can check.
     pub fn restore(self, link: &Link) {
-        let show = |value: Option<String>| value.unwrap_or_default();
-        let default = SamplingSettings::default().temperature;
-        let temperature = link.settings.temperature;
-        self.caption.set(link.caption.clone());
-        self.samples.set(link.samples);
-        self.best_of.set(link.best_of);
-        self.seed.set(link.seed.to_string());
+        let inputs = Inputs::of_link(link);
+        self.caption.set(inputs.caption);
+        self.samples.set(inputs.samples);
+        self.best_of.set(inputs.best_of);
+        self.seed.set(inputs.seed);
         self.seed_use.set(SeedUse::Next);
-        self.temperature.set(show((temperature != default).then(|| temperature.to_string())));
-        self.top_k.set(show(link.settings.top_k.map(|k| k.to_string())));
-        self.top_p.set(show(link.settings.top_p.map(|p| p.to_string())));
+        self.temperature.set(inputs.temperature);
+        self.top_k.set(inputs.top_k);
+        self.top_p.set(inputs.top_p);
     }
 }
 

@@ -14,9 +14,12 @@ pub fn store(session: &Session) {
     }
 }
 
-/// The stored session, if it can be read.
-pub fn load() -> Option<Session> {
-    serde_json::from_str(&browser::session_storage()?.get_item(SESSION).ok()??).ok()
+/// The stored session and the link to its images, if they can be read.
+pub fn load() -> Option<(Session, Link)> {
+    let json = browser::session_storage()?.get_item(SESSION).ok()??;
+    let session: Session = serde_json::from_str(&json).ok()?;
+    let link = Link::from_fragment(&session.link)?;
+    Some((session, link))
 }
 
 /// Removes the stored session.

@@ -4,12 +4,13 @@
 
 use leptos::prelude::*;
 
+use super::text::flag;
 use crate::controller::{Controller, controller};
 use crate::form::Invalid;
 use crate::generation::Input;
 use crate::phase::Phase;
 use crate::problem::Problem;
-use crate::state::{App, app};
+use crate::state::App;
 use crate::{actions, browser};
 
 /// What the Generate button does, for the button and for the keyboard.
@@ -48,14 +49,15 @@ fn can_stop(app: App) -> bool {
 
 #[component]
 pub fn Buttons() -> impl IntoView {
-    let (app, controller) = (app(), controller());
+    let controller = controller();
+    let app = controller.app;
     view! {
         <div class="actions">
             <button
                 type="button"
                 class="primary"
                 data-testid="generate"
-                aria-disabled=move || (!can_generate(app)).to_string()
+                aria-disabled=flag(move || !can_generate(app))
                 on:click=move |_| press_generate(controller)
             >
                 "Generate"
@@ -64,7 +66,7 @@ pub fn Buttons() -> impl IntoView {
                 type="button"
                 class="secondary"
                 data-testid="stop"
-                aria-disabled=move || (!can_stop(app)).to_string()
+                aria-disabled=flag(move || !can_stop(app))
                 on:click=move |_| press_stop(controller)
             >
                 "Stop"

@@ -5,11 +5,12 @@ use leptos::html::Canvas;
 use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 
+use super::text::{flag, text};
 use crate::canvas::{draw_mosaic, draw_pixels};
-use crate::controller::controller;
+use crate::controller::{app, controller};
 use crate::generation::Input;
 use crate::ranking::Ranking;
-use crate::state::{App, Image, app};
+use crate::state::{App, Image};
 use crate::{browser, format};
 
 /// Scores closer together than this belong to images that look alike.
@@ -23,7 +24,7 @@ pub fn Candidates() -> impl IntoView {
         app.displayed.with(Option::is_some)
             && app.ranking.with(|ranking| ranking.shown().len() < ranking.order().len())
     };
-    let title = Memo::new(move |_| {
+    let title = text(move || {
         app.ranking.with(|ranking| match ranking.is_scored() {
             true => format!("All {} images, the best first", ranking.order().len()),
             false => format!("All {} images", ranking.order().len()),
@@ -36,7 +37,7 @@ pub fn Candidates() -> impl IntoView {
         <Show when=is_choice>
             <section class="candidates" aria-labelledby="candidates-title">
                 <h2 id="candidates-title">{title}</h2>
-                <p class="hint">{move || hint(app)}</p>
+                <p class="hint">{text(move || hint(app).to_owned())}</p>
                 <ol data-testid="candidates">
                     <For each=images key=|(_, image)| image.tokens.clone() let((index, image))>
                         <Candidate index image focused/>
@@ -83,12 +84,14 @@ fn id(index: usize) -> String {
 
 #[component]
 fn Candidate(index: usize, image: Image, focused: RwSignal<Option<usize>>) -> impl IntoView {
-    let (app, controller) = (app(), controller());
+    let controller = controller();
+    let app = controller.app;
     let tokens = RwSignal::from(image.tokens);
     let shown = RwSignal::from(image.shown);
     let geometry = Memo::new(move |_| app.geometry());
     let grid = move || geometry.get().grid;
-    let size = move || geometry.get().image_size;
+    let (side, size) =
+        (Signal::derive(move || geometry.get().grid), Signal::derive(move || geometry.get().image_size));
     let (mosaic, pixels) = (NodeRef::<Canvas>::new(), NodeRef::<Canvas>::new());
     Effect::new(move |_| {
         if let Some(canvas) = mosaic.get() {
@@ -109,20 +112,20 @@ fn Candidate(index: usize, image: Image, focused: RwSignal<Option<usize>>) -> im
                 class="candidate"
                 id=id(index)
                 data-testid=id(index)
-                aria-pressed=move || large.get().to_string()
-                aria-label=move || match score() {
+                aria-pressed=flag(move || large.get())
+                aria-label=text(move || match score() {
                     Some(score) => format!("Show image {}, score {}", index + 1, format::score(score)),
                     None => format!("Show image {}", index + 1),
-                }
+                })
                 on:click=move |_| controller.generation(Input::Prefer(index))
                 on:focus=move |_| focused.set(Some(index))
                 on:blur=move |event| if event.related_target().is_some() { focused.set(None) }
             >
                 <span class="plate">
-                    <canvas class="mosaic" node_ref=mosaic width=grid height=grid></canvas>
+                    <canvas class="mosaic" node_ref=mosaic width=side height=side></canvas>
                     <canvas node_ref=pixels width=size height=size></canvas>
                 </span>
-                <span class="score">{move || score().map_or_else(|| "–".to_owned(), format::score)}</span>
+                <span class="score">{text(move || score().map_or_else(|| "–".to_owned(), format::score))}</span>
             </button>
         </li>
     }

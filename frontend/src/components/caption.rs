@@ -1,12 +1,15 @@
 //! The caption box, its examples and its tokens.
 
+use std::sync::Arc;
+
 use leptos::ev::KeyboardEvent;
 use leptos::prelude::*;
 
 use super::buttons::press_generate;
 use super::chips::Chips;
+use super::text::text;
 use crate::controller::controller;
-use crate::state::app;
+use crate::model::Model;
 
 /// How many of the model's examples are offered.
 const EXAMPLES: usize = 6;
@@ -15,7 +18,8 @@ const SMALL: u64 = 100_000_000;
 
 #[component]
 pub fn Caption() -> impl IntoView {
-    let (app, controller) = (app(), controller());
+    let controller = controller();
+    let app = controller.app;
     let caption = app.form.caption;
     let examples = move || {
         app.model.with(|model| {
@@ -25,9 +29,14 @@ pub fn Caption() -> impl IntoView {
                 .unwrap_or_default()
         })
     };
-    let small = move || {
-        app.model.with(|model| model.as_ref().is_some_and(|model| model.manifest.prior_parameters < SMALL))
-    };
+    let hint = text(move || {
+        let small = |model: &Arc<Model>| model.manifest.prior_parameters < SMALL;
+        match app.model.with(|model| model.as_ref().is_some_and(small)) {
+            true => "This is a small model. It knows captions like these; with other words expect surprises."
+                .to_owned(),
+            false => String::new(),
+        }
+    });
     let submit = move |event: KeyboardEvent| {
         // Ctrl+Enter is the whole page's, and Enter may end a word of an input method.
         let plain = !event.shift_key() && !event.ctrl_key() && !event.meta_key() && !event.is_composing();
@@ -61,11 +70,7 @@ pub fn Caption() -> impl IntoView {
                 }>{example}</button>
             </For>
         </div>
-        <Show when=small>
-            <p class="hint">
-                "This is a small model. It knows captions like these; with other words expect surprises."
-            </p>
-        </Show>
+        <p class="hint">{hint}</p>
         <Chips/>
     }
 }

@@ -7,6 +7,7 @@ use leptos::ev::MouseEvent;
 use leptos::html::Canvas;
 use leptos::prelude::*;
 
+use super::text::text;
 use crate::format;
 use crate::state::{App, Image, Shown};
 
@@ -65,8 +66,8 @@ impl Card {
     }
 
     /// Name of a part on the page.
-    pub fn part(self, name: &'static str) -> impl Fn() -> String {
-        move || format!("{name}-{}", self.number.get())
+    pub fn part(self, name: &'static str) -> Signal<String> {
+        text(move || format!("{name}-{}", self.number.get()))
     }
 
     /// Name of a file of the image: its caption and the seed that samples it alone.

@@ -3,8 +3,9 @@
 use dalle_shared::Encoding;
 use leptos::prelude::*;
 
+use super::text::text;
+use crate::controller::app;
 use crate::format;
-use crate::state::app;
 
 #[component]
 pub fn Chips() -> impl IntoView {
@@ -17,7 +18,7 @@ pub fn Chips() -> impl IntoView {
         })
     });
     let length = move || app.geometry().caption_length();
-    let summary = move || match encoding.get() {
+    let summary = text(move || match encoding.get() {
         Some(Encoding { ids, cut: 0, .. }) if ids.is_empty() => {
             format!("The caption becomes up to {} text tokens", length())
         }
@@ -28,7 +29,7 @@ pub fn Chips() -> impl IntoView {
             format!("Too long: the last {} will not be used", format::plural(cut, "token"))
         }
         None => "Waiting for the tokenizer".to_owned(),
-    };
+    });
     let chips = move || {
         let Some(Encoding { ids, pieces, .. }) = encoding.get() else { return Vec::new() };
         ids.into_iter()

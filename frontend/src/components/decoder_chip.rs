@@ -3,8 +3,9 @@
 use leptos::prelude::*;
 
 use super::decoder_text;
+use super::text::{flag, text};
+use crate::controller::app;
 use crate::decoder::DecoderState;
-use crate::state::app;
 
 #[component]
 pub fn DecoderChip() -> impl IntoView {
@@ -19,13 +20,13 @@ pub fn DecoderChip() -> impl IntoView {
         <p
             class="device"
             data-testid="device"
-            data-ready=move || is(|state| matches!(state, DecoderState::Ready { .. })).to_string()
+            data-ready=flag(move || is(|state| matches!(state, DecoderState::Ready { .. })))
             class:busy=busy
             class:failed=move || is(|state| matches!(state, DecoderState::Failed(_)))
             style:--share=move || format!("{:.1}%", decoder.with(decoder_text::share))
-            title=move || decoder.with(decoder_text::long)
+            title=text(move || decoder.with(decoder_text::long))
         >
-            {move || decoder.with(decoder_text::short)}
+            {text(move || decoder.with(decoder_text::short))}
         </p>
     }
 }

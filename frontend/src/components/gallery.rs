@@ -7,9 +7,11 @@ use wasm_bindgen_futures::spawn_local;
 
 use super::candidates::Candidates;
 use super::picture::Picture;
+use super::text::text;
+use crate::controller::app;
 use crate::ranking::Ranking;
 use crate::session::Prompt;
-use crate::state::{App, app};
+use crate::state::App;
 use crate::{actions, format};
 
 /// How long the button says that the link is copied.
@@ -20,9 +22,11 @@ pub fn Gallery() -> impl IntoView {
     let app = app();
     let images = move || app.images_of(Ranking::shown);
     let shown = move || app.ranking.with(|ranking| ranking.shown().len());
-    let license = move || app.model.with(|model| model.as_ref().map(|model| model.manifest.license.clone()));
+    let license = text(move || {
+        app.model.with(|model| model.as_ref().map(|model| model.manifest.license.clone()).unwrap_or_default())
+    });
     view! {
-        <figure class="sheet" data-count=shown>
+        <figure class="sheet" data-count=text(move || shown().to_string())>
             <div class="pictures">
                 <ForEnumerate
                     each=images
@@ -46,7 +50,7 @@ fn Asked(prompt: Prompt) -> impl IntoView {
     let Prompt { caption, request } = prompt;
     view! {
         <q dir="auto" data-testid="asked" title=caption.clone()>{caption.clone()}</q>
-        <span class="by">"seed " {move || seed(app, request.seed)}</span>
+        <span class="by">{text(move || format!("seed {}", seed(app, request.seed)))}</span>
         {move || chosen(app, request.best_of).map(|chosen| view! { <span class="by">{chosen}</span> })}
         {kept(app, request.prefix.len()).map(|kept| view! { <span class="by">{kept}</span> })}
         <CopyLink/>
@@ -104,7 +108,7 @@ fn CopyLink() -> impl IntoView {
     };
     view! {
         <button type="button" class="quiet" data-testid="copy-link" on:click=copy>
-            {move || if copied.get() { "Link copied" } else { "Copy link" }}
+            {text(move || if copied.get() { "Link copied" } else { "Copy link" }.to_owned())}
         </button>
     }
 }

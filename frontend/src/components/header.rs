@@ -3,13 +3,16 @@
 use leptos::prelude::*;
 
 use super::decoder_chip::DecoderChip;
+use super::text::{flag, text};
 use crate::browser;
-use crate::state::app;
+use crate::controller::app;
 
 #[component]
 pub fn Header() -> impl IntoView {
     let app = app();
-    let model = move || app.model.with(|model| model.as_ref().map(|model| model.manifest.name.clone()));
+    let model = text(move || {
+        app.model.with(|model| model.as_ref().map(|model| model.manifest.name.clone()).unwrap_or_default())
+    });
     view! {
         <header class="top">
             <h1>
@@ -59,7 +62,7 @@ fn Theme() -> impl IntoView {
             class="icon theme"
             type="button"
             aria-label="Dark colours"
-            aria-pressed=move || dark.get().to_string()
+            aria-pressed=flag(move || dark.get())
             on:click=toggle
         >
             <svg viewBox="0 0 24 24" aria-hidden="true">

@@ -4,11 +4,10 @@ use gloo_timers::future::TimeoutFuture;
 use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 
-use crate::controller::{Controller, controller};
+use crate::controller::{Controller, app, controller};
 use crate::decoder::DecoderState;
 use crate::generation::Input;
 use crate::problem::{Problem, Remedy};
-use crate::state::app;
 use crate::{actions, browser, startup};
 
 #[component]
@@ -40,7 +39,8 @@ pub fn Messages() -> impl IntoView {
 
 #[component]
 fn Trouble(problem: Problem) -> impl IntoView {
-    let (app, controller) = (app(), controller());
+    let controller = controller();
+    let app = controller.app;
     let (what, help) = app.backend.with_untracked(|backend| problem.sentences(backend));
     let remedy = problem.remedy();
     let label = match problem {

@@ -22,6 +22,7 @@ mod seed;
 mod settings;
 mod start;
 mod status;
+mod text;
 mod upload;
 
 pub use page::Page;

@@ -22,7 +22,6 @@ use crate::state::App;
 pub fn Page() -> impl IntoView {
     let app = App::new();
     let controller = Controller::new(app);
-    provide_context(app);
     provide_context(controller);
 
     // Before the first generation the gallery shows how many images there will be.

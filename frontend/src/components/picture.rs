@@ -8,9 +8,11 @@ use super::card::Card;
 use super::decoder_text;
 use super::regenerate::Regenerate;
 use super::save::Save;
+use super::text::text;
 use crate::canvas::{draw_pixels, draw_tokens, grid_side};
+use crate::controller::app;
 use crate::phase::Phase;
-use crate::state::{Image, app};
+use crate::state::Image;
 
 #[component]
 pub fn Picture(
@@ -57,6 +59,7 @@ fn TokenGrid(card: Card) -> impl IntoView {
             tokens.len()
         })
     });
+    let side = Signal::derive(move || grid_side(card.grid()));
     let pointed = RwSignal::new(String::new());
     let point = move |event: PointerEvent| {
         let Some(canvas) = canvas.get_untracked() else { return };
@@ -72,13 +75,13 @@ fn TokenGrid(card: Card) -> impl IntoView {
             <canvas
                 node_ref=canvas
                 data-testid=card.part("tokens")
-                width=move || grid_side(card.grid())
-                height=move || grid_side(card.grid())
+                width=side
+                height=side
                 role="img"
-                title=pointed
+                title=text(move || pointed.get())
                 on:pointermove=point
                 on:click=move |event| card.choose_row(&event, canvas)
-                aria-label=move || format!("Token grid of image {1}, {0} by {0}", card.grid(), card.number.get())
+                aria-label=text(move || format!("Token grid of image {1}, {0} by {0}", card.grid(), card.number.get()))
             ></canvas>
         </div>
     }
@@ -93,33 +96,34 @@ fn Pixels(card: Card, canvas: NodeRef<Canvas>) -> impl IntoView {
             card.shown.with(|shown| draw_pixels(&canvas, shown.as_deref(), card.grid()));
         }
     });
-    let described = move || {
+    let size = Signal::derive(move || card.size());
+    let described = text(move || {
         let number = card.number.get();
         app.displayed.with(|prompt| match prompt {
             Some(prompt) if card.is_whole() => format!("Image {number}: {}", prompt.caption),
             Some(prompt) => format!("Image {number}, unfinished: {}", prompt.caption),
             None => format!("Image {number}: empty"),
         })
-    };
-    let waits = move || {
-        card.shown.with(Option::is_none)
-            && card.tokens.with(|tokens| !tokens.is_empty())
-            && !app.decoder_is_ready()
-    };
+    });
+    let waits = text(move || {
+        let nothing = card.shown.with(Option::is_none) && card.tokens.with(|tokens| !tokens.is_empty());
+        match nothing && !app.decoder_is_ready() {
+            true => app.decoder.with(decoder_text::short),
+            false => String::new(),
+        }
+    });
     view! {
         <div class="plate pixels-plate" class:keeping=move || card.is_choosing()>
             <canvas
                 node_ref=canvas
                 data-testid=card.part("picture")
-                width=move || card.size()
-                height=move || card.size()
+                width=size
+                height=size
                 role="img"
                 on:click=move |event| card.choose_row(&event, canvas)
                 aria-label=described
             ></canvas>
-            <Show when=waits>
-                <p class="plate-note" data-testid=card.part("waits")>{move || app.decoder.with(decoder_text::short)}</p>
-            </Show>
+            <p class="plate-note" data-testid=card.part("waits")>{waits}</p>
         </div>
     }
 }

@@ -2,10 +2,11 @@
 
 use leptos::prelude::*;
 
+use crate::controller::app;
 use crate::decoder::DecoderState;
 use crate::format;
 use crate::phase::Phase;
-use crate::state::{App, app};
+use crate::state::App;
 
 /// Shown for a number that is not known yet.
 const UNKNOWN: &str = "–";

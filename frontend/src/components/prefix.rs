@@ -4,8 +4,9 @@ use leptos::html::Canvas;
 use leptos::prelude::*;
 
 use super::rows::Rows;
+use super::text::text;
 use crate::canvas::draw_pixels;
-use crate::state::app;
+use crate::controller::app;
 
 #[component]
 pub fn KeptRows() -> impl IntoView {
@@ -13,7 +14,7 @@ pub fn KeptRows() -> impl IntoView {
     let prefix = app.form.prefix;
     let geometry = Memo::new(move |_| app.geometry());
     let grid = move || geometry.get().grid;
-    let size = move || geometry.get().image_size;
+    let size = Signal::derive(move || geometry.get().image_size);
     let canvas = NodeRef::<Canvas>::new();
     Effect::new(move |_| {
         if let Some(canvas) = canvas.get() {
@@ -21,10 +22,10 @@ pub fn KeptRows() -> impl IntoView {
         }
     });
     let applies = move || prefix.is_for(&app.form.caption.get());
-    let hint = move || match prefix.caption.get().filter(|_| !applies()) {
+    let hint = text(move || match prefix.caption.get().filter(|_| !applies()) {
         None => "Each image begins with these rows. The rest is generated for the caption.".to_owned(),
         Some(only) => format!("Not used for this caption: the rows belong to “{only}”."),
-    };
+    });
     let kept = move || format!("{}%", prefix.rows.get() * 100 / grid());
     view! {
         <div class="kept" class:unused=move || !applies()>
@@ -46,16 +47,15 @@ pub fn KeptRows() -> impl IntoView {
                     grid=Signal::derive(grid)
                 />
                 <p class="hint" data-testid="start-hint">{hint}</p>
-                <Show when=move || !applies()>
-                    <button
-                        type="button"
-                        class="quiet"
-                        data-testid="start-use"
-                        on:click=move |_| prefix.caption.set(None)
-                    >
-                        "Use them anyway"
-                    </button>
-                </Show>
+                <button
+                    type="button"
+                    class="quiet"
+                    data-testid="start-use"
+                    hidden=applies
+                    on:click=move |_| prefix.caption.set(None)
+                >
+                    "Use them anyway"
+                </button>
             </div>
         </div>
     }

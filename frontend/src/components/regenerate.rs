@@ -25,7 +25,7 @@ pub fn Regenerate(card: Card) -> impl IntoView {
         <div class="redraw" id=card.part("redraw")>
             <div class="field">
                 <Rows
-                    id=Signal::derive(card.part("redraw-rows"))
+                    id=card.part("redraw-rows")
                     rows=card.rows
                     most=Signal::derive(move || card.grid().saturating_sub(1))
                     grid=Signal::derive(move || card.grid())

@@ -2,6 +2,8 @@
 
 use leptos::prelude::*;
 
+use super::text::text;
+
 #[component]
 pub fn Rows(
     #[prop(into)] id: Signal<String>,
@@ -9,17 +11,17 @@ pub fn Rows(
     #[prop(into)] most: Signal<usize>,
     #[prop(into)] grid: Signal<usize>,
 ) -> impl IntoView {
-    let text = move || format!("{} of {} rows", rows.get(), grid.get());
+    let kept = move || format!("{} of {} rows", rows.get(), grid.get());
     view! {
-        <label for=id>{move || format!("Keep {}", text())}</label>
+        <label for=id>{text(move || format!("Keep {}", kept()))}</label>
         <input
             id=id
             data-testid=id
             type="range"
             min="1"
             max=most
-            prop:value=move || rows.get().to_string()
-            aria-valuetext=text
+            prop:value=text(move || rows.get().to_string())
+            aria-valuetext=text(kept)
             on:input:target=move |event| {
                 if let Ok(chosen) = event.target().value().parse() {
                     rows.set(chosen);

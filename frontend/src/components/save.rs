@@ -6,6 +6,7 @@ use leptos::prelude::*;
 use serde::Serialize;
 
 use super::card::Card;
+use super::text::{flag, text};
 use crate::browser;
 use crate::canvas::png;
 
@@ -31,13 +32,13 @@ pub fn Save(
             browser::save(&href, &card.file_name("png"));
         }
     };
-    let tokens_href = move || {
+    let tokens_href = text(move || {
         let json = card.tokens.with(|tokens| {
             serde_json::to_string(&TokensFile { grid: card.grid(), tokens }).unwrap_or_default()
         });
         let json: String = form_urlencoded::byte_serialize(json.as_bytes()).collect();
         format!("data:application/json,{json}")
-    };
+    });
     let choose = move |_| {
         card.rows.set((untrack(|| card.grid()) / 2).max(1));
         card.choosing.update(|choosing| *choosing = !*choosing);
@@ -50,8 +51,8 @@ pub fn Save(
                     type="button"
                     class="quiet"
                     data-testid=card.part("choose-row")
-                    aria-label=move || format!("Regenerate image {} from a row", number.get())
-                    aria-expanded=move || card.choosing.get().to_string()
+                    aria-label=text(move || format!("Regenerate image {} from a row", number.get()))
+                    aria-expanded=flag(move || card.choosing.get())
                     on:click=choose
                 >
                     "Regenerate"
@@ -61,7 +62,7 @@ pub fn Save(
                 type="button"
                 class="quiet"
                 data-testid=card.part("download")
-                aria-label=move || format!("Save PNG of image {}", number.get())
+                aria-label=text(move || format!("Save PNG of image {}", number.get()))
                 disabled=move || !card.is_whole()
                 on:click=save_png
             >
@@ -70,8 +71,8 @@ pub fn Save(
             <button
                 type="button"
                 class="quiet narrow-only"
-                aria-label=move || format!("Show tokens of image {}", number.get())
-                aria-pressed=move || flipped.get().to_string()
+                aria-label=text(move || format!("Show tokens of image {}", number.get()))
+                aria-pressed=flag(move || flipped.get())
                 on:click=move |_| flipped.update(|flipped| *flipped = !*flipped)
             >
                 "Show tokens"
@@ -80,9 +81,9 @@ pub fn Save(
                 <a
                     class="quiet"
                     data-testid=card.part("tokens-json")
-                    aria-label=move || format!("Tokens of image {} as JSON", number.get())
+                    aria-label=text(move || format!("Tokens of image {} as JSON", number.get()))
                     href=tokens_href
-                    download=move || card.file_name("tokens.json")
+                    download=text(move || card.file_name("tokens.json"))
                 >
                     "Tokens"
                 </a>

@@ -2,9 +2,10 @@
 
 use leptos::prelude::*;
 
+use super::text::{flag, text};
 use crate::browser;
+use crate::controller::app;
 use crate::form::SeedUse;
-use crate::state::app;
 
 #[component]
 pub fn Seed(
@@ -28,7 +29,7 @@ pub fn Seed(
                     inputmode="numeric"
                     autocomplete="off"
                     spellcheck="false"
-                    aria-invalid=move || invalid.get().to_string()
+                    aria-invalid=flag(move || invalid.get())
                     aria-describedby="invalid"
                     prop:value=form.seed
                     on:input:target=move |event| {
@@ -52,14 +53,14 @@ pub fn Seed(
                     aria-label="Keep the seed"
                     title="Keep the seed for the next images"
                     data-testid="seed-lock"
-                    aria-pressed=move || locked().to_string()
+                    aria-pressed=flag(locked)
                     on:click=move |_| form.seed_use.set(if locked() { SeedUse::Never } else { SeedUse::Always })
                 >
                     <svg viewBox="0 0 24 24" aria-hidden="true">
                         <rect class="body" x="5.5" y="11" width="13" height="8.5" rx="2"/>
-                        <path d=move || {
-                            if locked() { "M8.5 11V8a3.5 3.5 0 0 1 7 0v3" } else { "M8.5 11V8a3.5 3.5 0 0 1 6.7-1.4" }
-                        }/>
+                        <path d=text(move || {
+                            if locked() { "M8.5 11V8a3.5 3.5 0 0 1 7 0v3" } else { "M8.5 11V8a3.5 3.5 0 0 1 6.7-1.4" }.to_owned()
+                        })/>
                     </svg>
                 </button>
             </div>

@@ -6,8 +6,9 @@ use dalle_shared::{MAX_BEST_OF, MAX_SAMPLES, SamplingSettings};
 use leptos::prelude::*;
 
 use super::seed::Seed;
+use super::text::{flag, text};
+use crate::controller::app;
 use crate::form::Invalid;
-use crate::state::app;
 
 #[component]
 pub fn Settings() -> impl IntoView {
@@ -18,11 +19,11 @@ pub fn Settings() -> impl IntoView {
             app.model.with(|model| model.as_ref().map_or(usize::MAX, |model| model.geometry().image_vocab));
         form.inputs().invalid(vocab)
     });
-    let messages = move || {
+    let messages = text(move || {
         invalid.with(|invalid| {
             invalid.iter().map(|Invalid { message, .. }| message.as_str()).collect::<Vec<_>>().join(" ")
         })
-    };
+    });
     let is_invalid = move |id: &'static str| {
         Signal::derive(move || invalid.with(|invalid| invalid.iter().any(|invalid| invalid.id == id)))
     };
@@ -89,7 +90,7 @@ fn Samples() -> impl IntoView {
                     type="number"
                     min="1"
                     max=MAX_SAMPLES
-                    prop:value=move || form.samples.get().to_string()
+                    prop:value=text(move || form.samples.get().to_string())
                     on:change:target=move |event| {
                         let samples = event.target().value().parse().unwrap_or(1).clamp(1, MAX_SAMPLES);
                         form.samples.set(samples);
@@ -169,7 +170,7 @@ fn Number(
                 max=max
                 step=step
                 placeholder=placeholder
-                aria-invalid=move || invalid.get().to_string()
+                aria-invalid=flag(move || invalid.get())
                 aria-describedby=format!("{hint_id} invalid")
                 prop:value=value
                 on:input:target=move |event| value.set(event.target().value())

@@ -6,15 +6,16 @@ use leptos::prelude::*;
 use dalle_shared::files::ENCODER;
 
 use super::prefix::KeptRows;
+use super::text::text;
 use super::upload::{ChooseFile, take_images};
 use crate::controller::controller;
 use crate::decoder::Upload;
-use crate::state::app;
 use crate::{actions, format};
 
 #[component]
 pub fn StartFrom() -> impl IntoView {
-    let (app, controller) = (app(), controller());
+    let controller = controller();
+    let app = controller.app;
     let prefix = app.form.prefix;
     let can_encode = Memo::new(move |_| {
         app.model.with(|model| model.as_ref().is_some_and(|model| model.manifest.file(ENCODER).is_some()))
@@ -52,7 +53,7 @@ pub fn StartFrom() -> impl IntoView {
                         <Show when=move || can_encode.get()>
                             <ChooseFile
                                 button=choose
-                                label=Signal::derive(move || if has_prefix.get() { "Choose another" } else { "Choose an image" })
+                                label=text(move || if has_prefix.get() { "Choose another" } else { "Choose an image" }.to_owned())
                             />
                         </Show>
                         <Show when=move || has_prefix.get() || encodes.get()>
@@ -61,8 +62,8 @@ pub fn StartFrom() -> impl IntoView {
                             </button>
                         </Show>
                     </div>
-                    <p class="hint start-status" data-testid="start-status">{move || progress(prefix.upload.get())}</p>
-                    <p class="unseen" role="status">{move || announcement(prefix.upload.get(), has_prefix.get())}</p>
+                    <p class="hint start-status" data-testid="start-status">{text(move || progress(prefix.upload.get()))}</p>
+                    <p class="unseen" role="status">{text(move || announcement(prefix.upload.get(), has_prefix.get()).to_owned())}</p>
                     <p class="hint" id="start-privacy">
                         "Or drop or paste one anywhere here. It stays on your machine: your browser turns it into tokens, and only
                         those of the rows that you keep are sent."

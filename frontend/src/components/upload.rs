@@ -5,8 +5,7 @@ use leptos::html::{Button, Input};
 use leptos::prelude::*;
 use web_sys::FileList;
 
-use crate::controller::Controller;
-use crate::controller::controller;
+use crate::controller::{Controller, controller};
 
 /// Takes images that are dropped or pasted anywhere on the page, while `enabled`. `dragged` tells that one is held over it.
 pub fn take_images(controller: Controller, enabled: Memo<bool>, dragged: RwSignal<bool>) {
@@ -39,7 +38,7 @@ pub fn take_images(controller: Controller, enabled: Memo<bool>, dragged: RwSigna
 
 /// The button that opens the browser's file dialog.
 #[component]
-pub fn ChooseFile(button: NodeRef<Button>, #[prop(into)] label: Signal<&'static str>) -> impl IntoView {
+pub fn ChooseFile(button: NodeRef<Button>, label: Signal<String>) -> impl IntoView {
     let controller = controller();
     let input = NodeRef::<Input>::new();
     view! {

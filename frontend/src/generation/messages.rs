@@ -12,8 +12,8 @@ use crate::ticket::Ticket;
 pub enum Input {
     /// The person asks for images.
     Begin(Prompt),
-    /// Show what this tab stored: the result of a finished generation, or one to follow to its end.
-    Restore(Session),
+    /// Show what this tab stored for a prompt: the result of a finished generation, or one to follow to its end.
+    Restore(Prompt, Session),
     /// Send the latest request again.
     Again,
     /// Follow the generation again after its connection was lost.

@@ -139,7 +139,7 @@ impl Generation {
         let mut effects = Vec::new();
         match input {
             Input::Begin(prompt) => self.begin(now, prompt, &mut effects),
-            Input::Restore(session) => self.restore(now, session, &mut effects),
+            Input::Restore(prompt, session) => self.restore(now, prompt, session, &mut effects),
             Input::Again => self.again(now, &mut effects),
             Input::Reconnect => self.reconnect(now, &mut effects),
             Input::Stop => {
@@ -224,9 +224,9 @@ impl Generation {
         match answer {
             Ok(created) => {
                 let (prompt, asked_at) = (asked.prompt.clone(), asked.at);
-                let session = Session::new(created, prompt, asked_at);
+                let session = Session::new(created, &prompt, asked_at);
                 effects.push(Effect::Store(session.clone()));
-                self.display(session, effects);
+                self.display(prompt, session, effects);
                 effects.extend(self.follower.start(now).into_iter().map(Effect::from));
             }
             Err(Problem::Busy { retry_at }) => {
@@ -240,24 +240,24 @@ impl Generation {
     }
 
     /// Shows empty images of a session.
-    fn display(&mut self, session: Session, effects: &mut Vec<Effect>) {
-        let request = &session.prompt.request;
+    fn display(&mut self, prompt: Prompt, session: Session, effects: &mut Vec<Effect>) {
+        let request = &prompt.request;
         let images = request.drawn();
         self.follower = Follower::new(session.created.events.clone(), images, &self.geometry);
         self.ranking = Ranking::new(images, request.samples);
         let seconds = self.tally.seconds;
         self.tally = Tally { total: images * self.geometry.image_length(), seconds, ..Tally::default() };
-        self.displayed = Some(session.prompt.clone());
+        self.displayed = Some(prompt);
         self.session = Some(session);
         effects.extend([Effect::Display, Effect::ShowRanking]);
     }
 
-    fn restore(&mut self, now: f64, session: Session, effects: &mut Vec<Effect>) {
+    fn restore(&mut self, now: f64, prompt: Prompt, session: Session, effects: &mut Vec<Effect>) {
         self.leave(effects);
         let Session { asked_at, preferred, result, .. } = session.clone();
-        self.asked = Some(Asked { prompt: session.prompt.clone(), at: asked_at, ticket: None });
+        self.asked = Some(Asked { prompt: prompt.clone(), at: asked_at, ticket: None });
         self.tally = Tally::default();
-        self.display(session, effects);
+        self.display(prompt, session, effects);
         match result.and_then(|result| Some((self.complete_log(&result)?, result))) {
             Some((log, result)) => self.restore_result(log, result, effects),
             None => {
@@ -274,9 +274,7 @@ impl Generation {
         let SavedResult { seconds, rate, scores, .. } = result;
         self.tally = Tally { tokens: log.received(), total: log.received(), seconds, rate };
         for (image, score) in scores.into_iter().enumerate() {
-            if let Some(score) = score {
-                self.ranking.scored(image, self.geometry.image_length(), score);
-            }
+            self.ranking.scored(image, self.geometry.image_length(), score);
         }
         self.follower = Follower::complete(log);
         self.stage = Stage::Complete;
@@ -359,7 +357,7 @@ impl Generation {
             seconds: self.tally.seconds,
             rate: self.tally.rate,
             tokens: self.tokens().iter().map(|tokens| pack(tokens)).collect(),
-            scores: (0..self.tokens().len()).map(|image| self.ranking.score(image)).collect(),
+            scores: (0..self.tokens().len()).filter_map(|image| self.ranking.score(image)).collect(),
         };
         self.store(effects, |session| session.result = Some(result));
     }

@@ -144,7 +144,7 @@ fn a_finished_generation_is_shown_again_without_the_server() {
     let stored = World::finished().stored.expect("a stored session");
     let json = serde_json::to_string(&stored).expect("JSON");
     let mut world = World::new();
-    world.on(Input::Restore(serde_json::from_str(&json).expect("what was stored")));
+    world.on(Input::Restore(prompt(), serde_json::from_str(&json).expect("what was stored")));
     assert_eq!(world.machine.stage(), Stage::Complete);
     assert!(world.requests.is_empty() && world.stream.is_none() && world.timers.is_empty());
     let before = World::finished();
@@ -160,7 +160,7 @@ fn a_stored_result_of_another_shape_is_asked_of_the_server() {
         result.tokens.pop();
     }
     let mut world = World::new();
-    world.on(Input::Restore(stored));
+    world.on(Input::Restore(prompt(), stored));
     assert_eq!((world.machine.stage(), world.stream.is_some()), (Stage::Queued, true));
 }
 
@@ -169,7 +169,7 @@ fn a_running_generation_is_followed_again_after_a_reload() {
     let mut stored = World::running().stored.expect("a stored session");
     stored.preferred = vec![3];
     let mut world = World::new();
-    world.on(Input::Restore(stored));
+    world.on(Input::Restore(prompt(), stored));
     assert_eq!(world.stream.map(|(_, after)| after), Some(None), "from the first event");
     world.event(0, EventKind::Started);
     world.event(1, tokens(&[1]));
