@@ -86,12 +86,9 @@ struct Tally {
 
 impl Tally {
     fn new(sources: &[Box<dyn Source>]) -> Self {
-        let summary = |source: &Box<dyn Source>| SourceSummary {
-            info: source.info(),
-            stored: 0,
-            left_out: BTreeMap::new(),
-        };
-        Self { sources: sources.iter().map(summary).collect(), problems: Vec::new() }
+        let summary = |info| SourceSummary { info, stored: 0, left_out: BTreeMap::new() };
+        let sources = sources.iter().map(|source| summary(source.info())).collect();
+        Self { sources, problems: Vec::new() }
     }
 
     fn leave_out(&mut self, source: usize, LeftOut { reason, problem }: LeftOut) {
