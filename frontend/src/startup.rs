@@ -26,7 +26,7 @@ pub fn connect(controller: Controller) {
     app.problem.set(None);
     spawn_local(async move {
         match describe(controller).await {
-            Ok(model) => opened(controller, Arc::new(model), link),
+            Ok(model) => opened(controller, &Arc::new(model), link),
             Err(problem) => app.problem.set(Some(problem)),
         }
     });
@@ -45,10 +45,10 @@ async fn describe(controller: Controller) -> Result<Model, Problem> {
     Ok(Model { manifest, tokenizer })
 }
 
-fn opened(controller: Controller, model: Arc<Model>, link: Option<Link>) {
-    controller.open(Arc::clone(&model));
+fn opened(controller: Controller, model: &Arc<Model>, link: Option<Link>) {
+    controller.open(Arc::clone(model));
     actions::start_decoder(controller);
-    let stored = stored(&model, link.as_ref());
+    let stored = stored(model, link.as_ref());
     let restored = stored.is_some();
     match stored {
         Some((prompt, session)) => {

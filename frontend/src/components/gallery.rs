@@ -49,7 +49,7 @@ fn Asked(prompt: Prompt) -> impl IntoView {
     let app = app();
     let Prompt { caption, request } = prompt;
     view! {
-        <q dir="auto" data-testid="asked" title=caption.clone()>{caption.clone()}</q>
+        <q dir="auto" data-testid="asked" title=caption>{caption.clone()}</q>
         <span class="by">{text(move || format!("seed {}", seed(app, request.seed)))}</span>
         {move || chosen(app, request.best_of).map(|chosen| view! { <span class="by">{chosen}</span> })}
         {kept(app, request.prefix.len()).map(|kept| view! { <span class="by">{kept}</span> })}

@@ -65,7 +65,7 @@ fn Trouble(problem: Problem) -> impl IntoView {
 fn press(controller: Controller, remedy: Remedy) {
     match remedy {
         Remedy::Connect if controller.app.model.with_untracked(Option::is_none) => {
-            startup::connect(controller)
+            startup::connect(controller);
         }
         Remedy::Connect | Remedy::Again => controller.generation(Input::Again),
         Remedy::Resume => controller.generation(Input::Reconnect),
