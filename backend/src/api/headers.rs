@@ -6,21 +6,24 @@ use axum::http::header::{
 };
 use tower_http::set_header::SetResponseHeaderLayer;
 
-/// On every response: browsers do not guess another type, send no referrer, and do not let other sites embed it. Pages of allowed
-/// origins use CORS, which the resource policy does not limit.
-const ALL: [(HeaderName, &str); 3] = [
-    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (REFERRER_POLICY, "no-referrer"),
-    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-];
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// On responses that are data: a browser that shows them as a page runs and loads nothing.
-const API: [(HeaderName, &str); 1] =
-    [(CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'")];
+/// On every response: browsers do not guess another type, and send no referrer.
+const ALL: [(HeaderName, &str); 2] = [(X_CONTENT_TYPE_OPTIONS, "nosniff"), (REFERRER_POLICY, "no-referrer")];
+
+/// On every response that sets no other policy: other sites may not embed it.
+const EMBEDDING: HeaderValue = HeaderValue::from_static("same-origin");
+
+/// On responses that are data: a browser that shows them as a page runs and loads nothing. CORS decides which pages read them;
+/// the others may learn that there is a server, so that they can say that it refuses them.
+const API: [(HeaderName, &str); 2] = [
+    (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (RESOURCE_POLICY, "cross-origin"),
+];
 
 /// Adds the headers of every response.
 pub fn of_all(router: Router) -> Router {
-    with(router, ALL)
+    with(router, ALL).layer(SetResponseHeaderLayer::if_not_present(RESOURCE_POLICY, EMBEDDING))
 }
 
 /// Adds the headers of data.
