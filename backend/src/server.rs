@@ -49,7 +49,8 @@ pub struct Options {
     pub kept_bytes: usize,
     /// Origins of pages hosted elsewhere.
     pub origins: Vec<HeaderValue>,
-    /// Names by which clients address the server; see [`Hosts`].
+    /// Names by which clients may address the server, besides `localhost` and IP addresses; `*` for every name. If there are none,
+    /// a server on a loopback address answers to no other name, and any other server to every name.
     pub hosts: Vec<String>,
 }
 
@@ -118,7 +119,6 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServerError> {
     telemetry::recorder();
-    connections::raise_file_limit(options.max_connections);
     let engine = Engine::new(options.stall_timeout);
     let app = Arc::new(App::new(&options, engine.handle()));
     let close = CancellationToken::new();
@@ -175,7 +175,7 @@ fn listen(
     let service = Service {
         router: routers.public,
         overflow: routers.overflow,
-        connections: options.max_connections,
+        connections: connections::make_room(options.max_connections),
         per_address: options.connections_per_address,
         write_timeout: options.write_timeout,
     };

@@ -1,30 +1,51 @@
-//! The number of files that the process may open, which every connection counts to.
+//! The number of files that the process may open: each connection is one, and the file of the page that it is sent is another.
 
-/// Files that the server opens besides its connections.
-const OTHERS: u64 = 128;
+use super::places::RESERVE;
 
-/// Raises the soft limit so that `connections` fit, as far as the hard limit lets it, and warns where it does not.
-pub fn raise_limit(connections: usize) {
+/// Files that the server opens besides those of its connections.
+const OTHERS: usize = 128;
+
+/// Raises the soft limit of open files for `connections` as far as the hard limit lets it. The number of connections that fit,
+/// with a warning where they are fewer.
+pub fn make_room(connections: usize) -> usize {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, getrlimit, setrlimit};
+        let needed = 2 * (connections + RESERVE) + OTHERS;
+        let files =
+            |limit: Option<u64>| limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
         let mut limit = getrlimit(Resource::Nofile);
-        let needed = connections as u64 + OTHERS;
-        let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= needed);
-        if enough(limit.current) {
-            return;
+        if files(limit.current) < needed {
+            limit.current = Some(files(limit.maximum).min(needed) as u64);
+            // If it fails, the old limit is read next.
+            let _ = setrlimit(Resource::Nofile, limit);
         }
-        limit.current = Some(limit.maximum.map_or(needed, |maximum| maximum.min(needed)));
-        let raised = setrlimit(Resource::Nofile, limit);
-        if raised.is_err() || !enough(limit.current) {
-            let limit = getrlimit(Resource::Nofile).current;
+        let files = files(getrlimit(Resource::Nofile).current);
+        if files < needed {
+            let fit = fitting(files);
             tracing::warn!(
-                limit,
-                needed,
-                "the limit of open files is too low for --max-connections; raise it with `ulimit -n {needed}`"
+                "the limit of open files, {files}, is enough for {fit} of {connections} connections; raise it to {needed} with `ulimit -n`"
             );
+            return fit;
         }
     }
-    #[cfg(not(unix))]
-    let _ = connections;
+    connections
+}
+
+/// Connections for which `files` are enough; at least one.
+#[cfg(unix)]
+fn fitting(files: usize) -> usize {
+    (files.saturating_sub(OTHERS) / 2).saturating_sub(RESERVE).max(1)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fits_leaves_files_for_the_reserve_and_the_rest() {
+        assert_eq!(fitting(2 * (1024 + RESERVE) + OTHERS), 1024);
+        assert_eq!(fitting(1024), 416);
+        assert_eq!(fitting(3), 1);
+    }
 }

@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::files::raise_limit as raise_file_limit;
+pub use self::files::make_room;
 use self::places::{Admission, Places};
 use self::stream::ClientStream;
 

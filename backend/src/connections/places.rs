@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Connections from one address, unless the limit is set; the local machine, where a proxy may run, has none then.
 pub const PER_ADDRESS: usize = 256;
 /// Connections served from the reserve.
-const RESERVE: usize = 32;
+pub const RESERVE: usize = 32;
 
 /// See the module.
 pub struct Places {
