@@ -19,13 +19,12 @@ fn large_file(folder: &Path) {
 }
 
 /// Asks for the large file and reads nothing but the status, once it is 200: a connection of an earlier request may still have
-/// the place. The system buffers little for the client where `small` is set.
-async fn ask_for_large_file(server: &TestServer, small: bool) -> TcpStream {
+/// the place. The system buffers about `buffer` bytes for the client, since it reports that the client has read only after a
+/// sixteenth of its buffer.
+async fn ask_for_large_file(server: &TestServer, buffer: u32) -> TcpStream {
     loop {
         let socket = TcpSocket::new_v4().unwrap();
-        if small {
-            socket.set_recv_buffer_size(4096).unwrap();
-        }
+        socket.set_recv_buffer_size(buffer).unwrap();
         let mut stream = socket.connect(server.address().parse().unwrap()).await.unwrap();
         let request = b"GET /large.bin HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         stream.write_all(request).await.unwrap();
@@ -38,11 +37,11 @@ async fn ask_for_large_file(server: &TestServer, small: bool) -> TcpStream {
     }
 }
 
-/// Reads to the end of the connection, however it ends, at first `slowly` times 64 KiB with half a second between them.
+/// Reads to the end of the connection, however it ends, at first `slowly` times 256 KiB with half a second between them.
 async fn read_all(mut stream: TcpStream, slowly: usize) -> usize {
     let (mut total, mut buffer) = (0, vec![0; 1 << 20]);
     for read in 0.. {
-        let most = if read < slowly { 64 << 10 } else { buffer.len() };
+        let most = if read < slowly { 256 << 10 } else { buffer.len() };
         match stream.read(&mut buffer[..most]).await {
             Ok(count) if count > 0 => total += count,
             _ => break,
@@ -66,8 +65,8 @@ async fn a_client_that_reads_nothing_is_cut_off_and_one_that_reads_slowly_is_not
         ..options()
     };
     let server = TestServer::start_with(Behaviour::default(), options).await;
-    let silent = ask_for_large_file(&server, true).await;
-    let reading = read_all(ask_for_large_file(&server, false).await, 20);
+    let silent = ask_for_large_file(&server, 4096).await;
+    let reading = read_all(ask_for_large_file(&server, 1 << 20).await, 24);
     let reading = tokio::spawn(reading);
     error(server.get("/v1/model").await, 503).await;
     server.until("a free place", async || server.get("/v1/model").await.status() == StatusCode::OK).await;
