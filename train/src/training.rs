@@ -132,6 +132,8 @@ struct Run<'a> {
     bar: ProgressBar,
     /// When the last checkpoint was saved.
     saved: Instant,
+    /// Updates after which it was saved.
+    saved_step: Option<u64>,
     metric_log: MetricLog,
     /// What failed beside the run.
     complaints: BTreeSet<&'static str>,
@@ -144,12 +146,10 @@ impl<'a> Run<'a> {
         let mut network = fresh;
         let mut optimizer = AdamW::new(config.optimizer);
         let mut state = RunState::new(config.identity.clone(), config.steps);
-        let resumed = folder.resume(&config.identity, config.optimizer, network.clone())?;
-        if resumed.is_none() {
-            network.visit(&mut Initialise);
-        }
-        if let Some(resumed) = resumed {
+        let mut saved_step = None;
+        if let Some(resumed) = folder.resume(&config.identity, config.optimizer, network.clone())? {
             (state, network, optimizer) = resumed;
+            saved_step = Some(state.step);
             ensure!(
                 state.step <= config.steps,
                 "--steps: {} stands at update {}; expected at least that, got {}",
@@ -163,6 +163,8 @@ impl<'a> Run<'a> {
                 state.step,
                 config.steps
             ));
+        } else {
+            network.visit(&mut Initialise);
         }
         folder.keep(&config.files)?;
         if let Some(halvings) = config.halvings {
@@ -177,6 +179,7 @@ impl<'a> Run<'a> {
             bar: run_bar(config.steps, state.step),
             state,
             saved: Instant::now(),
+            saved_step,
             complaints: BTreeSet::new(),
         };
         Ok((run, network))
@@ -200,14 +203,25 @@ impl<'a> Run<'a> {
             ensure!(
                 self.state.skipped_in_a_row < MAX_SKIPPED,
                 "diverged: the gradients of the last {MAX_SKIPPED} updates, to {}, were not finite; start a new --run with a \
-                 smaller --learning-rate (the last checkpoint is kept)",
-                self.state.step
+                 smaller --learning-rate{}",
+                self.state.step,
+                self.other_remedy()
             );
         }
         self.state.updates = self.optimizer.updates();
         self.state.seconds += begun.elapsed().as_secs_f64();
         self.bar.set_position(self.state.step);
         Ok(network)
+    }
+
+    /// What else helps a run that has diverged, if it has a checkpoint.
+    fn other_remedy(&self) -> String {
+        let more = self.state.halvings.iter().filter(|halving| halving.cause == Cause::ByHand).count() + 1;
+        self.saved_step.map_or_else(String::new, |step| {
+            format!(
+                ", or continue from the checkpoint after update {step} with half the rate: --halvings {more}"
+            )
+        })
     }
 
     /// Averages since the last log.
@@ -291,7 +305,7 @@ impl<'a> Run<'a> {
         let title: Vec<&str> = std::iter::once(self.config.title.as_str()).chain(kinds).collect();
         let drawn = hooks.plot(&title.join("; "), &self.state.history, self.folder.path());
         self.complain("its curve", drawn);
-        self.saved = Instant::now();
+        (self.saved, self.saved_step) = (Instant::now(), Some(self.state.step));
         Ok(())
     }
 
@@ -327,6 +341,8 @@ fn halve_by_hand(state: &mut RunState, halvings: usize) -> Result<()> {
         "--halvings: the learning rate was halved {before} times by hand; expected at least that, got {halvings}"
     );
     for _ in before..halvings {
+        // The remedy of a run that has diverged: what it skipped at a higher rate counts no more.
+        state.skipped_in_a_row = 0;
         state.halvings.push(Halving { step: state.step, cause: Cause::ByHand });
         say(format_args!("halving the learning rate from update {} on", state.step));
     }

@@ -119,7 +119,16 @@ fn twenty_skipped_updates_in_a_row_are_divergence_wherever_the_run_was_interrupt
     }
     let complaint = place.train(&toy).unwrap_err().to_string();
     assert!(complaint.contains("diverged") && complaint.contains("to 35"), "{complaint}");
+    assert!(
+        complaint.contains("checkpoint after update 30") && complaint.contains("--halvings 1"),
+        "{complaint}"
+    );
+    // 14 of the 20 were skipped when it was saved: with a lower rate, they begin again, and are no longer enough.
+    place.train(&toy.halved_by_hand(1)).unwrap();
     Workplace::new().train(&Toy::new(60).skipping(&skipped[1..])).unwrap();
+    let new =
+        Workplace::new().train(&Toy::new(60).skipping(&(0..20).collect::<Vec<_>>())).unwrap_err().to_string();
+    assert!(new.contains("diverged") && !new.contains("checkpoint"), "{new}");
 }
 
 #[test]

@@ -148,15 +148,18 @@ fn rows_of_a_picture_are_kept(workshop: &Workshop, model: &Path, drawing: &Path)
 #[test]
 fn a_killed_run_ends_where_an_undisturbed_one_does() {
     let workshop = Workshop::new();
-    workshop.run(&workshop.dvae("whole", 40, ""));
-    run_with_kills(&workshop, &workshop.dvae("killed", 40, "--save-seconds 0"), "killed-run");
+    workshop.run(&workshop.dvae("whole", 40, "--log-every 7"));
+    run_with_kills(&workshop, &workshop.dvae("killed", 40, "--log-every 7 --save-seconds 0"), "killed-run");
     assert_eq!(weights(&workshop.path("whole")), weights(&workshop.path("killed")));
+    let history = |run: &str| workshop.state(run)["history"].take();
+    assert_eq!(history("whole-run"), history("killed-run"));
 
     let prior = |model: &str, more: &str| format!("{} {more}", workshop.prior(model, 40));
-    workshop.run(&prior("whole", ""));
-    run_with_kills(&workshop, &prior("killed", "--save-seconds 0"), "killed-prior");
+    workshop.run(&prior("whole", "--log-every 7"));
+    run_with_kills(&workshop, &prior("killed", "--log-every 7 --save-seconds 0"), "killed-prior");
     let weights = |model: &str| fs::read(workshop.path(model).join("model.safetensors")).unwrap();
     assert_eq!(weights("whole"), weights("killed"));
+    assert_eq!(history("whole-prior"), history("killed-prior"));
 }
 
 #[cfg(unix)]
@@ -521,4 +524,15 @@ fn trainings_are_validated_and_drawn_on_held_out_data() {
         let complaint = workshop.fail(&wrong);
         assert!(complaint.contains(&words), "{wrong}: {complaint}");
     }
+}
+
+#[test]
+fn activations_that_are_computed_again_change_no_weight() {
+    let workshop = Workshop::new();
+    let again = "--gradient-checkpointing --ewma 0.9";
+    for (name, more) in [("kept", "--ewma 0.9"), ("again", again)] {
+        workshop.run(&workshop.dvae(name, 5, more));
+        workshop.run(&format!("{} {}", workshop.prior(name, 5), more.replace("--ewma 0.9", "")));
+    }
+    assert!(files(&workshop.path("kept")) == files(&workshop.path("again")));
 }
