@@ -1,4 +1,4 @@
-//! What pictures go through before training sees them (appendices A.2 and B.2).
+//! Augmentation of images (appendices A.2 and B.2).
 
 use std::ops::RangeInclusive;
 
@@ -7,19 +7,19 @@ use image::{GenericImageView, RgbImage};
 use rand::{Rng, RngExt};
 
 /// Stage 1: random square crop of the short side s; resized to a side uniform in [min(s, 9/8·target), min(s, 12/8·target)];
-/// random crop of the target size; mirrored half of the time.
+/// random crop of the target size; flipped half of the time.
 pub fn for_dvae(image: &RgbImage, target: u32, rng: &mut impl Rng) -> RgbImage {
     let square = crop(image, short_side(image), everywhere, rng);
     let side = rng.random_range(dvae_sides(short_side(image), target));
-    let mut picture = crop(&resize_area(&square, side), target, everywhere, rng);
+    let mut cropped = crop(&resize_area(&square, side), target, everywhere, rng);
     if rng.random_bool(0.5) {
-        imageops::flip_horizontal_in_place(&mut picture);
+        imageops::flip_horizontal_in_place(&mut cropped);
     }
-    picture
+    cropped
 }
 
 /// Stage 2: square crop with an offset in [3/8, 5/8] of the slack; resized to a side uniform in
-/// [target, min(s, 9/8·target)]; random crop of the target size; never mirrored, because captions can hold text.
+/// [target, min(s, 9/8·target)]; random crop of the target size; never flipped, because captions can hold text.
 pub fn for_prior(image: &RgbImage, target: u32, rng: &mut impl Rng) -> RgbImage {
     let square = crop(image, short_side(image), near_the_middle, rng);
     let side = rng.random_range(prior_sides(short_side(image), target));
@@ -41,17 +41,17 @@ fn dvae_sides(short: u32, target: u32) -> RangeInclusive<u32> {
     short.min(target * 9 / 8)..=short.min(target * 12 / 8)
 }
 
-/// A picture smaller than the target, which the paper's data do not have, is enlarged to it.
+/// An image smaller than the target, which the paper's data do not have, is enlarged to it.
 fn prior_sides(short: u32, target: u32) -> RangeInclusive<u32> {
     target..=short.min(target * 9 / 8).max(target)
 }
 
-/// Offsets of a crop that may lie anywhere in `slack`.
+/// All offsets of a crop in `slack`.
 fn everywhere(slack: u32) -> RangeInclusive<u32> {
     0..=slack
 }
 
-/// Offsets of a crop in the middle quarter of `slack`, rounded down, so that there always is one.
+/// Offsets of a crop in the middle quarter of `slack`, rounded down, so that there is always one.
 fn near_the_middle(slack: u32) -> RangeInclusive<u32> {
     slack * 3 / 8..=slack * 5 / 8
 }
@@ -68,14 +68,14 @@ fn crop(
     image.view(x, y, side, side).to_image()
 }
 
-/// A square picture resized to `side` by area: each new pixel is the mean of what it covers, the pixels at its border counted
-/// by the share that it covers of them; rounded to the nearest byte, halves to the even one.
+/// A square image resized to `side` by area. A new pixel is the mean of the old ones that it covers, those at its border weighted
+/// by the part that it covers; rounded to the nearest byte, ties to even.
 ///
 /// # Panics
-/// If the picture is not square.
+/// If the image is not square.
 pub fn resize_area(image: &RgbImage, side: u32) -> RgbImage {
     let old = image.width();
-    assert_eq!(old, image.height(), "a picture that is not square");
+    assert_eq!(old, image.height(), "an image that is not square");
     if old == side {
         return image.clone();
     }
@@ -101,8 +101,8 @@ pub fn resize_area(image: &RgbImage, side: u32) -> RgbImage {
     })
 }
 
-/// For each of `new` pixels in a row, the old ones under it and how much of each, in units of which a new one has `old` and an
-/// old one `new`.
+/// For each of `new` pixels in a row: the old ones that it covers, and how much of each, in units of which a new pixel has `old`
+/// and an old one `new`.
 fn covers(old: u32, new: u32) -> Vec<Vec<(usize, u64)>> {
     let (old, new) = (u64::from(old), u64::from(new));
     let cover = |pixel: u64| {
@@ -128,14 +128,14 @@ mod tests {
 
     use super::*;
 
-    /// A picture whose pixels tell where they are.
+    /// An image whose pixels hold their own coordinates.
     fn map(width: u32, height: u32) -> RgbImage {
         RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, 0]))
     }
 
     #[test]
     fn sides_and_offsets_are_the_papers() {
-        // A picture that is large enough, one that limits the upper end, one that limits both.
+        // An image that is large enough, one that limits the upper end, one that limits both.
         assert_eq!([1000, 300, 270].map(|s| dvae_sides(s, 256)), [288..=384, 288..=300, 270..=270]);
         assert_eq!([1000, 270, 256].map(|s| prior_sides(s, 256)), [256..=288, 256..=270, 256..=256]);
         assert_eq!(everywhere(7), 0..=7);

@@ -1,4 +1,4 @@
-//! Fitting the contrastive model to captions and their pictures (section 2.6; arXiv 2103.00020).
+//! Training CLIP on captions and their images (section 2.6; arXiv 2103.00020).
 
 use anyhow::{Context, Result, ensure};
 use dalle_model::Device;
@@ -40,7 +40,7 @@ pub struct ClipSchedule {
     pub learning_rate: WarmupCosine,
     /// Probability that BPE drops a merge.
     pub bpe_dropout: f32,
-    /// Probability that a picture is seen as the dVAE gives it back.
+    /// Probability that an image is replaced by its reconstruction by the dVAE.
     pub reconstructed: f32,
     /// Seed of everything random.
     pub seed: u64,
@@ -169,13 +169,13 @@ impl ClipStage {
 pub fn check_batch(batch: usize, examples: usize) -> Result<()> {
     ensure!(
         (2..=examples).contains(&batch),
-        "--batch: expected 2 or more, so that there is something to tell apart, and no more than the {examples} pictures that the \
+        "--batch: expected 2 or more, so that there is something to tell apart, and at most the {examples} images that the \
          dataset has to train on; got {batch}"
     );
     Ok(())
 }
 
-/// The examples' pictures, through the dVAE.
+/// The examples' images, reconstructed by the dVAE.
 fn reconstruct(
     examples: &[Example],
     (encoder, decoder): &(Encoder, Decoder),
@@ -183,11 +183,11 @@ fn reconstruct(
     seed: u64,
 ) -> Result<Vec<RgbImage>> {
     let (size, grid) = (config.image_size as u32, config.geometry().grid);
-    let progress = bar(examples.len() as u64, "reconstructing pictures");
+    let progress = bar(examples.len() as u64, "reconstructing images");
     let reconstructed = (0..).zip(examples).progress_with(progress).map(|(index, example)| {
         let rng = &mut stream(seed, Purpose::Tokenization, index);
         let tokens = encode_pictures(encoder, &[augment::for_prior(&example.image, size, rng)])?;
-        decode_picture(decoder, tokens.first().context("one picture has one grid of tokens")?, grid)
+        decode_picture(decoder, tokens.first().context("one image has one grid of tokens")?, grid)
     });
     reconstructed.collect()
 }

@@ -1,41 +1,41 @@
-//! Two ways in which the dVAE's training fails while its loss still falls, told from what a run has logged.
+//! Health check of the dVAE's training: two ways in which it fails while its loss still falls.
 //!
-//! *The codebook collapses*: nearly all places of all pictures become the same few tokens, so that the prior will have nothing
-//! to say. *The bounds drift apart*: the decoder has learned to read relaxed codes, mixtures of many entries, and makes little
-//! of the tokens proper (section 2.1: τ has to fall far enough for the two to meet).
+//! *Collapse of the codebook*: nearly all positions of all images become the same few tokens, so that the prior has nothing to
+//! learn. *Drift of the bounds*: the decoder has learned to read relaxed codes, mixtures of many entries, and reconstructs little
+//! from tokens (section 2.1: τ has to fall far enough for the two bounds to meet).
 
 use crate::run_state::History;
 use crate::stage::Warning;
 
-/// The logged value that tells how many codebook entries are used in effect.
+/// Metric: how many codebook entries are used in effect.
 pub const PERPLEXITY: &str = "codebook perplexity";
-/// The logged value that tells how much worse true tokens are reconstructed than relaxed codes, in nats per pixel value.
+/// Metric: how much worse the reconstruction is from tokens than from relaxed codes, in nats per pixel value.
 pub const GAP: &str = "relaxation gap";
 
-/// Logged values in a row that must look bad: one alone is an accident of its pictures.
+/// Logged values in a row that must be bad: a single one may be due to its images.
 const IN_A_ROW: usize = 3;
-/// Perplexity below this is collapse in every codebook: not even two entries.
+/// Perplexity below this is collapse in any codebook: not even two entries.
 const LEAST: f64 = 2.0;
-/// Once β has its final value, so is perplexity below this share of the best that the run has seen …
+/// Once β has its final value, perplexity below this share of the run's best is collapse too …
 const FALLEN: f64 = 0.05;
 /// … and, once τ has its final value too, below this share of the entries that a batch could use.
 const UNUSED: f64 = 0.02;
-/// Once τ has its final value, a gap above this share of all that reconstruction has gained since the first logged value.
+/// Once τ has its final value, a gap above this share of what reconstruction has gained since the first logged value is drift.
 const APART: f64 = 0.1;
 
-/// What a run's history is judged by.
+/// What a run's history is checked against.
 #[derive(Clone, Copy, Debug)]
 pub struct HealthCheck {
     /// Updates until β has its final value.
     pub beta_updates: u64,
     /// Updates until τ has its final value.
     pub tau_updates: u64,
-    /// Codebook entries that a batch could use: all, or one for each of its places.
+    /// Codebook entries that a batch could use: all, or one for each of its positions.
     pub entries: usize,
 }
 
 impl HealthCheck {
-    /// What the logged values show, if it is bad.
+    /// Warnings that follow from the logged values.
     pub fn warnings(&self, history: &History) -> Vec<Warning> {
         [self.collapse(history), self.drift(history)].into_iter().flatten().collect()
     }
@@ -47,7 +47,7 @@ impl HealthCheck {
         let entries = self.entries as f64;
         let limit = |step| {
             let late = if step > self.tau_updates { UNUSED * entries } else { 0.0 };
-            // A batch of few places cannot use many.
+            // A batch of few positions cannot use many.
             LEAST.max(FALLEN * best).max(late).min(entries / 2.0)
         };
         let bad = |&(step, value): &(u64, f64)| step > self.beta_updates && value < limit(step);
@@ -56,7 +56,7 @@ impl HealthCheck {
             kind: "the codebook has collapsed",
             text: format!(
                 "the codebook has collapsed: in effect {value:.1} of {entries} entries are used, where at least {:.1} were \
-                 expected (the best so far was {best:.1}). The prior will have little to say with these tokens. Start a new \
+                 expected (the best so far was {best:.1}). The prior can learn little from these tokens. Start a new \
                  --run with a larger --beta from early on (--beta-updates 1), a smaller --learning-rate, or a slower --tau-updates",
                 limit(step)
             ),
@@ -72,7 +72,7 @@ impl HealthCheck {
         gaps.last_chunk::<IN_A_ROW>()?.iter().all(bad).then(|| Warning {
             kind: "the bounds have drifted apart",
             text: format!(
-                "the relaxed and the true evidence lower bound have drifted apart: from tokens, pictures are reconstructed \
+                "the relaxed and the true evidence lower bound have drifted apart: from tokens, images are reconstructed \
                  {gap:.3} nats per pixel value worse than from the relaxed codes of training, which have gained {gained:.3} since \
                  the start; at most a tenth of that was expected. Start a new --run with a lower final --tau (the paper's is \
                  0.0625), or one that falls over more --tau-updates",

@@ -1,4 +1,4 @@
-//! Stage 1: fitting the dVAE to pictures alone (section 2.1, appendix A.2).
+//! Stage 1: training the dVAE on images alone (section 2.1, appendix A.2).
 
 use anyhow::{Result, ensure};
 use dalle_model::Device;
@@ -108,12 +108,12 @@ impl DvaeStage {
         schedule: DvaeSchedule,
         device: Device,
     ) -> Result<Self> {
-        ensure!(!images.is_empty(), "the dataset holds no picture to train on");
+        ensure!(!images.is_empty(), "the dataset holds no image to train on");
         let (image_size, vocab) = (config.image_size, config.dvae.vocab);
         let smallest = images.iter().map(|image| image.width().min(image.height())).min().unwrap_or(0);
         ensure!(
             smallest as usize >= image_size,
-            "the model learns pictures of {image_size}×{image_size} pixels, but one is only {smallest} wide; build the dataset with --size {image_size} or more"
+            "the model learns images of {image_size}×{image_size} pixels, but one is only {smallest} wide; build the dataset with --size {image_size} or more"
         );
         let data = DvaeData {
             order: EpochOrder::new(schedule.seed, images.len()),
@@ -187,8 +187,8 @@ impl Stage for DvaeStage {
         Ok((gradients, metrics))
     }
 
-    /// The bound with the tokens that stage 2 will see, and how much worse it is than the relaxed one: two passes through the
-    /// decoder and one through the encoder, about a third of the cost of an update.
+    /// The loss with the tokens that stage 2 sees, and how much worse its reconstruction is than the relaxed one. Costs two passes
+    /// through the decoder and one through the encoder, about a third of an update.
     fn extra_metrics(&mut self, dvae: &Dvae, step: u64) -> Result<Metrics> {
         let (batch, dvae) = (self.data.batch(step)?, dvae.valid());
         let mut metrics = Metrics::new();
@@ -231,8 +231,8 @@ impl Stage for DvaeStage {
     }
 }
 
-/// How much of the codebook some tokens use: e to the entropy of how often each entry occurs, which is how many entries are
-/// used in effect; and the share of all entries that occur.
+/// How much of the codebook some tokens use: the perplexity of their distribution (how many entries are used in effect), and the
+/// share of all entries that occur.
 pub fn codebook_use(tokens: Tensor<1, Int>, vocab: usize) -> (Tensor<1>, Tensor<1>) {
     let [count] = tokens.dims();
     let device = tokens.device();

@@ -1,4 +1,4 @@
-//! Stage 2: fitting the prior to captions and the tokens of their pictures (section 2.2, appendix B.2).
+//! Stage 2: training the prior on captions and the tokens of their images (section 2.2, appendix B.2).
 
 use anyhow::{Result, ensure};
 use dalle_model::Device;
@@ -121,7 +121,7 @@ impl PriorStage {
         schedule: PriorSchedule,
         device: &Device,
     ) -> Result<Self> {
-        ensure!(!examples.is_empty(), "the dataset holds no picture to train on");
+        ensure!(!examples.is_empty(), "the dataset holds no image to train on");
         let size = config.image_size as u32;
         let tokens = tokenize(examples, encoder, |index, example| {
             let rng = &mut stream(schedule.seed, Purpose::Tokenization, index);
@@ -160,7 +160,7 @@ fn tokenize(
 ) -> Result<Vec<Vec<ImageToken>>> {
     let mut tokens = Vec::with_capacity(examples.len());
     let numbered: Vec<(u64, &Example)> = (0..).zip(examples).collect();
-    let bar = bar(examples.len() as u64, "tokenizing pictures");
+    let bar = bar(examples.len() as u64, "tokenizing images");
     for chunk in numbered.chunks(16).progress_with(bar) {
         let images: Vec<RgbImage> = chunk.iter().map(|&(index, example)| prepare(index, example)).collect();
         tokens.extend(encode_pictures(encoder, &images)?);

@@ -30,7 +30,7 @@ impl CosineSchedule {
 /// The paper halves the learning rate at five plateaus of a very long run; a run of known length does as well with a cosine.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WarmupCosine {
-    /// Greatest value.
+    /// Highest value.
     pub peak: f64,
     /// Updates until it is reached.
     pub warmup: u64,
@@ -62,7 +62,7 @@ mod tests {
             for end in [updates, updates + 1, 3_000_000, u64::MAX] {
                 assert_eq!(cosine.at(end), to);
             }
-            // cos π/4 = 1/√2, cos π/2 = 0: shares of the way that are known without a cosine.
+            // cos π/4 = 1/√2, cos π/2 = 0: values that are known without a cosine.
             let share = |step| (cosine.at(step) - from) / (to - from);
             let quarter = 0.5 - 0.5 * std::f64::consts::FRAC_1_SQRT_2;
             for (step, expected) in

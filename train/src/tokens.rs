@@ -1,4 +1,4 @@
-//! Pictures to image tokens and back, and the small file that carries a grid of them.
+//! Images to tokens and back, and the file format of a grid of tokens.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use dalle_shared::ImageToken;
 use image::{DynamicImage, RgbImage, Rgba, RgbaImage};
 use serde::{Deserialize, Serialize};
 
-/// The content of a `tokens.json`: one picture's tokens in raster order.
+/// The content of a `tokens.json`: one image's tokens in raster order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenGrid {
@@ -21,7 +21,7 @@ pub struct TokenGrid {
 }
 
 impl TokenGrid {
-    /// The tokens of a picture whose sides are multiples of 8.
+    /// The tokens of an image whose sides are multiples of 8.
     ///
     /// # Errors
     /// The device fails.
@@ -33,12 +33,12 @@ impl TokenGrid {
     /// Reads a `tokens.json` for a codebook of `vocab` entries.
     ///
     /// # Errors
-    /// The file is missing, of another form, or holds tokens outside the codebook.
+    /// The file is missing, malformed, or holds tokens outside the codebook.
     pub fn read(path: &Path, vocab: usize) -> Result<Self> {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let grid: Self = serde_json::from_str(&text).with_context(|| {
-            format!("{} is no token file: expected {{\"grid\": N, \"tokens\": […]}}", path.display())
+            format!("{} is not a token file: expected {{\"grid\": N, \"tokens\": […]}}", path.display())
         })?;
         ensure!(
             grid.grid > 0 && !grid.tokens.is_empty() && grid.tokens.len().is_multiple_of(grid.grid),
@@ -54,10 +54,10 @@ impl TokenGrid {
     }
 }
 
-/// Reads a picture whose sides are multiples of 8, on white where it is transparent.
+/// Reads an image whose sides are multiples of 8, on white where it is transparent.
 ///
 /// # Errors
-/// The file is missing, no picture, or of another size; the message names `image_size`, the model's own.
+/// The file is missing, not an image, or of another size; the message names `image_size`, the model's own.
 pub fn read_picture(path: &Path, image_size: usize) -> Result<RgbImage> {
     let picture =
         image::open(path).with_context(|| format!("cannot read the picture {}", path.display()))?.to_rgba8();
@@ -73,7 +73,7 @@ pub fn read_picture(path: &Path, image_size: usize) -> Result<RgbImage> {
     Ok(DynamicImage::from(white).into_rgb8())
 }
 
-/// The tokens of pictures of one size, whose sides are multiples of 8.
+/// The tokens of images of one size, whose sides are multiples of 8.
 ///
 /// # Errors
 /// The device fails.
@@ -91,13 +91,12 @@ pub fn encode_pictures(encoder: &Encoder, pictures: &[RgbImage]) -> Result<Vec<V
     Ok(tokens.chunks(tokens.len() / pictures.len()).map(<[ImageToken]>::to_vec).collect())
 }
 
-/// The picture of a grid of tokens.
+/// The image of a grid of tokens.
 ///
 /// # Errors
 /// The tokens do not fill rows of `width`.
 pub fn decode_picture(decoder: &Decoder, tokens: &[ImageToken], width: usize) -> Result<RgbImage> {
     let rgb = decoder.decode_rgb(tokens, width);
     let side = |tokens: usize| (tokens * DOWNSAMPLING) as u32;
-    RgbImage::from_raw(side(width), side(tokens.len() / width), rgb)
-        .context("a picture of an impossible size")
+    RgbImage::from_raw(side(width), side(tokens.len() / width), rgb).context("an image of an impossible size")
 }

@@ -1,4 +1,4 @@
-//! Loss curves as a picture: one panel for each logged value.
+//! Loss curves as an image: one panel for each metric.
 
 use std::path::Path;
 use std::sync::Once;
@@ -13,12 +13,11 @@ use dalle_train::run_state::History;
 
 static FONT: Once = Once::new();
 
-/// Draws `history` (name → (step, value)) into a PNG. Values that are not finite leave gaps; nothing is drawn of an empty history.
+/// Plots `history` (name → (step, value)) into a PNG. Values that are not finite are left out; an empty history is not plotted.
 ///
 /// # Errors
 /// The file cannot be written.
 pub fn draw(title: &str, history: &History, path: &Path) -> Result<()> {
-    // No axis reaches a value that is not finite.
     let finite = |points: &[(u64, f64)]| -> Vec<(u64, f64)> {
         points.iter().copied().filter(|(_, value)| value.is_finite()).collect()
     };
@@ -31,7 +30,7 @@ pub fn draw(title: &str, history: &History, path: &Path) -> Result<()> {
         return Ok(());
     }
     FONT.call_once(|| {
-        // Always succeeds: the font is part of the program.
+        // Cannot fail: the font is part of the program.
         let _ = register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
     });
     let columns = panels.len().min(2);
