@@ -8,6 +8,7 @@ use clap::Subcommand;
 use dalle_data::{Dataset, Example, Split};
 use dalle_model::clip::{Clip, ClipConfig};
 use dalle_model::plan::Plan;
+use dalle_model::precision::Precision;
 use dalle_native::{ModelFolder, read_clip_config};
 use dalle_shared::Geometry;
 use dalle_shared::files::{CLIP_CONFIG, CONFIG, DECODER, ENCODER, TOKENIZER};
@@ -18,7 +19,7 @@ use dalle_train::run_state::NetworkKind;
 use dalle_train::schedule::WarmupCosine;
 use serde::Serialize;
 
-use super::run::{Job, RunArgs, RunIdentity, updates};
+use super::run::{Job, KEPT_BY_TRANSFORMER, RunArgs, RunIdentity, updates};
 use super::run_hooks::RunHooks;
 use super::values;
 
@@ -117,6 +118,12 @@ struct Inputs {
     dvae: Option<String>,
 }
 
+/// Bytes of the comparison of all captions of a batch with all its images: cosines, scaled, and of each side the logarithms, their
+/// exponentials and gradients.
+fn all_pairs(batch: u64) -> u64 {
+    8 * batch * batch * Precision::F32.bytes()
+}
+
 /// Runs `dalle clip`.
 ///
 /// # Errors
@@ -136,7 +143,13 @@ pub fn run(args: Args) -> Result<()> {
     check_batch(args.batch, examples.len())?;
     let (plan, with_dvae) = (Plan::new(&model), args.reconstructed > 0.0);
     let what = format!("CLIP of {}", model.name);
-    args.run.check_memory(&what, args.batch, |part| plan.training_clip(&config, &model, part, with_dvae))?;
+    args.run.check_memory(&what, args.batch, |part| {
+        let training = plan.training_clip(&config, &model, part, with_dvae);
+        let mut training = args.run.checkpointed(training, KEPT_BY_TRANSFORMER);
+        // Whatever the parts, all captions are compared with all images.
+        training.activations += all_pairs(args.batch as u64) - all_pairs(part);
+        training
+    })?;
     let (device, plain) = args.run.open_device()?;
     let dvae = match with_dvae {
         true => Some((folder.encoder(&plain)?, folder.decoder(&plain)?)),

@@ -17,7 +17,7 @@ use dalle_train::schedule::CosineSchedule;
 use image::RgbImage;
 use serde::Serialize;
 
-use super::run::{Job, RunArgs, RunIdentity, updates};
+use super::run::{Job, KEPT_BY_DVAE, RunArgs, RunIdentity, updates};
 use super::run_hooks::RunHooks;
 use super::values;
 
@@ -113,7 +113,9 @@ pub fn run(args: &Args) -> Result<()> {
     let config = read_config(&args.config)?;
     let plan = Plan::new(&config);
     let what = format!("the dVAE of {}", config.name);
-    args.run.check_memory(&what, args.batch, |part| plan.training_dvae(part))?;
+    args.run.check_memory(&what, args.batch, |part| {
+        args.run.checkpointed(plan.training_dvae(part), KEPT_BY_DVAE)
+    })?;
     let (device, _) = args.run.open_device()?;
     ModelFolder::check_target(&args.out)?;
     if args.out.join(PRIOR).exists() {

@@ -19,7 +19,7 @@ use dalle_train::run_state::NetworkKind;
 use dalle_train::schedule::WarmupCosine;
 use serde::Serialize;
 
-use super::run::{Job, RunArgs, RunIdentity, updates};
+use super::run::{Job, KEPT_BY_TRANSFORMER, RunArgs, RunIdentity, updates};
 use super::run_hooks::RunHooks;
 use super::values;
 
@@ -133,7 +133,9 @@ pub fn run(args: Args) -> Result<()> {
     let config = folder.config.clone();
     let plan = Plan::new(&config);
     let what = format!("the prior of {}", config.name);
-    args.run.check_memory(&what, args.batch, |part| plan.training_prior(part))?;
+    args.run.check_memory(&what, args.batch, |part| {
+        args.run.checkpointed(plan.training_prior(part), KEPT_BY_TRANSFORMER)
+    })?;
     let (device, plain) = args.run.open_device()?;
     let encoder = folder.encoder(&plain)?;
     let (tokenizer, tokenizer_json) = read_tokenizer(&args.tokenizer, &config)?;

@@ -74,6 +74,12 @@ pub struct RunArgs {
     halvings: Option<usize>,
 }
 
+/// Share of a transformer's activations that gradient checkpointing keeps: 0.46 and 0.55 were measured for streams of 288 and 1040
+/// slots on a processor.
+pub const KEPT_BY_TRANSFORMER: f64 = 0.6;
+/// The same for the dVAE: 0.68 was measured for configs/emoji-128.json.
+pub const KEPT_BY_DVAE: f64 = 0.75;
+
 /// A positive number of updates.
 pub fn updates() -> clap::builder::RangedU64ValueParser<u64> {
     clap::value_parser!(u64).range(1..)
@@ -145,6 +151,12 @@ impl RunArgs {
                 None => anyhow!("{refusal}; not even --batch 1 would fit"),
             }
         })
+    }
+
+    /// `training` with what gradient checkpointing keeps of its activations, if it is on: the share `kept`.
+    pub fn checkpointed(&self, training: Training, kept: f64) -> Training {
+        let kept = if self.gradient_checkpointing { kept } else { 1.0 };
+        Training { activations: (training.activations as f64 * kept) as u64, ..training }
     }
 
     /// The device to train on, and the same without autodiff.
