@@ -21,7 +21,7 @@ use crate::bpe_dropout::BpeDropout;
 use crate::epoch_order::EpochOrder;
 use crate::gradients::Gradients;
 use crate::metrics::{Metrics, add_share};
-use crate::optimizer::tracked;
+use crate::optimizer::{Track, tracked};
 use crate::prefetch::{Batches, Prefetch};
 use crate::progress::bar;
 use crate::random::{Purpose, stream};
@@ -294,7 +294,8 @@ impl Stage for ClipStage {
     }
 
     fn after_update(&self, clip: Clip) -> Clip {
-        clip.within_bounds()
+        // Clamping tracks the scale under the default strategy.
+        clip.within_bounds().map(&mut Track(self.device.gradient_checkpointing_strategy()))
     }
 }
 

@@ -248,6 +248,15 @@ pub(crate) fn tracked<const D: usize>(
     }
 }
 
+/// Tracks parameters under one strategy: operands of different strategies panic.
+pub(crate) struct Track(pub Option<GradientCheckpointingStrategy>);
+
+impl ModuleMapper for Track {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|tensor| tracked(tensor.inner(), self.0))
+    }
+}
+
 struct Average<'a> {
     state: &'a BTreeMap<String, Slot>,
     path: Vec<String>,

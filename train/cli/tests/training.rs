@@ -533,6 +533,10 @@ fn activations_that_are_computed_again_change_no_weight() {
     for (name, more) in [("kept", "--ewma 0.9"), ("again", again)] {
         workshop.run(&workshop.dvae(name, 5, more));
         workshop.run(&format!("{} {}", workshop.prior(name, 5), more.replace("--ewma 0.9", "")));
+        workshop.run(&workshop.clip(name, 5, more));
     }
     assert!(files(&workshop.path("kept")) == files(&workshop.path("again")));
+    workshop.run(
+        &workshop.clip("again", 6, &format!("{again} --accumulate 2")).replace("again-clip", "parts-clip"),
+    );
 }
