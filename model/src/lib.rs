@@ -8,6 +8,7 @@
 //! - [`dvae`]: stage 1, images to tokens and back
 //! - [`prior`]: stage 2, the transformer over `[text | image]`
 //! - [`clip`]: CLIP, which ranks samples
+//! - [`transformer`]: the layers that the prior and CLIP are made of
 //! - [`precision`]: the types `f32`, `bf16` and `f16` by name
 //! - [`plan`]: what a model costs in memory and arithmetic
 //! - [`sample`]: the sampling loop
@@ -20,6 +21,7 @@ pub mod plan;
 pub mod precision;
 pub mod prior;
 pub mod sample;
+pub mod transformer;
 pub mod weights;
 
 pub use burn;

@@ -12,7 +12,7 @@ use crate::config::{DOWNSAMPLING, DvaeConfig, ModelConfig};
 use crate::dvae::{Decoder, Encoder};
 use crate::precision::Precision;
 use crate::prior::Prior;
-use crate::prior::mask::{Layout, Pattern};
+use crate::prior::mask::{Pattern, StreamLayout};
 use crate::weights::{count_parameters, largest_tensor};
 
 /// A model's sizes.
@@ -181,11 +181,9 @@ impl ModelConfig {
     /// Places of the prior's cache in all layers together: of a caption's text, and of a sample's image. Each holds a key and a
     /// value of `d_model` numbers.
     pub fn cache_entries(&self) -> (usize, usize) {
-        let geometry = self.geometry();
-        let layout =
-            Layout { text: geometry.text_length, grid: geometry.grid, kernel: self.prior.conv_kernel };
+        let layout = StreamLayout::new(self);
         let layers = self.prior.layers;
-        let image = (0..layers).map(|index| Pattern::of_layer(index, layers).places(layout)).sum();
+        let image = (0..layers).map(|index| Pattern::of_layer(index, layers).capacity(layout)).sum();
         (layers * layout.text, image)
     }
 }

@@ -13,7 +13,7 @@ use dalle_model::plan::Plan;
 use dalle_model::precision::Precision;
 use dalle_model::prior::loss::{PriorLoss, TEXT_WEIGHT};
 use dalle_model::prior::{Masks, Prior, TextCache};
-use dalle_model::weights::{count_parameters, from_safetensors};
+use dalle_model::weights::{self, count_parameters, from_safetensors};
 use dalle_shared::{ImageToken, TextToken};
 use safetensors::SafeTensors;
 
@@ -58,7 +58,7 @@ fn the_network_its_losses_and_its_gradients_are_pytorchs() {
         read(&file, "images").into_iter().map(|token| ImageToken(token as u16)).collect();
     let images: Vec<&[ImageToken]> = images.chunks(16).collect();
 
-    let logits = network.forward(&Masks::new(&config, &device), &captions, &images);
+    let logits = network.forward(&Masks::new(&config, &device), &captions, &images).unwrap();
     assert_close(&values(logits.text.clone()), &read(&file, "text logits"), 1e-5, "text logits");
     assert_close(&values(logits.image.clone()), &read(&file, "image logits"), 1e-5, "image logits");
     let targets: Vec<Option<&[TextToken]>> = captions.iter().copied().map(Some).collect();
@@ -83,12 +83,12 @@ fn a_caption_continued_step_by_step_has_the_logits_of_the_whole() {
     let (config, device) = (config("tiny"), Device::flex());
     let (prior, masks) = (prior(&config, &device), Masks::new(&config, &device));
     let caption = caption(&config, 1, config.text_length - 1);
-    let whole = values(prior.forward(&masks, &[&caption], &[&image(&config, 2)]).text);
+    let whole = values(prior.forward(&masks, &[&caption], &[&image(&config, 2)]).unwrap().text);
     let classes = config.text_vocab + 1;
     let mut cache = TextCache::default();
     // The first three at once, then one by one: logit row r predicts id r.
     for length in 3..caption.len() {
-        let got = values(prior.continue_text(&masks, &mut cache, &caption[..length]));
+        let got = values(prior.continue_text(&masks, &mut cache, &caption[..length]).unwrap());
         let expected = &whole[length * classes..(length + 1) * classes];
         assert_close(&got, expected, 1e-4, &format!("{length} ids"));
     }
@@ -106,18 +106,18 @@ fn a_cached_step_equals_the_uncached_forward() {
             // Two samples of one caption, whose first tokens are given.
             let images = images.each_ref().map(|image| [&images[0][..given], &image[given..]].concat());
             let rows = [images[1].as_slice(), &images[2]];
-            let whole = values(prior.forward(&masks, &[caption, caption], &rows).image);
+            let whole = values(prior.forward(&masks, &[caption, caption], &rows).unwrap().image);
             let expected = |position: usize| {
                 [0, 1].map(|sample| {
                     let start = (sample * length + position) * vocab;
                     whole[start..start + vocab].to_vec()
                 })
             };
-            let (cache, logits) = prior.prefill(&masks, caption, &rows[0][..given]);
+            let (cache, logits) = prior.prefill(&masks, caption, &rows[0][..given]).unwrap();
             let mut cache = cache.repeat(2);
             assert_close(&values(logits), &expected(given)[0], 1e-4, &format!("{given} given"));
             for position in given..length - 1 {
-                let logits = prior.step(&mut [&mut cache], &rows.map(|row| row[position]));
+                let logits = prior.step(&mut [&mut cache], &rows.map(|row| row[position])).unwrap();
                 let expected = expected(position + 1).concat();
                 assert_close(
                     &values(logits),
@@ -137,10 +137,10 @@ fn sixteen_bits_change_the_logits_little_and_halve_the_cache() {
     let (caption, image) = (caption(&config, 1, 5), image(&config, 2));
     let exact = prior(&config, &device);
     let run = |prior: &Prior| {
-        let (mut cache, logits) = prior.prefill(&masks, &caption, &image[..3]);
+        let (mut cache, logits) = prior.prefill(&masks, &caption, &image[..3]).unwrap();
         let mut all = values(logits);
         for token in &image[3..40] {
-            all.extend(values(prior.step(&mut [&mut cache], &[*token])));
+            all.extend(values(prior.step(&mut [&mut cache], &[*token]).unwrap()));
         }
         (all, cache.bytes())
     };
@@ -161,16 +161,16 @@ fn captions_at_different_positions_share_a_step() {
     let (a, b) = (caption(&config, 1, 5), caption(&config, 2, 7));
     let (x, y) = (image(&config, 3), image(&config, 4));
     let alone = |caption: &[_], image: &[ImageToken], steps: usize| {
-        let (mut cache, _) = prior.prefill(&masks, caption, &[]);
+        let (mut cache, _) = prior.prefill(&masks, caption, &[]).unwrap();
         let mut last = Vec::new();
         for token in &image[..steps] {
-            last = values(prior.step(&mut [&mut cache], &[*token]));
+            last = values(prior.step(&mut [&mut cache], &[*token]).unwrap());
         }
         (cache, last)
     };
     let (mut cache_a, _) = alone(&a, &x, 36);
     let (mut cache_b, _) = alone(&b, &y, 2);
-    let got = values(prior.step(&mut [&mut cache_a, &mut cache_b], &[x[36], y[2]]));
+    let got = values(prior.step(&mut [&mut cache_a, &mut cache_b], &[x[36], y[2]]).unwrap());
     let expected = [alone(&a, &x, 37).1, alone(&b, &y, 3).1].concat();
     assert_close(&got, &expected, 1e-4, "two captions at positions 36 and 2");
 }
@@ -181,7 +181,7 @@ fn captions_at_different_positions_share_a_step() {
 fn the_cache_is_as_large_as_its_formula() {
     let (config, device) = (long_config(), Device::flex());
     let (prior, masks) = (prior(&config, &device), Masks::new(&config, &device));
-    let (fresh, _) = prior.prefill(&masks, &caption(&config, 1, 5), &[]);
+    let (fresh, _) = prior.prefill(&masks, &caption(&config, 1, 5), &[]).unwrap();
     let grid = 8;
     // Six layers: row, column, row, row, row, convolution (3 × 3).
     let places = 4 * (grid + 1) + grid * grid + (grid + 2);
@@ -193,6 +193,88 @@ fn the_cache_is_as_large_as_its_formula() {
     }
 }
 
+#[test]
+fn ids_out_of_range_are_refused_and_never_a_panic() {
+    let (config, device) = (config("tiny"), Device::flex());
+    let (prior, masks) = (prior(&config, &device), Masks::new(&config, &device));
+    let (good, tokens) = (caption(&config, 1, 3), image(&config, 2));
+    let (bad_id, bad_token) = (TextToken(config.text_vocab as u32), ImageToken(config.dvae.vocab as u16));
+    let long = vec![TextToken(0); config.text_length];
+    let (mut cache, _) = prior.prefill(&masks, &good, &[]).unwrap();
+    let refusals = [
+        prior.forward(&masks, &[&[bad_id]], &[&tokens]).map(|_| ()),
+        prior.forward(&masks, &[&good], &[&vec![bad_token; tokens.len()]]).map(|_| ()),
+        prior.prefill(&masks, &long, &[]).map(|_| ()),
+        prior.prefill(&masks, &good, &[bad_token]).map(|_| ()),
+        prior.step(&mut [&mut cache], &[bad_token]).map(|_| ()),
+        prior.continue_text(&masks, &mut TextCache::default(), &[bad_id]).map(|_| ()),
+    ];
+    for refusal in refusals {
+        let said = refusal.unwrap_err().to_string();
+        assert!(
+            said.contains("expected ids below") || said.contains("expected at most 15 ids, got 16"),
+            "{said}"
+        );
+    }
+    assert!(prior.step(&mut [&mut cache], &tokens[..1]).is_ok(), "the cache is unchanged");
+}
+
+/// Running the layers one by one with a plain input and, backwards, each with a tape of its own gives the gradients of the whole.
+#[test]
+fn layers_run_and_differentiated_one_by_one_are_the_whole() {
+    let config = config("tiny");
+    let (plain, tracked) = (Device::flex(), Device::flex().autodiff());
+    let (captions, images) = ([caption(&config, 1, 5)], [image(&config, 2)]);
+    let (captions, images) = (captions.each_ref().map(Vec::as_slice), images.each_ref().map(Vec::as_slice));
+    let loss = |logits| PriorLoss::new(logits, &captions.map(Some), &images).total();
+
+    let whole = prior(&config, &tracked);
+    let masks = Masks::new(&config, &tracked);
+    let total = loss(whole.forward(&masks, &captions, &images).unwrap());
+    let (expected_loss, expected) = (values(total.clone()), gradients(&whole, &total.backward()));
+
+    let prior = prior(&config, &plain);
+    let masks = Masks::new(&config, &plain);
+    let mut x = prior.embed(&captions, &images).unwrap();
+    let slots = x.dims()[1];
+    let mut inputs = Vec::new();
+    for (layer, mask) in prior.layers().iter().zip(masks.of_layers(config.prior.layers, slots)) {
+        inputs.push(x.clone());
+        x = layer.attention.forward(x, mask);
+        inputs.push(x.clone());
+        x = layer.mlp.forward(x);
+    }
+    let top = x.autodiff().require_grad();
+    let total = loss(prior.clone().train().logits(top.clone()));
+    assert_eq!(values(total.clone()), expected_loss);
+    let mut dy = top.grad(&total.backward()).unwrap();
+    // A gradient scale for each resblock, which changes nothing but rounding.
+    let scale = 1024.0;
+    let layers = prior.layers().iter().zip(masks.of_layers(config.prior.layers, slots)).enumerate();
+    for (index, (layer, mask)) in layers.collect::<Vec<_>>().into_iter().rev() {
+        let layer = layer.clone().train();
+        let (mlp_input, attention_input) = (inputs.pop().unwrap(), inputs.pop().unwrap());
+        let input = mlp_input.autodiff().require_grad();
+        let seeded = layer.mlp.residual(input.clone()) * dy.clone().mul_scalar(scale).autodiff();
+        let tape = seeded.sum().backward();
+        let mlp = gradients(&layer.mlp, &tape);
+        dy = dy + input.grad(&tape).unwrap().div_scalar(scale);
+        let input = attention_input.autodiff().require_grad();
+        let seeded = layer.attention.residual(input.clone(), mask) * dy.clone().mul_scalar(scale).autodiff();
+        let tape = seeded.sum().backward();
+        let attention = gradients(&layer.attention, &tape);
+        dy = dy + input.grad(&tape).unwrap().div_scalar(scale);
+        for (resblock, found) in [("attention", attention), ("mlp", mlp)] {
+            for (name, got) in found {
+                let path = format!("layers.{index}.{resblock}.{name}");
+                let name = weights::name(&path.split('.').map(str::to_owned).collect::<Vec<_>>());
+                let got: Vec<f32> = got.iter().map(|value| value / scale as f32).collect();
+                assert_close(&got, &expected[&name], 1e-5 * greatest(&expected[&name]), &name);
+            }
+        }
+    }
+}
+
 /// Changing the token at one place may change only the logits of later places.
 #[test]
 fn changing_a_later_token_never_changes_an_earlier_logit() {
@@ -200,7 +282,7 @@ fn changing_a_later_token_never_changes_an_earlier_logit() {
     let (prior, masks) = (prior(&config, &device), Masks::new(&config, &device));
     let (caption, image) = (caption(&config, 1, 10), image(&config, 2));
     let run = |caption: &[_], image: &[_]| {
-        let logits = prior.forward(&masks, &[caption], &[image]);
+        let logits = prior.forward(&masks, &[caption], &[image]).unwrap();
         let rows = |tensor: Tensor<3>, classes: usize| -> Vec<Vec<f32>> {
             values(tensor).chunks(classes).map(<[f32]>::to_vec).collect()
         };
@@ -236,7 +318,8 @@ fn the_loss_weighs_text_an_eighth_and_starts_near_that_of_chance() {
     let (prior, masks) = (Prior::new(&config, &device), Masks::new(&config, &device));
     let (caption, image) = (caption(&config, 1, 5), image(&config, 2));
     let (captions, images) = ([caption.as_slice()], [image.as_slice()]);
-    let loss = PriorLoss::new(prior.forward(&masks, &captions, &images), &captions.map(Some), &images);
+    let loss =
+        PriorLoss::new(prior.forward(&masks, &captions, &images).unwrap(), &captions.map(Some), &images);
     let total = loss.total().into_scalar::<f32>();
     let (text, image) = (loss.text.into_scalar::<f32>(), loss.image.into_scalar::<f32>());
     assert!((text - ((config.text_vocab + 1) as f32).ln()).abs() < 0.2, "{text}");
@@ -288,7 +371,8 @@ fn gradients_agree_with_finite_differences() {
     let (caption, image) = (caption(&config, 1, 5), image(&config, 2));
     let (captions, images) = ([caption.as_slice()], [image.as_slice()]);
     let loss = |prior: &Prior| {
-        PriorLoss::new(prior.forward(&masks, &captions, &images), &captions.map(Some), &images).total()
+        PriorLoss::new(prior.forward(&masks, &captions, &images).unwrap(), &captions.map(Some), &images)
+            .total()
     };
     let gradients = loss(&network).backward();
     let mut along = Along { gradients: &gradients, seed: 0, sum: 0.0 };

@@ -14,6 +14,7 @@ use dalle_model::config::ModelConfig;
 use dalle_model::precision::Precision;
 use dalle_model::prior::{Masks, Prior};
 use dalle_model::sample::{Batch, JobKey, NotFinite, SampleError, SampleRequest, continue_caption};
+use dalle_model::weights;
 use dalle_shared::{ImageToken, SamplingSettings, TextToken};
 
 /// Every batch has the same prior.
@@ -169,7 +170,7 @@ fn captions_are_continued_and_end() {
     assert_ne!(draw(2), caption);
     let long = vec![TextToken(0); config.text_length];
     let error = continue_caption(&prior, &masks, &long, &settings, 1).unwrap_err();
-    assert_eq!(error.to_string(), "expected a beginning of at most 15 ids, got 16");
+    assert_eq!(error.to_string(), "text: expected at most 15 ids, got 16");
 }
 
 #[test]
@@ -212,7 +213,7 @@ fn with_values(prior: Prior, name: &str, values: &[(usize, f32)]) -> Prior {
             self.path.pop();
         }
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            if self.path.join(".") != self.name {
+            if weights::name(&self.path) != self.name {
                 return param;
             }
             self.found = true;

@@ -27,7 +27,7 @@ pub use hex::{sha256_hex, to_hex};
 pub use manifest::{ModelFile, ModelManifest};
 pub use request::{
     GenerationCreated, GenerationRequest, MAX_BEST_OF, MAX_SAMPLES, RequestError, SamplingSettings, Seed,
-    check_best_of, check_prefix, check_text,
+    check_best_of, check_ids, check_prefix, check_text,
 };
 pub use token::{ImageToken, TextToken};
 pub use tokenizer::{Encoding, Tokenizer, TokenizerError};

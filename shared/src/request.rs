@@ -207,7 +207,11 @@ pub fn check_prefix(prefix: &[ImageToken], geometry: &Geometry) -> Result<(), Re
     check_ids("prefix", tokens, geometry.image_length(), geometry.image_vocab)
 }
 
-fn check_ids(
+/// Checks that there are at most `most` ids, all of them below `vocab`.
+///
+/// # Errors
+/// Names `field`: there are more ids, or one is not in the vocabulary.
+pub fn check_ids(
     field: &'static str,
     ids: impl ExactSizeIterator<Item = usize>,
     most: usize,

@@ -21,7 +21,7 @@ use crate::bpe_dropout::BpeDropout;
 use crate::epoch_order::EpochOrder;
 use crate::gradients::Gradients;
 use crate::metrics::{Metrics, add_share};
-use crate::optimizer::{Track, tracked};
+use crate::optimizer::tracked;
 use crate::prefetch::{Batches, Prefetch};
 use crate::progress::bar;
 use crate::random::{Purpose, stream};
@@ -219,18 +219,19 @@ fn exclude(pairs: Option<Vec<bool>>, logits: Tensor<2>) -> Tensor<2> {
 
 impl ClipStage {
     /// Features of captions and images, `[B, E]` each.
-    fn features(&self, clip: &Clip, pairs: &[Pair]) -> [Tensor<2>; 2] {
+    fn features(&self, clip: &Clip, pairs: &[Pair]) -> Result<[Tensor<2>; 2]> {
         let captions: Vec<&[TextToken]> = pairs.iter().map(|pair| pair.ids.as_slice()).collect();
         let bytes: Vec<&[u8]> = pairs.iter().map(|pair| pair.image.as_raw().as_slice()).collect();
         let images = images_to_tensor(&bytes, self.image_size, self.image_size, &clip.device());
-        [clip.texts(&captions), clip.images(images)]
+        Ok([clip.texts(&captions)?, clip.images(images)])
     }
 
     /// The gradients of a batch that is computed in parts, each compared with all the others: first the features of all, then
     /// the loss's gradient with respect to them, then through each part again (arXiv 2101.06983).
-    fn gradients_by_parts(&self, clip: &Clip, batch: &[Pair], part: usize) -> (Gradients, ClipLoss) {
+    fn gradients_by_parts(&self, clip: &Clip, batch: &[Pair], part: usize) -> Result<(Gradients, ClipLoss)> {
         let plain = clip.valid();
-        let features: Vec<_> = batch.chunks(part).map(|part| self.features(&plain, part)).collect();
+        let features: Vec<_> =
+            batch.chunks(part).map(|part| self.features(&plain, part)).collect::<Result<_>>()?;
         let [texts, images] = [0, 1].map(|kind| {
             let all = Tensor::cat(features.iter().map(|features| features[kind].clone()).collect(), 0);
             tracked(all, self.device.gradient_checkpointing_strategy())
@@ -241,7 +242,7 @@ impl ClipStage {
         let mut gradients = Gradients::collect(tape, clip);
         for (index, pairs) in batch.chunks(part).enumerate() {
             // The value of this product is of no use, its gradient is that of the loss.
-            let products = self.features(clip, pairs).into_iter().zip([&by_text, &by_image]).filter_map(
+            let products = self.features(clip, pairs)?.into_iter().zip([&by_text, &by_image]).filter_map(
                 |(features, by_feature)| {
                     let by_feature = by_feature.clone()?.narrow(0, index * part, pairs.len());
                     Some((features * by_feature).sum())
@@ -251,7 +252,7 @@ impl ClipStage {
                 gradients.add(Gradients::of(&product, clip));
             }
         }
-        (gradients, outcome)
+        Ok((gradients, outcome))
     }
 }
 
@@ -261,11 +262,11 @@ impl Stage for ClipStage {
     fn gradients(&mut self, clip: &Clip, step: u64) -> Result<(Gradients, Metrics)> {
         let batch = self.data.batch(step)?;
         let (gradients, outcome) = if self.schedule.accumulate == 1 {
-            let [texts, images] = self.features(clip, &batch);
+            let [texts, images] = self.features(clip, &batch)?;
             let outcome = compare(clip, &batch, texts, images);
             (Gradients::of(&outcome.loss, clip), outcome)
         } else {
-            self.gradients_by_parts(clip, &batch, batch.len().div_ceil(self.schedule.accumulate))
+            self.gradients_by_parts(clip, &batch, batch.len().div_ceil(self.schedule.accumulate))?
         };
         let ClipLoss { loss, retrieval } = outcome;
         Ok((gradients, vec![("loss", loss), ("retrieval", retrieval), ("scale", clip.scale())]))
@@ -280,7 +281,7 @@ impl Stage for ClipStage {
         let mut metrics = Metrics::new();
         for pairs in batches {
             let parts = pairs.chunks(batch.div_ceil(self.schedule.accumulate));
-            let features: Vec<_> = parts.map(|part| self.features(clip, part)).collect();
+            let features: Vec<_> = parts.map(|part| self.features(clip, part)).collect::<Result<_>>()?;
             let [texts, images] =
                 [0, 1].map(|kind| Tensor::cat(features.iter().map(|part| part[kind].clone()).collect(), 0));
             let ClipLoss { loss, retrieval } = compare(clip, pairs, texts, images);
@@ -294,8 +295,7 @@ impl Stage for ClipStage {
     }
 
     fn after_update(&self, clip: Clip) -> Clip {
-        // Clamping tracks the scale under the default strategy.
-        clip.within_bounds().map(&mut Track(self.device.gradient_checkpointing_strategy()))
+        clip.clamp_scale()
     }
 }
 

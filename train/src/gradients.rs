@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use dalle_model::burn::module::{Module, ModuleVisitor, Param};
 use dalle_model::burn::tensor::{Gradients as Tape, Tensor};
+use dalle_model::weights::name;
 
 /// Gradients by the path of their parameter (`groups.1.0.res_path.conv_2.w`), each flat in row-major order, `[parameters]`, without
 /// autodiff. A parameter that the loss does not depend on has none.
@@ -83,7 +84,7 @@ impl ModuleVisitor for Collector {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = param.val().grad_remove(&mut self.tape) {
             let length = gradient.shape().num_elements();
-            self.found.insert(self.path.join("."), gradient.reshape([length]));
+            self.found.insert(name(&self.path), gradient.reshape([length]));
         }
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use dalle_model::burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use dalle_model::burn::tensor::{GradientCheckpointingStrategy, Tensor, TensorData};
+use dalle_model::weights::name;
 use serde::{Deserialize, Serialize};
 
 use crate::gradients::Gradients;
@@ -181,7 +182,7 @@ impl ModuleVisitor for Norm<'_> {
     }
 
     fn visit_float<const D: usize>(&mut self, _: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.gradients.get(&self.path.join(".")) {
+        if let Some(gradient) = self.gradients.get(&name(&self.path)) {
             self.sums.push(gradient.clone().square().sum());
         }
     }
@@ -205,7 +206,7 @@ impl ModuleMapper for Update<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let path = self.path.join(".");
+        let path = name(&self.path);
         let Some(gradient) = self.gradients.remove(&path) else { return param };
         let AdamWConfig { beta1, beta2, epsilon, weight_decay, ewma, .. } = self.optimizer.config;
         let updates = self.optimizer.updates;
@@ -249,7 +250,7 @@ pub(crate) fn tracked<const D: usize>(
 }
 
 /// Tracks parameters under one strategy: operands of different strategies panic.
-pub(crate) struct Track(pub Option<GradientCheckpointingStrategy>);
+struct Track(Option<GradientCheckpointingStrategy>);
 
 impl ModuleMapper for Track {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
@@ -272,7 +273,7 @@ impl ModuleMapper for Average<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        match self.state.get(&self.path.join(".")) {
+        match self.state.get(&name(&self.path)) {
             Some(slot) => param.map(|tensor| {
                 let average = slot.average.clone().reshape(tensor.shape());
                 tracked(average, tensor.gradient_checkpointing_strategy())
@@ -297,7 +298,7 @@ impl ModuleVisitor for Names {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.found.push((self.path.join("."), param.lazy_shape().num_elements()));
+        self.found.push((name(&self.path), param.lazy_shape().num_elements()));
     }
 }
 

@@ -169,11 +169,11 @@ fn tokenize(
 }
 
 impl PriorStage {
-    fn loss(&self, prior: &Prior, masks: &Masks, pairs: &[Pair]) -> PriorLoss {
+    fn loss(&self, prior: &Prior, masks: &Masks, pairs: &[Pair]) -> Result<PriorLoss> {
         let captions: Vec<Option<&[TextToken]>> = pairs.iter().map(|pair| pair.caption.as_deref()).collect();
         let images: Vec<&[ImageToken]> = pairs.iter().map(|pair| pair.image.as_slice()).collect();
         let inputs: Vec<&[TextToken]> = captions.iter().map(|caption| caption.unwrap_or_default()).collect();
-        PriorLoss::new(prior.forward(masks, &inputs, &images), &captions, &images)
+        Ok(PriorLoss::new(prior.forward(masks, &inputs, &images)?, &captions, &images))
     }
 }
 
@@ -184,14 +184,14 @@ impl PriorStage {
     }
 
     /// What a part contributes to the loss of all pairs: each kind of token counts alike in all parts, however many a part has.
-    fn share_of_loss(&self, prior: &Prior, masks: &Masks, part: &[Pair], all: &[Pair]) -> PriorLoss {
+    fn share_of_loss(&self, prior: &Prior, masks: &Masks, part: &[Pair], all: &[Pair]) -> Result<PriorLoss> {
         let scored = |pairs| scored(pairs, self.text_places) as f64;
         let text_share = scored(part) / scored(all).max(1.0);
-        let PriorLoss { text, image } = self.loss(prior, masks, part);
-        PriorLoss {
+        let PriorLoss { text, image } = self.loss(prior, masks, part)?;
+        Ok(PriorLoss {
             text: text.mul_scalar(text_share),
             image: image.mul_scalar(part.len() as f64 / all.len() as f64),
-        }
+        })
     }
 }
 
@@ -206,7 +206,7 @@ impl Stage for PriorStage {
         let batch = self.data.batch(step)?;
         let (mut gradients, mut metrics) = (Gradients::default(), Metrics::new());
         for part in batch.chunks(self.part()) {
-            let loss = self.share_of_loss(prior, &self.masks, part, &batch);
+            let loss = self.share_of_loss(prior, &self.masks, part, &batch)?;
             gradients.add(Gradients::of(&loss.total(), prior));
             add_share(&mut metrics, named(loss), 1.0);
         }
@@ -216,7 +216,7 @@ impl Stage for PriorStage {
     fn validate(&mut self, prior: &Prior) -> Result<Validation> {
         let mut metrics = Metrics::new();
         for part in self.held_out.chunks(self.part()) {
-            let loss = self.share_of_loss(prior, &self.plain_masks, part, &self.held_out);
+            let loss = self.share_of_loss(prior, &self.plain_masks, part, &self.held_out)?;
             add_share(&mut metrics, named(loss), 1.0);
         }
         Validation::read(metrics)

@@ -1,10 +1,10 @@
-//! The contrastive model that chooses among samples (section 2.6): CLIP as in its own paper, arXiv 2103.00020.
+//! CLIP, the contrastive model that ranks samples (section 2.6), as in its own paper, arXiv 2103.00020.
 //!
-//! Two towers lead captions and pictures into one space, where a caption is to be nearer to its own picture than to any other.
-//! [`Clip::loss`] is for training; [`Clip::cosines`] scores pictures for captions, [`best_first`] orders them.
+//! Two towers embed captions and images in a joint space, where a caption is to be nearer to its own image than to any other.
+//! [`Clip::loss`] is for training; [`Clip::cosines`] scores images for captions, [`best_first`] ranks them.
 //!
 //! ```text
-//! let scores = clip.cosines(&[&caption], &pictures)?.swap_remove(0);
+//! let scores = clip.cosines(&[&caption], &images)?.swap_remove(0);
 //! let best = best_first(&scores)[0];
 //! ```
 
@@ -15,7 +15,7 @@ mod tower;
 
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
-use dalle_shared::TextToken;
+use dalle_shared::{RequestError, TextToken};
 
 pub use config::{ClipConfig, TowerConfig};
 pub use loss::ClipLoss;
@@ -24,73 +24,76 @@ use tower::{ImageTower, TextTower};
 
 use crate::config::ModelConfig;
 
-/// What cosines are multiplied with before training: a temperature of 0.07.
-pub const FIRST_SCALE: f64 = 1.0 / 0.07;
-/// The greatest factor, which keeps training stable.
-pub const GREATEST_SCALE: f64 = 100.0;
+/// Factor of the cosines before training: a temperature of 0.07.
+pub const INITIAL_SCALE: f64 = 1.0 / 0.07;
+/// Largest factor of the cosines; it keeps training stable.
+pub const MAX_SCALE: f64 = 100.0;
 
-/// The contrastive model.
+/// CLIP.
 #[derive(Module, Debug)]
 pub struct Clip {
     text: TextTower,
     image: ImageTower,
-    /// ln of what cosines are multiplied with, the inverse temperature; `[1]`.
+    /// ln of the factor of the cosines (the inverse temperature), `[1]`.
     ln_scale: Param<Tensor<1>>,
 }
 
 impl Clip {
-    /// A model with random weights for captions and pictures of `model`.
+    /// A CLIP with random weights for the captions and images of `model`.
     pub fn new(config: &ClipConfig, model: &ModelConfig, device: &Device) -> Self {
         Self {
             text: TextTower::new(config, model, device),
             image: ImageTower::new(config, model, device),
-            ln_scale: Initializer::Constant { value: FIRST_SCALE.ln() }.init([1], device),
+            ln_scale: Initializer::Constant { value: INITIAL_SCALE.ln() }.init([1], device),
         }
     }
 
-    /// Where the weights are.
+    /// The device of the weights.
     pub fn device(&self) -> Device {
         self.image.device()
     }
 
-    /// Captions (ids without padding) to vectors of length 1, `[B, E]`.
+    /// B captions (ids without padding) as unit vectors, `[B, E]`.
     ///
-    /// # Panics
-    /// If a caption is too long, or an id out of range.
-    pub fn texts(&self, captions: &[&[TextToken]]) -> Tensor<2> {
-        unit(self.text.forward(captions))
+    /// # Errors
+    /// A caption is too long, or an id is not in the vocabulary.
+    pub fn texts(&self, captions: &[&[TextToken]]) -> Result<Tensor<2>, RequestError> {
+        Ok(unit(self.text.forward(captions)?))
     }
 
-    /// Pictures, `[B, 3, side, side]` in 0..1, to vectors of length 1, `[B, E]`.
+    /// Images, `[B, 3, side, side]` in 0..1, as unit vectors, `[B, E]`.
     ///
     /// # Panics
-    /// If they have another size than the model's pictures.
-    pub fn images(&self, pictures: Tensor<4>) -> Tensor<2> {
-        unit(self.image.forward(pictures))
+    /// If they have another size than the model's images.
+    pub fn images(&self, images: Tensor<4>) -> Tensor<2> {
+        unit(self.image.forward(images))
     }
 
-    /// How well a batch of pairs is told apart; caption i belongs to picture i.
+    /// The loss of B pairs: caption i (ids without padding) belongs to image i of `[B, 3, side, side]` in 0..1.
+    ///
+    /// # Errors
+    /// As [`texts`](Self::texts).
     ///
     /// # Panics
-    /// As [`texts`](Self::texts) and [`images`](Self::images).
-    pub fn loss(&self, captions: &[&[TextToken]], pictures: Tensor<4>) -> ClipLoss {
-        let cosines = self.texts(captions).matmul(self.images(pictures).transpose());
-        ClipLoss::new(cosines * self.scale().unsqueeze())
+    /// As [`images`](Self::images).
+    pub fn loss(&self, captions: &[&[TextToken]], images: Tensor<4>) -> Result<ClipLoss, RequestError> {
+        let cosines = self.texts(captions)?.matmul(self.images(images).transpose());
+        Ok(ClipLoss::new(cosines * self.scale().unsqueeze()))
     }
 
-    /// What cosines are multiplied with in the loss, `[1]`.
+    /// The factor of the cosines in the loss, `[1]`.
     pub fn scale(&self) -> Tensor<1> {
         self.ln_scale.val().exp()
     }
 
-    /// The model with its [`scale`](Self::scale) at most [`GREATEST_SCALE`]: to be called after each update, as CLIP does. (Bounded
-    /// in the loss instead, a scale beyond the bound would have no gradient to lead it back.)
+    /// The model with its [`scale`](Self::scale) clamped to at most [`MAX_SCALE`], to be called after each update, as CLIP's
+    /// released code does. (Clamped in the loss instead, a larger scale would have no gradient.)
     #[must_use]
-    pub fn within_bounds(mut self) -> Self {
+    pub fn clamp_scale(mut self) -> Self {
         self.ln_scale = self.ln_scale.map(|ln_scale| {
             let tracked = ln_scale.is_autodiff();
-            let bounded = ln_scale.inner().clamp_max(GREATEST_SCALE.ln());
-            if tracked { Tensor::from_inner(bounded).require_grad() } else { bounded }
+            let clamped = ln_scale.inner().clamp_max(MAX_SCALE.ln());
+            if tracked { Tensor::from_inner(clamped).require_grad() } else { clamped }
         });
         self
     }

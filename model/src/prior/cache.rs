@@ -1,51 +1,44 @@
-//! Keys and values of what was already seen, so that a step never recomputes the prefix.
+//! Keys and values of earlier positions, so that a step never recomputes them.
 //!
-//! A step reads what its layer's [`Pattern`] lets it see and nothing else, so that is all that is kept: along rows a ring of
-//! `grid + 1` positions, for the convolution a ring as long as its reach, along columns every position, the grid transposed,
-//! so that a column is one contiguous run. The caption's part is kept once for all samples of it.
+//! A step reads what its layer's [`Pattern`] lets it see, so that is all that is kept: for rows a ring of `grid + 1` positions, for
+//! the convolution a ring as long as its reach, for columns every position, with the grid transposed so that a column is
+//! contiguous. The caption's part is kept once for all samples of it.
 
 use burn::tensor::{Int, Tensor, TensorData};
 
-use super::block::{Qkv, softmax_f32};
-use super::mask::{Layout, Pattern};
+use super::mask::{Pattern, StreamLayout};
+use crate::transformer::{KeyValue, Qkv, softmax_f32};
 
-/// The prior's memory of one caption and its samples, all at the same raster position.
+/// Keys and values of one caption and its samples, which are all at the same raster position.
 #[derive(Clone, Debug)]
 pub struct Cache {
     pub(super) layers: Vec<LayerCache>,
     pub(super) samples: usize,
-    /// Image positions held: the raster position of the next.
+    /// Raster position of the next image token: as many are held.
     pub(super) position: usize,
 }
 
-/// The prior's memory of one caption that is being continued, without an image.
+/// Keys and values of the beginning of one caption, without an image.
 #[derive(Clone, Debug, Default)]
 pub struct TextCache {
     /// Of each layer `[1, H, slots, K]`; empty before the first slot.
-    layers: Vec<Entries>,
+    layers: Vec<KeyValue>,
 }
 
-/// Keys and values of some places.
-#[derive(Clone, Debug)]
-struct Entries {
-    k: Tensor<4>,
-    v: Tensor<4>,
-}
-
-/// One layer's part. H heads, K width of a head, S samples.
+/// One layer's part. S samples.
 #[derive(Clone, Debug)]
 pub(super) struct LayerCache {
-    layout: Layout,
+    layout: StreamLayout,
     pattern: Pattern,
     /// Of the caption, `[1, H, text, K]`.
-    text: Entries,
-    /// Of the image, `[S, H, places, K]`; see [`Pattern::places`].
-    image: Entries,
+    text: KeyValue,
+    /// Of the image, `[S, H, capacity, K]`; see [`Pattern::capacity`].
+    image: KeyValue,
 }
 
 impl Pattern {
     /// Image positions that a layer of this pattern keeps.
-    pub fn places(self, layout: Layout) -> usize {
+    pub fn capacity(self, layout: StreamLayout) -> usize {
         let reach = match self {
             Self::Row => layout.grid,
             Self::Column => return layout.grid * layout.grid,
@@ -54,11 +47,11 @@ impl Pattern {
         (reach + 1).min(layout.grid * layout.grid)
     }
 
-    /// Where the image position `position` is kept.
-    fn place(self, layout: Layout, position: usize) -> usize {
+    /// Where the image position `position` is kept, below [`capacity`](Self::capacity).
+    fn index(self, layout: StreamLayout, position: usize) -> usize {
         match self {
             Self::Column => position % layout.grid * layout.grid + position / layout.grid,
-            Self::Row | Self::Conv => position % self.places(layout),
+            Self::Row | Self::Conv => position % self.capacity(layout),
         }
     }
 }
@@ -69,60 +62,59 @@ impl TextCache {
         self.layers.first().map_or(0, |layer| layer.k.dims()[2])
     }
 
-    /// Takes in further slots of layer `index`, `[1, H, n, K]`, and gives all keys and values it then holds.
-    pub(super) fn extend(&mut self, index: usize, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+    /// Appends slots to layer `index`, `[1, H, n, K]`, and returns all that it then holds.
+    pub(super) fn extend(&mut self, index: usize, new: KeyValue) -> KeyValue {
         let all = match self.layers.get(index) {
-            Some(held) => Entries {
-                k: Tensor::cat(vec![held.k.clone(), k], 2),
-                v: Tensor::cat(vec![held.v.clone(), v], 2),
+            Some(held) => KeyValue {
+                k: Tensor::cat(vec![held.k.clone(), new.k], 2),
+                v: Tensor::cat(vec![held.v.clone(), new.v], 2),
             },
-            None => Entries { k, v },
+            None => new,
         };
         match self.layers.get_mut(index) {
             Some(held) => *held = all.clone(),
             None => self.layers.push(all.clone()),
         }
-        (all.k, all.v)
+        all
     }
 }
 
-impl Entries {
+impl KeyValue {
     fn map(self, f: impl Fn(Tensor<4>) -> Tensor<4>) -> Self {
         Self { k: f(self.k), v: f(self.v) }
     }
 
-    /// Overwrites the places from `place` on.
-    fn write(&mut self, place: usize, new: Self) {
-        let [samples, heads, places, width] = new.k.dims();
-        let area = [0..samples, 0..heads, place..place + places, 0..width];
+    /// Overwrites the slots from `index` on.
+    fn write(&mut self, index: usize, new: Self) {
+        let [samples, heads, slots, width] = new.k.dims();
+        let area = [0..samples, 0..heads, index..index + slots, 0..width];
         self.k.inplace(|kept| kept.slice_assign(area.clone(), new.k));
         self.v.inplace(|kept| kept.slice_assign(area, new.v));
     }
 }
 
 impl LayerCache {
-    /// The first slots of a stream, keys and values `[1, H, text + positions, K]`.
-    pub fn new(layout: Layout, pattern: Pattern, k: Tensor<4>, v: Tensor<4>) -> Self {
-        let [_, heads, slots, width] = k.dims();
-        let all = Entries { k, v };
-        let part = |start: usize, slots: usize| all.clone().map(|tensor| tensor.narrow(2, start, slots));
-        let empty =
-            Tensor::zeros([1, heads, pattern.places(layout), width], (&all.k.device(), all.k.dtype()));
-        let mut image = Entries { k: empty.clone(), v: empty };
+    /// A cache of the first slots of a stream, `[1, H, text + positions, K]`.
+    pub fn new(layout: StreamLayout, pattern: Pattern, stream: &KeyValue) -> Self {
+        let [_, heads, slots, width] = stream.k.dims();
+        let part = |start: usize, slots: usize| stream.clone().map(|tensor| tensor.narrow(2, start, slots));
+        let shape = [1, heads, pattern.capacity(layout), width];
+        let empty = Tensor::zeros(shape, (&stream.k.device(), stream.k.dtype()));
+        let mut image = KeyValue { k: empty.clone(), v: empty };
         let positions = slots - layout.text;
-        let kept = pattern.places(layout).min(positions);
+        let kept = pattern.capacity(layout).min(positions);
         for position in positions - kept..positions {
-            image.write(pattern.place(layout, position), part(layout.text + position, 1));
+            image.write(pattern.index(layout, position), part(layout.text + position, 1));
         }
         Self { layout, pattern, text: part(0, layout.text), image }
     }
 
-    /// Takes in one position of every sample, `[S, H, 1, K]`, and gives its attention to what it sees, `[S, H, 1, K]`.
-    pub fn attend(&mut self, position: usize, Qkv { q, k, v }: Qkv) -> Tensor<4> {
-        self.image.write(self.pattern.place(self.layout, position), Entries { k, v });
+    /// Adds one position of every sample, `[S, H, 1, K]`, and returns its attention to what it sees, `[S, H, 1, K]`.
+    pub fn attend(&mut self, position: usize, Qkv { q, kv }: Qkv) -> Tensor<4> {
+        self.image.write(self.pattern.index(self.layout, position), kv);
         let seen = self.seen(position);
-        // The caption's keys are the same for all samples: one product of matrices for each head instead of one of vectors
-        // for each head and sample.
+        // The caption's keys are the same for all samples: one product of matrices for each head instead of one of vectors for
+        // each head and sample.
         let text_q = q.clone().swap_dims(0, 2);
         let text_scores = text_q.matmul(self.text.k.clone().swap_dims(2, 3)).swap_dims(0, 2);
         let image_scores = q.matmul(seen.k.swap_dims(2, 3));
@@ -134,35 +126,36 @@ impl LayerCache {
         text + weights.narrow(3, self.layout.text, image).matmul(seen.v)
     }
 
-    /// What the image position `position` sees of the image: itself and, of earlier ones, what its pattern allows.
-    fn seen(&self, position: usize) -> Entries {
-        let Layout { grid, .. } = self.layout;
+    /// What the image position `position` sees of the image: itself and the earlier positions that its pattern allows, in any
+    /// order.
+    fn seen(&self, position: usize) -> KeyValue {
+        let StreamLayout { grid, .. } = self.layout;
         let image = self.image.clone();
         match self.pattern {
-            // A ring holds what is seen in any order: attention does not ask for one.
             Pattern::Row => {
-                image.map(|tensor| tensor.narrow(2, 0, (position + 1).min(self.pattern.places(self.layout))))
+                let held = (position + 1).min(self.pattern.capacity(self.layout));
+                image.map(|tensor| tensor.narrow(2, 0, held))
             }
             Pattern::Column => {
                 image.map(|tensor| tensor.narrow(2, position % grid * grid, position / grid + 1))
             }
             Pattern::Conv => {
                 let query = self.layout.text + position;
-                let earliest = position.saturating_sub(self.pattern.places(self.layout) - 1);
+                let earliest = position.saturating_sub(self.pattern.capacity(self.layout) - 1);
                 let seen = (earliest..=position)
                     .filter(|key| self.layout.sees(self.pattern, query, self.layout.text + key));
-                let places: Vec<i64> = seen.map(|key| self.pattern.place(self.layout, key) as i64).collect();
-                let count = places.len();
-                let places: Tensor<1, Int> =
-                    Tensor::from_data(TensorData::new(places, [count]), &image.k.device());
-                image.map(|tensor| tensor.select(2, places.clone()))
+                let indices: Vec<i64> = seen.map(|key| self.pattern.index(self.layout, key) as i64).collect();
+                let count = indices.len();
+                let indices: Tensor<1, Int> =
+                    Tensor::from_data(TensorData::new(indices, [count]), &image.k.device());
+                image.map(|tensor| tensor.select(2, indices.clone()))
             }
         }
     }
 }
 
 impl Cache {
-    /// For `samples` samples instead of one: all start from the one prefill of their caption.
+    /// A cache for `samples` samples, which all start from the one prefill of their caption.
     ///
     /// # Panics
     /// If it already holds more than one sample.
@@ -181,9 +174,9 @@ impl Cache {
         self.samples
     }
 
-    /// Bytes of its keys and values.
+    /// Bytes of the keys and values.
     pub fn bytes(&self) -> usize {
-        let bytes = |entries: &Entries| 2 * entries.k.shape().num_elements() * entries.k.dtype().size();
+        let bytes = |kv: &KeyValue| 2 * kv.k.shape().num_elements() * kv.k.dtype().size();
         self.layers.iter().map(|layer| bytes(&layer.text) + bytes(&layer.image)).sum()
     }
 }
@@ -203,16 +196,18 @@ mod tests {
 
     #[test]
     fn a_step_reads_the_keys_that_its_pattern_sees_and_no_others() {
-        let layout = Layout { text: 3, grid: 6, kernel: 3 };
+        let layout = StreamLayout { text: 3, grid: 6, kernel: 3 };
         let device = Device::flex();
         for pattern in Pattern::ALL {
             for given in [0, 1, 9, 20] {
                 let first = numbered(0..given, &device);
                 let stream = Tensor::cat(vec![Tensor::zeros([1, 1, layout.text, 1], &device), first], 2);
-                let mut layer = LayerCache::new(layout, pattern, stream.clone(), stream);
+                let stream = KeyValue { k: stream.clone(), v: stream };
+                let mut layer = LayerCache::new(layout, pattern, &stream);
                 for position in given..layout.grid * layout.grid {
                     let new = numbered(position..position + 1, &device);
-                    layer.attend(position, Qkv { q: new.clone(), k: new.clone(), v: new });
+                    let kv = KeyValue { k: new.clone(), v: new.clone() };
+                    layer.attend(position, Qkv { q: new, kv });
                     let read = layer.seen(position).k.into_data();
                     let mut read: Vec<usize> = read.iter::<f32>().map(|key| key as usize).collect();
                     read.sort_unstable();

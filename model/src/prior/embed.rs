@@ -1,23 +1,22 @@
-//! Tokens and places to vectors: the bottom of the prior (section 2.2).
+//! The input of the prior's first layer: embeddings of tokens and of their positions (section 2.2).
 //!
-//! The stream has `text_length` text slots and `grid²` image slots. Slot 0 is the start token; slots 1 and up carry the
-//! caption, and each slot behind its end carries a padding embedding of its own. So a caption has at most
-//! `text_length − 1` ids, every one of them is predicted, and the stream is exactly `text_length + grid²` long.
+//! The stream has `text_length` text slots and `grid²` image slots. Slot 0 is the start token; slots 1 and up hold the caption, and
+//! each slot after its end holds a padding embedding of its own. So a caption has at most `text_length − 1` ids, every one of them
+//! is predicted, and the stream is exactly `text_length + grid²` long.
 
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use dalle_shared::{ImageToken, TextToken};
+use dalle_shared::{Geometry, ImageToken, RequestError, TextToken, check_prefix, check_text};
 
-use super::block::INIT_STD;
-use crate::config::ModelConfig;
+use crate::config::{DOWNSAMPLING, ModelConfig};
+use crate::transformer::INIT_STD;
 
-/// Embeddings of the tokens and of their places.
+/// The embeddings.
 #[derive(Module, Debug)]
 pub struct Embed {
     /// `[text_vocab, D]`.
     text: Param<Tensor<2>>,
-    /// One padding embedding for each text slot, `[text_length, D]`; that of slot 0, which no caption reaches, is the
-    /// start token.
+    /// One padding embedding for each text slot, `[text_length, D]`; that of slot 0, which is never padded, is the start token.
     padding: Param<Tensor<2>>,
     /// `[text_length, D]`.
     text_position: Param<Tensor<2>>,
@@ -30,7 +29,7 @@ pub struct Embed {
 }
 
 impl Embed {
-    /// Where the embeddings are.
+    /// The device of the weights.
     pub fn device(&self) -> Device {
         self.image.lazy_device()
     }
@@ -50,71 +49,70 @@ impl Embed {
         }
     }
 
-    /// Most ids of a caption, and how many different ones there are.
-    pub fn text_sizes(&self) -> (usize, usize) {
-        (self.padding.lazy_shape()[0] - 1, self.text.lazy_shape()[0])
+    /// The sizes of the two streams.
+    pub fn geometry(&self) -> Geometry {
+        let rows = |table: &Param<Tensor<2>>| table.lazy_shape()[0];
+        let grid = rows(&self.row);
+        Geometry {
+            text_length: rows(&self.padding),
+            text_vocab: rows(&self.text),
+            grid,
+            image_vocab: rows(&self.image),
+            image_size: DOWNSAMPLING * grid,
+        }
     }
 
-    /// Captions, without padding, to all text slots: `[B, text_length, D]`.
+    /// All text slots of captions without padding: `[B, text_length, D]`.
     ///
-    /// # Panics
-    /// If a caption has more than `text_length − 1` ids, or an id outside the vocabulary.
-    pub fn text(&self, captions: &[&[TextToken]]) -> Tensor<3> {
-        let (vocab, slots) = (self.text.lazy_shape()[0], self.padding.lazy_shape()[0]);
+    /// # Errors
+    /// A caption has more than `text_length − 1` ids, or an id that is not in the vocabulary.
+    pub fn text(&self, captions: &[&[TextToken]]) -> Result<Tensor<3>, RequestError> {
+        let geometry = self.geometry();
+        let (vocab, slots) = (geometry.text_vocab, geometry.text_length);
         let mut rows = Vec::with_capacity(captions.len() * slots);
         for caption in captions {
-            assert!(caption.len() < slots, "{} caption ids do not fit {} slots", caption.len(), slots - 1);
-            rows.extend((0..slots).map(
-                |slot| match slot.checked_sub(1).and_then(|place| caption.get(place)) {
-                    Some(id) => {
-                        assert!(
-                            (id.0 as usize) < vocab,
-                            "text id {} is outside the vocabulary of {vocab}",
-                            id.0
-                        );
-                        i64::from(id.0)
-                    }
-                    None => (vocab + slot) as i64,
-                },
-            ));
+            check_text(caption, &geometry)?;
+            let padding = (caption.len() + 1..slots).map(|slot| vocab + slot);
+            rows.push(vocab);
+            rows.extend(caption.iter().map(|id| id.0 as usize).chain(padding));
         }
         let table = Tensor::cat(vec![self.text.val(), self.padding.val()], 0);
-        let rows = Tensor::from_data(TensorData::new(rows, [captions.len() * slots]), &table.device());
         let [_, d] = table.dims();
-        table.select(0, rows).reshape([captions.len(), slots, d]) + self.text_position.val().unsqueeze()
+        let embedded = table.clone().select(0, indices(rows, &table.device()));
+        Ok(embedded.reshape([captions.len(), slots, d]) + self.text_position.val().unsqueeze())
     }
 
-    /// Image tokens with the raster position of each, `tokens[b][t]` at `positions[b] + t`, to `[B, T, D]`.
+    /// Image tokens, `tokens[b][t]` at raster position `positions[b] + t`: `[B, T, D]`.
+    ///
+    /// # Errors
+    /// A token is not in the codebook, or an image has more than `grid²`.
     ///
     /// # Panics
-    /// If the rows differ in length, or a token or position is out of range.
-    pub fn image(&self, tokens: &[&[ImageToken]], positions: &[usize]) -> Tensor<3> {
-        let (vocab, grid) = (self.image.lazy_shape()[0], self.row.lazy_shape()[0]);
+    /// If the rows differ in length, or one goes beyond the grid.
+    pub fn image(&self, tokens: &[&[ImageToken]], positions: &[usize]) -> Result<Tensor<3>, RequestError> {
+        let geometry = self.geometry();
+        let grid = geometry.grid;
         let (b, t) = (tokens.len(), tokens.first().map_or(0, |row| row.len()));
         let (mut ids, mut rows, mut columns) = (Vec::new(), Vec::new(), Vec::new());
         for (sample, &start) in tokens.iter().zip(positions) {
-            assert!(
-                sample.len() == t && start + t <= grid * grid,
-                "image rows of unequal length, or too long"
-            );
-            for (place, token) in sample.iter().enumerate() {
-                assert!(
-                    usize::from(token.0) < vocab,
-                    "image token {} outside the codebook of {vocab}",
-                    token.0
-                );
-                ids.push(i64::from(token.0));
-                rows.push(((start + place) / grid) as i64);
-                columns.push(((start + place) % grid) as i64);
-            }
+            check_prefix(sample, &geometry)?;
+            assert!(sample.len() == t, "image rows of unequal length");
+            assert!(start + t <= geometry.image_length(), "the image is complete");
+            ids.extend(sample.iter().map(|token| usize::from(token.0)));
+            rows.extend((start..start + t).map(|position| position / grid));
+            columns.extend((start..start + t).map(|position| position % grid));
         }
         let device = self.device();
-        let look_up = |table: &Param<Tensor<2>>, index: Vec<i64>| {
-            let index: Tensor<1, Int> = Tensor::from_data(TensorData::new(index, [b * t]), &device);
-            table.val().select(0, index)
-        };
+        let look_up = |table: &Param<Tensor<2>>, rows| table.val().select(0, indices(rows, &device));
         let sum = look_up(&self.image, ids) + look_up(&self.row, rows) + look_up(&self.column, columns);
         let [_, d] = sum.dims();
-        sum.reshape([b, t, d])
+        Ok(sum.reshape([b, t, d]))
     }
+}
+
+/// Row numbers as a tensor.
+fn indices(rows: Vec<usize>, device: &Device) -> Tensor<1, Int> {
+    let rows: Vec<i64> = rows.into_iter().map(|row| row as i64).collect();
+    let length = rows.len();
+    Tensor::from_data(TensorData::new(rows, [length]), device)
 }

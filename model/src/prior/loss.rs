@@ -1,4 +1,4 @@
-//! What stage 2 minimises: the cross-entropies of text and image, each over its own number of tokens, joined 1/8 to 7/8
+//! The loss that stage 2 minimises: the cross-entropies of text and image, each averaged over its own tokens, weighted 1/8 to 7/8
 //! (section 2.2).
 
 use burn::tensor::activation::log_softmax;
@@ -7,30 +7,30 @@ use dalle_shared::{ImageToken, TextToken};
 
 use super::Logits;
 
-/// Share of the text's cross-entropy in the loss; the image has the rest.
+/// Weight of the text's cross-entropy in the loss; the image has the rest.
 pub const TEXT_WEIGHT: f64 = 1.0 / 8.0;
 
 /// Losses in nats per token.
 pub struct PriorLoss {
-    /// Mean over the captions' tokens and ends.
+    /// Mean over the captions' ids and ends, `[1]`.
     pub text: Tensor<1>,
-    /// Mean over the image tokens.
+    /// Mean over the image tokens, `[1]`.
     pub image: Tensor<1>,
 }
 
 impl PriorLoss {
-    /// Compares logits with what they should have predicted: each caption and, where there is room for it, its end; padding
-    /// behind the end is not scored, nor is the text of a pair that was trained without its caption (`None`).
+    /// The losses of logits. Their targets are each caption and, where there is room for it, its end. Padding after the end is not
+    /// scored, nor is the text of a pair that was trained without its caption (`None`).
     ///
     /// # Panics
     /// If sizes disagree.
     pub fn new(logits: Logits, captions: &[Option<&[TextToken]>], images: &[&[ImageToken]]) -> Self {
-        let [b, places, classes] = logits.text.dims();
+        let [b, slots, classes] = logits.text.dims();
         let end = (classes - 1) as i64;
-        let mut targets = Vec::with_capacity(b * places);
+        let mut targets = Vec::with_capacity(b * slots);
         for caption in captions {
             let ids = caption.iter().flat_map(|ids| ids.iter().map(|id| i64::from(id.0)).chain([end]));
-            targets.extend(ids.map(Some).chain(std::iter::repeat(None)).take(places));
+            targets.extend(ids.map(Some).chain(std::iter::repeat(None)).take(slots));
         }
         let image_targets: Vec<Option<i64>> =
             images.iter().flat_map(|image| image.iter().map(|token| Some(i64::from(token.0)))).collect();
@@ -40,18 +40,18 @@ impl PriorLoss {
         }
     }
 
-    /// The weighted sum that training descends.
+    /// The weighted sum, `[1]`.
     pub fn total(&self) -> Tensor<1> {
         self.text.clone().mul_scalar(TEXT_WEIGHT) + self.image.clone().mul_scalar(1.0 - TEXT_WEIGHT)
     }
 }
 
-/// Mean of −ln softmax(logits)[target] over the places that have a target, 0 if none has; logits `[B, T, classes]`.
+/// Mean of −ln softmax(logits)[target] over the slots that have a target, 0 if none has; logits `[B, T, classes]`.
 fn cross_entropy(logits: Tensor<3>, targets: &[Option<i64>]) -> Tensor<1> {
     let [b, t, classes] = logits.dims();
     let device = logits.device();
     let count = targets.iter().flatten().count();
-    assert_eq!(targets.len(), b * t, "one target or none for each place");
+    assert_eq!(targets.len(), b * t, "one target or none for each slot");
     let index: Vec<i64> = targets.iter().map(|target| target.unwrap_or(0)).collect();
     let index: Tensor<2, Int> = Tensor::from_data(TensorData::new(index, [b * t, 1]), &device);
     let unscored: Vec<bool> = targets.iter().map(Option::is_none).collect();

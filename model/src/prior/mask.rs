@@ -1,9 +1,11 @@
-//! Who may look at whom: the three sparse attention patterns over the stream `[text | image]` (section 2.2, figure 11).
+//! Which keys a query sees: the three sparse attention patterns over the stream `[text | image]` (section 2.2, figure 11).
 //!
-//! Every text slot sees the text up to itself. Every image slot sees all of the text and, of the image up to itself, what
-//! its layer's pattern allows. All of one query's keys share one softmax.
+//! Every text slot sees the text up to itself. Every image slot sees all of the text and, of the image up to itself, what its
+//! layer's pattern allows. All keys of a query share one softmax.
 
 use burn::tensor::{Bool, Device, Tensor, TensorData};
+
+use crate::config::ModelConfig;
 
 /// The pattern of one layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -12,7 +14,7 @@ pub enum Pattern {
     Row,
     /// The same column in earlier rows.
     Column,
-    /// The rows above within half a kernel, and half a kernel to either side, wrapping round in raster order.
+    /// The rows above within half a kernel, and half a kernel to either side; wraps around in raster order.
     Conv,
 }
 
@@ -20,8 +22,8 @@ impl Pattern {
     /// All patterns.
     pub const ALL: [Self; 3] = [Self::Row, Self::Column, Self::Conv];
 
-    /// The pattern of layer `index` (from 0) of `layers`: the last is convolutional; of the others every fourth, from the
-    /// second on, looks along columns and the rest along rows. With 64 layers: 47 row, 16 column, 1 convolution.
+    /// The pattern of layer `index` (from 0) of `layers`: the last is convolutional; of the others every fourth, beginning with
+    /// the second, is column attention and the rest row attention. With 64 layers: 47 row, 16 column, 1 convolution.
     pub fn of_layer(index: usize, layers: usize) -> Self {
         if index + 1 == layers {
             Self::Conv
@@ -35,8 +37,8 @@ impl Pattern {
 
 /// The sizes that the key sets depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layout {
-    /// Text slots, the start token's included.
+pub struct StreamLayout {
+    /// Text slots, including the start token's.
     pub text: usize,
     /// Side of the grid of image slots.
     pub grid: usize,
@@ -44,7 +46,13 @@ pub struct Layout {
     pub kernel: usize,
 }
 
-impl Layout {
+impl StreamLayout {
+    /// The layout of a model's stream.
+    pub fn new(config: &ModelConfig) -> Self {
+        let geometry = config.geometry();
+        Self { text: geometry.text_length, grid: geometry.grid, kernel: config.prior.conv_kernel }
+    }
+
     /// Slots of the whole stream.
     pub fn slots(&self) -> usize {
         self.text + self.grid * self.grid
@@ -70,12 +78,11 @@ impl Layout {
         }
     }
 
-    /// The pattern as a matrix, `[slots, slots]`, true where the query (row) must not see the key (column).
-    pub fn hidden(&self, pattern: Pattern, device: &Device) -> Tensor<2, Bool> {
+    /// The pattern as a mask, `[slots, slots]`, true where the query (row) must not see the key (column).
+    pub fn mask(&self, pattern: Pattern, device: &Device) -> Tensor<2, Bool> {
         let slots = self.slots();
-        let hidden: Vec<bool> =
-            (0..slots * slots).map(|i| !self.sees(pattern, i / slots, i % slots)).collect();
-        Tensor::from_data(TensorData::new(hidden, [slots, slots]), device)
+        let mask: Vec<bool> = (0..slots * slots).map(|i| !self.sees(pattern, i / slots, i % slots)).collect();
+        Tensor::from_data(TensorData::new(mask, [slots, slots]), device)
     }
 }
 
@@ -83,7 +90,7 @@ impl Layout {
 mod tests {
     use super::*;
 
-    const PAPER: Layout = Layout { text: 256, grid: 32, kernel: 11 };
+    const PAPER: StreamLayout = StreamLayout { text: 256, grid: 32, kernel: 11 };
 
     fn keys(pattern: Pattern, query: usize) -> Vec<usize> {
         (0..PAPER.slots()).filter(|&key| PAPER.sees(pattern, query, key)).collect()
@@ -123,7 +130,7 @@ mod tests {
             .chain((15..=20).map(|column| image(15, column)));
         assert_eq!(keys(Pattern::Conv, image(15, 20)), with_text(&mut expected.into_iter()));
         assert_eq!(keys(Pattern::Conv, image(15, 20)).len() - 256, 61);
-        // … and at the left edge it wraps round to the end of the row before.
+        // … and at the left edge it wraps around to the end of the row before.
         assert!(PAPER.sees(Pattern::Conv, image(4, 0), image(3, 31)));
         assert!(PAPER.sees(Pattern::Conv, image(4, 0), image(2, 27)));
         assert!(!PAPER.sees(Pattern::Conv, image(4, 0), image(2, 26)));

@@ -1,10 +1,11 @@
-//! Stage 2: the transformer prior over `[text | image]` tokens (section 2.2, appendix B).
+//! Stage 2: the transformer prior over the stream `[text | image]` (section 2.2, appendix B).
 //!
-//! [`Prior::forward`] is the whole stream at once, for training. [`Prior::prefill`] and [`Prior::step`] are the same network
-//! with a [`Cache`], one token at a time, for sampling. A slot predicts the token of the next one: text slots the caption,
+//! [`Prior::forward`] computes the whole stream at once, for training. [`Prior::prefill`] and [`Prior::step`] are the same network
+//! with a [`Cache`], one token at a time, for sampling. A slot predicts the token of the next slot: text slots predict the caption,
 //! the last text slot the first image token, image slots the rest.
+//!
+//! Shapes: B batch, T slots, D width of the stream, H heads.
 
-pub(crate) mod block;
 mod cache;
 mod embed;
 pub mod loss;
@@ -13,86 +14,88 @@ pub mod mask;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::nn::{LayerNorm, LayerNormConfig};
 use burn::tensor::{Bool, Device, FloatDType, Tensor};
-use dalle_shared::{ImageToken, TextToken};
+use dalle_shared::{Geometry, ImageToken, RequestError, TextToken};
 
-use block::{Block, INIT_STD, Linear, Qkv};
 use cache::LayerCache;
 pub use cache::{Cache, TextCache};
 use embed::Embed;
-use mask::{Layout, Pattern};
+use mask::{Pattern, StreamLayout};
 
 use crate::config::ModelConfig;
 use crate::precision::Precision;
+use crate::transformer::{INIT_STD, InitStd, Layer, Linear, Qkv};
 
 /// The prior.
 #[derive(Module, Debug)]
 pub struct Prior {
     embed: Embed,
-    blocks: Vec<Block>,
+    layers: Vec<Layer>,
     norm: LayerNorm,
     text_logits: Linear,
     image_logits: Linear,
 }
 
-/// The attention masks of each [`Pattern`], `[slots, slots]`, on one device. They hold no weights: made once, used by every call.
+/// The attention masks of a model on one device: made once, used by every call.
 #[derive(Clone, Debug)]
 pub struct Masks {
-    layout: Layout,
-    row: Tensor<2, Bool>,
-    column: Tensor<2, Bool>,
-    conv: Tensor<2, Bool>,
+    layout: StreamLayout,
+    /// Of each [`Pattern`], `[slots, slots]`, true where a query (row) must not see a key (column).
+    by_pattern: [Tensor<2, Bool>; 3],
 }
 
 impl Masks {
     /// The masks of a model.
     pub fn new(config: &ModelConfig, device: &Device) -> Self {
-        let geometry = config.geometry();
-        let layout =
-            Layout { text: geometry.text_length, grid: geometry.grid, kernel: config.prior.conv_kernel };
-        let hidden = |pattern| layout.hidden(pattern, device);
-        Self {
-            layout,
-            row: hidden(Pattern::Row),
-            column: hidden(Pattern::Column),
-            conv: hidden(Pattern::Conv),
-        }
+        let layout = StreamLayout::new(config);
+        Self { layout, by_pattern: Pattern::ALL.map(|pattern| layout.mask(pattern, device)) }
     }
 
-    /// A part of the mask of each pattern, in the order of [`Pattern::ALL`].
-    fn map<const D: usize>(&self, part: impl Fn(Tensor<2, Bool>) -> Tensor<D, Bool>) -> [Tensor<D, Bool>; 3] {
-        [&self.row, &self.column, &self.conv].map(|mask| part(mask.clone()))
+    /// The masks of the first `slots` slots, for each layer of `layers`: `[1, 1, slots, slots]`.
+    pub fn of_layers(&self, layers: usize, slots: usize) -> impl Iterator<Item = Tensor<4, Bool>> {
+        let masks = self.by_pattern.clone().map(|mask| mask.slice([0..slots, 0..slots]).unsqueeze::<4>());
+        (0..layers).map(move |index| masks[Pattern::of_layer(index, layers) as usize].clone())
     }
 }
 
 /// Logits of the whole stream.
 pub struct Logits {
-    /// What follows each text slot but the last, `[B, text_length − 1, text_vocab + 1]`; the extra class is the caption's end.
+    /// Of the token after each text slot but the last, `[B, text_length − 1, text_vocab + 1]`; the extra class is the caption's end.
     pub text: Tensor<3>,
-    /// The image tokens, `[B, grid², image_vocab]`.
+    /// Of the image tokens, `[B, grid², image_vocab]`.
     pub image: Tensor<3>,
 }
 
 impl Prior {
-    /// Where the weights are.
+    /// The device of the weights.
     pub fn device(&self) -> Device {
         self.embed.device()
     }
 
+    /// The sizes of its two streams.
+    pub fn geometry(&self) -> Geometry {
+        self.embed.geometry()
+    }
+
+    /// Its layers, for what runs them one by one: [`embed`](Self::embed), the layers, [`logits`](Self::logits).
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
     /// A prior with random weights.
     pub fn new(config: &ModelConfig, device: &Device) -> Self {
-        let d = config.prior.d_model();
+        let (d, layers) = (config.prior.d_model(), config.prior.layers);
         Self {
             embed: Embed::new(config, device),
-            blocks: (0..config.prior.layers).map(|_| Block::new(&config.prior, device)).collect(),
+            layers: Layer::stack(layers, d, config.prior.heads, InitStd::gpt2(layers), device),
             norm: LayerNormConfig::new(d).init(device),
             text_logits: Linear::new(d, config.text_vocab + 1, INIT_STD, device),
             image_logits: Linear::new(d, config.dvae.vocab, INIT_STD, device),
         }
     }
 
-    /// The same prior with the matrices of its blocks, and with them what the blocks compute and cache, in another type.
-    /// The identity path, gains, biases, embeddings and logits stay in f32 (section 2.4). Weights that are not there yet are
-    /// made, or loaded, one by one in that type.
+    /// The same prior with the matrices of its layers, and so their activations and cache, in another type. The identity path,
+    /// gains, biases, embeddings and logits stay in f32 (section 2.4). Weights that are not initialised yet are made, or loaded,
+    /// one by one in that type.
     #[must_use]
     pub fn with_precision(mut self, precision: Precision) -> Self {
         struct Matrices(FloatDType);
@@ -103,23 +106,53 @@ impl Prior {
                 if D == 2 { param.load_mapper(cast).init_mapper(cast) } else { param }
             }
         }
-        self.blocks = self.blocks.map(&mut Matrices(precision.into()));
+        self.layers = self.layers.map(&mut Matrices(precision.into()));
         self
     }
 
-    /// Logits of every token of some captions (ids without padding) with their images (`grid²` tokens each).
+    /// Logits of every token of captions (ids without padding) and their images (`grid²` tokens each).
+    ///
+    /// # Errors
+    /// A caption is too long, or an id or token is not in its vocabulary.
     ///
     /// # Panics
-    /// If a caption is too long, an image of another size, or a token out of range.
-    pub fn forward(&self, masks: &Masks, captions: &[&[TextToken]], images: &[&[ImageToken]]) -> Logits {
-        let Layout { text, .. } = masks.layout;
-        let image = self.embed.image(images, &vec![0; images.len()]);
-        let mut x = Tensor::cat(vec![self.embed.text(captions), image], 1);
-        let hidden = masks.map(|mask| mask.unsqueeze::<4>());
-        for (index, block) in self.blocks.iter().enumerate() {
-            let pattern = Pattern::of_layer(index, self.blocks.len());
-            x = block.forward(x, hidden[pattern as usize].clone());
+    /// If the images differ in length, or in number from the captions.
+    pub fn forward(
+        &self,
+        masks: &Masks,
+        captions: &[&[TextToken]],
+        images: &[&[ImageToken]],
+    ) -> Result<Logits, RequestError> {
+        let mut x = self.embed(captions, images)?;
+        for (layer, mask) in self.layers.iter().zip(masks.of_layers(self.layers.len(), x.dims()[1])) {
+            x = layer.attention.forward(x, mask);
+            x = layer.mlp.forward(x);
         }
+        Ok(self.logits(x))
+    }
+
+    /// The input of the first layer, `[B, T, D]`: captions, and the first tokens of their images.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    pub fn embed(
+        &self,
+        captions: &[&[TextToken]],
+        images: &[&[ImageToken]],
+    ) -> Result<Tensor<3>, RequestError> {
+        if images.iter().all(|image| image.is_empty()) {
+            return self.embed.text(captions);
+        }
+        let image = self.embed.image(images, &vec![0; images.len()])?;
+        Ok(Tensor::cat(vec![self.embed.text(captions)?, image], 1))
+    }
+
+    /// The logits of the whole stream from the output of the last layer, `[B, T, D]`.
+    pub fn logits(&self, x: Tensor<3>) -> Logits {
+        let text = self.geometry().text_length;
         let x = self.norm.forward(x);
         let images = x.dims()[1] - text;
         Logits {
@@ -128,84 +161,99 @@ impl Prior {
         }
     }
 
-    /// Runs a caption and the first tokens of an image that are given, if any: a fresh cache of one sample holding them, and
-    /// the logits of the next image token, `[1, image_vocab]`.
+    /// Runs a caption and the first tokens of an image, if any: a new cache of one sample that holds them, and the logits of the
+    /// next image token, `[1, image_vocab]`.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
     ///
     /// # Panics
-    /// As [`Prior::forward`], or if all of the image is given.
-    pub fn prefill(&self, masks: &Masks, caption: &[TextToken], given: &[ImageToken]) -> (Cache, Tensor<2>) {
-        let layout = masks.layout;
-        let mut x = self.embed.text(&[caption]);
-        if !given.is_empty() {
-            x = Tensor::cat(vec![x, self.embed.image(&[given], &[0])], 1);
+    /// If the whole image is given.
+    pub fn prefill(
+        &self,
+        masks: &Masks,
+        caption: &[TextToken],
+        image: &[ImageToken],
+    ) -> Result<(Cache, Tensor<2>), RequestError> {
+        let mut x = self.embed(&[caption], &[image])?;
+        let slots = x.dims()[1];
+        assert!(slots < masks.layout.slots(), "nothing is left to predict");
+        let mut layers = Vec::with_capacity(self.layers.len());
+        let indices = 0..self.layers.len();
+        for ((index, layer), mask) in indices.zip(&self.layers).zip(masks.of_layers(self.layers.len(), slots))
+        {
+            let Qkv { q, kv } = layer.attention.qkv(x.clone());
+            let pattern = Pattern::of_layer(index, self.layers.len());
+            layers.push(LayerCache::new(masks.layout, pattern, &kv));
+            x = x + layer.attention.project(kv.attend(q, mask));
+            x = layer.mlp.forward(x);
         }
-        let slots = layout.text + given.len();
-        assert!(slots < layout.slots(), "nothing is left to predict");
-        let hidden = masks.map(|mask| mask.slice([0..slots, 0..slots]).unsqueeze::<4>());
-        let mut layers = Vec::with_capacity(self.blocks.len());
-        for (index, block) in self.blocks.iter().enumerate() {
-            let pattern = Pattern::of_layer(index, self.blocks.len());
-            let qkv = block.qkv(x.clone());
-            layers.push(LayerCache::new(layout, pattern, qkv.k.clone(), qkv.v.clone()));
-            x = block.finish(x, qkv.attend(hidden[pattern as usize].clone()));
-        }
-        let cache = Cache { layers, samples: 1, position: given.len() };
-        (cache, self.next_image_logits(x.narrow(1, slots - 1, 1)))
+        let cache = Cache { layers, samples: 1, position: image.len() };
+        Ok((cache, self.next_image_logits(x.narrow(1, slots - 1, 1))))
     }
 
-    /// One image token for each sample of each cache, cache by cache: takes it into the cache and returns the logits of the
-    /// token behind it, `[samples of all caches, image_vocab]`.
+    /// One image token for each sample of each cache, cache by cache: adds it to the cache and returns the logits of the next
+    /// token, `[samples of all caches, image_vocab]`.
     ///
-    /// What belongs to all is computed for all at once; the attention of each cache's samples, which share a caption and a
-    /// position, by itself, so that captions come and go without moving one another's keys.
+    /// Everything but attention is computed for all samples at once. Attention is computed for each cache alone, whose samples
+    /// share a caption and a position, so that captions come and go without moving each other's keys.
+    ///
+    /// # Errors
+    /// A token is not in the codebook.
     ///
     /// # Panics
-    /// If a token is out of range, their number is not that of the samples, or an image is complete.
-    pub fn step(&self, caches: &mut [&mut Cache], tokens: &[ImageToken]) -> Tensor<2> {
+    /// If the number of tokens is not that of the samples, or an image is complete.
+    pub fn step(&self, caches: &mut [&mut Cache], tokens: &[ImageToken]) -> Result<Tensor<2>, RequestError> {
         let positions: Vec<usize> =
             caches.iter().flat_map(|cache| vec![cache.position; cache.samples]).collect();
         assert_eq!(positions.len(), tokens.len(), "one token for each sample");
         let rows: Vec<&[ImageToken]> = tokens.iter().map(std::slice::from_ref).collect();
-        let mut x = self.embed.image(&rows, &positions);
-        for (index, block) in self.blocks.iter().enumerate() {
-            let Qkv { q, k, v } = block.qkv(x.clone());
+        let mut x = self.embed.image(&rows, &positions)?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            let qkv = layer.attention.qkv(x.clone());
             let mut row = 0;
-            let attention = caches.iter_mut().map(|cache| {
-                let part = |tensor: &Tensor<4>| tensor.clone().narrow(0, row, cache.samples);
-                let own = Qkv { q: part(&q), k: part(&k), v: part(&v) };
+            let attended = caches.iter_mut().map(|cache| {
+                let own = qkv.clone().rows(row, cache.samples);
                 row += cache.samples;
                 cache.layers[index].attend(cache.position, own)
             });
-            x = block.finish(x, Tensor::cat(attention.collect(), 0));
+            x = x + layer.attention.project(Tensor::cat(attended.collect(), 0));
+            x = layer.mlp.forward(x);
         }
         for cache in caches {
             cache.position += 1;
         }
-        self.next_image_logits(x)
+        Ok(self.next_image_logits(x))
     }
 
-    /// Logits of the id behind a caption's beginning, `[1, text_vocab + 1]`; the last class is the caption's end. The cache
-    /// holds what was computed for shorter beginnings of the same caption.
+    /// Logits of the id after a caption's beginning, `[1, text_vocab + 1]`; the last class is the caption's end. The cache holds
+    /// what was computed for shorter beginnings of the same caption.
+    ///
+    /// # Errors
+    /// The caption is too long, or an id is not in the vocabulary.
     ///
     /// # Panics
-    /// If the caption is already as long as can be, or an id is out of range.
-    pub fn continue_text(&self, masks: &Masks, cache: &mut TextCache, caption: &[TextToken]) -> Tensor<2> {
+    /// If no slot is left for the next id, or the cache is that of a longer caption.
+    pub fn continue_text(
+        &self,
+        masks: &Masks,
+        cache: &mut TextCache,
+        caption: &[TextToken],
+    ) -> Result<Tensor<2>, RequestError> {
         let (from, slots) = (cache.slots(), caption.len() + 1);
+        let text = self.embed.text(&[caption])?;
         assert!(from < slots && slots < masks.layout.text, "no slot is left for the next id");
-        let hidden = masks.row.clone().slice([from..slots, 0..slots]).unsqueeze::<4>();
-        let mut x = self.embed.text(&[caption]).narrow(1, from, slots - from);
-        for (index, block) in self.blocks.iter().enumerate() {
-            let Qkv { q, k, v } = block.qkv(x.clone());
-            let (k, v) = cache.extend(index, k, v);
-            x = block.finish(x, Qkv { q, k, v }.attend(hidden.clone()));
+        // All patterns are causal in the text.
+        let mask = masks.by_pattern[0].clone().slice([from..slots, 0..slots]).unsqueeze::<4>();
+        let mut x = text.narrow(1, from, slots - from);
+        for (index, layer) in self.layers.iter().enumerate() {
+            let Qkv { q, kv } = layer.attention.qkv(x.clone());
+            let kv = cache.extend(index, kv);
+            x = x + layer.attention.project(kv.attend(q, mask.clone()));
+            x = layer.mlp.forward(x);
         }
         let last = x.narrow(1, slots - from - 1, 1);
-        self.text_logits.forward(self.norm.forward(last)).squeeze_dim(1)
-    }
-
-    /// Most ids of a caption, and how many different ones there are.
-    pub fn text_sizes(&self) -> (usize, usize) {
-        self.embed.text_sizes()
+        Ok(self.text_logits.forward(self.norm.forward(last)).squeeze_dim(1))
     }
 
     /// `[B, 1, D] → [B, image_vocab]`.

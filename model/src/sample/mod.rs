@@ -39,7 +39,9 @@ mod text;
 use std::borrow::Cow;
 
 use burn::tensor::Tensor;
-use dalle_shared::{Geometry, ImageToken, SamplingSettings, TextToken, check_prefix, check_text};
+use dalle_shared::{
+    Geometry, ImageToken, RequestError, SamplingSettings, TextToken, check_prefix, check_text,
+};
 
 pub use choose::choose;
 pub use philox::uniform;
@@ -110,6 +112,12 @@ pub enum SampleError {
     NotFinite(#[from] NotFinite),
 }
 
+impl From<RequestError> for SampleError {
+    fn from(error: RequestError) -> Self {
+        Self::Request(error.to_string())
+    }
+}
+
 /// The prior and the jobs it samples.
 pub struct Batch {
     prior: Prior,
@@ -168,7 +176,7 @@ impl Batch {
     }
 
     fn stream(&self, request: &SampleRequest, text: &[TextToken]) -> Result<Stream, SampleError> {
-        let (cache, logits) = self.prior.prefill(&self.masks, text, &request.prefix);
+        let (cache, logits) = self.prior.prefill(&self.masks, text, &request.prefix)?;
         Ok(Stream { cache: cache.repeat(request.samples), logits: read(logits)? })
     }
 
@@ -176,10 +184,9 @@ impl Batch {
         if request.samples == 0 {
             return Err(SampleError::Request("samples: expected at least 1, got 0".to_owned()));
         }
-        check_text(&request.text, &self.geometry)
-            .and_then(|()| check_prefix(&request.prefix, &self.geometry))
-            .and_then(|()| request.sampling.validate(self.geometry.image_vocab))
-            .map_err(|error| SampleError::Request(error.to_string()))
+        check_text(&request.text, &self.geometry)?;
+        check_prefix(&request.prefix, &self.geometry)?;
+        Ok(request.sampling.validate(self.geometry.image_vocab)?)
     }
 
     /// Drops a job. Does nothing if it has left the batch.
@@ -238,7 +245,7 @@ impl Batch {
             return Ok(());
         }
         let mut caches: Vec<&mut Cache> = streams.iter_mut().map(|stream| &mut stream.cache).collect();
-        let logits = read(self.prior.step(&mut caches, &tokens))?;
+        let logits = read(self.prior.step(&mut caches, &tokens)?)?;
         let mut rest = logits.as_slice();
         for stream in streams {
             let (own, others) = rest.split_at(stream.cache.samples() * self.geometry.image_vocab);

@@ -1,7 +1,7 @@
-//! Captions from the prior: its text comes first in the stream and is modelled like the image, so it can be drawn, from nothing
-//! or from a beginning.
+//! Sampling captions from the prior: the text comes first in the stream and is modelled like the image, so it can be sampled from
+//! scratch or from a prefix.
 
-use dalle_shared::{SamplingSettings, TextToken};
+use dalle_shared::{SamplingSettings, TextToken, check_text};
 
 use super::{NotFinite, SampleError, choose, read, uniform};
 use crate::prior::{Masks, Prior, TextCache};
@@ -9,35 +9,30 @@ use crate::prior::{Masks, Prior, TextCache};
 /// Stream of random numbers for text; images have stream 0.
 const TEXT: u64 = 1;
 
-/// Continues a caption to its end, or to the last text slot; gives all of its ids, the beginning's included. `settings.guidance`
-/// has no meaning here.
+/// Continues the caption that begins with `prefix` to its end, or to the last text slot. Returns all of its ids, including the
+/// prefix. `settings.guidance` is not used.
 ///
 /// # Errors
-/// A beginning longer than a caption, settings out of range, or a device or weights that fail.
+/// A prefix that is not a caption of the model, settings out of range, a failed device, or logits that are not finite.
 pub fn continue_caption(
     prior: &Prior,
     masks: &Masks,
-    beginning: &[TextToken],
+    prefix: &[TextToken],
     settings: &SamplingSettings,
     seed: u64,
 ) -> Result<Vec<TextToken>, SampleError> {
-    let (longest, vocab) = prior.text_sizes();
-    let refuse = |message: String| Err(SampleError::Request(message));
-    if beginning.len() > longest {
-        return refuse(format!("expected a beginning of at most {longest} ids, got {}", beginning.len()));
-    }
-    if let Some(id) = beginning.iter().find(|id| id.0 as usize >= vocab) {
-        return refuse(format!("text id {} is not below the vocabulary's {vocab}", id.0));
-    }
-    settings.validate(vocab + 1).map_err(|error| SampleError::Request(error.to_string()))?;
-    let mut caption = beginning.to_vec();
+    let geometry = prior.geometry();
+    let vocab = geometry.text_vocab;
+    check_text(prefix, &geometry)?;
+    settings.validate(vocab + 1)?;
+    let mut caption = prefix.to_vec();
     let mut cache = TextCache::default();
-    while caption.len() < longest {
-        let logits = read(prior.continue_text(masks, &mut cache, &caption))?;
+    while caption.len() < geometry.caption_length() {
+        let logits = read(prior.continue_text(masks, &mut cache, &caption)?)?;
         let position = caption.len();
         let next =
             choose(&logits, settings, uniform(seed, TEXT, position as u64)).ok_or(NotFinite { position })?;
-        // The class behind the vocabulary is the caption's end.
+        // The class after the vocabulary is the caption's end.
         if next == vocab {
             break;
         }

@@ -10,7 +10,7 @@ use burn::tensor::{DType, Tensor, TensorData};
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensors};
 
-use super::WeightsError;
+use super::{WeightsError, name};
 
 /// A safetensors file that is read one tensor at a time, so that a network is never in memory twice.
 pub trait TensorSource {
@@ -146,7 +146,7 @@ impl<S: TensorSource> ModuleVisitor for Checker<'_, S> {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if self.error.is_none() {
-            self.error = self.tensors.take(self.path.join("."), &param.lazy_shape()).err();
+            self.error = self.tensors.take(name(&self.path), &param.lazy_shape()).err();
         }
     }
 }
@@ -171,7 +171,7 @@ impl<S: TensorSource> ModuleMapper for Loader<'_, S> {
             return param;
         }
         let (shape, device) = (param.lazy_shape(), param.lazy_device());
-        match self.tensors.take(self.path.join("."), &shape) {
+        match self.tensors.take(name(&self.path), &shape) {
             Ok((values, dtype)) => {
                 let data = TensorData::from_bytes_vec(values.into_owned(), shape, dtype);
                 let id = param.id;

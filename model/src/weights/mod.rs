@@ -1,10 +1,11 @@
 //! Weights as safetensors: the content of `model.safetensors`, `encoder.safetensors`, `decoder.safetensors` and
 //! `clip.safetensors`.
 //!
-//! A tensor's name is its path through the module (`groups.1.0.res_path.conv_2.w`). Loading requires exactly the module's
-//! tensors in exactly its shapes. Files hold f32, f16 or bf16; a module has the type that it was created with.
+//! A tensor's [`name`] is its path in the module (`groups.1.0.res_path.conv_2.w`). Loading requires exactly the module's tensors
+//! in exactly its shapes. Files hold f32, f16 or bf16; a module has the type that it was created with.
 
 mod load;
+mod name;
 
 use std::error::Error;
 
@@ -14,6 +15,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
 pub use load::{TensorSource, check, from_safetensors, load};
+pub use name::name;
 
 /// Weights that cannot be loaded into a module, or saved.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +87,7 @@ pub fn to_safetensors<M: Module>(module: &M, dtype: FloatDType) -> Result<Vec<u8
     Ok(safetensors::serialize(views, None)?)
 }
 
-/// Parameters in the part of `module` at `path` (all of them for ""), counted without allocating any.
+/// Parameters in the part of `module` that is called `path` (all of them for ""), counted without allocating any.
 pub fn count_parameters<M: Module>(module: &M, path: &str) -> u64 {
     Counter::count(module, path).total
 }
@@ -120,7 +122,7 @@ impl ModuleVisitor for Counter {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let path = self.path.join(".");
+        let path = name(&self.path);
         let inside =
             path.strip_prefix(&self.below).is_some_and(|rest| self.below.is_empty() || rest.starts_with('.'));
         if inside {
@@ -150,8 +152,8 @@ impl ModuleVisitor for Collector {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let data = param.val().into_data_dtype(self.dtype.into());
         if self.not_finite.is_none() && data.iter::<f32>().any(|value| !value.is_finite()) {
-            self.not_finite = Some(self.path.join("."));
+            self.not_finite = Some(name(&self.path));
         }
-        self.tensors.push((self.path.join("."), data));
+        self.tensors.push((name(&self.path), data));
     }
 }

@@ -10,6 +10,7 @@ use dalle_model::burn::tensor::{Gradients, Tensor, TensorData};
 use dalle_model::config::ModelConfig;
 use dalle_model::prior::Prior;
 use dalle_model::sample::uniform;
+use dalle_model::weights::name;
 use dalle_shared::{ImageToken, TextToken};
 
 /// A configuration of the repository.
@@ -107,7 +108,7 @@ pub fn gradients(module: &impl Module, gradients: &Gradients) -> BTreeMap<String
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             let gradient = param.val().grad(self.gradients).expect("every parameter has a gradient");
-            self.found.insert(self.path.join("."), values(gradient));
+            self.found.insert(name(&self.path), values(gradient));
         }
     }
     let mut collect = Collect { gradients, path: Vec::new(), found: BTreeMap::new() };

@@ -171,7 +171,7 @@ impl Benchmark<'_> {
         let mut prior = Some(Prior::new(self.config, &device));
         let seconds = self.timed(1, || {
             if let Some(network) = prior.take() {
-                let loss = PriorLoss::new(network.forward(&masks, &captions, &images), &targets, &images);
+                let loss = PriorLoss::new(network.forward(&masks, &captions, &images)?, &targets, &images);
                 let gradients = Gradients::of(&loss.total(), &network);
                 prior = Some(optimizer.step(network, gradients, 1e-4).0);
             }

@@ -1,0 +1,31 @@
+//! y = x·W + b.
+
+use burn::module::{Initializer, Module, Param};
+use burn::tensor::module::linear;
+use burn::tensor::{Device, Tensor};
+
+/// A matrix and a bias.
+#[derive(Module, Debug)]
+pub struct Linear {
+    /// `[in, out]`.
+    weight: Param<Tensor<2>>,
+    /// `[out]`.
+    bias: Param<Tensor<1>>,
+}
+
+impl Linear {
+    /// Weights N(0, std), bias 0.
+    pub fn new(n_in: usize, n_out: usize, std: f64, device: &Device) -> Self {
+        Self {
+            weight: Initializer::Normal { mean: 0.0, std }.init([n_in, n_out], device),
+            bias: Initializer::Zeros.init([n_out], device),
+        }
+    }
+
+    /// `[.., in] → [.., out]`, in the type of the weights.
+    pub fn forward<const N: usize>(&self, x: Tensor<N>) -> Tensor<N> {
+        let weight = self.weight.val();
+        let dtype = weight.dtype();
+        linear(x.cast(dtype), weight, Some(self.bias.val().cast(dtype)))
+    }
+}
