@@ -5,7 +5,7 @@ use std::path::Path;
 use axum::body::Bytes;
 use dalle_model::burn::module::Module;
 use dalle_model::dvae::{Decoder, Encoder};
-use dalle_model::plan::Plan;
+use dalle_model::footprint::Footprint;
 use dalle_model::precision::Precision;
 use dalle_model::sample::Batch;
 use dalle_native::device::DeviceName;
@@ -41,11 +41,11 @@ pub fn load_model(
     max_rows: usize,
 ) -> anyhow::Result<Loaded> {
     let config = &folder.config;
-    let mut needed = Plan::new(config).sampling(dtype, max_rows as u64, max_rows as u64);
+    let mut needed = Footprint::new(config).sampling(dtype, max_rows as u64, max_rows as u64);
     let scores = folder.has_clip()?;
     if scores {
         // Images are scored one by one.
-        needed += Plan::scoring(&folder.clip_config()?, config, 1);
+        needed += Footprint::scoring(&folder.clip_config()?, config, 1);
     }
     memory::check(&format!("the model {} with {max_rows} rows", config.name), needed, device)?;
     let device = device.open_for(dtype)?;

@@ -10,14 +10,14 @@
 //! - [`clip`]: CLIP, which ranks samples
 //! - [`transformer`]: the layers that the prior and CLIP are made of
 //! - [`precision`]: the types `f32`, `bf16` and `f16` by name
-//! - [`plan`]: what a model costs in memory and arithmetic
+//! - [`footprint`]: what a model costs in memory and arithmetic
 //! - [`sample`]: the sampling loop
 //! - [`weights`]: safetensors bytes to modules and back
 
 pub mod clip;
 pub mod config;
 pub mod dvae;
-pub mod plan;
+pub mod footprint;
 pub mod precision;
 pub mod prior;
 pub mod sample;

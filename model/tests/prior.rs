@@ -9,7 +9,7 @@ use dalle_model::Device;
 use dalle_model::burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use dalle_model::burn::tensor::{Gradients, Tensor};
 use dalle_model::config::{DvaeConfig, ModelConfig, PriorConfig};
-use dalle_model::plan::Plan;
+use dalle_model::footprint::Footprint;
 use dalle_model::precision::Precision;
 use dalle_model::prior::loss::{PriorLoss, TEXT_WEIGHT};
 use dalle_model::prior::{Masks, Prior, TextCache};
@@ -189,7 +189,7 @@ fn the_cache_is_as_large_as_its_formula() {
     for samples in [1, 5] {
         let expected = (6 * config.text_length + samples * places) * entry;
         assert_eq!(fresh.clone().repeat(samples).bytes(), expected);
-        assert_eq!(Plan::new(&config).cache_bytes(Precision::F32, 1, samples as u64), expected as u64);
+        assert_eq!(Footprint::new(&config).cache_bytes(Precision::F32, 1, samples as u64), expected as u64);
     }
 }
 

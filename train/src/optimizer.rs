@@ -15,6 +15,9 @@ use crate::gradients::Gradients;
 /// The running variance never exceeds this, value by value (appendix B.2).
 const MAX_VARIANCE: f64 = 5.0;
 
+/// f32 values held for each parameter: weight, gradient, running mean and variance, average.
+pub const COPIES: u64 = 5;
+
 /// Hyper-parameters of AdamW other than the learning rate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdamWConfig {

@@ -10,7 +10,7 @@ use dalle_model::burn::tensor::{Int, Tensor, TensorData};
 use dalle_model::config::ModelConfig;
 use dalle_model::dvae::Decoder;
 use dalle_model::dvae::pixels::maps_to_rgb;
-use dalle_model::plan::Plan;
+use dalle_model::footprint::Footprint;
 use dalle_model::precision::Precision;
 use dalle_model::prior::loss::PriorLoss;
 use dalle_model::prior::{Masks, Prior};
@@ -22,7 +22,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use dalle_train::gradients::Gradients;
-use dalle_train::optimizer::{AdamW, AdamWConfig};
+use dalle_train::optimizer::{AdamW, AdamWConfig, COPIES};
 
 /// What to time.
 #[derive(Clone, Copy, Debug)]
@@ -76,9 +76,9 @@ impl Benchmark<'_> {
     /// The device fails, or has too little memory.
     pub fn sample(&self) -> Result<Timing> {
         reset_peak_memory();
-        let plan = Plan::new(self.config);
+        let footprint = Footprint::new(self.config);
         let rows = self.batch * self.samples;
-        let needed = plan.sampling(self.precision, self.batch as u64, rows as u64);
+        let needed = footprint.sampling(self.precision, self.batch as u64, rows as u64);
         memory::check(&format!("sampling {}", self.config.name), needed, self.device)?;
         let device = self.device.open_for(self.precision)?;
         let prior = Prior::new(self.config, &device).with_precision(self.precision);
@@ -112,8 +112,8 @@ impl Benchmark<'_> {
             }
         }
         let seconds = median(times);
-        let bytes = plan.step_bytes(self.precision, self.batch as u64, rows as u64);
-        let flops = 2.0 * plan.matrices as f64 * rows as f64;
+        let bytes = footprint.step_bytes(self.precision, self.batch as u64, rows as u64);
+        let flops = 2.0 * footprint.matrices as f64 * rows as f64;
         self.timing("sample", seconds, rows, flops, Some(bytes as f64 / seconds / 1e9))
     }
 
@@ -123,8 +123,8 @@ impl Benchmark<'_> {
     /// The device fails, or has too little memory.
     pub fn decode(&self) -> Result<Timing> {
         reset_peak_memory();
-        let plan = Plan::new(self.config);
-        let needed = plan.decoding(self.config, self.batch as u64);
+        let footprint = Footprint::new(self.config);
+        let needed = footprint.decoding(self.config, self.batch as u64);
         memory::check(&format!("decoding {} images", self.batch), needed, self.device)?;
         let device = self.device.open()?;
         let decoder = Decoder::new(&self.config.dvae, &device);
@@ -138,7 +138,7 @@ impl Benchmark<'_> {
             black_box(maps_to_rgb(decoder.forward_tokens(tokens.clone())).into_data());
             Ok(())
         })?;
-        let flops = plan.decode_flops as f64 * self.batch as f64;
+        let flops = footprint.decode_flops as f64 * self.batch as f64;
         self.timing("decode", seconds, self.batch * geometry.image_length(), flops, None)
     }
 
@@ -148,8 +148,8 @@ impl Benchmark<'_> {
     /// The device fails, or has too little memory.
     pub fn train_step(&self) -> Result<Timing> {
         reset_peak_memory();
-        let plan = Plan::new(self.config);
-        let needed = plan.training_prior(self.batch as u64).bytes();
+        let footprint = Footprint::new(self.config);
+        let needed = footprint.training_prior(self.batch as u64, COPIES).bytes();
         memory::check(&format!("training {}", self.config.name), needed, self.device)?;
         let device = self.device.open()?.autodiff();
         let masks = Masks::new(self.config, &device);
@@ -177,7 +177,7 @@ impl Benchmark<'_> {
             }
             Ok(device.sync()?)
         })?;
-        let flops = 6.0 * plan.matrices as f64 * (plan.slots * self.batch as u64) as f64;
+        let flops = 6.0 * footprint.matrices as f64 * (footprint.slots * self.batch as u64) as f64;
         self.timing("train-step", seconds, self.batch * geometry.image_length(), flops, None)
     }
 

@@ -15,7 +15,7 @@ use anyhow::{Result, ensure};
 use dalle_data::say;
 use dalle_model::config::ModelConfig;
 use dalle_model::dvae::Decoder;
-use dalle_model::plan::Plan;
+use dalle_model::footprint::Footprint;
 use dalle_model::precision::Precision;
 use dalle_model::sample::{Batch, JobKey, SampleRequest};
 use dalle_native::ModelFolder;
@@ -36,7 +36,7 @@ pub struct Generator {
     tokenizer: Tokenizer,
     decoder: Decoder,
     batch: Batch,
-    plan: Plan,
+    footprint: Footprint,
     device: DeviceName,
     dtype: Precision,
     /// Captions whose truncation has been reported, so that each is reported once.
@@ -63,8 +63,8 @@ impl Generator {
     /// A file is missing or damaged, or the device does not exist or has too little memory.
     pub fn load(folder: &ModelFolder, device: DeviceName, dtype: Precision) -> Result<Self> {
         folder.require(&[TOKENIZER, PRIOR, DECODER])?;
-        let plan = Plan::new(&folder.config);
-        let needed = plan.sampling(dtype, 1, 1);
+        let footprint = Footprint::new(&folder.config);
+        let needed = footprint.sampling(dtype, 1, 1);
         memory::check(&format!("the model {}", folder.config.name), needed, device)?;
         let opened = device.open_for(dtype)?;
         Ok(Self {
@@ -72,7 +72,7 @@ impl Generator {
             tokenizer: folder.tokenizer()?,
             decoder: folder.decoder(&opened)?,
             batch: Batch::new(folder.prior(&opened, dtype)?, &folder.config),
-            plan,
+            footprint,
             device,
             dtype,
             truncated: HashSet::new(),
@@ -93,7 +93,7 @@ impl Generator {
     ) -> Result<Vec<Vec<Vec<ImageToken>>>> {
         let samples: usize = specs.iter().map(|spec| spec.samples).sum();
         let streams = if settings.is_guided() { 2 } else { 1 };
-        let needed = streams * self.plan.cache_bytes(self.dtype, specs.len() as u64, samples as u64);
+        let needed = streams * self.footprint.cache_bytes(self.dtype, specs.len() as u64, samples as u64);
         memory::check(&format!("the cache of {samples} samples"), needed, self.device)?;
         for (spec, key) in specs.iter().zip(0..) {
             let request = self.request(spec, settings)?;

@@ -8,7 +8,7 @@
 
 use anyhow::Result;
 use dalle_model::clip::Clip;
-use dalle_model::plan::Plan;
+use dalle_model::footprint::Footprint;
 use dalle_native::ModelFolder;
 use dalle_native::device::DeviceName;
 use dalle_native::memory;
@@ -33,7 +33,7 @@ impl ClipScorer {
     /// # Errors
     /// The folder has no CLIP, it is damaged or belongs to another tokenizer, or the device has too little memory.
     pub fn load(folder: &ModelFolder, device: DeviceName) -> Result<Self> {
-        let needed = Plan::scoring(&folder.clip_config()?, &folder.config, BATCH as u64);
+        let needed = Footprint::scoring(&folder.clip_config()?, &folder.config, BATCH as u64);
         memory::check("scoring images with CLIP", needed, device)?;
         let (clip, tokenizer) = (folder.clip(&device.open()?)?, folder.tokenizer()?);
         Ok(Self { clip, tokenizer, text_length: folder.config.text_length })

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use dalle_model::plan::Plan;
+use dalle_model::footprint::Footprint;
 use dalle_model::prior::Masks;
 use dalle_model::sample::continue_caption;
 use dalle_native::ModelFolder;
@@ -53,8 +53,8 @@ pub fn run(args: &Args) -> Result<()> {
     };
     // The class after the vocabulary is the end of the caption.
     let settings = validated(settings, folder.config.text_vocab + 1)?;
-    let plan = Plan::new(&folder.config);
-    let needed = plan.prior_bytes(args.on.dtype) + plan.loading_bytes();
+    let footprint = Footprint::new(&folder.config);
+    let needed = footprint.prior_bytes(args.on.dtype) + footprint.loading_bytes();
     memory::check(&format!("the model {}", folder.config.name), needed, args.on.device)?;
     let device = args.on.device.open_for(args.on.dtype)?;
     let tokenizer = folder.tokenizer()?;

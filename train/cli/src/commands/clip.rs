@@ -7,14 +7,14 @@ use anyhow::{Result, ensure};
 use clap::Subcommand;
 use dalle_data::{Dataset, Example, Split};
 use dalle_model::clip::{Clip, ClipConfig};
-use dalle_model::plan::Plan;
+use dalle_model::footprint::Footprint;
 use dalle_model::precision::Precision;
 use dalle_native::{ModelFolder, read_clip_config};
 use dalle_shared::Geometry;
 use dalle_shared::files::{CLIP_CONFIG, CONFIG, DECODER, ENCODER, TOKENIZER};
 use dalle_train::clip_training::{ClipSchedule, ClipStage, check_batch};
 use dalle_train::export::clip_files;
-use dalle_train::optimizer::AdamWConfig;
+use dalle_train::optimizer::{AdamWConfig, COPIES};
 use dalle_train::run_state::NetworkKind;
 use dalle_train::schedule::WarmupCosine;
 use serde::Serialize;
@@ -141,10 +141,10 @@ pub fn run(args: Args) -> Result<()> {
     let examples: Vec<Example> = dataset.split(Split::Train).cloned().collect();
     // Before the memory: a batch that would fit there is of no use if it does not fit here.
     check_batch(args.batch, examples.len())?;
-    let (plan, with_dvae) = (Plan::new(&model), args.reconstructed > 0.0);
+    let (footprint, with_dvae) = (Footprint::new(&model), args.reconstructed > 0.0);
     let what = format!("CLIP of {}", model.name);
     args.run.check_memory(&what, args.batch, |part| {
-        let training = plan.training_clip(&config, &model, part, with_dvae);
+        let training = footprint.training_clip(&config, &model, part, COPIES, with_dvae);
         let mut training = args.run.checkpointed(training, KEPT_BY_TRANSFORMER);
         // Whatever the parts, all captions are compared with all images.
         training.activations += all_pairs(args.batch as u64) - all_pairs(part);

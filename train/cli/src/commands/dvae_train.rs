@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use anyhow::Result;
 use dalle_data::{Dataset, Split, say};
 use dalle_model::dvae::Dvae;
-use dalle_model::plan::Plan;
+use dalle_model::footprint::Footprint;
 use dalle_native::{ModelFolder, read_config};
 use dalle_shared::files::{CONFIG, PRIOR};
 use dalle_train::dvae_training::{DvaeSchedule, DvaeStage};
 use dalle_train::export::dvae_files;
-use dalle_train::optimizer::AdamWConfig;
+use dalle_train::optimizer::{AdamWConfig, COPIES};
 use dalle_train::run_state::NetworkKind;
 use dalle_train::schedule::CosineSchedule;
 use image::RgbImage;
@@ -111,10 +111,10 @@ struct NoInputs {}
 /// An input cannot be read, the device cannot hold the batch, or the run fails.
 pub fn run(args: &Args) -> Result<()> {
     let config = read_config(&args.config)?;
-    let plan = Plan::new(&config);
+    let footprint = Footprint::new(&config);
     let what = format!("the dVAE of {}", config.name);
     args.run.check_memory(&what, args.batch, |part| {
-        args.run.checkpointed(plan.training_dvae(part), KEPT_BY_DVAE)
+        args.run.checkpointed(footprint.training_dvae(part, COPIES), KEPT_BY_DVAE)
     })?;
     let (device, _) = args.run.open_device()?;
     ModelFolder::check_target(&args.out)?;

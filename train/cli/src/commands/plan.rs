@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use dalle_model::clip::ClipConfig;
-use dalle_model::plan::{Plan, Training};
+use dalle_model::footprint::{Footprint, Training};
 use dalle_model::precision::Precision;
 use dalle_native::device::DeviceName;
 use dalle_native::memory::{self, gigabytes};
 use dalle_native::{read_clip_config, read_config};
+use dalle_train::optimizer::COPIES;
 
 use super::values;
 
@@ -40,14 +41,15 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let config = read_config(&args.config)?;
     let clip = args.clip.as_deref().map(|path| read_clip_config(path, &config)).transpose()?;
-    let plan = Plan::new(&config);
+    let footprint = Footprint::new(&config);
     let free = memory::free(args.device);
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", config.name)?;
-    print_size(&mut out, &plan)?;
-    print_sampling(&mut out, &plan, args, free)?;
-    let clip = clip.map(|clip: ClipConfig| plan.training_clip(&clip, &config, args.batch as u64, false));
-    print_training(&mut out, &plan, clip, args.batch as u64, free)?;
+    print_size(&mut out, &footprint)?;
+    print_sampling(&mut out, &footprint, args, free)?;
+    let clip = clip
+        .map(|clip: ClipConfig| footprint.training_clip(&clip, &config, args.batch as u64, COPIES, false));
+    print_training(&mut out, &footprint, clip, args.batch as u64, free)?;
     match free {
         Some(free) => writeln!(out, "{} has {} free", args.device, gigabytes(free))?,
         None => writeln!(
@@ -64,39 +66,39 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// Parameters and FLOPs.
-fn print_size(out: &mut dyn Write, plan: &Plan) -> Result<()> {
+fn print_size(out: &mut dyn Write, footprint: &Footprint) -> Result<()> {
     let millions = |parameters: u64| format!("{:.1} M", parameters as f64 / 1e6);
     writeln!(
         out,
         "  parameters   prior {} ({} in the matrices of its blocks), encoder {}, decoder {}",
-        millions(plan.prior),
-        millions(plan.matrices),
-        millions(plan.encoder),
-        millions(plan.decoder)
+        millions(footprint.prior),
+        millions(footprint.matrices),
+        millions(footprint.encoder),
+        millions(footprint.decoder)
     )?;
     writeln!(
         out,
         "  arithmetic   {} per sampled token, {} per decoded image",
-        flops(2 * plan.prior),
-        flops(plan.decode_flops)
+        flops(2 * footprint.prior),
+        flops(footprint.decode_flops)
     )?;
     Ok(())
 }
 
 /// Memory of sampling in 32 and in 16 bits.
-fn print_sampling(out: &mut dyn Write, plan: &Plan, args: &Args, free: Option<u64>) -> Result<()> {
+fn print_sampling(out: &mut dyn Write, footprint: &Footprint, args: &Args, free: Option<u64>) -> Result<()> {
     let (captions, samples) = (args.captions as u64, (args.captions * args.samples) as u64);
-    let total = |precision| plan.sampling(precision, captions, samples);
+    let total = |precision| footprint.sampling(precision, captions, samples);
     let mut row = |name: &str, cell: &dyn Fn(Precision) -> String| {
         let [wide, narrow] = [Precision::F32, Precision::Bf16].map(cell);
         writeln!(out, "  {name:40} {wide:>12} {narrow:>12}")
     };
     row("", &|precision| if precision == Precision::F32 { "f32".to_owned() } else { "16 bits".to_owned() })?;
-    row("weights of the prior", &|precision| gigabytes(plan.prior_bytes(precision)))?;
-    row("masks and workspace", &|_| gigabytes(plan.working_bytes()))?;
-    row("cache per caption", &|precision| gigabytes(plan.cache_bytes(precision, 1, 0)))?;
-    row("cache per sample", &|precision| gigabytes(plan.cache_bytes(precision, 0, 1)))?;
-    row("read per token", &|precision| gigabytes(plan.step_bytes(precision, 1, 1)))?;
+    row("weights of the prior", &|precision| gigabytes(footprint.prior_bytes(precision)))?;
+    row("masks and workspace", &|_| gigabytes(footprint.working_bytes()))?;
+    row("cache per caption", &|precision| gigabytes(footprint.cache_bytes(precision, 1, 0)))?;
+    row("cache per sample", &|precision| gigabytes(footprint.cache_bytes(precision, 0, 1)))?;
+    row("read per token", &|precision| gigabytes(footprint.step_bytes(precision, 1, 1)))?;
     let name = format!("sampling {captions} × {} (captions × samples)", args.samples);
     row(&name, &|precision| gigabytes(total(precision)))?;
     row(&format!("  on {}", args.device), &|precision| fits(total(precision), free).to_owned())?;
@@ -106,7 +108,7 @@ fn print_sampling(out: &mut dyn Write, plan: &Plan, args: &Args, free: Option<u6
 /// Memory of training.
 fn print_training(
     out: &mut dyn Write,
-    plan: &Plan,
+    footprint: &Footprint,
     clip: Option<Training>,
     batch: u64,
     free: Option<u64>,
@@ -114,8 +116,8 @@ fn print_training(
     let head = format!("training with --batch {batch}");
     writeln!(out, "  {head:40} {:>12} {:>12} {:>12}", "state", "activations", "total")?;
     let networks = [
-        ("dVAE", Some(plan.training_dvae(batch))),
-        ("prior", Some(plan.training_prior(batch))),
+        ("dVAE", Some(footprint.training_dvae(batch, COPIES))),
+        ("prior", Some(footprint.training_prior(batch, COPIES))),
         ("CLIP", clip),
     ];
     for (name, training) in networks {

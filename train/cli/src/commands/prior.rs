@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Subcommand;
 use dalle_data::{Dataset, Example, Split};
-use dalle_model::plan::Plan;
+use dalle_model::footprint::Footprint;
 use dalle_model::precision::Precision;
 use dalle_model::prior::Prior;
 use dalle_native::{ModelFolder, read_tokenizer};
 use dalle_shared::files::{CONFIG, ENCODER, PRIOR, TOKENIZER};
 use dalle_shared::sha256_hex;
 use dalle_train::export::prior_files;
-use dalle_train::optimizer::AdamWConfig;
+use dalle_train::optimizer::{AdamWConfig, COPIES};
 use dalle_train::prior_training::{PriorSchedule, PriorStage};
 use dalle_train::run_state::NetworkKind;
 use dalle_train::schedule::WarmupCosine;
@@ -131,10 +131,10 @@ pub fn run(args: Args) -> Result<()> {
     let PriorCommand::Train(args) = args.command;
     let folder = ModelFolder::open(&args.model)?;
     let config = folder.config.clone();
-    let plan = Plan::new(&config);
+    let footprint = Footprint::new(&config);
     let what = format!("the prior of {}", config.name);
     args.run.check_memory(&what, args.batch, |part| {
-        args.run.checkpointed(plan.training_prior(part), KEPT_BY_TRANSFORMER)
+        args.run.checkpointed(footprint.training_prior(part, COPIES), KEPT_BY_TRANSFORMER)
     })?;
     let (device, plain) = args.run.open_device()?;
     let encoder = folder.encoder(&plain)?;

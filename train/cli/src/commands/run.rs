@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow, ensure};
 use dalle_data::{Dataset, Example, Split};
 use dalle_model::Device;
-use dalle_model::plan::Training;
+use dalle_model::footprint::Training;
 use dalle_native::device::DeviceName;
 use dalle_native::memory;
 use dalle_train::checkpoint::{Files, newest_state};

@@ -5,46 +5,50 @@ mod common;
 use common::config;
 use dalle_model::clip::{ClipConfig, TowerConfig};
 use dalle_model::config::ModelConfig;
-use dalle_model::plan::Plan;
+use dalle_model::footprint::Footprint;
 use dalle_model::precision::Precision;
+
+/// Weight, gradient, running mean and variance, average.
+const COPIES: u64 = 5;
 
 #[test]
 fn the_papers_model_costs_what_it_costs() {
     let config = config("paper-12b");
-    let plan = Plan::new(&config);
-    assert_eq!(plan.matrices, 64 * 12 * 3968 * 3968);
+    let footprint = Footprint::new(&config);
+    assert_eq!(footprint.matrices, 64 * 12 * 3968 * 3968);
     // Beside the matrices, in f32 always: biases and gains, embeddings of tokens and places, and the two heads.
     let d = 3968;
     let embeddings = (16384 + 256 + 256 + 8192 + 32 + 32) * d;
     let rest = (64 * 13 + 2) * d + embeddings + (d + 1) * (16384 + 1 + 8192);
-    assert_eq!(plan.prior, plan.matrices + rest);
-    assert_eq!(plan.prior_bytes(Precision::Bf16), 2 * plan.matrices + 4 * rest);
+    assert_eq!(footprint.prior, footprint.matrices + rest);
+    assert_eq!(footprint.prior_bytes(Precision::Bf16), 2 * footprint.matrices + 4 * rest);
     // Two bytes each for keys and values: 256 places a layer for the text; for the image 47 · 33 + 16 · 1024 + 166.
-    assert_eq!(plan.cache_bytes(Precision::Bf16, 1, 0), 64 * 256 * 2 * 3968 * 2);
-    assert_eq!(plan.cache_bytes(Precision::Bf16, 0, 1), (47 * 33 + 16 * 1024 + 166) * 2 * 3968 * 2);
+    assert_eq!(footprint.cache_bytes(Precision::Bf16, 1, 0), 64 * 256 * 2 * 3968 * 2);
+    assert_eq!(footprint.cache_bytes(Precision::Bf16, 0, 1), (47 * 33 + 16 * 1024 + 166) * 2 * 3968 * 2);
     // The largest tensor is the classifier of text.
-    assert_eq!(plan.loading_bytes(), 2 * 4 * d * 16385);
+    assert_eq!(footprint.loading_bytes(), 2 * 4 * d * 16385);
     // The released dVAE has 53.8 and 43.8 million parameters, and a decode takes 308 GFLOP.
-    assert_eq!((plan.encoder / 100_000, plan.decoder / 100_000), (537, 438));
-    assert_eq!((plan.decode_flops as f64 / 1e9).round(), 308.0);
+    assert_eq!((footprint.encoder / 100_000, footprint.decoder / 100_000), (537, 438));
+    assert_eq!((footprint.decode_flops as f64 / 1e9).round(), 308.0);
 }
 
 #[test]
 fn a_small_model_costs_little() {
-    let plan = Plan::new(&config("tiny"));
-    assert!(plan.sampling(Precision::F32, 1, 1) < 1 << 20);
-    for training in
-        [|plan: &Plan, batch| plan.training_prior(batch), |plan: &Plan, batch| plan.training_dvae(batch)]
-    {
-        assert!(training(&plan, 8).bytes() < 64 << 20);
-        assert!(training(&plan, 8).activations == 8 * training(&plan, 1).activations);
-        assert_eq!(training(&plan, 8).state, training(&plan, 1).state);
+    let footprint = Footprint::new(&config("tiny"));
+    assert!(footprint.sampling(Precision::F32, 1, 1) < 1 << 20);
+    for training in [
+        |footprint: &Footprint, batch| footprint.training_prior(batch, COPIES),
+        |footprint: &Footprint, batch| footprint.training_dvae(batch, COPIES),
+    ] {
+        assert!(training(&footprint, 8).bytes() < 64 << 20);
+        assert!(training(&footprint, 8).activations == 8 * training(&footprint, 1).activations);
+        assert_eq!(training(&footprint, 8).state, training(&footprint, 1).state);
     }
 }
 
 #[test]
 fn training_the_dvae_keeps_the_maps_of_every_block() {
-    let plan = Plan::new(&config("tiny"));
+    let footprint = Footprint::new(&config("tiny"));
     // Of each block of a picture of 32×32 pixels: places, width before, width behind.
     let encoder = [(1024, 8, 8), (256, 8, 16), (64, 16, 32), (16, 32, 64)];
     let decoder = [(16, 16, 64), (64, 64, 32), (256, 32, 16), (1024, 16, 8)];
@@ -53,9 +57,9 @@ fn training_the_dvae_keeps_the_maps_of_every_block() {
         places * (before + 6 * behind / 4 + behind + projected)
     };
     let blocks: u64 = encoder.iter().chain(&decoder).map(maps).sum();
-    let training = plan.training_dvae(1);
+    let training = footprint.training_dvae(1, COPIES);
     assert_eq!(training.activations, 4 * (blocks + 8 * 16 * 64 + 30 * 1024));
-    assert_eq!(training.state, 4 * 5 * (plan.encoder + plan.decoder));
+    assert_eq!(training.state, 4 * 5 * (footprint.encoder + footprint.decoder));
 }
 
 #[test]
@@ -66,12 +70,12 @@ fn clips_own_model_and_batch_need_what_no_single_device_has() {
     let clip =
         ClipConfig { embedding: 512, patch: 32, text: tower(512, 8), image: tower(768, 12), tokenizer: None };
     clip.validate(&model).unwrap();
-    let plan = Plan::new(&model);
-    let training = |batch| plan.training_clip(&clip, &model, batch, false);
+    let footprint = Footprint::new(&model);
+    let training = |batch| footprint.training_clip(&clip, &model, batch, COPIES, false);
     // The released ViT-B/32 has 151,277,313 parameters.
     assert_eq!(training(1).state, 20 * 151_277_313);
-    let beside = plan.training_clip(&clip, &model, 1, true);
-    assert_eq!(beside.state - training(1).state, 4 * (plan.encoder + plan.decoder));
+    let beside = footprint.training_clip(&clip, &model, 1, COPIES, true);
+    assert_eq!(beside.state - training(1).state, 4 * (footprint.encoder + footprint.decoder));
     // Every caption meets every picture.
     let (one, two) = (training(1 << 14).activations, training(1 << 15).activations);
     assert_eq!(two - 2 * one, 4 * 8 * 2 * (1 << 28));

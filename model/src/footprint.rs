@@ -1,0 +1,285 @@
+//! What a model costs, from its configuration alone: parameters, bytes, arithmetic. Nothing is allocated.
+//!
+//! ```text
+//! let footprint = Footprint::new(&config);
+//! footprint.sampling(Precision::Bf16, captions, samples)   // bytes
+//! ```
+
+use burn::tensor::Device;
+
+use crate::clip::{Clip, ClipConfig, TowerConfig};
+use crate::config::{DOWNSAMPLING, DvaeConfig, ModelConfig};
+use crate::dvae::{Decoder, Encoder};
+use crate::precision::Precision;
+use crate::prior::Prior;
+use crate::prior::mask::{Pattern, StreamLayout};
+use crate::weights::{count_parameters, largest_tensor};
+
+/// A model's sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Footprint {
+    /// Parameters of the prior.
+    pub prior: u64,
+    /// Of these, parameters of the matrices of its layers, which may be in 16 bits.
+    pub matrices: u64,
+    /// Parameters of the dVAE's encoder.
+    pub encoder: u64,
+    /// Parameters of the dVAE's decoder.
+    pub decoder: u64,
+    /// Values in the key/value cache of a caption, in all layers; its samples share them.
+    pub caption_values: u64,
+    /// Values in the key/value cache of a sample, in all layers.
+    pub sample_values: u64,
+    /// Values of a sample's cache that a step reads, in all layers, on average over the image.
+    pub seen_values: u64,
+    /// Parameters of the prior's largest tensor.
+    pub largest_tensor: u64,
+    /// Slots of the stream.
+    pub slots: u64,
+    /// Values that a training step of the prior keeps for the backward pass, for each pair of caption and image.
+    pub prior_activations: u64,
+    /// Values that a training step of the dVAE keeps for the backward pass, for each image.
+    pub dvae_activations: u64,
+    /// Working memory of sampling in values: that of a layer over the whole stream, when the first tokens of an image are given, or
+    /// that of the decoder's last block for one image, whichever is larger.
+    pub working_values: u64,
+    /// Floating-point operations of decoding one image.
+    pub decode_flops: u64,
+}
+
+/// Bytes that training holds at its peak, beside the program and the dataset. An estimate from what backward passes need; within a
+/// quarter of what was measured on a processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Training {
+    /// Parameters and the optimizer's state, independent of the batch.
+    pub state: u64,
+    /// What the forward pass keeps for the backward pass.
+    pub activations: u64,
+}
+
+impl Training {
+    /// Of `trained` parameters, each of which is held `copies` times, `frozen` others, and a number of activations; all f32.
+    fn new(trained: u64, copies: u64, frozen: u64, activations: u64) -> Self {
+        let bytes = Precision::F32.bytes();
+        Self { state: (trained * copies + frozen) * bytes, activations: activations * bytes }
+    }
+
+    /// All of them.
+    pub fn bytes(&self) -> u64 {
+        self.state + self.activations
+    }
+}
+
+impl Footprint {
+    /// The sizes of a valid configuration.
+    pub fn new(config: &ModelConfig) -> Self {
+        // Parameters are initialised when they are first used: counting them allocates none.
+        let device = Device::flex();
+        let (d, layers) = (config.prior.d_model() as u64, config.prior.layers as u64);
+        let cache = config.cache_slots();
+        let grid = config.geometry().grid as u64;
+        let seen =
+            (0..config.prior.layers).map(|index| match Pattern::of_layer(index, config.prior.layers) {
+                Pattern::Row => grid + 1,
+                Pattern::Column => grid.div_ceil(2),
+                Pattern::Conv => (config.prior.conv_kernel.pow(2) as u64).div_ceil(2),
+            });
+        let slots = config.geometry().stream_length() as u64;
+        let heads = config.prior.heads as u64;
+        let prior = Prior::new(config, &device);
+        Self {
+            prior: count_parameters(&prior, ""),
+            matrices: layers * 12 * d * d,
+            encoder: count_parameters(&Encoder::new(&config.dvae, &device), ""),
+            decoder: count_parameters(&Decoder::new(&config.dvae, &device), ""),
+            caption_values: 2 * d * cache.caption as u64,
+            sample_values: 2 * d * cache.sample as u64,
+            seen_values: 2 * d * seen.sum::<u64>(),
+            largest_tensor: largest_tensor(&prior),
+            slots,
+            prior_activations: transformer(layers, d, heads, slots),
+            dvae_activations: dvae_activations(&config.dvae, grid),
+            working_values: transformer(1, d, heads, slots).max(last_block(&config.dvae, grid)),
+            decode_flops: decode_flops(&config.dvae, grid),
+        }
+    }
+
+    /// Bytes of the prior's weights.
+    pub fn prior_bytes(&self, precision: Precision) -> u64 {
+        self.matrices * precision.bytes() + (self.prior - self.matrices) * Precision::F32.bytes()
+    }
+
+    /// Bytes of the key/value caches of `captions` captions with `samples` samples in all.
+    pub fn cache_bytes(&self, precision: Precision, captions: u64, samples: u64) -> u64 {
+        (captions * self.caption_values + samples * self.sample_values) * precision.bytes()
+    }
+
+    /// Bytes of sampling's working memory beside weights and caches: activations, and the attention masks, one of each pattern and
+    /// one that is being made.
+    pub fn working_bytes(&self) -> u64 {
+        self.working_values * Precision::F32.bytes() + 4 * self.slots * self.slots
+    }
+
+    /// Bytes that loading the prior needs beside its weights: one tensor, as it is in the file and in f32.
+    pub fn loading_bytes(&self) -> u64 {
+        2 * self.largest_tensor * Precision::F32.bytes()
+    }
+
+    /// Bytes that loading and sampling need: weights of prior and decoder, caches, and working memory.
+    pub fn sampling(&self, precision: Precision, captions: u64, samples: u64) -> u64 {
+        let working = self.working_bytes() + self.cache_bytes(precision, captions, samples);
+        self.prior_bytes(precision)
+            + self.decoder * Precision::F32.bytes()
+            + working.max(self.loading_bytes())
+    }
+
+    /// Bytes that a CLIP for `config` needs to score `images` at once: its weights and working memory.
+    pub fn scoring(clip: &ClipConfig, config: &ModelConfig, images: u64) -> u64 {
+        let towers = tower_values(clip, config, 1);
+        (clip_parameters(clip, config) + images * towers.text.max(towers.image)) * Precision::F32.bytes()
+    }
+
+    /// Bytes that decoding `images` at once needs.
+    pub fn decoding(&self, config: &ModelConfig, images: u64) -> u64 {
+        let working = last_block(&config.dvae, config.geometry().grid as u64);
+        (self.decoder + images * working) * Precision::F32.bytes()
+    }
+
+    /// Training the dVAE with `batch` images an update. The optimizer holds `copies` f32 values for each parameter.
+    pub fn training_dvae(&self, batch: u64, copies: u64) -> Training {
+        Training::new(self.encoder + self.decoder, copies, 0, batch * self.dvae_activations)
+    }
+
+    /// Training the prior with `batch` pairs an update, beside a frozen encoder. The optimizer holds `copies` f32 values for each
+    /// parameter.
+    pub fn training_prior(&self, batch: u64, copies: u64) -> Training {
+        Training::new(self.prior, copies, self.encoder, batch * self.prior_activations)
+    }
+
+    /// Training a CLIP for `config` with `batch` pairs an update; with `dvae`, beside a frozen dVAE. The optimizer holds `copies` f32
+    /// values for each parameter.
+    pub fn training_clip(
+        &self,
+        clip: &ClipConfig,
+        config: &ModelConfig,
+        batch: u64,
+        copies: u64,
+        dvae: bool,
+    ) -> Training {
+        let towers = tower_values(clip, config, u64::MAX);
+        // Every caption with every image: cosines, scaled, and of each side the logarithms, their exponentials and gradients.
+        let activations = batch * (towers.text + towers.image) + 8 * batch * batch;
+        let frozen = if dvae { self.encoder + self.decoder } else { 0 };
+        Training::new(clip_parameters(clip, config), copies, frozen, activations)
+    }
+
+    /// Bytes read for a step of `captions` captions with `samples` samples in all, on average over the image: the weights once,
+    /// each caption's cache once, and what each sample sees of its image.
+    pub fn step_bytes(&self, precision: Precision, captions: u64, samples: u64) -> u64 {
+        let values = captions * self.caption_values + samples * self.seen_values;
+        self.prior_bytes(precision) + values * precision.bytes()
+    }
+}
+
+/// Slots of the prior's key/value cache in all layers. Each holds a key and a value of `d_model` numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheSlots {
+    /// Of a caption; its samples share them.
+    pub caption: usize,
+    /// Of a sample's image.
+    pub sample: usize,
+}
+
+impl ModelConfig {
+    /// Slots of the prior's key/value cache.
+    pub fn cache_slots(&self) -> CacheSlots {
+        let layout = StreamLayout::new(self);
+        let layers = self.prior.layers;
+        let sample = (0..layers).map(|index| Pattern::of_layer(index, layers).capacity(layout)).sum();
+        CacheSlots { caption: layers * layout.text, sample }
+    }
+}
+
+/// Parameters of a CLIP for `config`.
+fn clip_parameters(clip: &ClipConfig, config: &ModelConfig) -> u64 {
+    count_parameters(&Clip::new(clip, config, &Device::flex()), "")
+}
+
+/// Values in CLIP's two towers.
+struct TowerValues {
+    /// For each caption.
+    text: u64,
+    /// For each image.
+    image: u64,
+}
+
+/// Values that at most `layers` layers of each tower keep.
+fn tower_values(clip: &ClipConfig, config: &ModelConfig, layers: u64) -> TowerValues {
+    let patches = (config.image_size / clip.patch).pow(2) as u64;
+    let values = |tower: &TowerConfig, slots| {
+        transformer(layers.min(tower.layers as u64), tower.width as u64, tower.heads as u64, slots)
+    };
+    // The image, and cut into patches.
+    let pixels = 2 * 3 * (config.image_size as u64).pow(2);
+    TowerValues {
+        // Start, caption, end.
+        text: values(&clip.text, config.text_length as u64 + 1),
+        // Class and patches.
+        image: pixels + values(&clip.image, 1 + patches),
+    }
+}
+
+/// Values of the decoder's last block for a grid of `grid²` tokens: its input, three maps of a quarter of its width, its output, and
+/// a map of the widest during a convolution.
+fn last_block(config: &DvaeConfig, grid: u64) -> u64 {
+    (grid * DOWNSAMPLING as u64).pow(2) * 4 * config.n_hid as u64
+}
+
+/// Values that the backward pass of a transformer needs, for each stream of `slots`.
+fn transformer(layers: u64, width: u64, heads: u64, slots: u64) -> u64 {
+    // Of each layer: its input, normed input, q, k, v, attention, its projection, the sum, normed, twice the MLP's hidden layer and
+    // its output; and of each head the scores, masked and after the softmax.
+    layers * slots * (20 * width + 3 * heads * slots)
+}
+
+/// Values that the backward pass of the dVAE needs for an image of `grid²` tokens.
+fn dvae_activations(config: &DvaeConfig, grid: u64) -> u64 {
+    let (n_hid, pixels) = (config.n_hid as u64, (grid * DOWNSAMPLING as u64).pow(2));
+    let mut values = 0;
+    // The groups of the encoder and of the decoder, each after a map of its first width: the wider, the fewer cells.
+    for (first, factors) in [(n_hid, [1, 2, 4, 8]), (config.n_init as u64, [8, 4, 2, 1])] {
+        let mut width = first;
+        for factor in factors {
+            let out = factor * n_hid;
+            for _ in 0..config.blocks_per_group {
+                // Of each block: its input after ReLU, three maps of a quarter of its width before and after theirs, its
+                // output, and the identity where it is projected.
+                let identity = if width == out { 0 } else { out };
+                values += pixels / (factor * factor) * (width + 6 * (out / 4) + out + identity);
+                width = out;
+            }
+        }
+    }
+    // The codebook's maps: logits, noise, their sum, the codes, and those of the KL term. The loss: six maps and three colours of
+    // each pixel, and the terms computed from them.
+    values + 8 * grid * grid * config.vocab as u64 + 30 * pixels
+}
+
+/// Floating-point operations of the decoder's convolutions for a grid of `grid²` tokens (appendix A.1).
+fn decode_flops(config: &DvaeConfig, grid: u64) -> u64 {
+    let (n_hid, blocks) = (config.n_hid as u64, config.blocks_per_group as u64);
+    let mut width = config.n_init as u64;
+    let mut macs = grid * grid * config.vocab as u64 * width;
+    for (group, factor) in [8, 4, 2, 1].into_iter().enumerate() {
+        let (out, cells) = (n_hid * factor, (grid << group).pow(2));
+        for _ in 0..blocks {
+            let hidden = out / 4;
+            let identity = if width == out { 0 } else { width * out };
+            // Kernels of 1, 3, 3 and 3.
+            macs += cells * (identity + width * hidden + 9 * (2 * hidden * hidden + hidden * out));
+            width = out;
+        }
+    }
+    macs += (grid * DOWNSAMPLING as u64).pow(2) * width * 6;
+    2 * macs
+}
