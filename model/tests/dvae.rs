@@ -13,6 +13,7 @@ use dalle_model::dvae::loss::{gumbel_noise, gumbel_softmax, kl_to_uniform, logit
 use dalle_model::dvae::pixels::{images_to_tensor, map_pixels, unmap_pixels};
 use dalle_model::dvae::{Decoder, Dvae};
 use dalle_model::weights::count_parameters;
+use dalle_shared::ImageToken;
 
 #[test]
 fn the_released_size_has_53_8_and_43_8_million_parameters() {
@@ -33,6 +34,20 @@ fn pictures_become_an_eighth_of_their_size_and_come_back() {
     let tokens = dvae.encoder.encode(map_pixels(x));
     assert_eq!(tokens.dims(), [2, 4, 6]);
     assert_eq!(dvae.decoder.forward_tokens(tokens).dims(), [2, 6, 32, 48]);
+}
+
+#[test]
+fn tokens_that_are_no_grid_of_the_codebook_are_refused() {
+    let config = config("tiny");
+    let decoder = Decoder::new(&config.dvae, &Device::flex());
+    let tokens = image(&config, 1);
+    assert_eq!(decoder.decode_rgb(&tokens, 4).unwrap().len(), 3 * 32 * 32);
+    let said = |tokens: &[ImageToken], width| decoder.decode_rgb(tokens, width).unwrap_err().to_string();
+    assert_eq!(said(&tokens, 5), "tokens: expected rows of 5, got 16 tokens");
+    assert_eq!(said(&[], 4), "tokens: expected rows of 4, got 0 tokens");
+    assert_eq!(said(&tokens, 0), "tokens: expected rows of 0, got 16 tokens");
+    let outside = ImageToken(config.dvae.vocab as u16);
+    assert_eq!(said(&[tokens[0], outside], 2), "tokens: expected ids below 64, got 64 at index 1");
 }
 
 #[test]

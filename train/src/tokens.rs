@@ -96,7 +96,7 @@ pub fn encode_pictures(encoder: &Encoder, pictures: &[RgbImage]) -> Result<Vec<V
 /// # Errors
 /// The tokens do not fill rows of `width`.
 pub fn decode_picture(decoder: &Decoder, tokens: &[ImageToken], width: usize) -> Result<RgbImage> {
-    let rgb = decoder.decode_rgb(tokens, width);
+    let rgb = decoder.decode_rgb(tokens, width)?;
     let side = |tokens: usize| (tokens * DOWNSAMPLING) as u32;
     RgbImage::from_raw(side(width), side(tokens.len() / width), rgb).context("an image of an impossible size")
 }

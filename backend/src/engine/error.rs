@@ -1,6 +1,7 @@
 //! Why a generation, or the engine itself, failed.
 
 use dalle_model::clip::ScoreError;
+use dalle_model::dvae::DecodeError;
 use dalle_model::sample::{JobKey, NotFinite, SampleError};
 use dalle_shared::{ApiError, ErrorCode};
 
@@ -15,6 +16,9 @@ pub enum EngineError {
     /// CLIP could not score an image.
     #[error(transparent)]
     Score(#[from] ScoreError),
+    /// A complete image could not be decoded.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
 }
 
 impl From<NotFinite> for EngineError {
@@ -26,7 +30,10 @@ impl From<NotFinite> for EngineError {
 impl EngineError {
     /// Whether the device failed. The engine stops then; every other error is of one job alone.
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::Sample(SampleError::Device(_)) | Self::Score(ScoreError::Device(_)))
+        matches!(
+            self,
+            Self::Sample(SampleError::Device(_)) | Self::Score(ScoreError::Device(_)) | Self::Decode(_)
+        )
     }
 
     /// The error for the job's client. Unless the request is wrong, it is logged with the job's key under an id, and the client gets
@@ -66,6 +73,7 @@ mod tests {
             (EngineError::from(ScoreError::NotFinite), false, ErrorCode::Internal),
             (EngineError::from(SampleError::Device(secret())), true, ErrorCode::Internal),
             (EngineError::from(ScoreError::Device(secret())), true, ErrorCode::Internal),
+            (EngineError::from(DecodeError::Device(secret())), true, ErrorCode::Internal),
         ] {
             assert_eq!(error.is_fatal(), fatal, "{error}");
             let report = error.report(JobKey(1));

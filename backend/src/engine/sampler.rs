@@ -1,7 +1,7 @@
 //! The networks of a model as the engine uses them.
 
 use dalle_model::clip::{Clip, ScoreError};
-use dalle_model::dvae::Decoder;
+use dalle_model::dvae::{DecodeError, Decoder};
 use dalle_model::sample::{Batch, JobKey, SampleError, SampleRequest, StepOutput};
 use dalle_shared::{ImageToken, TextToken};
 
@@ -28,7 +28,10 @@ pub trait Sampler {
     fn rows(&self) -> usize;
 
     /// The image of `grid²` tokens: RGB8, `image_size² · 3` bytes.
-    fn decode(&self, tokens: &[ImageToken]) -> Vec<u8>;
+    ///
+    /// # Errors
+    /// The device failed.
+    fn decode(&self, tokens: &[ImageToken]) -> Result<Vec<u8>, DecodeError>;
 
     /// CLIP's score of an image for a caption, from −1 to 1. The missing tokens of an incomplete image are filled with its first
     /// token, which is most often background.
@@ -67,7 +70,7 @@ impl Sampler for ModelSampler {
         self.batch.rows()
     }
 
-    fn decode(&self, tokens: &[ImageToken]) -> Vec<u8> {
+    fn decode(&self, tokens: &[ImageToken]) -> Result<Vec<u8>, DecodeError> {
         self.decoder.decode_rgb(tokens, self.grid)
     }
 
@@ -77,6 +80,6 @@ impl Sampler for ModelSampler {
         };
         let mut whole = tokens.to_vec();
         whole.resize(self.grid * self.grid, first);
-        Ok(clip.cosines(&[text], &[&self.decode(&whole)])?[0][0])
+        Ok(clip.cosines(&[text], &[&self.decode(&whole)?])?[0][0])
     }
 }

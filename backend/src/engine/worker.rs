@@ -62,7 +62,7 @@ impl Worker {
             self.heartbeat.beat();
             self.score()?;
             self.heartbeat.beat();
-            self.decode();
+            self.decode()?;
             self.heartbeat.beat();
             metrics::gauge!("dalle_rows_running").set(self.sampler.rows() as f64);
             metrics::gauge!("dalle_queue_depth").set(self.queue.len() as f64);
@@ -208,13 +208,14 @@ impl Worker {
     }
 
     /// Decodes at most one image, so that a request of nine does not hold up the steps of others.
-    fn decode(&mut self) {
+    fn decode(&mut self) -> Result<(), EngineError> {
         if let Some(Decode { tokens, reply }) = self.decodes.pop_front()
             && !reply.is_closed()
         {
             // The receiver may be gone by now.
-            let _ = reply.send(self.sampler.decode(&tokens));
+            let _ = reply.send(self.sampler.decode(&tokens)?);
         }
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dalle_backend::Sampler;
 use dalle_model::clip::ScoreError;
+use dalle_model::dvae::DecodeError;
 use dalle_model::sample::{JobKey, NotFinite, SampleError, SampleRequest, StepOutput};
 use dalle_shared::{Geometry, ImageToken, TextToken, sha256_hex};
 
@@ -129,7 +130,7 @@ impl Sampler for TestSampler {
         Ok(score(tokens))
     }
 
-    fn decode(&self, tokens: &[ImageToken]) -> Vec<u8> {
-        pixels(tokens)
+    fn decode(&self, tokens: &[ImageToken]) -> Result<Vec<u8>, DecodeError> {
+        Ok(pixels(tokens))
     }
 }

@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 use dalle_shared::{RequestError, TextToken};
 
 use super::Clip;
+use crate::dvae::DecodeError;
 use crate::dvae::pixels::images_to_tensor;
 
 /// Captions or images that go through a tower at once; a bound on memory.
@@ -26,6 +27,15 @@ pub enum ScoreError {
 impl From<RequestError> for ScoreError {
     fn from(error: RequestError) -> Self {
         Self::Request(error.to_string())
+    }
+}
+
+impl From<DecodeError> for ScoreError {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Device(message) => Self::Device(message),
+            other => Self::Request(other.to_string()),
+        }
     }
 }
 

@@ -1,9 +1,9 @@
-//! p(x|z): image tokens to the parameters of each pixel's distribution (appendix A.1).
+//! p(x|z): from image tokens to the parameters of each pixel's distribution (appendix A.1).
 
 use burn::module::Module;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, ExecutionError, Int, Tensor, TensorData};
-use dalle_shared::ImageToken;
+use dalle_shared::{ImageToken, RequestError, check_ids};
 
 use super::layers::{Block, Conv2d};
 use super::pixels::{maps_to_rgb, rgb_bytes};
@@ -39,13 +39,13 @@ impl Decoder {
         }
     }
 
-    /// Relaxed tokens (a distribution over the codebook at each place), `[B, vocab, H, W]`, to the six maps
-    /// `[B, 6, 8H, 8W]`: μ of red, green, blue, then their ln b.
+    /// Relaxed tokens (a distribution over the codebook in each cell), `[B, vocab, H, W]`, to the six maps `[B, 6, 8H, 8W]`: μ of
+    /// red, green, blue, then their ln b.
     pub fn forward(&self, z: Tensor<4>) -> Tensor<4> {
         self.trunk(self.input.forward(z))
     }
 
-    /// The same for hard tokens `[B, H, W]`: the first convolution of a one-hot map is a look-up of one column.
+    /// [`forward`](Self::forward) of hard tokens, `[B, H, W]`: the first convolution of a one-hot map is a look-up of one column.
     pub fn forward_tokens(&self, tokens: Tensor<3, Int>) -> Tensor<4> {
         let [b, h, w] = tokens.dims();
         let kernel = self.input.w.val();
@@ -64,46 +64,65 @@ impl Decoder {
         self.output.forward(relu(x))
     }
 
-    /// The picture of one grid of tokens (`H·W` of them in raster order, H rows of W): RGB8 of `8H × 8W` pixels.
+    /// The image of one grid of tokens (`H·W` of them in raster order, H rows of W): RGB8 of `8H × 8W` pixels.
     ///
     /// For native backends; a browser's GPU must not be read synchronously: see [`Decoder::decode_rgb_async`].
     ///
-    /// # Panics
-    /// If `tokens` is not `width` wide rows, or holds a token outside the codebook.
-    pub fn decode_rgb(&self, tokens: &[ImageToken], width: usize) -> Vec<u8> {
-        let pixels = maps_to_rgb(self.forward_tokens(self.grid(tokens, width)));
-        rgb_bytes(&pixels.into_data())
+    /// # Errors
+    /// The tokens do not fill rows of `width`, one is not in the codebook, or the device fails.
+    pub fn decode_rgb(&self, tokens: &[ImageToken], width: usize) -> Result<Vec<u8>, DecodeError> {
+        let pixels = maps_to_rgb(self.forward_tokens(self.grid(tokens, width)?));
+        Ok(rgb_bytes(&pixels.try_into_data()?))
     }
 
     /// [`Decoder::decode_rgb`] for every backend.
     ///
     /// # Errors
-    /// The device's failure to run or to hand over the result.
-    ///
-    /// # Panics
     /// As [`Decoder::decode_rgb`].
     pub async fn decode_rgb_async(
         &self,
         tokens: &[ImageToken],
         width: usize,
-    ) -> Result<Vec<u8>, ExecutionError> {
-        let pixels = maps_to_rgb(self.forward_tokens(self.grid(tokens, width)));
+    ) -> Result<Vec<u8>, DecodeError> {
+        let pixels = maps_to_rgb(self.forward_tokens(self.grid(tokens, width)?));
         Ok(rgb_bytes(&pixels.into_data_async().await?))
     }
 
-    fn grid(&self, tokens: &[ImageToken], width: usize) -> Tensor<3, Int> {
+    /// Tokens as `[1, H, W]`.
+    fn grid(&self, tokens: &[ImageToken], width: usize) -> Result<Tensor<3, Int>, DecodeError> {
+        let count = tokens.len();
+        if count == 0 || width == 0 || !count.is_multiple_of(width) {
+            return Err(DecodeError::Grid { count, width });
+        }
         let vocab = self.input.w.lazy_shape()[1];
-        assert!(
-            width > 0 && !tokens.is_empty() && tokens.len().is_multiple_of(width),
-            "{} tokens do not fill rows of {width}",
-            tokens.len()
-        );
-        assert!(
-            tokens.iter().all(|token| usize::from(token.0) < vocab),
-            "a token lies outside the codebook of {vocab}"
-        );
+        check_ids("tokens", tokens.iter().map(|token| usize::from(token.0)), count, vocab)?;
         let ids: Vec<i32> = tokens.iter().map(|token| i32::from(token.0)).collect();
         let device = self.input.b.lazy_device();
-        Tensor::from_data(TensorData::new(ids, [1, tokens.len() / width, width]), &device)
+        Ok(Tensor::from_data(TensorData::new(ids, [1, count / width, width]), &device))
+    }
+}
+
+/// Tokens that are not a grid of the codebook, or a failed device.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The tokens do not fill their rows.
+    #[error("tokens: expected rows of {width}, got {count} tokens")]
+    Grid {
+        /// Number of tokens.
+        count: usize,
+        /// Tokens in a row.
+        width: usize,
+    },
+    /// A token is not in the codebook.
+    #[error(transparent)]
+    Token(#[from] RequestError),
+    /// The device could not compute, or its memory could not be read.
+    #[error("the device failed: {0}")]
+    Device(String),
+}
+
+impl From<ExecutionError> for DecodeError {
+    fn from(error: ExecutionError) -> Self {
+        Self::Device(error.to_string())
     }
 }

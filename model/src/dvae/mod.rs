@@ -1,7 +1,7 @@
 //! Stage 1: the discrete variational autoencoder (section 2.1, appendix A), one file for each box of its figure.
 //!
-//! [`Encoder`] turns a picture into logits over the codebook, [`loss`] relaxes and scores them, [`Decoder`] turns tokens into
-//! the parameters of the pixels' distribution, [`pixels`] maps bytes to where that distribution lives and back.
+//! [`Encoder`] computes an image's logits over the codebook, [`loss`] relaxes and scores them, [`Decoder`] computes the parameters of
+//! the pixels' distribution from tokens, and [`pixels`] maps bytes to that distribution's domain and back.
 
 mod decoder;
 mod encoder;
@@ -9,7 +9,7 @@ mod layers;
 pub mod loss;
 pub mod pixels;
 
-pub use decoder::Decoder;
+pub use decoder::{DecodeError, Decoder};
 pub use encoder::Encoder;
 
 use burn::module::Module;
@@ -17,7 +17,7 @@ use burn::tensor::Device;
 
 use crate::config::DvaeConfig;
 
-/// Both halves, as they are trained together.
+/// Encoder and decoder, trained together.
 #[derive(Module, Debug)]
 pub struct Dvae {
     /// q(z|x).
