@@ -12,6 +12,7 @@ use dalle_model::config::{DvaeConfig, ModelConfig, PriorConfig};
 use dalle_model::footprint::Footprint;
 use dalle_model::precision::Precision;
 use dalle_model::prior::loss::{PriorLoss, TEXT_WEIGHT};
+use dalle_model::prior::mask::{Pattern, StreamLayout};
 use dalle_model::prior::{Masks, Prior, TextCache};
 use dalle_model::weights::{self, count_parameters, from_safetensors};
 use dalle_shared::{ImageToken, TextToken};
@@ -208,6 +209,7 @@ fn ids_out_of_range_are_refused_and_never_a_panic() {
         prior.prefill(&masks, &good, &[bad_token]).map(|_| ()),
         prior.step(&mut [&mut cache], &[bad_token]).map(|_| ()),
         prior.continue_text(&masks, &mut TextCache::default(), &[bad_id]).map(|_| ()),
+        prior.attention(&masks, &[bad_id], &[], 0).map(|_| ()),
     ];
     for refusal in refusals {
         let said = refusal.unwrap_err().to_string();
@@ -217,6 +219,33 @@ fn ids_out_of_range_are_refused_and_never_a_panic() {
         );
     }
     assert!(prior.step(&mut [&mut cache], &tokens[..1]).is_ok(), "the cache is unchanged");
+}
+
+/// The weights of the last slot are those that its pattern allows, and what the layer takes by them is what its attention gives.
+#[test]
+fn the_attention_of_a_slot_sums_to_one_over_the_keys_that_its_pattern_sees() {
+    let (config, device) = (long_config(), Device::flex());
+    let (prior, masks) = (prior(&config, &device), Masks::new(&config, &device));
+    let (caption, image) = (caption(&config, 1, 5), image(&config, 2));
+    let layout = StreamLayout::new(&config);
+    for layer in 0..config.prior.layers {
+        for given in [0, 1, 27] {
+            let weights = prior.attention(&masks, &caption, &image[..given], layer).unwrap();
+            let slots = config.text_length + given;
+            assert_eq!(weights.dims(), [config.prior.heads, slots]);
+            let pattern = Pattern::of_layer(layer, config.prior.layers);
+            for head in values(weights).chunks(slots) {
+                assert!((head.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+                for (key, &weight) in head.iter().enumerate() {
+                    assert_eq!(
+                        weight > 0.0,
+                        layout.sees(pattern, slots - 1, key),
+                        "key {key} of {pattern:?}"
+                    );
+                }
+            }
+        }
+    }
 }
 
 /// Running the layers one by one with a plain input and, backwards, each with a tape of its own gives the gradients of the whole.

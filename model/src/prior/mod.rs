@@ -256,6 +256,32 @@ impl Prior {
         Ok(self.text_logits.forward(self.norm.forward(last)).squeeze_dim(1))
     }
 
+    /// How much each head of layer `layer` takes from every slot when it predicts the token after the last one given: `[H, T]`,
+    /// each row sums to 1. The stream is recomputed up to that layer.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    ///
+    /// # Panics
+    /// If there is no such layer.
+    pub fn attention(
+        &self,
+        masks: &Masks,
+        caption: &[TextToken],
+        image: &[ImageToken],
+        layer: usize,
+    ) -> Result<Tensor<2>, RequestError> {
+        let mut x = self.embed(&[caption], &[image])?;
+        let slots = x.dims()[1];
+        let mut masks = masks.of_layers(self.layers.len(), slots);
+        for (layer, mask) in self.layers[..layer].iter().zip(masks.by_ref()) {
+            x = layer.attention.forward(x, mask);
+            x = layer.mlp.forward(x);
+        }
+        let mask = masks.next().expect("a mask for each layer");
+        Ok(self.layers[layer].attention.weights(x, mask, slots - 1).squeeze_dim(0))
+    }
+
     /// `[B, 1, D] → [B, image_vocab]`.
     fn next_image_logits(&self, x: Tensor<3>) -> Tensor<2> {
         self.image_logits.forward(self.norm.forward(x)).squeeze_dim(1)

@@ -74,6 +74,13 @@ impl AttentionBlock {
         let [b, h, t, k] = attended.dims();
         self.projection.forward(attended.swap_dims(1, 2).reshape([b, t, h * k])).cast(DType::F32)
     }
+
+    /// How much each head of the slot `slot` takes from every slot: `[B, T, D] → [B, H, T]`, f32; sums to 1 over the last axis.
+    /// The mask `[1, 1, T, T]` is that of [`forward`](Self::forward).
+    pub fn weights(&self, x: Tensor<3>, mask: Tensor<4, Bool>, slot: usize) -> Tensor<3> {
+        let Qkv { q, kv } = self.qkv(x);
+        weights(q.narrow(2, slot, 1), kv.k, mask.narrow(2, slot, 1)).squeeze_dim::<3>(2).cast(DType::F32)
+    }
 }
 
 impl Qkv {
