@@ -1,11 +1,11 @@
-//! The type of the prior's matrices, activations and cache when it samples, as a person writes it: `f32`, `bf16`, `f16`.
+//! The floating-point type of the prior's matrices, activations and cache in sampling, by name: `f32`, `bf16`, `f16`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use burn::tensor::FloatDType;
 
-/// A floating-point type. What stays in f32 in any case: see [`Prior::with_precision`](crate::prior::Prior::with_precision).
+/// A floating-point type. [`Prior::with_precision`](crate::prior::Prior::with_precision) says what stays in f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// 32 bits.
@@ -17,7 +17,7 @@ pub enum Precision {
     F16,
 }
 
-/// No such type.
+/// Not the name of a type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected `f32`, `bf16` or `f16`, got `{0}`")]
 pub struct UnknownPrecision(String);

@@ -1,4 +1,4 @@
-//! q(z|x): a picture to the logits of its 32×32 image tokens (appendix A.1).
+//! q(z|x): from an image to the logits of its 32×32 image tokens (appendix A.1).
 
 use burn::module::Module;
 use burn::tensor::activation::relu;
@@ -20,7 +20,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Where the weights are.
+    /// The device of the weights.
     pub fn device(&self) -> Device {
         self.input.b.lazy_device()
     }
@@ -60,15 +60,15 @@ impl Encoder {
         self.output.forward(relu(x))
     }
 
-    /// The image tokens of stage 2, `[B, S/8, S/8]`: the most likely codebook entry at each place, no noise (section 2.2).
+    /// The image tokens for stage 2, `[B, S/8, S/8]`: the most likely codebook entry of each cell, without noise (section 2.2).
     pub fn encode(&self, x: Tensor<4>) -> Tensor<3, Int> {
         self.forward(x).argmax(1).squeeze_dim(1)
     }
 
-    /// The tokens of one picture in raster order, for every backend: RGB8, rows of `width` pixels, both sides multiples of 8.
+    /// The tokens of one image in raster order, for every backend: RGB8, rows of `width` pixels, both sides multiples of 8.
     ///
     /// # Errors
-    /// The device's failure to run or to hand over the result.
+    /// The device fails.
     ///
     /// # Panics
     /// If `rgb` does not fill rows of `width`.

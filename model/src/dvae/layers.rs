@@ -1,11 +1,11 @@
-//! The two building blocks of encoder and decoder: a convolution and the residual block around four of them.
+//! The building blocks of encoder and decoder: a convolution, and a residual block of four.
 
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::activation::relu;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor, module};
 
-/// A convolution with stride 1 that keeps the size of the map. Its fields bear the released checkpoint's names.
+/// A convolution with stride 1 that keeps the size of the map. Its fields have the names of the released checkpoint.
 #[derive(Module, Debug)]
 pub struct Conv2d {
     /// Kernel, `[out, in, k, k]` with odd k.
@@ -29,7 +29,7 @@ impl Conv2d {
         let w = self.w.val();
         let [n_out, n_in, k, _] = w.dims();
         if k == 1 {
-            // A 1×1 convolution is a matrix product, whose gradients are too: Burn takes a kernel's gradient by a
+            // A 1×1 convolution is a matrix product, and so are its gradients. Burn would compute the kernel's gradient by a
             // convolution as large as the map.
             let [b, _, height, width] = x.dims();
             let y = w.reshape([1, n_out, n_in]).matmul(x.reshape([b, n_in, height * width]));
@@ -81,10 +81,10 @@ impl Block {
         self.join(x, |id| id, res)
     }
 
-    /// The block behind a nearest ×2 upsampling of its input, `[B, in, H, W] → [B, out, 2H, 2W]`.
+    /// The block of the nearest ×2 upsampling of its input, `[B, in, H, W] → [B, out, 2H, 2W]`.
     ///
     /// ReLU and 1×1 convolutions commute with the upsampling, so the identity path and `conv_1` (1×1 in the decoder) run on
-    /// the small map: the same values with a sixth less work, and the widest map never exists.
+    /// the small map: the same values with a sixth less work, and without the widest map.
     pub fn forward_upsampled(&self, x: Tensor<4>) -> Tensor<4> {
         let res = upsample(self.res_path.conv_1.forward(relu(x.clone())));
         self.join(x, upsample, res)

@@ -1,22 +1,22 @@
-//! The bound that stage 1 maximises: ln p(x|z) − β·KL(q(z|x) ‖ uniform) (section 2.1, appendices A.2 and A.3).
+//! The lower bound that stage 1 maximises: ln p(x|z) − β·KL(q(z|x) ‖ uniform) (section 2.1, appendices A.2 and A.3).
 
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Distribution, Tensor};
 
-/// What training minimises: the bound, negated, in nats per pixel value.
+/// The loss that training minimises: the negated bound, in nats per pixel value.
 pub struct DvaeLoss {
     /// −ln p(x|z), `[1]`.
     pub reconstruction: Tensor<1>,
-    /// KL(q(z|x) ‖ uniform), not yet weighed by β, `[1]`.
+    /// KL(q(z|x) ‖ uniform), not multiplied by β, `[1]`.
     pub kl: Tensor<1>,
 }
 
 impl DvaeLoss {
-    /// The loss of the decoder's maps `[B, 6, H, W]` for the target `[B, 3, H, W]`, whose codes were drawn from the encoder's
-    /// raw logits `[B, vocab, H/8, W/8]`.
+    /// The loss of the decoder's maps `[B, 6, H, W]` for the target `[B, 3, H, W]`, whose codes were sampled from the encoder's raw
+    /// logits `[B, vocab, H/8, W/8]`.
     ///
-    /// Both terms are joint over the whole picture, and both are divided by its H·W·3 values. At the paper's size a nat of KL
-    /// in each of the 32·32 places thus weighs β·32²/(256²·3) = β/192.
+    /// Both terms are joint over the whole image, and both are divided by its H·W·3 values. At the paper's size a nat of KL in each
+    /// of the 32·32 cells thus weighs β·32²/(256²·3) = β/192.
     ///
     /// # Panics
     /// If the sizes of maps and target differ.
@@ -28,7 +28,7 @@ impl DvaeLoss {
         }
     }
 
-    /// Both terms, the second weighed by β.
+    /// The reconstruction term plus β times the KL term, `[1]`.
     pub fn total(&self, beta: f64) -> Tensor<1> {
         self.reconstruction.clone() + self.kl.clone().mul_scalar(beta)
     }
@@ -52,9 +52,9 @@ pub fn logit_laplace_nll(maps: Tensor<4>, x: Tensor<4>) -> Tensor<4> {
     (logit - mu).abs() * ln_b.clone().neg().exp() + ln_b + ln_normaliser
 }
 
-/// KL(q ‖ uniform) of the codebook distribution at each place, summed over places: logits `[B, vocab, H, W] → [B]`.
+/// KL(q ‖ uniform) of the codebook distribution of each cell, summed over cells: logits `[B, vocab, H, W] → [B]`.
 ///
-/// From the raw logits, without the relaxation's temperature or noise.
+/// It is computed from the raw logits, without the relaxation's temperature or noise.
 pub fn kl_to_uniform(logits: Tensor<4>) -> Tensor<1> {
     let vocab = logits.dims()[1] as f64;
     let ln_q = log_softmax(logits, 1);
@@ -62,7 +62,7 @@ pub fn kl_to_uniform(logits: Tensor<4>) -> Tensor<1> {
     kl.sum_dims_squeeze(&[1, 2, 3])
 }
 
-/// Gumbel noise of the size of `logits`: −ln(−ln u) with u uniform on (0, 1), from the device's generator.
+/// Gumbel noise in the shape of `logits`: −ln(−ln u) with u uniform on (0, 1), from the device's generator.
 pub fn gumbel_noise(logits: &Tensor<4>) -> Tensor<4> {
     // 2⁻²⁴ is half of f32's spacing just below 1: both logarithms stay finite.
     let tiny = 2f64.powi(-24);

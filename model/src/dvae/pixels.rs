@@ -1,4 +1,4 @@
-//! Between bytes and the open interval (0, 1) on which the logit-Laplace distribution lives (appendix A.3).
+//! From bytes to (0, 1), the domain of the logit-Laplace distribution, and back (appendix A.3).
 
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 /// ε of φ(x) = (1 − 2ε)·x/255 + ε: keeps pixels away from 0 and 1, where ln f has poles.
 pub const EPSILON: f64 = 0.1;
 
-/// φ: values of 0..1 to (ε, 1 − ε).
+/// φ: from 0..1 to (ε, 1 − ε).
 pub fn map_pixels(x: Tensor<4>) -> Tensor<4> {
     x.mul_scalar(1.0 - 2.0 * EPSILON).add_scalar(EPSILON)
 }
@@ -16,19 +16,19 @@ pub fn unmap_pixels(x: Tensor<4>) -> Tensor<4> {
     x.sub_scalar(EPSILON).div_scalar(1.0 - 2.0 * EPSILON).clamp(0.0, 1.0)
 }
 
-/// The picture that six maps describe, `[B, 6, H, W] → [B, 3, H, W]` in 0..1: φ⁻¹(sigmoid(μ)); ln b plays no part.
+/// The image that six maps describe, `[B, 6, H, W] → [B, 3, H, W]` in 0..1: φ⁻¹(sigmoid(μ)); ln b is not used.
 pub fn maps_to_rgb(maps: Tensor<4>) -> Tensor<4> {
     unmap_pixels(sigmoid(maps.narrow(1, 0, 3)))
 }
 
-/// RGB8 pictures of one size (interleaved rows) as `[B, 3, height, width]` in 0..1.
+/// RGB8 images of one size (interleaved rows) as `[B, 3, height, width]` in 0..1.
 ///
 /// # Panics
-/// If a picture has not `3 · width · height` bytes.
+/// If an image does not have `3 · width · height` bytes.
 pub fn images_to_tensor(images: &[&[u8]], width: usize, height: usize, device: &Device) -> Tensor<4> {
     let mut values = Vec::with_capacity(images.len() * 3 * width * height);
     for image in images {
-        assert_eq!(image.len(), 3 * width * height, "a picture of another size");
+        assert_eq!(image.len(), 3 * width * height, "an image of another size");
         values.extend(image.iter().map(|&byte| f32::from(byte) / 255.0));
     }
     let data = TensorData::new(values, [images.len(), height, width, 3]);

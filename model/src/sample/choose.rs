@@ -1,8 +1,8 @@
-//! From logits to one token: temperature, top-k, top-p, then the inverse of the cumulative distribution.
+//! From logits to one token: temperature, top-k, top-p, then the inverse of the cumulative distribution function.
 
 use dalle_shared::SamplingSettings;
 
-/// The token that `uniform` (on `[0, 1)`) picks. Ties go to the smaller id. `None` if a logit is NaN or +∞, or all are −∞.
+/// The token chosen by `uniform`, a number on `[0, 1)`. Ties go to the smaller id. `None` if a logit is NaN or +∞, or all are −∞.
 pub fn choose(logits: &[f32], settings: &SamplingSettings, uniform: f64) -> Option<usize> {
     let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     if !best.is_finite() || logits.iter().any(|logit| logit.is_nan()) {
@@ -27,11 +27,11 @@ pub fn choose(logits: &[f32], settings: &SamplingSettings, uniform: f64) -> Opti
         left -= weight;
         left < 0.0
     });
-    // Rounding can leave a crumb behind the last weight.
+    // Rounding can leave a remainder after the last weight.
     picked.or_else(|| kept.iter().rfind(|(_, weight)| *weight > 0.0)).map(|(index, _)| *index)
 }
 
-/// Length of the shortest head of `sorted` (weights, descending) that holds at least the share `p` of their sum.
+/// Length of the shortest prefix of `sorted` (weights, descending) with at least the share `p` of their sum.
 fn nucleus(sorted: &[(usize, f64)], p: f64) -> usize {
     let target = p * sorted.iter().map(|(_, weight)| weight).sum::<f64>();
     let mut sum = 0.0;
