@@ -121,10 +121,15 @@ fn a_feature_does_not_depend_on_its_neighbours() {
 
 #[test]
 fn the_scale_begins_at_its_temperature_and_is_kept_within_bounds() {
-    let device = Device::flex().autodiff();
+    for device in [Device::flex().autodiff(), Device::flex().autodiff().gradient_checkpointing()] {
+        the_scale_is_kept_within_bounds(&device);
+    }
+}
+
+fn the_scale_is_kept_within_bounds(device: &Device) {
     let (sizes, model) = sizes();
     let scale = |clip: &Clip| clip.scale().into_scalar::<f32>();
-    let fresh = Clip::new(&sizes, &model, &device);
+    let fresh = Clip::new(&sizes, &model, device);
     assert!((scale(&fresh) - 1.0 / 0.07).abs() < 1e-3);
     assert!((scale(&fresh.clone().clamp_scale()) - 1.0 / 0.07).abs() < 1e-3);
 
@@ -143,7 +148,7 @@ fn the_scale_begins_at_its_temperature_and_is_kept_within_bounds() {
     // It can still be trained: the loss's gradient reaches it.
     let expected = Expected::read();
     let captions = expected.captions();
-    let loss = bounded.loss(&slices(&captions), expected.batch(&device)).unwrap().loss;
+    let loss = bounded.loss(&slices(&captions), expected.batch(device)).unwrap().loss;
     assert_ne!(gradients(&bounded, &loss.backward())["ln_scale"], [0.0]);
 }
 
