@@ -252,15 +252,6 @@ pub(crate) fn tracked<const D: usize>(
     }
 }
 
-/// Tracks parameters under one strategy: operands of different strategies panic.
-struct Track(Option<GradientCheckpointingStrategy>);
-
-impl ModuleMapper for Track {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        param.map(|tensor| tracked(tensor.inner(), self.0))
-    }
-}
-
 struct Average<'a> {
     state: &'a BTreeMap<String, Slot>,
     path: Vec<String>,
