@@ -6,7 +6,7 @@
 use pulp::{Simd, WithSimd};
 
 use crate::grid::{Buffer, Grid, View, zeros};
-use crate::simd::{load, relu};
+use crate::simd::{load, relu, roomy};
 
 /// Vectors of tiles of a strip: what is read again for each pair of channels stays in the fast caches.
 const STRIP: usize = 16;
@@ -47,7 +47,7 @@ impl WithSimd for KernelGradient<'_> {
             let mut out = 0;
             while out < n_out {
                 let left = n_out - out;
-                if left >= 6 && (left == 6 || left >= 10) {
+                if roomy::<S>() && left >= 6 && (left == 6 || left >= 10) {
                     self.block::<S, 6>(s, out, tiles);
                     out += 6;
                 } else if left >= 4 {
@@ -178,16 +178,17 @@ impl WithSimd for PointwiseGradient<'_> {
             let tiles = (from * S::F32_LANES, to * S::F32_LANES);
             let mut out = 0;
             while out < n_out {
-                match n_out - out {
-                    1 => self.row::<S, 1>(s, out, tiles),
-                    2 | 3 => self.row::<S, 2>(s, out, tiles),
-                    _ => self.row::<S, 4>(s, out, tiles),
-                }
-                out += match n_out - out {
+                let count = match n_out - out {
                     1 => 1,
-                    2 | 3 => 2,
+                    left if left < 4 || !roomy::<S>() => 2,
                     _ => 4,
                 };
+                match count {
+                    1 => self.row::<S, 1>(s, out, tiles),
+                    2 => self.row::<S, 2>(s, out, tiles),
+                    _ => self.row::<S, 4>(s, out, tiles),
+                }
+                out += count;
             }
         }
     }

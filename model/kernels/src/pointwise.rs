@@ -4,7 +4,7 @@ use pulp::{Simd, WithSimd};
 
 use crate::finish::Finish;
 use crate::grid::{Buffer, Grid, zeros};
-use crate::simd::{channels_at_once, relu, vectors};
+use crate::simd::{channels_at_once, relu, roomy, vectors};
 
 /// A packed kernel, `[out / block, in, block]`.
 #[derive(Clone, Debug)]
@@ -72,7 +72,7 @@ impl WithSimd for Pointwise<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, s: S) {
         let vectors = self.grid.tiles / S::F32_LANES;
-        let blocks = vectors.div_ceil(VECTORS);
+        let blocks = vectors.div_ceil(if roomy::<S>() { VECTORS } else { 2 });
         for phase in 0..4 {
             let mut from = 0;
             for block in 0..blocks {

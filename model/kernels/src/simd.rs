@@ -57,6 +57,12 @@ impl Processor {
     }
 }
 
+/// Whether there are registers for some twenty vectors of sums. Browsers have the processor's 16, whatever wasm allows.
+#[inline(always)]
+pub(crate) fn roomy<S: Simd>() -> bool {
+    S::REGISTER_COUNT >= 32 && !cfg!(target_arch = "wasm32")
+}
+
 /// Output channels that a product of matrices computes at once, of `n_out`: their sums stay in registers.
 pub(crate) fn channels_at_once(n_out: usize) -> usize {
     match n_out {

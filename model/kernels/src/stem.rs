@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use crate::finish::Finish;
 use crate::grid::{Buffer, Grid, zeros};
-use crate::simd::{load, vectors};
+use crate::simd::{load, roomy, vectors};
 
 /// Side of the kernel.
 pub const SIDE: usize = 7;
@@ -14,7 +14,7 @@ pub const SIDE: usize = 7;
 /// Output channels computed at once.
 const BLOCK: usize = 6;
 
-/// Vectors computed at once.
+/// Most vectors computed at once.
 const VECTORS: usize = 4;
 
 /// A packed kernel, `[out / block, in, 7, 7, block]`.
@@ -68,11 +68,15 @@ impl WithSimd for Stem<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, s: S) {
-        let width = VECTORS * S::F32_LANES;
+        let vectors = if roomy::<S>() { VECTORS } else { 2 };
+        let width = vectors * S::F32_LANES;
         let whole = self.grid.tiles / width * width;
         for phase in 0..4 {
             for tile in (0..whole).step_by(width) {
-                self.block::<S, VECTORS>(s, phase, tile);
+                match vectors {
+                    2 => self.block::<S, 2>(s, phase, tile),
+                    _ => self.block::<S, VECTORS>(s, phase, tile),
+                }
             }
             for tile in (whole..self.grid.tiles).step_by(S::F32_LANES) {
                 self.block::<S, 1>(s, phase, tile);
@@ -152,8 +156,9 @@ impl WithSimd for StemGradient<'_> {
         let n_out = self.dw.len() / (self.n_in * SIDE * SIDE);
         for from in (0..self.grid.tiles).step_by(STRIP) {
             let to = self.grid.tiles.min(from + STRIP);
-            for out in (0..n_out).step_by(3) {
-                match n_out - out {
+            let most = if roomy::<S>() { 3 } else { 1 };
+            for out in (0..n_out).step_by(most) {
+                match most.min(n_out - out) {
                     1 => self.block::<S, 1>(s, out, from, to),
                     2 => self.block::<S, 2>(s, out, from, to),
                     _ => self.block::<S, 3>(s, out, from, to),

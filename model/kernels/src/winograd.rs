@@ -7,7 +7,7 @@ use pulp::{Simd, WithSimd};
 
 use crate::finish::Finish;
 use crate::grid::{Buffer, Grid, View, zeros};
-use crate::simd::{channels_at_once, gate, load, relu, vectors, vectors_mut};
+use crate::simd::{channels_at_once, gate, load, relu, roomy, vectors, vectors_mut};
 
 /// Most vectors of tiles in work at once: their transformed windows stay in the fast caches.
 const VECTORS: usize = 3;
@@ -95,7 +95,7 @@ impl WithSimd for Convolution<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, s: S) {
         let vectors = self.grid.tiles / S::F32_LANES;
-        let blocks = vectors.div_ceil(VECTORS);
+        let blocks = vectors.div_ceil(if roomy::<S>() { VECTORS } else { 2 });
         let mut from = 0;
         for block in 0..blocks {
             let to = vectors * (block + 1) / blocks;

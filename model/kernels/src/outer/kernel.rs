@@ -5,7 +5,7 @@ use pulp::{Simd, WithSimd};
 use super::transpose::transpose;
 use super::{Memory, VECTORS, grow, products};
 use crate::grid::{Grid, UNIT, View};
-use crate::simd::{load, vectors_mut};
+use crate::simd::{load, roomy, vectors_mut};
 use crate::winograd::{channel_length, transform};
 
 /// Channels of the map that is not transposed, in work at once.
@@ -48,7 +48,7 @@ impl WithSimd for OuterGradient<'_> {
         };
         let others = if inputs { n_out } else { n_in };
         let vectors = row / S::F32_LANES;
-        let blocks = vectors.div_ceil(VECTORS);
+        let blocks = vectors.div_ceil(if roomy::<S>() { VECTORS } else { 2 });
         for first in (0..others).step_by(SCALARS) {
             let mut from = 0;
             for block in 0..blocks {
@@ -99,7 +99,7 @@ impl Part<'_> {
         grow(&mut self.memory.sums, 16 * rows * width);
         self.memory.sums[..16 * rows * width].fill(0.0);
         let vectors = self.grid.tiles / S::F32_LANES;
-        let blocks = vectors.div_ceil(VECTORS);
+        let blocks = vectors.div_ceil(if roomy::<S>() { VECTORS } else { 2 });
         let mut from = 0;
         for block in 0..blocks {
             let to = vectors * (block + 1) / blocks;

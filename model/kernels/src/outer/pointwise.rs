@@ -5,6 +5,7 @@ use pulp::{Simd, WithSimd};
 use super::transpose::transpose;
 use super::{Memory, VECTORS, grow, products};
 use crate::grid::{Buffer, Grid};
+use crate::simd::roomy;
 
 /// The gradient of a 1×1 kernel, to be dispatched: added to `dw`. As
 /// [`PointwiseGradient`](crate::gradient::PointwiseGradient).
@@ -34,7 +35,7 @@ impl WithSimd for OuterPointwiseGradient<'_> {
         let map = grid.channel();
         let row = transpose(s, x, (map, n_in, map), relu, &mut memory.transposed);
         let vectors = row / S::F32_LANES;
-        let blocks = vectors.div_ceil(VECTORS);
+        let blocks = vectors.div_ceil(if roomy::<S>() { VECTORS } else { 2 });
         let mut from = 0;
         for block in 0..blocks {
             let to = vectors * (block + 1) / blocks;
