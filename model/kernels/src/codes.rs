@@ -84,6 +84,39 @@ impl WithSimd for Relax<'_> {
     }
 }
 
+/// The most likely entry at each place, to be dispatched.
+pub struct Best<'a> {
+    /// The layout.
+    pub grid: &'a Grid,
+    /// Logits, a map of as many channels as the codebook has entries.
+    pub logits: &'a [f32],
+    /// The entries' numbers, `[4 · tiles]`.
+    pub best: &'a mut [f32],
+}
+
+impl WithSimd for Best<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let Self { grid, logits, best } = self;
+        for phase in 0..4 {
+            for tile in (0..grid.tiles).step_by(S::F32_LANES) {
+                let at = phase * grid.plane + grid.front + tile;
+                let (mut most, mut which, mut index) =
+                    (s.splat_f32s(f32::MIN), s.splat_f32s(0.0), s.splat_f32s(0.0));
+                for logits in logits.chunks_exact(grid.channel()) {
+                    let l = load::<S>(logits, at);
+                    which = s.select_f32s(s.less_than_f32s(most, l), index, which);
+                    index = s.add_f32s(index, s.splat_f32s(1.0));
+                    most = s.max_f32s(most, l);
+                }
+                vectors_mut::<S, 1>(best, phase * grid.tiles + tile)[0] = which;
+            }
+        }
+    }
+}
+
 /// The gradient of the logits, to be dispatched: that of the relaxed codes, and `kl` times that of the KL divergence.
 pub struct RelaxGradient<'a> {
     /// The layout.

@@ -12,15 +12,17 @@
 )]
 
 pub mod codes;
-#[cfg(not(target_arch = "wasm32"))]
 pub mod dvae;
 pub mod finish;
 pub mod gradient;
 pub mod grid;
 pub mod laplace;
 pub mod outer;
+pub mod parameters;
 pub mod pointwise;
 pub mod resize;
 pub mod simd;
 pub mod stem;
+#[cfg(not(target_arch = "wasm32"))]
+mod sums;
 pub mod winograd;

@@ -1,9 +1,9 @@
 //! The backward pass: from the gradient of the decoder's maps to those of all parameters.
 
 use super::forward::{Context, output};
+use super::layers::{Pointwise, Winograd};
 use super::memory::{BlockMemory, Memory, Scratch};
 use super::network::Conv;
-use super::weights::{Pointwise, Winograd};
 use crate::codes::RelaxGradient;
 use crate::finish::Finish;
 use crate::gradient::{BiasGradient, KernelGradient, PointwiseGradient};
@@ -77,7 +77,14 @@ impl Context<'_> {
         scratch: &mut Scratch,
     ) {
         self.learn_winograd(grid, &layer.conv, dy, (grid.view(x), false), gradients, scratch);
-        self.winograd(grid, &layer.backward, (grid.view(dy), false), Finish::Gate(x), dx, scratch);
+        self.processor.winograd(
+            grid,
+            layer.backward(),
+            (grid.view(dy), false),
+            Finish::Gate(x),
+            dx,
+            &mut scratch.kernels,
+        );
     }
 
     /// The gradient of an identity path with a convolution.
@@ -92,7 +99,7 @@ impl Context<'_> {
         scratch: &mut Scratch,
     ) {
         self.learn_pointwise(grid, &id.conv, dy, (x, false), gradients, scratch);
-        self.pointwise(grid, &id.backward, (dy, false), Finish::Set(&[]), dx);
+        self.processor.pointwise(grid, id.backward(), (dy, false), Finish::Set(&[]), dx);
     }
 }
 
@@ -103,7 +110,13 @@ impl Memory {
         let weights = cx.weights;
         let x = output(&decoder[3]);
         cx.learn_pointwise(&grids[0], &weights.maps.conv, maps, (x, true), gradients, scratch);
-        cx.pointwise(&grids[0], &weights.maps.backward, (maps, false), Finish::Gate(x), &mut work.output[0]);
+        cx.processor.pointwise(
+            &grids[0],
+            weights.maps.backward(),
+            (maps, false),
+            Finish::Gate(x),
+            &mut work.output[0],
+        );
         // Whether the gradient of the decoder's first block went to `work.input`.
         let mut moved = false;
         for group in (0..4).rev() {
@@ -122,25 +135,25 @@ impl Memory {
                     let x_view = (grid.upsampled(first), false);
                     cx.learn_winograd(grid, &next.conv, u, x_view, gradients, scratch);
                     let tiles = &mut work.tiles[level][..first.len()];
-                    cx.winograd(
+                    cx.processor.winograd(
                         grid,
-                        &next.backward,
+                        next.backward(),
                         (grid.view(u), false),
                         Finish::SumGate(first),
                         tiles,
-                        scratch,
+                        &mut scratch.kernels,
                     );
                     let [_, hidden] = &mut work.before[level];
-                    cx.resize(grid, small, Resize::Pixels(tiles, hidden));
+                    cx.processor.resize(grid, small, Resize::Pixels(tiles, hidden));
                     let wide = &block.wide;
                     cx.learn_pointwise(small, &wide.conv, hidden, (x, true), gradients, scratch);
                     let sum = &mut work.before_id[level];
-                    cx.resize(grid, small, Resize::Sum(d, sum));
+                    cx.processor.resize(grid, small, Resize::Sum(d, sum));
                     let dx = &mut coarse[0];
                     if let Some(id) = &block.id {
                         cx.identity_gradient(small, id, sum, x, dx, gradients, scratch);
                     }
-                    cx.pointwise(small, &wide.backward, (hidden, false), Finish::AddGate(x), dx);
+                    cx.processor.pointwise(small, wide.backward(), (hidden, false), Finish::AddGate(x), dx);
                 } else {
                     let x = if place > 0 { &decoder[group][place - 1].output } else { &*codes };
                     cx.square(grid, next, u, first, t, gradients, scratch);
@@ -154,14 +167,14 @@ impl Memory {
                     } else {
                         &mut d[..]
                     };
-                    cx.pointwise(grid, &wide.backward, (t, false), Finish::AddGate(x), dx);
+                    cx.processor.pointwise(grid, wide.backward(), (t, false), Finish::AddGate(x), dx);
                 }
             }
         }
         let d = if moved { &work.input[3] } else { &work.output[3] };
         let d = &d[..codes.len()];
         cx.learn_pointwise(&grids[3], &weights.codes.conv, d, (z, false), gradients, scratch);
-        cx.pointwise(&grids[3], &weights.codes.backward, (d, false), Finish::Set(&[]), dz);
+        cx.processor.pointwise(&grids[3], weights.codes.backward(), (d, false), Finish::Set(&[]), dz);
     }
 
     /// The gradient of the relaxed codes to that of the logits, in `dz`.
@@ -176,7 +189,13 @@ impl Memory {
         let weights = cx.weights;
         let x = output(&encoder[3]);
         cx.learn_pointwise(&grids[3], &weights.logits.conv, dz, (x, true), gradients, scratch);
-        cx.pointwise(&grids[3], &weights.logits.backward, (dz, false), Finish::Gate(x), &mut work.output[3]);
+        cx.processor.pointwise(
+            &grids[3],
+            weights.logits.backward(),
+            (dz, false),
+            Finish::Gate(x),
+            &mut work.output[3],
+        );
         for group in (0..4).rev() {
             let grid = &grids[group];
             let mut moved = false;
@@ -191,7 +210,7 @@ impl Memory {
                 };
                 let wide = &block.wide;
                 cx.learn_pointwise(grid, &wide.conv, d, (third, false), gradients, scratch);
-                cx.pointwise(grid, &wide.backward, (d, false), Finish::Gate(third), t);
+                cx.processor.pointwise(grid, wide.backward(), (d, false), Finish::Gate(third), t);
                 cx.square(grid, &block.square[2], t, second, u, gradients, scratch);
                 cx.square(grid, &block.square[1], u, first, t, gradients, scratch);
                 let next = &block.square[0];
@@ -204,7 +223,14 @@ impl Memory {
                 } else {
                     &mut d[..]
                 };
-                cx.winograd(grid, &next.backward, (grid.view(t), false), Finish::AddGate(x), dx, scratch);
+                cx.processor.winograd(
+                    grid,
+                    next.backward(),
+                    (grid.view(t), false),
+                    Finish::AddGate(x),
+                    dx,
+                    &mut scratch.kernels,
+                );
             }
             if group > 0 {
                 let pooled = &pooled[group - 1];
@@ -215,7 +241,7 @@ impl Memory {
                     &dy[..pooled.len()],
                     &mut fine[group - 1],
                 );
-                cx.resize(&grids[group - 1], grid, resize);
+                cx.processor.resize(&grids[group - 1], grid, resize);
             }
         }
         let (grid, dy) = (&grids[0], &work.output[0]);

@@ -2,14 +2,14 @@
 
 use crate::simd::Processor;
 
+use super::layers::{BlockLayers, Pointwise, Winograd};
 use super::memory::{BlockMemory, Memory, Scratch};
-use super::weights::{BlockWeights, Pointwise, Weights, Winograd};
+use super::weights::Weights;
 use crate::codes::Relax;
 use crate::finish::Finish;
 use crate::grid::{Grid, View};
-use crate::resize::{Pair, Resize, Resizing};
+use crate::resize::Resize;
 use crate::stem::Stem;
-use crate::{pointwise, winograd};
 
 /// The processor's vectors and the layers.
 #[derive(Clone, Copy)]
@@ -19,41 +19,6 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
-    pub fn pointwise(
-        self,
-        grid: &Grid,
-        kernel: &pointwise::Kernel,
-        (x, relu): (&[f32], bool),
-        finish: Finish<'_>,
-        y: &mut [f32],
-    ) {
-        self.processor.run(pointwise::Pointwise { grid, kernel, x, relu, finish, y });
-    }
-
-    pub fn winograd(
-        self,
-        grid: &Grid,
-        kernel: &winograd::Kernel,
-        (x, relu): (View<'_>, bool),
-        finish: Finish<'_>,
-        y: &mut [f32],
-        scratch: &mut Scratch,
-    ) {
-        self.processor.run(winograd::Convolution {
-            grid,
-            kernel,
-            x,
-            relu,
-            finish,
-            y,
-            scratch: &mut scratch.kernels,
-        });
-    }
-
-    pub fn resize(self, large: &Grid, small: &Grid, resize: Resize<'_>) {
-        self.processor.run(Resizing(Pair { large, small }, resize));
-    }
-
     fn hidden(
         self,
         grid: &Grid,
@@ -63,13 +28,20 @@ impl Context<'_> {
         y: &mut [f32],
         scratch: &mut Scratch,
     ) {
-        self.winograd(grid, &layer.forward, (x, relu), Finish::Relu(&layer.bias), y, scratch);
+        self.processor.winograd(
+            grid,
+            &layer.kernel,
+            (x, relu),
+            Finish::Relu(&layer.bias),
+            y,
+            &mut scratch.kernels,
+        );
     }
 
     fn encoder_block(
         self,
         grid: &Grid,
-        block: &BlockWeights,
+        block: &BlockLayers,
         x: &[f32],
         memory: &mut BlockMemory,
         scratch: &mut Scratch,
@@ -79,7 +51,7 @@ impl Context<'_> {
         self.hidden(grid, &block.square[1], grid.view(first), false, second, scratch);
         self.hidden(grid, &block.square[2], grid.view(second), false, third, scratch);
         let finish = self.identity(grid, block.id.as_ref(), x, &block.wide.bias, output);
-        self.pointwise(grid, &block.wide.forward, (third, false), finish, output);
+        self.processor.pointwise(grid, &block.wide.kernel, (third, false), finish, output);
     }
 
     /// Writes the identity path to `output` where it has a convolution. Returns how to add the residual path.
@@ -93,7 +65,7 @@ impl Context<'_> {
     ) -> Finish<'b> {
         match id {
             Some(id) => {
-                self.pointwise(grid, &id.forward, (x, false), Finish::Set(&id.bias), output);
+                self.processor.pointwise(grid, &id.kernel, (x, false), Finish::Set(&id.bias), output);
                 Finish::Accumulate(bias)
             }
             None => Finish::Add(bias, grid.view(x)),
@@ -103,18 +75,25 @@ impl Context<'_> {
     fn decoder_block(
         self,
         grid: &Grid,
-        block: &BlockWeights,
+        block: &BlockLayers,
         x: &[f32],
         memory: &mut BlockMemory,
         scratch: &mut Scratch,
     ) {
         let BlockMemory { hidden: [first, second, third], output } = memory;
-        self.pointwise(grid, &block.wide.forward, (x, true), Finish::Relu(&block.wide.bias), first);
+        self.processor.pointwise(grid, &block.wide.kernel, (x, true), Finish::Relu(&block.wide.bias), first);
         self.hidden(grid, &block.square[0], grid.view(first), false, second, scratch);
         self.hidden(grid, &block.square[1], grid.view(second), false, third, scratch);
         let last = &block.square[2];
         let finish = self.identity(grid, block.id.as_ref(), x, &last.bias, output);
-        self.winograd(grid, &last.forward, (grid.view(third), false), finish, output, scratch);
+        self.processor.winograd(
+            grid,
+            &last.kernel,
+            (grid.view(third), false),
+            finish,
+            output,
+            &mut scratch.kernels,
+        );
     }
 }
 
@@ -129,7 +108,7 @@ impl Memory {
             let (finer, rest) = encoder.split_at_mut(group);
             if let Some(finer) = finer.last() {
                 let y = &mut pooled[group - 1];
-                cx.resize(&grids[group - 1], &grids[group], Resize::Max(output(finer), y));
+                cx.processor.resize(&grids[group - 1], &grids[group], Resize::Max(output(finer), y));
             }
             for (place, block) in weights.encoder[group].iter().enumerate() {
                 let (before, rest) = rest[0].split_at_mut(place);
@@ -143,7 +122,7 @@ impl Memory {
         }
         let last = &weights.logits;
         let x = (output(&encoder[3]), true);
-        cx.pointwise(&grids[3], &last.forward, x, Finish::Set(&last.bias), logits);
+        cx.processor.pointwise(&grids[3], &last.kernel, x, Finish::Set(&last.bias), logits);
     }
 
     /// Logits, and the noise that `z` holds, to relaxed codes. Returns the sum of KL divergences.
@@ -156,7 +135,13 @@ impl Memory {
     pub fn decode(&mut self, cx: Context<'_>) {
         let Self { grids, z, codes, decoder, maps, work, scratch, .. } = self;
         let weights = cx.weights;
-        cx.pointwise(&grids[3], &weights.codes.forward, (z, false), Finish::Set(&weights.codes.bias), codes);
+        cx.processor.pointwise(
+            &grids[3],
+            &weights.codes.kernel,
+            (z, false),
+            Finish::Set(&weights.codes.bias),
+            codes,
+        );
         for group in 0..4 {
             let level = 3 - group;
             let grid = &grids[level];
@@ -173,26 +158,39 @@ impl Memory {
                         let BlockMemory { hidden: [first, second, third], output } = memory;
                         let wide = &block.wide;
                         let hidden = &mut work.before[level][0];
-                        cx.pointwise(small, &wide.forward, (x, true), Finish::Relu(&wide.bias), hidden);
-                        cx.resize(grid, small, Resize::Tiles(hidden, first));
+                        cx.processor.pointwise(
+                            small,
+                            &wide.kernel,
+                            (x, true),
+                            Finish::Relu(&wide.bias),
+                            hidden,
+                        );
+                        cx.processor.resize(grid, small, Resize::Tiles(hidden, first));
                         let tiles = &mut work.tiles[level];
                         if let Some(id) = &block.id {
                             let y = &mut work.before_id[level];
-                            cx.pointwise(small, &id.forward, (x, false), Finish::Set(&id.bias), y);
-                            cx.resize(grid, small, Resize::Tiles(y, tiles));
+                            cx.processor.pointwise(small, &id.kernel, (x, false), Finish::Set(&id.bias), y);
+                            cx.processor.resize(grid, small, Resize::Tiles(y, tiles));
                         }
                         cx.hidden(grid, &block.square[0], grid.upsampled(first), false, second, scratch);
                         cx.hidden(grid, &block.square[1], grid.view(second), false, third, scratch);
                         let last = &block.square[2];
                         let finish = Finish::Add(&last.bias, grid.upsampled(tiles));
-                        cx.winograd(grid, &last.forward, (grid.view(third), false), finish, output, scratch);
+                        cx.processor.winograd(
+                            grid,
+                            &last.kernel,
+                            (grid.view(third), false),
+                            finish,
+                            output,
+                            &mut scratch.kernels,
+                        );
                     }
                 }
             }
         }
         let last = &weights.maps;
         let x = (output(&decoder[3]), true);
-        cx.pointwise(&grids[0], &last.forward, x, Finish::Set(&last.bias), maps);
+        cx.processor.pointwise(&grids[0], &last.kernel, x, Finish::Set(&last.bias), maps);
     }
 }
 

@@ -1,14 +1,35 @@
-//! Stage 1 on the processor: forward and backward of the whole dVAE, written out by hand.
+//! The dVAE on the processor.
 //!
-//! [`Network`] lists the parameters, by the paths that they have in `dalle-model`. [`Update`] computes losses and gradients of a
-//! batch.
+//! [`Network`] lists the parameters, by the paths that they have in `dalle-model`. [`Decoder`] turns tokens into pixels and
+//! [`Encoder`] pixels into tokens; [`Update`] computes losses and gradients of a batch, forward and backward written out by hand.
 
+#[cfg(not(target_arch = "wasm32"))]
 mod backward;
+mod bands;
+mod decoder;
+mod encoder;
+#[cfg(not(target_arch = "wasm32"))]
 mod forward;
+mod layers;
+#[cfg(not(target_arch = "wasm32"))]
 mod memory;
 mod network;
+mod run;
+#[cfg(not(target_arch = "wasm32"))]
 mod update;
+#[cfg(not(target_arch = "wasm32"))]
 mod weights;
 
-pub use network::{Network, Parameter, Sizes};
+pub use decoder::Decoder;
+pub use encoder::Encoder;
+pub use network::{Network, Sizes};
+#[cfg(not(target_arch = "wasm32"))]
 pub use update::{Evaluation, Losses, Noise, Update};
+
+/// ε of φ(x) = (1 − 2ε)·x/255 + ε, the pixels' map to where their distribution lives (appendix A.3).
+const EPSILON: f32 = 0.1;
+
+/// φ of a byte.
+pub fn pixel(byte: u8) -> f32 {
+    f32::from(byte) / 255.0 * (1.0 - 2.0 * EPSILON) + EPSILON
+}

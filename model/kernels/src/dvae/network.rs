@@ -1,5 +1,7 @@
 //! The dVAE's layers and where their parameters are.
 
+use crate::parameters::{Builder, Parameter};
+
 /// The sizes of a dVAE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
@@ -13,24 +15,6 @@ pub struct Sizes {
     pub vocab: usize,
 }
 
-/// A parameter.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parameter {
-    /// Its path in the module of `dalle-model`.
-    pub name: String,
-    /// Its shape.
-    pub shape: Vec<usize>,
-    /// Where it begins among all parameters.
-    pub offset: usize,
-}
-
-impl Parameter {
-    /// Values.
-    pub fn length(&self) -> usize {
-        self.shape.iter().product()
-    }
-}
-
 /// A convolution: its sizes, and where kernel and bias begin among all parameters.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Conv {
@@ -41,12 +25,47 @@ pub(super) struct Conv {
     pub b: usize,
 }
 
+/// Operations of blocks whose groups have `pixels` for each token.
+fn flops(groups: &[Vec<Block>; 4], pixels: impl Fn(usize) -> u64) -> u64 {
+    let block = |block: &Block| block.id.iter().chain(&block.res).map(Conv::flops).sum::<u64>();
+    groups
+        .iter()
+        .enumerate()
+        .map(|(group, blocks)| pixels(group) * blocks.iter().map(block).sum::<u64>())
+        .sum()
+}
+
+impl Conv {
+    /// Operations for each pixel.
+    fn flops(&self) -> u64 {
+        2 * (self.n_in * self.n_out * self.side * self.side) as u64
+    }
+
+    /// The same with its parameters `first` values earlier.
+    pub fn moved(&self, first: usize) -> Self {
+        Self { w: self.w - first, b: self.b - first, ..*self }
+    }
+
+    /// The values of kernel and bias.
+    pub fn values<'a>(&self, parameters: &'a [f32]) -> (&'a [f32], &'a [f32]) {
+        let length = self.n_out * self.n_in * self.side * self.side;
+        (&parameters[self.w..][..length], &parameters[self.b..][..self.n_out])
+    }
+}
+
 /// A residual block.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Block {
     /// The 1×1 convolution of the identity path, where the widths differ.
     pub id: Option<Conv>,
     pub res: [Conv; 4],
+}
+
+impl Block {
+    /// The same with its parameters `first` values earlier.
+    pub fn moved(&self, first: usize) -> Self {
+        Self { id: self.id.map(|id| id.moved(first)), res: self.res.map(|conv| conv.moved(first)) }
+    }
 }
 
 /// All layers.
@@ -64,22 +83,13 @@ pub struct Network {
     pub(super) maps: Conv,
 }
 
-struct Builder {
-    parameters: Vec<Parameter>,
-    end: usize,
-}
+/// Adds layers to a list of parameters.
+struct Layers(Builder);
 
-impl Builder {
-    fn add(&mut self, name: String, shape: Vec<usize>) -> usize {
-        let parameter = Parameter { name, shape, offset: self.end };
-        self.end += parameter.length();
-        self.parameters.push(parameter);
-        self.end - self.parameters[self.parameters.len() - 1].length()
-    }
-
+impl Layers {
     fn conv(&mut self, name: &str, n_in: usize, n_out: usize, side: usize) -> Conv {
-        let w = self.add(format!("{name}.w"), vec![n_out, n_in, side, side]);
-        let b = self.add(format!("{name}.b"), vec![n_out]);
+        let w = self.0.add(format!("{name}.w"), vec![n_out, n_in, side, side]);
+        let b = self.0.add(format!("{name}.b"), vec![n_out]);
         Conv { n_in, n_out, side, w, b }
     }
 
@@ -119,7 +129,7 @@ impl Builder {
 impl Network {
     /// The layers of a dVAE.
     pub fn new(sizes: Sizes) -> Self {
-        let mut builder = Builder { parameters: Vec::new(), end: 0 };
+        let mut builder = Layers(Builder::default());
         let Sizes { n_hid, n_init, vocab, .. } = sizes;
         let stem = builder.conv("encoder.input", 3, n_hid, 7);
         let encoder = builder.groups("encoder", &sizes, [1, 2, 4, 8], n_hid, [3, 3, 3, 1]);
@@ -127,12 +137,38 @@ impl Network {
         let codes = builder.conv("decoder.input", vocab, n_init, 1);
         let decoder = builder.groups("decoder", &sizes, [8, 4, 2, 1], n_init, [1, 3, 3, 3]);
         let maps = builder.conv("decoder.output", n_hid, 6, 1);
-        Self { sizes, parameters: builder.parameters, stem, encoder, logits, codes, decoder, maps }
+        Self { sizes, parameters: builder.0.parameters, stem, encoder, logits, codes, decoder, maps }
     }
 
     /// Values of all parameters.
     pub fn length(&self) -> usize {
         self.parameters.last().map_or(0, |last| last.offset + last.length())
+    }
+
+    /// The encoder's parameters.
+    pub fn encoder(&self) -> &[Parameter] {
+        self.parameters.split_at(self.parameters.partition_point(|p| p.offset < self.codes.w)).0
+    }
+
+    /// The decoder's parameters.
+    pub fn decoder(&self) -> &[Parameter] {
+        self.parameters.split_at(self.parameters.partition_point(|p| p.offset < self.codes.w)).1
+    }
+
+    /// Operations of an update for each token, counted as plain convolutions: forward, and twice as many backward.
+    pub fn training_flops(&self) -> u64 {
+        3 * (self.encoder_flops() + self.codes.flops() + self.decoder_flops())
+    }
+
+    /// Operations of the encoder for each token.
+    pub(super) fn encoder_flops(&self) -> u64 {
+        let blocks = flops(&self.encoder, |group| 64 >> (2 * group));
+        64 * self.stem.flops() + blocks + self.logits.flops()
+    }
+
+    /// Operations of the decoder for each token, but for its first layer.
+    pub(super) fn decoder_flops(&self) -> u64 {
+        flops(&self.decoder, |group| 1 << (2 * group)) + 64 * self.maps.flops()
     }
 
     /// Factor of the residual paths: 1/n_layers² (appendix A.1).

@@ -11,10 +11,7 @@ use super::weights::Weights;
 use crate::codes;
 use crate::laplace::Laplace;
 use crate::simd::Processor;
-
-/// Sums of gradients that are added to independently, and then to each other in order. Images are dealt out to them, so the
-/// result does not depend on the number of threads.
-const SUMS: usize = 8;
+use crate::sums::{SUMS, add};
 
 /// Where a batch's Gumbel noise comes from.
 #[derive(Clone, Copy, Debug)]
@@ -248,17 +245,4 @@ impl Memory {
             z[code * grid.channel() + phase * grid.plane + grid.front + tile] = 1.0;
         }
     }
-}
-
-/// Adds up gradients in order.
-fn add(parts: &[Vec<f32>], sum: &mut [f32]) {
-    const RANGE: usize = 1 << 14;
-    sum.par_chunks_mut(RANGE).enumerate().for_each(|(range, sum)| {
-        sum.copy_from_slice(&parts[0][range * RANGE..][..sum.len()]);
-        for part in &parts[1..] {
-            for (sum, part) in sum.iter_mut().zip(&part[range * RANGE..]) {
-                *sum += part;
-            }
-        }
-    });
 }

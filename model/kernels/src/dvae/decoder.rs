@@ -1,0 +1,278 @@
+//! The decoder without training: tokens to pixels.
+
+use std::sync::Mutex;
+
+use pulp::{Simd, WithSimd};
+
+use super::EPSILON;
+use super::bands::{Grids, each, exchange, fitting};
+use super::layers::{BlockLayers, Layer, Pointwise, Use, Winograd};
+use super::network::{Network, Sizes};
+use crate::finish::Finish;
+use crate::grid::{Buffer, Grid, View, zeros};
+use crate::resize::Resize;
+use crate::simd::{Processor, exp, vectors_mut};
+
+/// Decodes images of tokens, of any size.
+#[derive(Debug)]
+pub struct Decoder {
+    processor: Processor,
+    /// What the first layer makes of each code: `[vocab, n_init]`.
+    table: Vec<f32>,
+    n_init: usize,
+    groups: [Vec<BlockLayers>; 4],
+    /// Only μ: ln b has no part in the image.
+    maps: Pointwise,
+    flops: u64,
+    free: Mutex<Vec<Vec<Band>>>,
+}
+
+/// What one band of an image is decoded with.
+#[derive(Debug)]
+struct Band {
+    grids: Grids,
+    codes: Buffer,
+    levels: [Level; 4],
+    maps: Buffer,
+    rgb: Vec<u8>,
+    scratch: Buffer,
+}
+
+/// Maps of one resolution.
+#[derive(Debug)]
+struct Level {
+    x: Buffer,
+    hidden: [Buffer; 2],
+    /// Behind an upsampling: hidden map and identity path, a value for each tile, and both at the resolution before.
+    tiles: [Buffer; 2],
+    before: [Buffer; 2],
+}
+
+impl AsRef<Grids> for Band {
+    fn as_ref(&self) -> &Grids {
+        &self.grids
+    }
+}
+
+impl Decoder {
+    /// From the values of the decoder's parameters, in the order of [`Network::decoder`].
+    ///
+    /// # Panics
+    /// If there are more or fewer values.
+    pub fn new(sizes: Sizes, parameters: &[f32]) -> Self {
+        let network = Network::new(sizes);
+        let first = network.codes.w;
+        assert_eq!(parameters.len(), network.length() - first, "the decoder's parameters");
+        let (vocab, n_init) = (sizes.vocab, sizes.n_init);
+        let (w, b) = network.codes.moved(first).values(parameters);
+        let mut table = vec![0.0; vocab * n_init];
+        for (code, row) in table.chunks_exact_mut(n_init).enumerate() {
+            for (out, value) in row.iter_mut().enumerate() {
+                *value = w[out * vocab + code] + b[out];
+            }
+        }
+        let gain = network.post_gain();
+        let groups = network.decoder.each_ref().map(|group| {
+            let layers = group.iter().map(|block| {
+                let mut layers = BlockLayers::zeros(&block.moved(first), Use::Inference);
+                layers.set(parameters, gain);
+                layers
+            });
+            layers.collect()
+        });
+        let mut conv = network.maps.moved(first);
+        conv.n_out = 3;
+        let mut maps = Layer::zeros(&conv, Use::Inference);
+        maps.set(parameters, 1.0);
+        let flops = network.decoder_flops();
+        let free = Mutex::new(Vec::new());
+        Self { processor: Processor::detect(), table, n_init, groups, maps, flops, free }
+    }
+
+    /// Codes of the codebook.
+    pub fn vocab(&self) -> usize {
+        self.table.len() / self.n_init
+    }
+
+    /// The image of `tokens`, rows of `width`: RGB8 of eight times as many rows and columns.
+    ///
+    /// # Panics
+    /// If the tokens do not fill rows, or one is not in the codebook.
+    pub fn decode(&self, tokens: &[u16], width: usize) -> Vec<u8> {
+        assert!(
+            width > 0 && !tokens.is_empty() && tokens.len().is_multiple_of(width),
+            "{} tokens do not fill rows of {width}",
+            tokens.len()
+        );
+        let vocab = self.vocab();
+        assert!(
+            tokens.iter().all(|&token| usize::from(token) < vocab),
+            "a token is not in the codebook of {vocab}"
+        );
+        let size = (tokens.len() / width, width);
+        let mut bands = fitting(&self.free, size, self.flops, 1, |grids| self.band(grids));
+        let mut from = 0;
+        for band in &mut bands {
+            let grid = &band.grids[3];
+            for (i, &token) in tokens[from..from + grid.height * width].iter().enumerate() {
+                let (at, channel) = (grid.index(0, i / width, i % width), grid.channel());
+                let row = &self.table[usize::from(token) * self.n_init..][..self.n_init];
+                for (map, value) in band.codes.chunks_exact_mut(channel).zip(row) {
+                    map[at] = *value;
+                }
+            }
+            from += grid.height * width;
+        }
+        for (group, blocks) in self.groups.iter().enumerate() {
+            for (place, block) in blocks.iter().enumerate() {
+                if place == 0 && group > 0 {
+                    self.upsampled_block(3 - group, block, &mut bands);
+                } else {
+                    self.block(3 - group, (group, place) == (0, 0), block, &mut bands);
+                }
+            }
+        }
+        each(&mut bands, |band| {
+            let Band { grids, levels, maps, rgb, .. } = band;
+            let grid = &grids[0];
+            let finish = Finish::Set(&self.maps.bias);
+            self.processor.pointwise(grid, &self.maps.kernel, (&levels[0].x, true), finish, maps);
+            self.processor.run(Colours(maps));
+            interleave(grid, maps, rgb);
+        });
+        let image = bands.iter().flat_map(|band| &band.rgb).copied().collect();
+        if let Ok(mut free) = self.free.lock() {
+            free.push(bands);
+        }
+        image
+    }
+
+    fn band(&self, grids: Grids) -> Band {
+        let levels = std::array::from_fn(|level| {
+            let (grid, blocks) = (&grids[level], &self.groups[3 - level]);
+            let hidden = blocks.first().map_or(0, |block| block.wide.conv.n_out);
+            let (small, upsampled) = (&grids[(level + 1).min(3)], if level < 3 { 1 } else { 0 });
+            let wide = blocks.first().map_or(0, |block| block.square[2].conv.n_out);
+            Level {
+                x: grid.map(wide),
+                hidden: [0, 1].map(|_| grid.map(hidden)),
+                tiles: [hidden, wide].map(|channels| grid.tile_map(upsampled * channels)),
+                before: [hidden, wide].map(|channels| small.map(upsampled * channels)),
+            }
+        });
+        let codes = grids[3].map(self.n_init);
+        let maps = grids[0].map(3);
+        let rgb = vec![0; 3 * grids[0].height * grids[0].width];
+        Band { grids, codes, levels, maps, rgb, scratch: zeros(0) }
+    }
+
+    /// A block at one resolution; the first one reads the codes.
+    fn block(&self, level: usize, first: bool, block: &BlockLayers, bands: &mut [Band]) {
+        let processor = self.processor;
+        each(bands, |band| {
+            let Band { grids, codes, levels, .. } = band;
+            let (grid, Level { x, hidden: [a, _], .. }) = (&grids[level], &mut levels[level]);
+            let input = if first { &*codes } else { &*x };
+            let finish = Finish::Relu(&block.wide.bias);
+            processor.pointwise(grid, &block.wide.kernel, (input, true), finish, a);
+            match &block.id {
+                Some(id) => processor.pointwise(grid, &id.kernel, (codes, false), Finish::Set(&id.bias), x),
+                None if first => x.copy_from_slice(codes),
+                None => {}
+            }
+        });
+        self.hidden(level, &block.square[0], (0, 1), bands);
+        self.hidden(level, &block.square[1], (1, 0), bands);
+        exchange(bands, 4, |band| &band.grids[level], |band| &mut band.levels[level].hidden[0]);
+        let last = &block.square[2];
+        each(bands, |band| {
+            let Band { grids, levels, scratch, .. } = band;
+            let (grid, Level { x, hidden: [a, _], .. }) = (&grids[level], &mut levels[level]);
+            let finish = Finish::Accumulate(&last.bias);
+            processor.winograd(grid, &last.kernel, (grid.view(a), false), finish, x, scratch);
+        });
+    }
+
+    /// The first block of a resolution. ReLU and 1×1 convolutions commute with the upsampling, so they run before it.
+    fn upsampled_block(&self, level: usize, block: &BlockLayers, bands: &mut [Band]) {
+        let processor = self.processor;
+        each(bands, |band| {
+            let Band { grids, levels, .. } = band;
+            let (fine, coarse) = levels.split_at_mut(level + 1);
+            let (Level { tiles: [hidden, id_tiles], before, .. }, x) = (&mut fine[level], &coarse[0].x);
+            let (grid, small) = (&grids[level], &grids[level + 1]);
+            let (wide, [a, b]) = (&block.wide, before);
+            processor.pointwise(small, &wide.kernel, (x, true), Finish::Relu(&wide.bias), a);
+            processor.resize(grid, small, Resize::Tiles(a, hidden));
+            if let Some(id) = &block.id {
+                processor.pointwise(small, &id.kernel, (x, false), Finish::Set(&id.bias), b);
+                processor.resize(grid, small, Resize::Tiles(b, id_tiles));
+            }
+        });
+        exchange(bands, 1, |band| &band.grids[level], |band| &mut band.levels[level].tiles[0]);
+        let first = &block.square[0];
+        each(bands, |band| {
+            let Band { grids, levels, scratch, .. } = band;
+            let (grid, Level { hidden: [a, _], tiles, .. }) = (&grids[level], &mut levels[level]);
+            let (x, finish) = (grid.upsampled(&tiles[0]), Finish::Relu(&first.bias));
+            processor.winograd(grid, &first.kernel, (x, false), finish, a, scratch);
+        });
+        self.hidden(level, &block.square[1], (0, 1), bands);
+        exchange(bands, 4, |band| &band.grids[level], |band| &mut band.levels[level].hidden[1]);
+        let last = &block.square[2];
+        each(bands, |band| {
+            let Band { grids, levels, scratch, .. } = band;
+            let (grid, Level { x, hidden: [_, b], tiles, .. }) = (&grids[level], &mut levels[level]);
+            let finish = Finish::Add(&last.bias, grid.upsampled(&tiles[1]));
+            processor.winograd(grid, &last.kernel, (grid.view(b), false), finish, x, scratch);
+        });
+    }
+
+    /// A convolution from one hidden map to the other.
+    fn hidden(&self, level: usize, layer: &Winograd, (from, to): (usize, usize), bands: &mut [Band]) {
+        exchange(bands, 4, |band| &band.grids[level], |band| &mut band.levels[level].hidden[from]);
+        each(bands, |band| {
+            let (grid, [a, b]) = (&band.grids[level], &mut band.levels[level].hidden);
+            let (x, y): (View<'_>, _) = if from < to { (grid.view(a), b) } else { (grid.view(b), a) };
+            let finish = Finish::Relu(&layer.bias);
+            self.processor.winograd(grid, &layer.kernel, (x, false), finish, y, &mut band.scratch);
+        });
+    }
+}
+
+/// μ to bytes, not yet rounded down: 255·φ⁻¹(sigmoid(μ)) + ½, to be dispatched.
+struct Colours<'a>(&'a mut [f32]);
+
+impl WithSimd for Colours<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let one = s.splat_f32s(1.0);
+        let scale = 255.0 / (1.0 - 2.0 * EPSILON);
+        let (factor, offset) = (s.splat_f32s(scale), s.splat_f32s(0.5 - scale * EPSILON));
+        for at in (0..self.0.len()).step_by(S::F32_LANES) {
+            let x = &mut vectors_mut::<S, 1>(self.0, at)[0];
+            let sigmoid = s.div_f32s(one, s.add_f32s(one, exp(s, s.sub_f32s(s.splat_f32s(0.0), *x))));
+            let byte = s.mul_add_e_f32s(sigmoid, factor, offset);
+            *x = s.max_f32s(s.min_f32s(byte, s.splat_f32s(255.0)), s.splat_f32s(0.0));
+        }
+    }
+}
+
+/// Three maps as interleaved bytes.
+fn interleave(grid: &Grid, maps: &[f32], rgb: &mut [u8]) {
+    for (y, row) in rgb.chunks_exact_mut(3 * grid.width).enumerate() {
+        let (pixels, _) = row.as_chunks_mut::<3>();
+        for side in 0..2.min(grid.width) {
+            let from = grid.index(0, y, side);
+            let count = (grid.width - side).div_ceil(2);
+            let line = |channel: usize| &maps[channel * grid.channel() + from..][..count];
+            let (red, green, blue) = (line(0), line(1), line(2));
+            for (((pixel, r), g), b) in pixels.iter_mut().skip(side).step_by(2).zip(red).zip(green).zip(blue)
+            {
+                *pixel = [*r as u8, *g as u8, *b as u8];
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Convolutions with their parameters rearranged for the kernels.
+
+use super::network::{Block, Conv};
+use crate::{pointwise, winograd};
+
+/// A kind of kernel that can be filled from a convolution's parameters.
+pub(super) trait Kernel {
+    /// A kernel of zeros.
+    fn zeros(n_out: usize, n_in: usize) -> Self;
+    /// Becomes `w` times `gain`.
+    fn set(&mut self, w: &[f32], gain: f32);
+    /// Becomes the kernel that takes gradients back through `w`, times `gain`.
+    fn set_backward(&mut self, w: &[f32], gain: f32);
+}
+
+macro_rules! kernel {
+    ($kernel:ty) => {
+        impl Kernel for $kernel {
+            fn zeros(n_out: usize, n_in: usize) -> Self {
+                Self::zeros(n_out, n_in)
+            }
+
+            fn set(&mut self, w: &[f32], gain: f32) {
+                self.set(w, gain);
+            }
+
+            fn set_backward(&mut self, w: &[f32], gain: f32) {
+                self.set_backward(w, gain);
+            }
+        }
+    };
+}
+
+kernel!(pointwise::Kernel);
+kernel!(winograd::Kernel);
+
+/// What a layer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// Forward alone.
+    Inference,
+    /// Forward and backward.
+    #[cfg(not(target_arch = "wasm32"))]
+    Training,
+}
+
+/// A convolution.
+#[derive(Debug)]
+pub(super) struct Layer<K> {
+    pub conv: Conv,
+    pub kernel: K,
+    pub bias: Vec<f32>,
+    backward: Option<K>,
+}
+
+pub(super) type Pointwise = Layer<pointwise::Kernel>;
+pub(super) type Winograd = Layer<winograd::Kernel>;
+
+impl<K: Kernel> Layer<K> {
+    pub fn zeros(conv: &Conv, purpose: Use) -> Self {
+        let (n_in, n_out) = (conv.n_in, conv.n_out);
+        Self {
+            conv: *conv,
+            kernel: K::zeros(n_out, n_in),
+            bias: vec![0.0; n_out],
+            backward: (purpose != Use::Inference).then(|| K::zeros(n_in, n_out)),
+        }
+    }
+
+    /// Takes over the values of parameters, times `gain`.
+    pub fn set(&mut self, parameters: &[f32], gain: f32) {
+        let (w, b) = self.conv.values(parameters);
+        self.kernel.set(w, gain);
+        if let Some(backward) = &mut self.backward {
+            backward.set_backward(w, gain);
+        }
+        for (bias, value) in self.bias.iter_mut().zip(b) {
+            *bias = value * gain;
+        }
+    }
+
+    /// The kernel that takes gradients back.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn backward(&self) -> &K {
+        self.backward.as_ref().expect("only layers for training are trained")
+    }
+}
+
+/// A residual block: in the encoder the last convolution is the 1×1 one, in the decoder the first.
+#[derive(Debug)]
+pub(super) struct BlockLayers {
+    pub id: Option<Pointwise>,
+    pub wide: Pointwise,
+    pub square: [Winograd; 3],
+    wide_is_last: bool,
+}
+
+impl BlockLayers {
+    pub fn zeros(block: &Block, purpose: Use) -> Self {
+        let [a, b, c, d] = &block.res;
+        let wide_is_last = d.side == 1;
+        let (wide, square) = if wide_is_last { (d, [a, b, c]) } else { (a, [b, c, d]) };
+        Self {
+            id: block.id.as_ref().map(|id| Layer::zeros(id, purpose)),
+            wide: Layer::zeros(wide, purpose),
+            square: square.map(|conv| Layer::zeros(conv, purpose)),
+            wide_is_last,
+        }
+    }
+
+    /// Takes over the values of parameters. The last convolution contains the factor `gain` of the residual path.
+    pub fn set(&mut self, parameters: &[f32], gain: f32) {
+        if let Some(id) = &mut self.id {
+            id.set(parameters, 1.0);
+        }
+        let [a, b, c] = &mut self.square;
+        a.set(parameters, 1.0);
+        b.set(parameters, 1.0);
+        let (wide, last) = if self.wide_is_last { (gain, 1.0) } else { (1.0, gain) };
+        c.set(parameters, last);
+        self.wide.set(parameters, wide);
+    }
+}

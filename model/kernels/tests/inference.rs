@@ -1,0 +1,198 @@
+//! Decoding and encoding against the same layers in plain loops.
+
+mod common;
+
+use common::{Images, convolve, numbers};
+use dalle_kernels::dvae::{Decoder, Encoder, Network, Sizes};
+
+const SIZES: [Sizes; 3] = [
+    Sizes { n_hid: 12, n_init: 10, blocks_per_group: 2, vocab: 9 },
+    Sizes { n_hid: 8, n_init: 64, blocks_per_group: 1, vocab: 5 },
+    Sizes { n_hid: 20, n_init: 7, blocks_per_group: 3, vocab: 30 },
+];
+
+/// Weights that give images with contrast.
+fn parameters(network: &Network) -> Vec<f32> {
+    let mut values = numbers(network.length(), 7);
+    let blocks = 4 * network.sizes.blocks_per_group;
+    for parameter in &network.parameters {
+        let fan_in: usize = parameter.shape[1..].iter().product();
+        let scale = match parameter.shape.len() {
+            1 => 0.2,
+            _ if parameter.name.contains("conv_4") => 0.5 * (blocks * blocks) as f32 / (fan_in as f32).sqrt(),
+            _ => 2.0 / (fan_in as f32).sqrt(),
+        };
+        for value in &mut values[parameter.offset..][..parameter.length()] {
+            *value *= scale;
+        }
+    }
+    values
+}
+
+/// The layers in plain loops.
+struct Plain<'a> {
+    network: &'a Network,
+    parameters: &'a [f32],
+}
+
+impl Plain<'_> {
+    fn layer(&self, name: &str) -> Option<(&[f32], &[f32], usize)> {
+        let find = |end: &str| {
+            let parameter = self.network.parameters.iter().find(|p| p.name == format!("{name}.{end}"))?;
+            Some((parameter, &self.parameters[parameter.offset..][..parameter.length()]))
+        };
+        let ((w, kernel), (_, bias)) = (find("w")?, find("b")?);
+        Some((kernel, bias, w.shape[2]))
+    }
+
+    fn conv(&self, name: &str, x: &Images) -> Images {
+        let (w, bias, side) = self.layer(name).expect("a layer of that name");
+        convolve(x, w, side, bias)
+    }
+
+    fn blocks(&self, half: &str, group: usize, mut x: Images) -> Images {
+        let gain = 1.0 / (4 * self.network.sizes.blocks_per_group).pow(2) as f32;
+        for place in 0..self.network.sizes.blocks_per_group {
+            let name = format!("{half}.groups.{group}.{place}");
+            let mut y = x.clone();
+            for i in 1..5 {
+                y = self.conv(&format!("{name}.res_path.conv_{i}"), &y.map(|x| x.max(0.0)));
+            }
+            let id = format!("{name}.id_path");
+            x = if self.layer(&id).is_some() { self.conv(&id, &x) } else { x };
+            for (x, y) in x.data.iter_mut().zip(&y.data) {
+                *x += gain * y;
+            }
+        }
+        x
+    }
+
+    /// The logits of an image, `[1, vocab, H/8, W/8]`.
+    fn encode(&self, rgb: &[u8], width: usize) -> Images {
+        let height = rgb.len() / (3 * width);
+        let mut x = Images::zeros([1, 3, height, width]);
+        for (i, value) in x.data.iter_mut().enumerate() {
+            *value = f32::from(rgb[i % (width * height) * 3 + i / (width * height)]) / 255.0 * 0.8 + 0.1;
+        }
+        let mut x = self.conv("encoder.input", &x);
+        for group in 0..4 {
+            if group > 0 {
+                let [_, channels, height, width] = x.shape;
+                let mut small = Images::zeros([1, channels, height / 2, width / 2]);
+                for (i, value) in small.data.iter_mut().enumerate() {
+                    let (column, row) = (i % (width / 2), i / (width / 2) % (height / 2));
+                    let pixels = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(down, right)| {
+                        let (y, column) = (2 * row + down, 2 * column + right);
+                        x.at(0, i / (height * width / 4), y as isize, column as isize) as f32
+                    });
+                    *value = pixels.into_iter().fold(f32::MIN, f32::max);
+                }
+                x = small;
+            }
+            x = self.blocks("encoder", group, x);
+        }
+        self.conv("encoder.output", &x.map(|x| x.max(0.0)))
+    }
+
+    fn decode(&self, tokens: &[u16], width: usize) -> Vec<u8> {
+        let height = tokens.len() / width;
+        let mut x = Images::zeros([1, self.network.sizes.vocab, height, width]);
+        for (place, &token) in tokens.iter().enumerate() {
+            x.data[usize::from(token) * height * width + place] = 1.0;
+        }
+        let mut x = self.conv("decoder.input", &x);
+        for group in 0..4 {
+            if group > 0 {
+                let [_, channels, height, width] = x.shape;
+                let mut large = Images::zeros([1, channels, 2 * height, 2 * width]);
+                for (i, value) in large.data.iter_mut().enumerate() {
+                    let (column, row) = (i % (2 * width), i / (2 * width) % (2 * height));
+                    *value = x.at(0, i / (4 * height * width), row as isize / 2, column as isize / 2) as f32;
+                }
+                x = large;
+            }
+            x = self.blocks("decoder", group, x);
+        }
+        let maps = self.conv("decoder.output", &x.map(|x| x.max(0.0)));
+        let pixels = maps.shape[2] * maps.shape[3];
+        let byte = |i: usize| {
+            let mu = f64::from(maps.data[i % 3 * pixels + i / 3]);
+            (255.0 * ((1.0 / (1.0 + (-mu).exp()) - 0.1) / 0.8).clamp(0.0, 1.0)).round() as u8
+        };
+        (0..3 * pixels).map(byte).collect()
+    }
+}
+
+#[test]
+fn decoding_is_the_layers_in_plain_loops() {
+    for sizes in SIZES {
+        let network = Network::new(sizes);
+        let parameters = parameters(&network);
+        let first = network.decoder()[0].offset;
+        let decoder = Decoder::new(sizes, &parameters[first..]);
+        for (rows, width) in [(1, 1), (5, 3), (7, 4), (4, 6)] {
+            let tokens: Vec<u16> = (0..rows * width).map(|i| (i * i % sizes.vocab) as u16).collect();
+            let expected = Plain { network: &network, parameters: &parameters }.decode(&tokens, width);
+            let spread = expected.iter().max().zip(expected.iter().min()).map_or(0, |(a, b)| a - b);
+            assert!(spread > 60, "{sizes:?}: an image with contrast, got {spread}");
+            let image = decoder.decode(&tokens, width);
+            assert_eq!(image.len(), expected.len());
+            let far = image.iter().zip(&expected).filter(|(a, b)| a.abs_diff(**b) > 1).count();
+            assert_eq!(far, 0, "{sizes:?}, {rows} × {width}");
+        }
+    }
+}
+
+#[test]
+fn encoding_finds_the_greatest_logit_of_plain_loops() {
+    let mut varied = false;
+    for sizes in SIZES {
+        let network = Network::new(sizes);
+        let parameters = parameters(&network);
+        let encoder = Encoder::new(sizes, &parameters[..network.decoder()[0].offset]);
+        for (rows, columns) in [(1, 1), (5, 3), (2, 4)] {
+            let (height, width) = (8 * rows, 8 * columns);
+            // A patch of a colour of its own for each token.
+            let byte = |i: usize| {
+                let (channel, x, y) = (i % 3, i / 3 % width / 8, i / 3 / width / 8);
+                ((7 * x + 5 * y + 3 * channel) * 101 % 256) as u8
+            };
+            let rgb: Vec<u8> = (0..3 * height * width).map(byte).collect();
+            let logits = Plain { network: &network, parameters: &parameters }.encode(&rgb, width);
+            let tokens = encoder.encode(&rgb, width);
+            assert_eq!(tokens.len(), rows * columns);
+            let places = rows * columns;
+            for (place, &token) in tokens.iter().enumerate() {
+                let at = |entry: usize| logits.data[entry * places + place];
+                let most = (0..sizes.vocab).map(at).fold(f32::MIN, f32::max);
+                assert!(at(usize::from(token)) > most - 1e-4 * most.abs(), "{sizes:?}: place {place}");
+            }
+            varied |= tokens.iter().any(|token| *token != tokens[0]);
+        }
+    }
+    assert!(varied, "all images have one token alone");
+}
+
+#[test]
+fn bands_on_several_threads_give_the_image_and_tokens_of_one() {
+    // Large enough to be worth threads.
+    let sizes = Sizes { n_hid: 64, n_init: 20, blocks_per_group: 1, vocab: 50 };
+    let network = Network::new(sizes);
+    let parameters = parameters(&network);
+    let (encoding, decoding) = parameters.split_at(network.decoder()[0].offset);
+    let (encoder, decoder) = (Encoder::new(sizes, encoding), Decoder::new(sizes, decoding));
+    let (rows, width) = (21, 13);
+    let tokens: Vec<u16> = (0..rows * width).map(|i| (i * i % 50) as u16).collect();
+    let on = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        pool.install(|| {
+            let image = decoder.decode(&tokens, width);
+            let tokens = encoder.encode(&image, 8 * width);
+            (image, tokens)
+        })
+    };
+    let one = on(1);
+    for threads in [2, 3, 11] {
+        assert!(on(threads) == one, "{threads} threads");
+    }
+}
