@@ -6,14 +6,19 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{loud, random, values};
+use common::{caption, config, image, long_config, loud, random, values};
 use dalle_kernels::dvae::{Noise, Sizes, Update};
+use dalle_kernels::parameters::Parameter;
+use dalle_kernels::prior;
 use dalle_model::Device;
 use dalle_model::burn::module::{Module, ModuleVisitor, Param};
 use dalle_model::burn::tensor::{Gradients, Tensor};
 use dalle_model::config::DvaeConfig;
 use dalle_model::dvae::Dvae;
 use dalle_model::dvae::loss::{DvaeLoss, gumbel_softmax};
+use dalle_model::prior::loss::PriorLoss;
+use dalle_model::prior::{Masks, Prior};
+use dalle_shared::{ImageToken, TextToken};
 
 /// Path, shape, values and gradient of a parameter.
 type Found = (String, Vec<usize>, Vec<f32>, Vec<f32>);
@@ -92,15 +97,73 @@ fn a_training_update_has_burns_losses_and_gradients() {
         let codes: Vec<u32> =
             logits.inner().argmax(1).into_data().iter::<i64>().map(|code| code as u32).collect();
         assert_eq!(losses.codes, codes);
-        let mut worst = BTreeMap::new();
-        for (parameter, (name, _, _, gradient)) in network.parameters.iter().zip(&collect.found) {
-            let found = &found[parameter.offset..][..parameter.length()];
-            let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
-            let size = norm(&mut gradient.iter().map(|&g| f64::from(g)));
-            let away = norm(&mut found.iter().zip(gradient).map(|(&a, &b)| f64::from(a) - f64::from(b)));
-            worst.insert(name, away / size);
-        }
-        let bad: Vec<_> = worst.iter().filter(|(_, away)| away.is_nan() || **away > 1e-4).collect();
-        assert!(bad.is_empty(), "{config:?}: relative differences {bad:?}");
+        assert_gradients(&network.parameters, &found, &collect.found);
+    }
+}
+
+/// Asserts that the gradient of each parameter differs from Burn's by at most 1e-4 of it.
+#[track_caller]
+fn assert_gradients(parameters: &[Parameter], ours: &[f32], burns: &[Found]) {
+    let mut worst = BTreeMap::new();
+    for (parameter, (name, _, _, gradient)) in parameters.iter().zip(burns) {
+        let found = &ours[parameter.offset..][..parameter.length()];
+        let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
+        let size = norm(&mut gradient.iter().map(|&g| f64::from(g)));
+        let away = norm(&mut found.iter().zip(gradient).map(|(&a, &b)| f64::from(a) - f64::from(b)));
+        worst.insert(name, away / size);
+    }
+    let bad: Vec<_> = worst.iter().filter(|(_, away)| away.is_nan() || **away > 1e-4).collect();
+    assert!(bad.is_empty(), "relative differences {bad:?}");
+}
+
+#[test]
+fn a_priors_update_has_burns_losses_and_gradients() {
+    let device = Device::flex().autodiff();
+    let mut shipped = config("emoji-128");
+    (shipped.prior.layers, shipped.text_vocab, shipped.dvae.vocab) = (3, 50, 60);
+    for config in [config("tiny"), long_config(), shipped] {
+        let prior = loud(Prior::new(&config, &device));
+        let masks = Masks::new(&config, &device);
+        let captions: Vec<Vec<TextToken>> = (0..3).map(|i| caption(&config, i, 3 * i as usize + 1)).collect();
+        let images: Vec<Vec<ImageToken>> = (0..3).map(|i| image(&config, 10 + i)).collect();
+        // The second is trained without its caption; the third fills all places.
+        let mut inputs: Vec<&[TextToken]> = captions.iter().map(Vec::as_slice).collect();
+        let longest = caption(&config, 3, config.text_length - 1);
+        (inputs[1], inputs[2]) = (&[], &longest);
+        let targets = [Some(inputs[0]), None, Some(inputs[2])];
+        let image_rows: Vec<&[ImageToken]> = images.iter().map(Vec::as_slice).collect();
+        let loss = PriorLoss::new(prior.forward(&masks, &inputs, &image_rows), &targets, &image_rows);
+        let gradients = loss.total().backward();
+        let mut collect = Collect { gradients: &gradients, path: Vec::new(), found: Vec::new() };
+        prior.visit(&mut collect);
+
+        let mut update = prior::Update::new(prior::Sizes {
+            layers: config.prior.layers,
+            heads: config.prior.heads,
+            head: config.prior.head_dim,
+            conv_kernel: config.prior.conv_kernel,
+            text: config.text_length,
+            grid: config.geometry().grid,
+            text_vocab: config.text_vocab,
+            image_vocab: config.dvae.vocab,
+        });
+        let network = update.network().clone();
+        let layout: Vec<_> = network.parameters.iter().map(|p| (p.name.clone(), p.shape.clone())).collect();
+        let expected: Vec<_> =
+            collect.found.iter().map(|(name, shape, ..)| (name.clone(), shape.clone())).collect();
+        assert_eq!(layout, expected, "names and shapes");
+        let parameters: Vec<f32> = collect.found.iter().flat_map(|found| found.2.clone()).collect();
+        let ids = |tokens: &[TextToken]| tokens.iter().map(|token| token.0).collect::<Vec<u32>>();
+        let texts: Vec<Vec<u32>> = inputs.iter().map(|input| ids(input)).collect();
+        let rows: Vec<Vec<u32>> =
+            images.iter().map(|image| image.iter().map(|token| u32::from(token.0)).collect()).collect();
+        let pair = |i: usize| prior::Pair { input: &texts[i], scored: i != 1, image: &rows[i] };
+        let mut found = vec![0.0; parameters.len()];
+        let losses = update.run(&parameters, &[pair(0), pair(1), pair(2)], &mut found);
+        let near = |a: f64, b: Tensor<1>| (a / f64::from(b.into_scalar::<f32>()) - 1.0).abs() < 1e-5;
+        assert!(near(losses.total(), loss.total()), "{}: total", config.name);
+        assert!(near(losses.text, loss.text), "{}: text", config.name);
+        assert!(near(losses.image, loss.image), "{}: image", config.name);
+        assert_gradients(&network.parameters, &found, &collect.found);
     }
 }

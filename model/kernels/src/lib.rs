@@ -17,10 +17,14 @@ pub mod finish;
 pub mod gradient;
 pub mod grid;
 pub mod laplace;
+pub mod matrix;
 pub mod outer;
 pub mod parameters;
 pub mod pointwise;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod prior;
 pub mod resize;
+pub mod rows;
 pub mod simd;
 pub mod stem;
 #[cfg(not(target_arch = "wasm32"))]

@@ -1,0 +1,437 @@
+//! Sparse attention (section 2.2): image queries in groups that see the same few keys, the caption's and their own rows' or
+//! column's, instead of all keys with most of them masked.
+
+use pulp::{Simd, WithSimd};
+
+use super::network::Sizes;
+use crate::grid::{Buffer, UNIT, zeros};
+use crate::simd::{exp, load, roomy, vectors, vectors_mut};
+
+/// The pattern of one layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pattern {
+    /// The previous tokens in raster order, back to the one in the same column of the previous row.
+    Row,
+    /// The same column in earlier rows.
+    Column,
+    /// The rows above within half a kernel, and half a kernel to either side, wrapping round in raster order.
+    Conv,
+}
+
+impl Pattern {
+    /// The pattern of layer `index` (from 0) of `layers`.
+    pub fn of_layer(index: usize, layers: usize) -> Self {
+        if index + 1 == layers {
+            Self::Conv
+        } else if index % 4 == 1 {
+            Self::Column
+        } else {
+            Self::Row
+        }
+    }
+
+    /// Whether an image query sees an image key `back` slots before it.
+    fn sees(self, sizes: &Sizes, back: usize) -> bool {
+        match self {
+            Self::Row => back <= sizes.grid,
+            Self::Column => back.is_multiple_of(sizes.grid),
+            Self::Conv => {
+                let half = sizes.conv_kernel / 2;
+                (0..=half).any(|rows| (rows * sizes.grid).abs_diff(back) <= half)
+            }
+        }
+    }
+}
+
+/// Queries that share their keys.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    /// Slots of the queries.
+    pub queries: Vec<usize>,
+    /// Slots of the keys.
+    pub keys: Vec<usize>,
+    /// 0 where a query sees a key, else a number so low that its share is 0: `[queries, keys]`, padded to whole units.
+    pub mask: Buffer,
+}
+
+impl Group {
+    /// Keys, padded to whole units.
+    pub fn width(&self) -> usize {
+        self.keys.len().next_multiple_of(UNIT)
+    }
+}
+
+/// Far below any score, and still finite when a score is added.
+const HIDDEN: f32 = -1e30;
+
+/// The groups of a layer's queries.
+pub(super) fn groups(sizes: &Sizes, pattern: Pattern) -> Vec<Group> {
+    let (text, grid) = (sizes.text, sizes.grid);
+    let slot = |row: usize, column: usize| text + row * grid + column;
+    let sees = |query: usize, key: usize| {
+        key <= query && (key < text || (query >= text && pattern.sees(sizes, query - key)))
+    };
+    let group = |queries: Vec<usize>, image: Vec<usize>| {
+        let keys: Vec<usize> = (0..text).chain(image).collect();
+        let width = keys.len().next_multiple_of(UNIT);
+        let mut mask = zeros(queries.len() * width);
+        for (query, mask) in queries.iter().zip(mask.chunks_exact_mut(width)) {
+            mask.fill(HIDDEN);
+            for (key, mask) in keys.iter().zip(mask) {
+                if sees(*query, *key) {
+                    *mask = 0.0;
+                }
+            }
+        }
+        Group { queries, keys, mask }
+    };
+    let own = group((0..text).collect(), Vec::new());
+    let line = |index: usize| match pattern {
+        Pattern::Column => {
+            let column: Vec<usize> = (0..grid).map(|row| slot(row, index)).collect();
+            group(column.clone(), column)
+        }
+        Pattern::Row | Pattern::Conv => {
+            let queries: Vec<usize> = (0..grid).map(|column| slot(index, column)).collect();
+            let (first, last) = (queries[0], queries[grid - 1]);
+            let seen = |key: &usize| (first..=last).any(|query| sees(query, *key));
+            group(queries, (text..=last).filter(seen).collect())
+        }
+    };
+    std::iter::once(own).chain((0..grid).map(line)).collect()
+}
+
+/// What attention keeps of one image: shares `[heads, groups, queries, keys]`, one after the other.
+pub(super) fn shares(sizes: &Sizes, groups: &[Group]) -> Buffer {
+    zeros(sizes.heads * groups.iter().map(|group| group.queries.len() * group.width()).sum::<usize>())
+}
+
+/// Working memory of attention.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    /// Queries, and their gradient, one after the other.
+    queries: Buffer,
+    d_queries: Buffer,
+    /// Keys and values, row by row and column by column, and their gradients.
+    keys: Buffer,
+    values: Buffer,
+    keys_turned: Buffer,
+    values_turned: Buffer,
+    d_keys: Buffer,
+    d_values: Buffer,
+    /// Results, and scores' gradients.
+    results: Buffer,
+    d_scores: Buffer,
+}
+
+impl Scratch {
+    pub fn new(sizes: &Sizes, groups: &[Vec<Group>]) -> Self {
+        let most = |count: fn(&Group) -> usize| groups.iter().flatten().map(count).max().unwrap_or(0);
+        let (queries, keys) = (most(|group| group.queries.len()), most(Group::width));
+        let rows = |count: usize| zeros(count * sizes.head);
+        Self {
+            queries: rows(queries),
+            d_queries: rows(queries),
+            keys: rows(keys),
+            values: rows(keys),
+            keys_turned: rows(keys),
+            values_turned: rows(keys),
+            d_keys: rows(keys),
+            d_values: rows(keys),
+            results: rows(queries),
+            d_scores: zeros(queries * keys),
+        }
+    }
+}
+
+/// Attention of all heads, to be dispatched.
+pub(super) struct Attention<'a> {
+    pub sizes: &'a Sizes,
+    pub groups: &'a [Group],
+    /// Queries, keys and values of all slots, `[slots, 3·d]`.
+    pub qkv: &'a [f32],
+    /// See [`shares`].
+    pub shares: &'a mut [f32],
+    /// The result, `[slots, d]`.
+    pub y: &'a mut [f32],
+    pub scratch: &'a mut Scratch,
+}
+
+impl WithSimd for Attention<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let Self { sizes, groups, qkv, shares, y, scratch } = self;
+        let (head, d) = (sizes.head, sizes.width());
+        let scale = 1.0 / (head as f32).sqrt();
+        let mut rest = shares;
+        for at in (0..d).step_by(head) {
+            for group in groups {
+                let (count, width) = (group.queries.len(), group.width());
+                let (shares, after) = rest.split_at_mut(count * width);
+                rest = after;
+                let Scratch { queries, values, keys_turned, results, .. } = &mut *scratch;
+                gather(qkv, (at, 3 * d, head), &group.queries, scale, queries);
+                turn(qkv, (d + at, 3 * d, head), &group.keys, width, keys_turned);
+                gather(qkv, (2 * d + at, 3 * d, head), &group.keys, 1.0, values);
+                product(s, (queries, head, count, head), (keys_turned, width, width), shares, width);
+                for (shares, mask) in shares.chunks_exact_mut(width).zip(group.mask.chunks_exact(width)) {
+                    softmax(s, shares, mask);
+                }
+                let keys = group.keys.len();
+                product(s, (shares, width, count, keys), (values, head, head), results, head);
+                scatter(results, &group.queries, (at, d, head), y);
+            }
+        }
+    }
+}
+
+/// The gradient of [`Attention`], to be dispatched.
+pub(super) struct AttentionGradient<'a> {
+    pub sizes: &'a Sizes,
+    pub groups: &'a [Group],
+    /// Queries, keys and values of all slots, `[slots, 3·d]`.
+    pub qkv: &'a [f32],
+    /// What [`Attention`] kept.
+    pub shares: &'a [f32],
+    /// The gradient of the result, `[slots, d]`.
+    pub dy: &'a [f32],
+    /// The gradient of `qkv`, written.
+    pub d_qkv: &'a mut [f32],
+    pub scratch: &'a mut Scratch,
+}
+
+impl WithSimd for AttentionGradient<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let Self { sizes, groups, qkv, shares, dy, d_qkv, scratch } = self;
+        let (head, d) = (sizes.head, sizes.width());
+        let scale = 1.0 / (head as f32).sqrt();
+        d_qkv.fill(0.0);
+        let mut rest = shares;
+        for at in (0..d).step_by(head) {
+            for group in groups {
+                let (count, width, keys_count) = (group.queries.len(), group.width(), group.keys.len());
+                let (shares, after) = rest.split_at(count * width);
+                rest = after;
+                let Scratch {
+                    queries,
+                    d_queries,
+                    keys,
+                    values_turned,
+                    d_keys,
+                    d_values,
+                    results,
+                    d_scores,
+                    ..
+                } = &mut *scratch;
+                gather(dy, (at, d, head), &group.queries, 1.0, results);
+                gather(qkv, (at, 3 * d, head), &group.queries, scale, queries);
+                gather(qkv, (d + at, 3 * d, head), &group.keys, scale, keys);
+                turn(qkv, (2 * d + at, 3 * d, head), &group.keys, width, values_turned);
+                let d_scores = &mut d_scores[..count * width];
+                product(s, (results, head, count, head), (values_turned, width, width), d_scores, width);
+                for (d_scores, shares) in d_scores.chunks_exact_mut(width).zip(shares.chunks_exact(width)) {
+                    softmax_gradient(s, shares, d_scores);
+                }
+                product(s, (d_scores, width, count, keys_count), (keys, head, head), d_queries, head);
+                scatter_add(d_queries, &group.queries, (at, 3 * d, head), d_qkv);
+                outer(s, (d_scores, width, count), (queries, head), d_keys, keys_count);
+                scatter_add(d_keys, &group.keys, (d + at, 3 * d, head), d_qkv);
+                outer(s, (shares, width, count), (results, head), d_values, keys_count);
+                scatter_add(d_values, &group.keys, (2 * d + at, 3 * d, head), d_qkv);
+            }
+        }
+    }
+}
+
+/// Copies a head's columns of some slots, times a factor: `[slots, head]`.
+#[inline(always)]
+fn gather(x: &[f32], (at, stride, head): (usize, usize, usize), slots: &[usize], scale: f32, y: &mut [f32]) {
+    for (slot, y) in slots.iter().zip(y.chunks_exact_mut(head)) {
+        for (y, x) in y.iter_mut().zip(&x[slot * stride + at..][..head]) {
+            *y = x * scale;
+        }
+    }
+}
+
+/// The same, turned: `[head, slots]`, rows of `width`.
+#[inline(always)]
+fn turn(x: &[f32], (at, stride, head): (usize, usize, usize), slots: &[usize], width: usize, y: &mut [f32]) {
+    for (column, slot) in slots.iter().enumerate() {
+        for (y, x) in y.chunks_exact_mut(width).zip(&x[slot * stride + at..][..head]) {
+            y[column] = *x;
+        }
+    }
+    for y in y.chunks_exact_mut(width).take(head) {
+        y[slots.len()..].fill(0.0);
+    }
+}
+
+#[inline(always)]
+fn scatter(x: &[f32], slots: &[usize], (at, stride, head): (usize, usize, usize), y: &mut [f32]) {
+    for (slot, x) in slots.iter().zip(x.chunks_exact(head)) {
+        y[slot * stride + at..][..head].copy_from_slice(x);
+    }
+}
+
+#[inline(always)]
+fn scatter_add(x: &[f32], slots: &[usize], (at, stride, head): (usize, usize, usize), y: &mut [f32]) {
+    for (slot, x) in slots.iter().zip(x.chunks_exact(head)) {
+        for (y, x) in y[slot * stride + at..][..head].iter_mut().zip(x) {
+            *y += x;
+        }
+    }
+}
+
+/// y = a · b for `rows` rows of `a` with `k` values, and `b` with rows of `n`.
+#[inline(always)]
+fn product<S: Simd>(
+    s: S,
+    a: (&[f32], usize, usize, usize),
+    b: (&[f32], usize, usize),
+    y: &mut [f32],
+    y_stride: usize,
+) {
+    let (rows, n) = (a.2, b.2);
+    let mut column = 0;
+    while column < n {
+        let left = (n - column) / S::F32_LANES;
+        let width = left.min(if roomy::<S>() { 4 } else { 2 });
+        let mut row = 0;
+        while row < rows {
+            let place = (row, column);
+            let height = if rows - row >= 4 { 4 } else { 1 };
+            match (height, width) {
+                (4, 1) => product_block::<S, 4, 1>(s, a, b, place, y, y_stride),
+                (4, 2) => product_block::<S, 4, 2>(s, a, b, place, y, y_stride),
+                (4, 3) => product_block::<S, 4, 3>(s, a, b, place, y, y_stride),
+                (4, _) => product_block::<S, 4, 4>(s, a, b, place, y, y_stride),
+                (_, 1) => product_block::<S, 1, 1>(s, a, b, place, y, y_stride),
+                (_, 2) => product_block::<S, 1, 2>(s, a, b, place, y, y_stride),
+                (_, 3) => product_block::<S, 1, 3>(s, a, b, place, y, y_stride),
+                _ => product_block::<S, 1, 4>(s, a, b, place, y, y_stride),
+            }
+            row += height;
+        }
+        column += width * S::F32_LANES;
+    }
+}
+
+#[inline(always)]
+fn product_block<S: Simd, const C: usize, const N: usize>(
+    s: S,
+    (a, a_stride, _, k): (&[f32], usize, usize, usize),
+    (b, b_stride, _): (&[f32], usize, usize),
+    (row, column): (usize, usize),
+    y: &mut [f32],
+    y_stride: usize,
+) {
+    let mut lines: [&[f32]; C] = [&[]; C];
+    for c in 0..C {
+        lines[c] = &a[(row + c) * a_stride..][..k];
+    }
+    let mut acc = [[s.splat_f32s(0.0); N]; C];
+    for j in 0..k {
+        let b = vectors::<S, N>(b, j * b_stride + column);
+        for c in 0..C {
+            let a = s.splat_f32s(lines[c][j]);
+            for n in 0..N {
+                acc[c][n] = s.mul_add_e_f32s(b[n], a, acc[c][n]);
+            }
+        }
+    }
+    for c in 0..C {
+        *vectors_mut::<S, N>(y, (row + c) * y_stride + column) = acc[c];
+    }
+}
+
+/// c = aᵀ · b: `m` columns of `a`, rows of `b` with `n` values.
+#[inline(always)]
+fn outer<S: Simd>(s: S, a: (&[f32], usize, usize), b: (&[f32], usize), c: &mut [f32], m: usize) {
+    let n = b.1;
+    let mut column = 0;
+    while column < n {
+        let left = (n - column) / S::F32_LANES;
+        let width = left.min(2);
+        let mut row = 0;
+        while row < m {
+            let place = (row, column);
+            let height = if m - row >= 6 { 6 } else { 1 };
+            match (height, width) {
+                (6, 1) => outer_block::<S, 6, 1>(s, a, b, place, c),
+                (6, _) => outer_block::<S, 6, 2>(s, a, b, place, c),
+                (_, 1) => outer_block::<S, 1, 1>(s, a, b, place, c),
+                _ => outer_block::<S, 1, 2>(s, a, b, place, c),
+            }
+            row += height;
+        }
+        column += width * S::F32_LANES;
+    }
+}
+
+#[inline(always)]
+fn outer_block<S: Simd, const C: usize, const N: usize>(
+    s: S,
+    (a, a_stride, rows): (&[f32], usize, usize),
+    (b, b_stride): (&[f32], usize),
+    (row, column): (usize, usize),
+    c: &mut [f32],
+) {
+    let mut acc = [[s.splat_f32s(0.0); N]; C];
+    for (a, b) in a.chunks_exact(a_stride).zip(b.chunks_exact(b_stride)).take(rows) {
+        let b = vectors::<S, N>(b, column);
+        let a: &[f32; C] = a[row..].first_chunk().expect("rows are padded");
+        for i in 0..C {
+            let a = s.splat_f32s(a[i]);
+            for n in 0..N {
+                acc[i][n] = s.mul_add_e_f32s(b[n], a, acc[i][n]);
+            }
+        }
+    }
+    for i in 0..C {
+        *vectors_mut::<S, N>(c, (row + i) * b_stride + column) = acc[i];
+    }
+}
+
+/// softmax(scores + mask), in place.
+#[inline(always)]
+fn softmax<S: Simd>(s: S, scores: &mut [f32], mask: &[f32]) {
+    let (scores, _) = S::as_mut_simd_f32s(scores);
+    let mut most = s.splat_f32s(f32::MIN);
+    for (i, score) in scores.iter_mut().enumerate() {
+        *score = s.add_f32s(*score, load::<S>(mask, i * S::F32_LANES));
+        most = s.max_f32s(most, *score);
+    }
+    let most = s.splat_f32s(s.reduce_max_f32s(most));
+    let mut sum = s.splat_f32s(0.0);
+    let lowest = s.splat_f32s(-80.0);
+    for score in &mut *scores {
+        let away = s.sub_f32s(*score, most);
+        // What is hidden has no share at all.
+        let share = s.select_f32s(s.less_than_f32s(lowest, away), exp(s, away), s.splat_f32s(0.0));
+        *score = share;
+        sum = s.add_f32s(sum, share);
+    }
+    let scale = s.splat_f32s(1.0 / s.reduce_sum_f32s(sum));
+    for score in scores {
+        *score = s.mul_f32s(*score, scale);
+    }
+}
+
+/// The gradient of shares to that of scores, in place.
+#[inline(always)]
+fn softmax_gradient<S: Simd>(s: S, shares: &[f32], gradient: &mut [f32]) {
+    let (gradient, _) = S::as_mut_simd_f32s(gradient);
+    let mut mean = s.splat_f32s(0.0);
+    for (i, gradient) in gradient.iter().enumerate() {
+        mean = s.mul_add_e_f32s(*gradient, load::<S>(shares, i * S::F32_LANES), mean);
+    }
+    let mean = s.splat_f32s(s.reduce_sum_f32s(mean));
+    for (i, gradient) in gradient.iter_mut().enumerate() {
+        *gradient = s.mul_f32s(s.sub_f32s(*gradient, mean), load::<S>(shares, i * S::F32_LANES));
+    }
+}

@@ -1,0 +1,79 @@
+//! Everything that one pass over a pair of caption and image works with, allocated once.
+
+use super::attention::{Group, Scratch, shares};
+use super::network::Network;
+use crate::grid::{Buffer, UNIT, zeros};
+
+/// What a block keeps for its gradient; rows are slots.
+pub(super) struct BlockMemory {
+    /// The residual stream before attention and before the MLP.
+    pub x: [Buffer; 2],
+    /// Mean and 1/deviation of the rows of both.
+    pub statistics: [Vec<[f32; 2]>; 2],
+    pub qkv: Buffer,
+    pub shares: Buffer,
+    pub attention: Buffer,
+    /// The MLP's hidden layer before GELU; after the way back, after it.
+    pub hidden: Buffer,
+}
+
+pub(super) struct Memory {
+    pub blocks: Vec<BlockMemory>,
+    /// The residual stream after the last block.
+    pub x: Buffer,
+    pub statistics: Vec<[f32; 2]>,
+    /// Logits of the slots that predict text, and of those that predict the image; then their gradients.
+    pub text: Buffer,
+    pub image: Buffer,
+    pub work: Work,
+}
+
+/// What is not kept.
+pub(super) struct Work {
+    /// Rows after a LayerNorm, and gradients of rows, `[slots, d]`.
+    pub normal: Buffer,
+    pub d_normal: Buffer,
+    pub dx: Buffer,
+    /// Rows of the MLP's hidden layer, `[slots, 4·d]`.
+    pub wide: Buffer,
+    /// Gradients of queries, keys and values, `[slots, 3·d]`.
+    pub d_qkv: Buffer,
+    /// The gradient of a matrix whose rows are not whole units.
+    pub matrix: Buffer,
+    pub attention: Scratch,
+}
+
+impl Memory {
+    pub fn new(network: &Network, groups: &[Vec<Group>]) -> Self {
+        let sizes = &network.sizes;
+        let (d, slots) = (sizes.width(), sizes.slots());
+        let rows = |width: usize| zeros(slots * width);
+        let statistics = || vec![[0.0; 2]; slots];
+        let blocks = groups.iter().map(|groups| BlockMemory {
+            x: [rows(d), rows(d)],
+            statistics: [statistics(), statistics()],
+            qkv: rows(3 * d),
+            shares: shares(sizes, groups),
+            attention: rows(d),
+            hidden: rows(4 * d),
+        });
+        let columns = |classes: usize| classes.next_multiple_of(UNIT);
+        let (text, image) = (columns(sizes.text_vocab + 1), columns(sizes.image_vocab));
+        Self {
+            blocks: blocks.collect(),
+            x: rows(d),
+            statistics: statistics(),
+            text: zeros((sizes.text - 1) * text),
+            image: zeros(sizes.grid * sizes.grid * image),
+            work: Work {
+                normal: rows(d),
+                d_normal: rows(d),
+                dx: rows(d),
+                wide: rows(4 * d),
+                d_qkv: rows(3 * d),
+                matrix: zeros(d * text.max(image)),
+                attention: Scratch::new(sizes, groups),
+            },
+        }
+    }
+}

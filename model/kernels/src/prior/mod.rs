@@ -1,0 +1,14 @@
+//! Stage 2 on the processor: losses and gradients of the prior, forward and backward written out by hand.
+//!
+//! [`Network`] lists the parameters, by the paths that they have in `dalle-model`. [`Update`] computes a batch.
+
+mod attention;
+mod memory;
+mod network;
+mod pass;
+mod update;
+mod weights;
+
+pub use attention::Pattern;
+pub use network::{Network, Sizes};
+pub use update::{Losses, Pair, Update};

@@ -1,0 +1,252 @@
+//! Forward and backward pass of one pair of caption and image.
+
+use super::attention::{Attention, AttentionGradient, Group};
+use super::memory::{BlockMemory, Memory};
+use super::network::{Linear, Network, Norm};
+use super::update::Pair;
+use super::weights::{Layer, Weights};
+use crate::grid::UNIT;
+use crate::matrix::{Outer, Product, Rows, Then};
+use crate::rows::{self, Columns, CrossEntropy, Gelu, GeluGradient, NormGradient};
+use crate::simd::Processor;
+
+/// The processor's vectors, the parameters and what was made of them.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub processor: Processor,
+    pub network: &'a Network,
+    pub parameters: &'a [f32],
+    pub weights: &'a Weights,
+    /// Of each layer.
+    pub groups: &'a [Vec<Group>],
+}
+
+impl Context<'_> {
+    fn width(&self) -> usize {
+        self.network.sizes.width()
+    }
+
+    fn norm(&self, norm: &Norm, x: &[f32], statistics: &mut [[f32; 2]], y: &mut [f32]) {
+        let d = self.width();
+        let (gamma, beta) = (&self.parameters[norm.gamma..][..d], &self.parameters[norm.beta..][..d]);
+        self.processor.run(rows::Norm { x, gamma, beta, statistics, y });
+    }
+
+    /// Adds the gradient of a LayerNorm to `dx`, and those of its gain and bias.
+    fn norm_gradient(
+        &self,
+        norm: &Norm,
+        x: &[f32],
+        statistics: &[[f32; 2]],
+        dy: &[f32],
+        dx: &mut [f32],
+        gradients: &mut [f32],
+    ) {
+        let d = self.width();
+        let gamma = &self.parameters[norm.gamma..][..d];
+        // A bias follows its gain.
+        let (d_gamma, d_beta) = gradients[norm.gamma..norm.beta + d].split_at_mut(d);
+        self.processor.run(NormGradient { x, gamma, statistics, dy, dx, d_gamma, d_beta });
+    }
+
+    fn forward(&self, layer: &Layer, x: Rows<'_>, rows: usize, add: bool, y: &mut [f32]) {
+        let then = if add { Then::Add(&layer.bias) } else { Then::Set(&layer.bias) };
+        let (b, stride) = (&layer.forward, layer.forward.columns());
+        self.processor.run(Product { a: x, rows, b, then, y, stride });
+    }
+
+    fn back(&self, layer: &Layer, dy: Rows<'_>, rows: usize, add: bool, dx: &mut [f32]) {
+        let then = if add { Then::Add(&[]) } else { Then::Set(&[]) };
+        let (b, stride) = (&layer.backward, layer.backward.columns());
+        self.processor.run(Product { a: dy, rows, b, then, y: dx, stride });
+    }
+
+    /// Adds the gradients of a layer's parameters. `dy` has rows of whole units.
+    fn learn(&self, linear: &Linear, x: Rows<'_>, dy: &[f32], gradients: &mut [f32], matrix: &mut [f32]) {
+        let Linear { n_in, n_out, w, b } = *linear;
+        let columns = n_out.next_multiple_of(UNIT);
+        let rows = dy.len() / columns;
+        let right = Rows { data: dy, first: 0, stride: columns };
+        let run = |c: &mut [f32]| {
+            self.processor.run(Outer { a: x, m: n_in, b: right, n: columns, rows, c, stride: columns });
+        };
+        if columns == n_out {
+            run(&mut gradients[w..][..n_in * n_out]);
+        } else {
+            let matrix = &mut matrix[..n_in * columns];
+            matrix.fill(0.0);
+            run(matrix);
+            for (row, sums) in gradients[w..].chunks_exact_mut(n_out).zip(matrix.chunks_exact(columns)) {
+                for (gradient, sum) in row.iter_mut().zip(sums) {
+                    *gradient += sum;
+                }
+            }
+        }
+        if columns == n_out {
+            self.processor.run(Columns { x: dy, sum: &mut gradients[b..][..n_out] });
+        } else {
+            for dy in dy.chunks_exact(columns) {
+                for (gradient, dy) in gradients[b..][..n_out].iter_mut().zip(dy) {
+                    *gradient += dy;
+                }
+            }
+        }
+    }
+}
+
+/// All rows of a matrix with rows of `stride`.
+fn all(data: &[f32], stride: usize) -> Rows<'_> {
+    Rows { data, first: 0, stride }
+}
+
+impl Memory {
+    /// Tokens to logits.
+    pub fn forward(&mut self, cx: &Context<'_>, pair: &Pair<'_>) {
+        let (d, slots) = (cx.width(), cx.network.sizes.slots());
+        let Self { blocks, x, statistics, text, image, work } = self;
+        embed(cx, pair, blocks.first_mut().map_or(&mut *x, |block| &mut block.x[0]));
+        for index in 0..blocks.len() {
+            let (block, weights) = (&cx.network.blocks[index], &cx.weights.blocks[index]);
+            let (before, after) = blocks.split_at_mut(index + 1);
+            let BlockMemory { x: [x1, x2], statistics: [s1, s2], qkv, shares, attention, hidden } =
+                &mut before[index];
+            cx.norm(&block.norm_attention, x1, s1, &mut work.normal);
+            cx.forward(&weights.qkv, all(&work.normal, d), slots, false, qkv);
+            cx.processor.run(Attention {
+                sizes: &cx.network.sizes,
+                groups: &cx.groups[index],
+                qkv,
+                shares,
+                y: attention,
+                scratch: &mut work.attention,
+            });
+            x2.copy_from_slice(x1);
+            cx.forward(&weights.projection, all(attention, d), slots, true, x2);
+            cx.norm(&block.norm_mlp, x2, s2, &mut work.normal);
+            cx.forward(&weights.fc1, all(&work.normal, d), slots, false, hidden);
+            cx.processor.run(Gelu { x: hidden, y: &mut work.wide });
+            let next = after.first_mut().map_or(&mut *x, |block| &mut block.x[0]);
+            next.copy_from_slice(x2);
+            cx.forward(&weights.fc2, all(&work.wide, 4 * d), slots, true, next);
+        }
+        cx.norm(&cx.network.norm, x, statistics, &mut work.normal);
+        let normal = all(&work.normal, d);
+        let places = cx.network.sizes.text - 1;
+        cx.forward(&cx.weights.text_logits, normal, places, false, text);
+        // The last text slot predicts the first image token.
+        let from = Rows { first: places * d, ..normal };
+        cx.forward(&cx.weights.image_logits, from, slots - 1 - places, false, image);
+    }
+
+    /// Logits to the gradient of the weighted losses. Returns the sums of cross-entropies of text and image.
+    pub fn compare(&mut self, cx: &Context<'_>, pair: &Pair<'_>, weights: [f32; 2]) -> [f64; 2] {
+        let sizes = &cx.network.sizes;
+        let mut losses = [0.0; 2];
+        let mut score = |kind: usize, row: &mut [f32], classes: usize, target: Option<usize>| match target {
+            Some(target) => {
+                let loss = CrossEntropy { logits: row, classes, target, weight: weights[kind] };
+                losses[kind] += f64::from(cx.processor.run(loss));
+            }
+            None => row.fill(0.0),
+        };
+        let columns = cx.weights.text_logits.forward.columns();
+        for (place, row) in self.text.chunks_exact_mut(columns).enumerate() {
+            score(0, row, sizes.text_vocab + 1, pair.text_target(place, sizes.text_vocab));
+        }
+        let columns = cx.weights.image_logits.forward.columns();
+        for (row, token) in self.image.chunks_exact_mut(columns).zip(pair.image) {
+            score(1, row, sizes.image_vocab, Some(*token as usize));
+        }
+        losses
+    }
+
+    /// Adds the gradients of all parameters; the logits hold those of the logits.
+    pub fn backward(&mut self, cx: &Context<'_>, pair: &Pair<'_>, gradients: &mut [f32]) {
+        let (d, slots) = (cx.width(), cx.network.sizes.slots());
+        let places = cx.network.sizes.text - 1;
+        let Self { blocks, x, statistics, text, image, work } = self;
+        // The last LayerNorm's result once more.
+        cx.norm(&cx.network.norm, x, statistics, &mut work.normal);
+        let normal = all(&work.normal, d);
+        let from = Rows { first: places * d, ..normal };
+        let (text_layer, image_layer) = (&cx.weights.text_logits, &cx.weights.image_logits);
+        cx.learn(&text_layer.linear, normal, text, gradients, &mut work.matrix);
+        cx.learn(&image_layer.linear, from, image, gradients, &mut work.matrix);
+        let d_normal = &mut work.d_normal;
+        d_normal[(slots - 1) * d..].fill(0.0);
+        cx.back(text_layer, all(text, text_layer.forward.columns()), places, false, d_normal);
+        let rest = &mut d_normal[places * d..];
+        cx.back(image_layer, all(image, image_layer.forward.columns()), slots - 1 - places, false, rest);
+        work.dx.fill(0.0);
+        cx.norm_gradient(&cx.network.norm, x, statistics, d_normal, &mut work.dx, gradients);
+        for (index, memory) in blocks.iter_mut().enumerate().rev() {
+            let (block, weights) = (&cx.network.blocks[index], &cx.weights.blocks[index]);
+            let BlockMemory { x: [x1, x2], statistics: [s1, s2], qkv, shares, attention, hidden } = memory;
+            let dx = &mut work.dx;
+            cx.back(&weights.fc2, all(dx, d), slots, false, &mut work.wide);
+            cx.processor.run(GeluGradient { x: hidden, dy: &mut work.wide });
+            cx.learn(&block.fc2, all(hidden, 4 * d), dx, gradients, &mut work.matrix);
+            cx.norm(&block.norm_mlp, x2, s2, &mut work.normal);
+            cx.learn(&block.fc1, all(&work.normal, d), &work.wide, gradients, &mut work.matrix);
+            cx.back(&weights.fc1, all(&work.wide, 4 * d), slots, false, &mut work.d_normal);
+            cx.norm_gradient(&block.norm_mlp, x2, s2, &work.d_normal, dx, gradients);
+            cx.learn(&block.projection, all(attention, d), dx, gradients, &mut work.matrix);
+            cx.back(&weights.projection, all(dx, d), slots, false, &mut work.d_normal);
+            cx.processor.run(AttentionGradient {
+                sizes: &cx.network.sizes,
+                groups: &cx.groups[index],
+                qkv,
+                shares,
+                dy: &work.d_normal,
+                d_qkv: &mut work.d_qkv,
+                scratch: &mut work.attention,
+            });
+            cx.norm(&block.norm_attention, x1, s1, &mut work.normal);
+            cx.learn(&block.qkv, all(&work.normal, d), &work.d_qkv, gradients, &mut work.matrix);
+            cx.back(&weights.qkv, all(&work.d_qkv, 3 * d), slots, false, &mut work.d_normal);
+            cx.norm_gradient(&block.norm_attention, x1, s1, &work.d_normal, dx, gradients);
+        }
+        embed_gradient(cx, pair, &work.dx, gradients);
+    }
+}
+
+/// Where the rows begin whose sum is a slot's embedding.
+fn tables(cx: &Context<'_>, pair: &Pair<'_>, slot: usize) -> [usize; 3] {
+    let (embed, sizes, d) = (&cx.network.embed, &cx.network.sizes, cx.width());
+    if slot < sizes.text {
+        let token = match slot.checked_sub(1).and_then(|place| pair.input.get(place)) {
+            Some(id) => embed.text + *id as usize * d,
+            // Slot 0 is the start token.
+            None => embed.padding + slot * d,
+        };
+        // A row of text has no third part: its position counts once.
+        [token, embed.text_position + slot * d, usize::MAX]
+    } else {
+        let place = slot - sizes.text;
+        let (row, column) = (place / sizes.grid, place % sizes.grid);
+        [embed.image + pair.image[place] as usize * d, embed.row + row * d, embed.column + column * d]
+    }
+}
+
+fn embed(cx: &Context<'_>, pair: &Pair<'_>, x: &mut [f32]) {
+    let d = cx.width();
+    for (slot, x) in x.chunks_exact_mut(d).enumerate() {
+        x.fill(0.0);
+        for table in tables(cx, pair, slot).into_iter().filter(|&table| table < usize::MAX) {
+            for (x, value) in x.iter_mut().zip(&cx.parameters[table..][..d]) {
+                *x += value;
+            }
+        }
+    }
+}
+
+fn embed_gradient(cx: &Context<'_>, pair: &Pair<'_>, dx: &[f32], gradients: &mut [f32]) {
+    let d = cx.width();
+    for (slot, dx) in dx.chunks_exact(d).enumerate() {
+        for table in tables(cx, pair, slot).into_iter().filter(|&table| table < usize::MAX) {
+            for (gradient, dx) in gradients[table..][..d].iter_mut().zip(dx) {
+                *gradient += dx;
+            }
+        }
+    }
+}

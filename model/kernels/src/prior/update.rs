@@ -1,0 +1,212 @@
+//! Losses and gradients of a batch.
+
+use std::sync::Mutex;
+
+use rayon::prelude::*;
+
+use super::attention::{Group, Pattern, groups};
+use super::memory::Memory;
+use super::network::{Network, Sizes};
+use super::pass::Context;
+use super::weights::Weights;
+use crate::grid::UNIT;
+use crate::simd::Processor;
+use crate::sums::{SUMS, add};
+
+/// Share of the text's cross-entropy in the loss; the image has the rest (section 2.2).
+const TEXT_WEIGHT: f64 = 1.0 / 8.0;
+
+/// A caption with its image.
+#[derive(Clone, Copy, Debug)]
+pub struct Pair<'a> {
+    /// Ids that the prior sees, without padding.
+    pub input: &'a [u32],
+    /// Whether they are scored.
+    pub scored: bool,
+    /// The image's tokens in raster order.
+    pub image: &'a [u32],
+}
+
+impl Pair<'_> {
+    /// The class that a place of the text predicts, if it is scored: an id, or the caption's end.
+    pub(super) fn text_target(&self, place: usize, end: usize) -> Option<usize> {
+        match self.input.get(place) {
+            _ if !self.scored => None,
+            Some(id) => Some(*id as usize),
+            None => (place == self.input.len()).then_some(end),
+        }
+    }
+}
+
+/// Losses in nats per token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Losses {
+    /// Mean over the scored captions' ids and ends.
+    pub text: f64,
+    /// Mean over the image tokens.
+    pub image: f64,
+}
+
+impl Losses {
+    /// The weighted sum that training minimises.
+    pub fn total(&self) -> f64 {
+        TEXT_WEIGHT * self.text + (1.0 - TEXT_WEIGHT) * self.image
+    }
+}
+
+/// Computes losses and gradients of batches.
+pub struct Update {
+    network: Network,
+    groups: Vec<Vec<Group>>,
+    weights: Weights,
+    /// Gradients of [`SUMS`] parts of a batch.
+    sums: Vec<Vec<f32>>,
+    memories: Mutex<Vec<Memory>>,
+}
+
+impl Update {
+    /// Whether there are kernels for these sizes: heads as wide as whole cache lines.
+    pub fn supports(sizes: &Sizes) -> bool {
+        sizes.head > 0 && sizes.head.is_multiple_of(UNIT) && sizes.text > 1
+    }
+
+    /// For a prior.
+    ///
+    /// # Panics
+    /// If the sizes are not [supported](Self::supports).
+    pub fn new(sizes: Sizes) -> Self {
+        assert!(Self::supports(&sizes), "no kernels for {sizes:?}");
+        let network = Network::new(sizes);
+        let layer = |index: usize| groups(&sizes, Pattern::of_layer(index, sizes.layers));
+        Self {
+            groups: (0..sizes.layers).map(layer).collect(),
+            weights: Weights::zeros(&network),
+            network,
+            sums: Vec::new(),
+            memories: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// The layers and parameters.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The losses of pairs, and the gradient of [`Losses::total`], which is written to `gradients`. `parameters` and
+    /// `gradients` are laid out as [`Network::parameters`] says.
+    ///
+    /// # Panics
+    /// If a length differs from what the sizes demand, or a token is out of range.
+    pub fn run(&mut self, parameters: &[f32], pairs: &[Pair<'_>], gradients: &mut [f32]) -> Losses {
+        self.check(parameters, pairs);
+        let length = self.network.length();
+        assert_eq!(gradients.len(), length, "gradients");
+        let count = pairs.len().min(SUMS);
+        self.sums.resize_with(count.max(self.sums.len()), || vec![0.0; length]);
+        let mut sums = std::mem::take(&mut self.sums);
+        let losses: Vec<[f64; 2]> = {
+            let (cx, weights, this) = (self.context(parameters), self.token_weights(pairs), &*self);
+            let parts: Vec<(usize, &mut Vec<f32>)> = sums.iter_mut().take(count).enumerate().collect();
+            let part = |(part, gradients): (usize, &mut Vec<f32>)| {
+                let mut memory = this.memory();
+                gradients.fill(0.0);
+                let mut losses = [0.0; 2];
+                for pair in pairs.iter().skip(part).step_by(SUMS) {
+                    memory.forward(&cx, pair);
+                    let [text, image] = memory.compare(&cx, pair, weights);
+                    losses = [losses[0] + text, losses[1] + image];
+                    memory.backward(&cx, pair, gradients);
+                }
+                this.give_back(memory);
+                losses
+            };
+            parts.into_par_iter().map(part).collect()
+        };
+        add(&sums[..count], gradients);
+        self.sums = sums;
+        self.mean(&losses, pairs)
+    }
+
+    /// The losses of pairs.
+    ///
+    /// # Panics
+    /// As [`Update::run`].
+    pub fn evaluate(&mut self, parameters: &[f32], pairs: &[Pair<'_>]) -> Losses {
+        self.check(parameters, pairs);
+        let (cx, this) = (self.context(parameters), &*self);
+        let losses: Vec<[f64; 2]> = pairs
+            .par_iter()
+            .map(|pair| {
+                let mut memory = this.memory();
+                memory.forward(&cx, pair);
+                let losses = memory.compare(&cx, pair, [0.0; 2]);
+                this.give_back(memory);
+                losses
+            })
+            .collect();
+        self.mean(&losses, pairs)
+    }
+
+    /// Checks the operands, and packs the matrices.
+    fn check(&mut self, parameters: &[f32], pairs: &[Pair<'_>]) {
+        let sizes = &self.network.sizes;
+        assert_eq!(parameters.len(), self.network.length(), "parameters");
+        assert!(!pairs.is_empty(), "no pairs");
+        for pair in pairs {
+            assert!(
+                pair.input.len() < sizes.text,
+                "{} ids do not fit {} slots",
+                pair.input.len(),
+                sizes.text - 1
+            );
+            assert_eq!(pair.image.len(), sizes.grid * sizes.grid, "image tokens");
+            assert!(pair.input.iter().all(|&id| (id as usize) < sizes.text_vocab), "a text id out of range");
+            assert!(
+                pair.image.iter().all(|&id| (id as usize) < sizes.image_vocab),
+                "an image token out of range"
+            );
+        }
+        self.weights.set(parameters);
+    }
+
+    fn context<'a>(&'a self, parameters: &'a [f32]) -> Context<'a> {
+        Context {
+            processor: Processor::detect(),
+            network: &self.network,
+            parameters,
+            weights: &self.weights,
+            groups: &self.groups,
+        }
+    }
+
+    /// Scored tokens of text and image, at least one.
+    fn scored(&self, pairs: &[Pair<'_>]) -> [f64; 2] {
+        let places = self.network.sizes.text - 1;
+        let text = |pair: &Pair<'_>| if pair.scored { (pair.input.len() + 1).min(places) } else { 0 };
+        let image = pairs.len() * self.network.sizes.grid.pow(2);
+        [pairs.iter().map(text).sum::<usize>(), image].map(|count| count.max(1) as f64)
+    }
+
+    /// Weight of a token of text and of the image in the loss.
+    fn token_weights(&self, pairs: &[Pair<'_>]) -> [f32; 2] {
+        let [text, image] = self.scored(pairs);
+        [(TEXT_WEIGHT / text) as f32, ((1.0 - TEXT_WEIGHT) / image) as f32]
+    }
+
+    fn mean(&self, losses: &[[f64; 2]], pairs: &[Pair<'_>]) -> Losses {
+        let [text, image] = self.scored(pairs);
+        let sum = |kind: usize| losses.iter().map(|losses| losses[kind]).sum::<f64>();
+        Losses { text: sum(0) / text, image: sum(1) / image }
+    }
+
+    fn memory(&self) -> Memory {
+        let free = self.memories.lock().ok().and_then(|mut free| free.pop());
+        free.unwrap_or_else(|| Memory::new(&self.network, &self.groups))
+    }
+
+    fn give_back(&self, memory: Memory) {
+        if let Ok(mut free) = self.memories.lock() {
+            free.push(memory);
+        }
+    }
+}
