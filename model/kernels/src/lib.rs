@@ -11,6 +11,7 @@
     reason = "arrays of vectors stay in registers only where constants index them; kernels have many operands"
 )]
 
+pub mod adamw;
 pub mod codes;
 pub mod dvae;
 pub mod finish;

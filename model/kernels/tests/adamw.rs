@@ -1,0 +1,54 @@
+//! AdamW against its definition in f64.
+
+mod common;
+
+use common::{assert_close, numbers};
+use dalle_kernels::adamw::{AdamW, Update};
+use dalle_kernels::simd::Processor;
+
+#[test]
+fn updates_follow_the_definition() {
+    let length = 37;
+    for processor in Processor::all() {
+        let [mut weight, mut mean, mut variance] = [numbers(length, 1), vec![0.0; length], vec![0.0; length]];
+        let mut average = weight.clone();
+        let wide = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect::<Vec<_>>();
+        let (mut w, mut m, mut v, mut a) =
+            (wide(&weight), vec![0.0; length], vec![0.0; length], wide(&weight));
+        for step in 1..6 {
+            let adamw = AdamW {
+                beta1: 0.9,
+                beta2: 0.96,
+                epsilon: 1e-8,
+                update: step,
+                learning_rate: 0.01,
+                weight_decay: 0.045,
+                clip: 0.5,
+                max_variance: 0.05,
+                ewma: 0.99,
+            };
+            let gradient: Vec<f32> = numbers(length, 10 + step as u32).iter().map(|g| 5.0 * g).collect();
+            processor.run(Update {
+                adamw,
+                gradient: &gradient,
+                weight: &mut weight,
+                mean: &mut mean,
+                variance: &mut variance,
+                average: &mut average,
+            });
+            for i in 0..length {
+                let g = 0.5 * f64::from(gradient[i]);
+                m[i] = 0.9 * m[i] + 0.1 * g;
+                v[i] = (0.96 * v[i] + 0.04 * g * g).min(0.05);
+                let unbiased = (v[i] / (1.0 - 0.96f64.powf(step as f64))).sqrt();
+                let direction = m[i] / (1.0 - 0.9f64.powf(step as f64)) / (unbiased + 1e-8);
+                w[i] = w[i] * (1.0 - 0.01 * 0.045) - 0.01 * direction;
+                a[i] = 0.99 * a[i] + 0.01 * w[i];
+            }
+        }
+        let narrow = |values: &[f64]| values.iter().map(|&value| value as f32).collect::<Vec<_>>();
+        for (got, expected) in [(&weight, &w), (&mean, &m), (&variance, &v), (&average, &a)] {
+            assert_close(got, &narrow(expected), 1e-5, "state");
+        }
+    }
+}
