@@ -1,6 +1,7 @@
 //! Stage 1: training the dVAE on images alone (section 2.1, appendix A.2).
 
 use anyhow::{Result, ensure};
+use dalle_kernels::dvae::Evaluation;
 use dalle_model::Device;
 use dalle_model::burn::module::Module;
 use dalle_model::burn::tensor::{IndexingUpdateOp, Int, Tensor};
@@ -14,9 +15,10 @@ use rayon::prelude::*;
 
 use crate::augment;
 use crate::dvae_health::{self, HealthCheck};
+use crate::dvae_kernels::DvaeKernels;
 use crate::epoch_order::EpochOrder;
 use crate::gradients::Gradients;
-use crate::metrics::{Metrics, add_share};
+use crate::metrics::{Metrics, add_share, scalars};
 use crate::prefetch::{Batches, Prefetch};
 use crate::random::{Purpose, stream};
 use crate::run_state::History;
@@ -64,6 +66,8 @@ pub struct DvaeStage {
     schedule: DvaeSchedule,
     health: HealthCheck,
     device: Device,
+    /// What computes instead of Burn, on the processor.
+    kernels: Option<DvaeKernels>,
 }
 
 /// Images, and the order in which they are used.
@@ -128,7 +132,32 @@ impl DvaeStage {
             entries: vocab.min(schedule.batch * config.geometry().image_length()),
         };
         let held_out = held_out.iter().map(|image| augment::centred(image, image_size as u32)).collect();
-        Ok(Self { data: Prefetch::new(data), held_out, image_size, vocab, schedule, health, device })
+        let on_processor = device.clone().without_autodiff() == Device::flex();
+        let kernels = on_processor.then(|| DvaeKernels::new(&config.dvae, image_size));
+        Ok(Self { data: Prefetch::new(data), held_out, image_size, vocab, schedule, health, device, kernels })
+    }
+
+    /// Gradients and metrics of update `step` by the kernels.
+    fn kernel_gradients(
+        kernels: &mut DvaeKernels,
+        schedule: &DvaeSchedule,
+        vocab: usize,
+        (dvae, batch, step): (&Dvae, &[DvaeExample], u64),
+    ) -> (Gradients, Metrics) {
+        let images: Vec<&RgbImage> = batch.iter().map(|example| &example.image).collect();
+        let (tau, beta) = (schedule.tau.at(step), schedule.beta.at(step));
+        let keys = schedule.keys(batch);
+        let (losses, gradients) = kernels.gradients(dvae, &images, &keys, tau, beta);
+        let device = Device::flex();
+        let codes: Vec<i32> = losses.codes.iter().map(|&code| code as i32).collect();
+        let (perplexity, usage) = codebook_use(Tensor::from_data(&codes[..], &device), vocab);
+        let mut metrics = scalars(&[
+            ("loss", losses.reconstruction + beta * losses.kl),
+            ("reconstruction", losses.reconstruction),
+            ("kl", losses.kl),
+        ]);
+        metrics.extend([(dvae_health::PERPLEXITY, perplexity), ("codebook usage", usage)]);
+        (gradients, metrics)
     }
 
     /// The images as the loss compares them, `[B, 3, S, S]`.
@@ -171,6 +200,10 @@ impl Stage for DvaeStage {
 
     fn gradients(&mut self, dvae: &Dvae, step: u64) -> Result<(Gradients, Metrics)> {
         let batch = self.data.batch(step)?;
+        if let Some(kernels) = &mut self.kernels {
+            // Whole: the kernels need memory for an image of each thread, not for the batch.
+            return Ok(Self::kernel_gradients(kernels, &self.schedule, self.vocab, (dvae, &batch, step)));
+        }
         let (mut gradients, mut metrics, mut tokens) = (Gradients::default(), Metrics::new(), Vec::new());
         for part in batch.chunks(self.part()) {
             let share = part.len() as f64 / batch.len() as f64;
@@ -191,6 +224,14 @@ impl Stage for DvaeStage {
     /// through the decoder and one through the encoder, about a third of an update.
     fn extra_metrics(&mut self, dvae: &Dvae, step: u64) -> Result<Metrics> {
         let (batch, dvae) = (self.data.batch(step)?, dvae.valid());
+        if let Some(kernels) = &mut self.kernels {
+            let images: Vec<&RgbImage> = batch.iter().map(|example| &example.image).collect();
+            let keys = self.schedule.keys(&batch);
+            let hard = kernels.evaluate(&dvae, &images, Some((&keys, self.schedule.tau.at(step))));
+            let true_loss = hard.reconstruction + self.schedule.beta.at(step) * hard.kl;
+            let gap = hard.relaxed.map(|relaxed| (dvae_health::GAP, hard.reconstruction - relaxed));
+            return Ok(scalars(&[("true loss", true_loss)].into_iter().chain(gap).collect::<Vec<_>>()));
+        }
         let mut metrics = Metrics::new();
         for part in batch.chunks(self.part()) {
             let x = self.pixels(part.iter().map(|example| &example.image), &dvae.encoder.device());
@@ -208,6 +249,18 @@ impl Stage for DvaeStage {
     /// The loss with the tokens that stage 2 will see, and with the final weight of the KL term: one that does not depend on
     /// where the schedules are.
     fn validate(&mut self, dvae: &Dvae) -> Result<Validation> {
+        if let Some(kernels) = &mut self.kernels
+            && !self.held_out.is_empty()
+        {
+            let images: Vec<&RgbImage> = self.held_out.iter().collect();
+            let Evaluation { reconstruction, kl, .. } = kernels.evaluate(dvae, &images, None);
+            let loss = reconstruction + self.schedule.beta.to * kl;
+            return Validation::read(scalars(&[
+                ("loss", loss),
+                ("reconstruction", reconstruction),
+                ("kl", kl),
+            ]));
+        }
         let mut metrics = Metrics::new();
         for part in self.held_out.chunks(self.part()) {
             let x = self.pixels(part.iter(), &dvae.encoder.device());
@@ -228,6 +281,13 @@ impl Stage for DvaeStage {
 
     fn learning_rate(&self, step: u64) -> f64 {
         self.schedule.learning_rate.at(step)
+    }
+}
+
+impl DvaeSchedule {
+    /// Keys of the Gumbel noise of some examples: of each its own, whatever batch it is in.
+    fn keys(&self, examples: &[DvaeExample]) -> Vec<u64> {
+        examples.iter().map(|example| stream(self.seed, Purpose::Noise, example.number).random()).collect()
     }
 }
 
@@ -273,6 +333,7 @@ mod tests {
         let dvae = Dvae::new(&config().dvae, &device);
         let of = |parts| {
             let mut stage = stage(6, parts, device.clone());
+            stage.kernels = None;
             let (gradients, mut metrics) = stage.gradients(&dvae, 1).unwrap();
             metrics.extend(stage.extra_metrics(&dvae, 1).unwrap());
             let metrics = metrics.into_iter().map(|(name, value)| (name, value.into_scalar::<f32>()));
@@ -288,6 +349,41 @@ mod tests {
             }
             assert!((validation.loss - loss.loss).abs() < 1e-5, "{validation:?} {loss:?}");
         }
+    }
+
+    #[test]
+    fn the_kernels_give_burns_gradients_and_metrics() {
+        let _random = crate::DEVICE_RANDOM.lock();
+        let device = Device::flex().autodiff();
+        device.seed(5);
+        let dvae = Dvae::new(&config().dvae, &device);
+        let of = |kernels: bool| {
+            let mut stage = stage(5, 1, device.clone());
+            // So warm that the noise, which the two generate differently, plays no part.
+            stage.schedule.tau = CosineSchedule { from: 1e6, to: 1e6, updates: 0 };
+            assert!(stage.kernels.is_some(), "the processor has kernels");
+            if !kernels {
+                stage.kernels = None;
+            }
+            let (gradients, mut metrics) = stage.gradients(&dvae, 1).unwrap();
+            metrics.extend(stage.extra_metrics(&dvae, 1).unwrap());
+            let metrics = metrics.into_iter().map(|(name, value)| (name, value.into_scalar::<f32>()));
+            (gradients, metrics.collect::<Vec<_>>(), stage.validate(&dvae.valid()).unwrap())
+        };
+        let ((ours, our_metrics, our_validation), (burns, metrics, validation)) = (of(true), of(false));
+        // At the start of training the encoder's gradients are small differences: Burn's own rounding is this large.
+        let greatest = |x: &Tensor<1>| x.clone().abs().max().into_scalar::<f32>();
+        for ((path, ours), (same, burns)) in ours.iter().zip(burns.iter()) {
+            assert_eq!(path, same);
+            let error = greatest(&(ours.clone() - burns.clone()));
+            assert!(error <= 1e-3 * greatest(burns), "{path}: {error} of {}", greatest(burns));
+        }
+        assert_eq!(ours.iter().count(), burns.iter().count());
+        for ((name, ours), (same, burns)) in our_metrics.into_iter().zip(metrics) {
+            assert_eq!(name, same);
+            assert!((ours - burns).abs() <= 1e-5 * burns.abs() + 1e-6, "{name}: {ours} {burns}");
+        }
+        assert!((our_validation.loss - validation.loss).abs() < 1e-5, "{our_validation:?} {validation:?}");
     }
 
     #[test]

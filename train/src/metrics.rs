@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use dalle_model::Device;
 use dalle_model::burn::tensor::{Tensor, Transaction};
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,12 @@ use crate::run_state::exact;
 
 /// Values worth logging, by name, all of shape `[1]`.
 pub type Metrics = Vec<(&'static str, Tensor<1>)>;
+
+/// Metrics that were not computed on a device.
+pub(crate) fn scalars(values: &[(&'static str, f64)]) -> Metrics {
+    let tensor = |value: f64| Tensor::from_floats([value as f32], &Device::flex());
+    values.iter().map(|&(name, value)| (name, tensor(value))).collect()
+}
 
 /// Adds the metrics of a part of a batch to those of the parts before; `share` is the part's weight, all together 1.
 pub(crate) fn add_share(sums: &mut Metrics, part: Metrics, share: f64) {

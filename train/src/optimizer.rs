@@ -5,8 +5,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
+use dalle_kernels::adamw as kernels;
+use dalle_kernels::simd::Processor;
+use dalle_model::Device;
 use dalle_model::burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use dalle_model::burn::tensor::{GradientCheckpointingStrategy, Tensor, TensorData};
+use dalle_model::burn::tensor::{DType, GradientCheckpointingStrategy, Tensor, TensorData};
 use dalle_model::weights::name;
 use serde::{Deserialize, Serialize};
 
@@ -217,26 +220,72 @@ impl ModuleMapper for Update<'_> {
             let shape = tensor.shape();
             let tracking = tensor.gradient_checkpointing_strategy();
             let weight = tensor.inner().reshape([shape.num_elements()]);
-            let gradient = gradient.mul_scalar(self.clip);
             let state = &mut self.optimizer.state;
             let slot = state.remove(&path).unwrap_or_else(|| Slot {
                 mean: weight.zeros_like(),
                 variance: weight.zeros_like(),
                 average: weight.clone(),
             });
+            let decays = D > 1;
+            if weight.device() == Device::flex() && weight.dtype() == DType::F32 {
+                let adamw = kernels::AdamW {
+                    beta1,
+                    beta2,
+                    epsilon,
+                    update: updates,
+                    learning_rate: self.learning_rate,
+                    weight_decay: if decays { weight_decay } else { 0.0 },
+                    clip: self.clip,
+                    max_variance: MAX_VARIANCE,
+                    ewma,
+                };
+                let (weight, slot) = update_slices(adamw, gradient, weight, slot);
+                state.insert(path, slot);
+                return tracked(weight.reshape(shape), tracking);
+            }
+            let gradient = gradient.mul_scalar(self.clip);
             let mean = slot.mean.mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1);
             let variance = slot.variance.mul_scalar(beta2) + gradient.square().mul_scalar(1.0 - beta2);
             let variance = variance.clamp_max(MAX_VARIANCE);
             let correction = |beta: f64| 1.0 - beta.powf(updates as f64);
             let root = variance.clone().div_scalar(correction(beta2)).sqrt().add_scalar(epsilon);
             let direction = mean.clone().div_scalar(correction(beta1)) / root;
-            let decay = if D > 1 { 1.0 - self.learning_rate * weight_decay } else { 1.0 };
+            let decay = if decays { 1.0 - self.learning_rate * weight_decay } else { 1.0 };
             let weight = weight.mul_scalar(decay) - direction.mul_scalar(self.learning_rate);
             let average = slot.average.mul_scalar(ewma) + weight.clone().mul_scalar(1.0 - ewma);
             state.insert(path, Slot { mean, variance, average });
             tracked(weight.reshape(shape), tracking)
         })
     }
+}
+
+/// One update in one pass over the values, on the processor.
+fn update_slices(
+    adamw: kernels::AdamW,
+    gradient: Tensor<1>,
+    weight: Tensor<1>,
+    slot: Slot,
+) -> (Tensor<1>, Slot) {
+    let device = weight.device();
+    let values = |tensor: Tensor<1>| -> Vec<f32> {
+        tensor.into_data().convert::<f32>().try_into_vec().expect("the values were converted to f32")
+    };
+    let gradient = values(gradient);
+    let [mut weight, mut mean, mut variance, mut average] =
+        [weight, slot.mean, slot.variance, slot.average].map(values);
+    Processor::detect().run(kernels::Update {
+        adamw,
+        gradient: &gradient,
+        weight: &mut weight,
+        mean: &mut mean,
+        variance: &mut variance,
+        average: &mut average,
+    });
+    let [weight, mean, variance, average] = [weight, mean, variance, average].map(|values| {
+        let length = values.len();
+        Tensor::from_data(TensorData::new(values, [length]), &device)
+    });
+    (weight, Slot { mean, variance, average })
 }
 
 /// `value` with its gradient kept, under the strategy of the tensors that it meets; as it is where those are not tracked.
@@ -298,7 +347,6 @@ impl ModuleVisitor for Names {
 
 #[cfg(test)]
 mod tests {
-    use dalle_model::Device;
     use dalle_model::burn::nn::{Linear, LinearConfig};
 
     use super::*;

@@ -1,6 +1,7 @@
 //! Stage 2: training the prior on captions and the tokens of their images (section 2.2, appendix B.2).
 
 use anyhow::{Result, ensure};
+use dalle_kernels::prior::Losses;
 use dalle_model::Device;
 use dalle_model::config::ModelConfig;
 use dalle_model::dvae::Encoder;
@@ -18,8 +19,9 @@ use crate::augment;
 use crate::bpe_dropout::BpeDropout;
 use crate::epoch_order::EpochOrder;
 use crate::gradients::Gradients;
-use crate::metrics::{Metrics, add_share};
+use crate::metrics::{Metrics, add_share, scalars};
 use crate::prefetch::{Batches, Prefetch};
+use crate::prior_kernels::PriorKernels;
 use crate::progress::bar;
 use crate::random::{Purpose, stream};
 use crate::schedule::WarmupCosine;
@@ -67,6 +69,8 @@ pub struct PriorStage {
     /// Text tokens that the prior predicts.
     text_places: usize,
     schedule: PriorSchedule,
+    /// What computes instead of Burn, on the processor.
+    kernels: Option<PriorKernels>,
 }
 
 /// Captions and tokens of images, and the order in which they are used.
@@ -83,6 +87,12 @@ struct Pair {
     /// Ids, or nothing for a pair that is trained without its caption.
     caption: Option<Vec<TextToken>>,
     image: Vec<ImageToken>,
+}
+
+impl Pair {
+    fn parts(&self) -> (Option<&[TextToken]>, &[ImageToken]) {
+        (self.caption.as_deref(), &self.image)
+    }
 }
 
 impl Batches for PriorData {
@@ -141,7 +151,9 @@ impl PriorStage {
             let ids = tokenizer.encode(&example.captions.main(), config.text_length - 1)?.ids;
             Ok(Pair { caption: Some(ids), image })
         });
+        let on_processor = device.clone().without_autodiff() == Device::flex();
         Ok(Self {
+            kernels: on_processor.then(|| PriorKernels::new(config)).flatten(),
             data: Prefetch::new(data),
             held_out: held_out.collect::<Result<_>>()?,
             masks: Masks::new(config, device),
@@ -195,6 +207,10 @@ impl PriorStage {
     }
 }
 
+fn losses_of(losses: Losses) -> Metrics {
+    scalars(&[("loss", losses.total()), ("text loss", losses.text), ("image loss", losses.image)])
+}
+
 fn named(loss: PriorLoss) -> Metrics {
     vec![("loss", loss.total()), ("text loss", loss.text), ("image loss", loss.image)]
 }
@@ -204,6 +220,11 @@ impl Stage for PriorStage {
 
     fn gradients(&mut self, prior: &Prior, step: u64) -> Result<(Gradients, Metrics)> {
         let batch = self.data.batch(step)?;
+        if let Some(kernels) = &mut self.kernels {
+            // Whole: the kernels need memory for a pair of each thread, not for the batch.
+            let (losses, gradients) = kernels.gradients(prior, batch.iter().map(Pair::parts));
+            return Ok((gradients, losses_of(losses)));
+        }
         let (mut gradients, mut metrics) = (Gradients::default(), Metrics::new());
         for part in batch.chunks(self.part()) {
             let loss = self.share_of_loss(prior, &self.masks, part, &batch)?;
@@ -214,6 +235,13 @@ impl Stage for PriorStage {
     }
 
     fn validate(&mut self, prior: &Prior) -> Result<Validation> {
+        if let Some(kernels) = &mut self.kernels
+            && !self.held_out.is_empty()
+        {
+            return Validation::read(losses_of(
+                kernels.evaluate(prior, self.held_out.iter().map(Pair::parts)),
+            ));
+        }
         let mut metrics = Metrics::new();
         for part in self.held_out.chunks(self.part()) {
             let loss = self.share_of_loss(prior, &self.plain_masks, part, &self.held_out)?;
@@ -255,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn gradients_and_losses_are_the_same_however_many_parts_a_batch_is_computed_in() {
+    fn gradients_and_losses_are_the_same_in_any_number_of_parts_and_by_the_kernels() {
         let _random = crate::DEVICE_RANDOM.lock();
         let mut config: ModelConfig = serde_json::from_str(include_str!("../../configs/tiny.json")).unwrap();
         config.text_vocab = 1024;
@@ -264,7 +292,7 @@ mod tests {
         device.seed(5);
         let (encoder, prior) = (Encoder::new(&config.dvae, &plain), Prior::new(&config, &device));
         let examples = examples();
-        let of = |accumulate| {
+        let of = |accumulate, kernels: bool| {
             let learning_rate = WarmupCosine { peak: 1.0, warmup: 0, updates: 1 };
             // Captions of different lengths, and none: parts have other shares of the text than of the images.
             let schedule = PriorSchedule {
@@ -277,13 +305,17 @@ mod tests {
             };
             let both = [examples.as_slice(), examples.as_slice()];
             let mut stage = PriorStage::new(both, &encoder, &tokenizer, &config, schedule, &device).unwrap();
+            assert!(stage.kernels.is_some(), "the processor has kernels");
+            if !kernels {
+                stage.kernels = None;
+            }
             let (gradients, metrics) = stage.gradients(&prior, 0).unwrap();
             let metrics = metrics.into_iter().map(|(_, value)| value.into_scalar::<f32>());
             (gradients, metrics.collect::<Vec<_>>(), stage.validate(&prior.valid()).unwrap())
         };
-        let (whole, losses, validation) = of(1);
-        for parts in [2, 4, 6] {
-            let (gradients, metrics, ours) = of(parts);
+        let (whole, losses, validation) = of(1, false);
+        for (parts, kernels) in [(2, false), (4, false), (6, false), (1, true)] {
+            let (gradients, metrics, ours) = of(parts, kernels);
             crate::gradients::assert_close(&gradients, &whole);
             for (ours, expected) in metrics.iter().zip(&losses) {
                 assert!((ours - expected).abs() < 1e-5, "{metrics:?} {losses:?}");

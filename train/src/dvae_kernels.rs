@@ -1,0 +1,65 @@
+//! Stage 1 on the processor: losses and gradients by `dalle-kernels`, several times faster than Burn's and LibTorch's.
+
+use dalle_kernels::dvae::{Evaluation, Losses, Noise, Sizes, Update, pixel};
+use dalle_model::config::DvaeConfig;
+use dalle_model::dvae::Dvae;
+use image::RgbImage;
+
+use crate::flat;
+use crate::gradients::Gradients;
+
+/// The kernels of a dVAE, and its parameters as they read them.
+pub(crate) struct DvaeKernels {
+    update: Update,
+    parameters: Vec<f32>,
+    gradients: Vec<f32>,
+}
+
+impl DvaeKernels {
+    /// For square images of `image_size` pixels.
+    pub(crate) fn new(config: &DvaeConfig, image_size: usize) -> Self {
+        let DvaeConfig { n_hid, n_init, blocks_per_group, vocab } = *config;
+        let update = Update::new(Sizes { n_hid, n_init, blocks_per_group, vocab }, image_size, image_size);
+        let gradients = vec![0.0; update.network().length()];
+        Self { update, parameters: Vec::new(), gradients }
+    }
+
+    /// The losses of some images, and the gradients of reconstruction + β·KL. A key gives an image its Gumbel noise.
+    pub(crate) fn gradients(
+        &mut self,
+        dvae: &Dvae,
+        images: &[&RgbImage],
+        keys: &[u64],
+        tau: f64,
+        beta: f64,
+    ) -> (Losses, Gradients) {
+        flat::read(dvae, &mut self.parameters);
+        let (pixels, noise) = (pixels(images), Noise::Keys(keys));
+        let gradients = &mut self.gradients;
+        let losses = self.update.run(&self.parameters, &pixels, noise, tau as f32, beta as f32, gradients);
+        (losses, flat::gradients(&self.update.network().parameters, gradients))
+    }
+
+    /// The losses of some images with the codes that stage 2 sees; with keys and a temperature also those of relaxed codes.
+    pub(crate) fn evaluate(
+        &mut self,
+        dvae: &Dvae,
+        images: &[&RgbImage],
+        relaxed: Option<(&[u64], f64)>,
+    ) -> Evaluation {
+        flat::read(dvae, &mut self.parameters);
+        let relaxed = relaxed.map(|(keys, tau)| (Noise::Keys(keys), tau as f32));
+        self.update.evaluate(&self.parameters, &pixels(images), relaxed)
+    }
+}
+
+/// Images as the loss compares them, `[B, 3, S, S]`.
+fn pixels(images: &[&RgbImage]) -> Vec<f32> {
+    let mut values = Vec::with_capacity(images.iter().map(|image| image.as_raw().len()).sum());
+    for image in images {
+        for channel in 0..3 {
+            values.extend(image.as_raw().iter().skip(channel).step_by(3).map(|&byte| pixel(byte)));
+        }
+    }
+    values
+}

@@ -1,0 +1,81 @@
+//! Stage 2 on the processor: losses and gradients by `dalle-kernels`, several times faster than Burn's and LibTorch's.
+
+use dalle_kernels::prior::{Losses, Pair, Sizes, Update};
+use dalle_model::config::ModelConfig;
+use dalle_model::prior::Prior;
+use dalle_shared::{ImageToken, TextToken};
+
+use crate::flat;
+use crate::gradients::Gradients;
+
+/// The kernels of a prior, and its parameters as they read them.
+pub(crate) struct PriorKernels {
+    update: Update,
+    parameters: Vec<f32>,
+    gradients: Vec<f32>,
+}
+
+impl PriorKernels {
+    /// For a model's prior; `None` where its sizes have no kernels.
+    pub(crate) fn new(config: &ModelConfig) -> Option<Self> {
+        let sizes = Sizes {
+            layers: config.prior.layers,
+            heads: config.prior.heads,
+            head: config.prior.head_dim,
+            conv_kernel: config.prior.conv_kernel,
+            text: config.text_length,
+            grid: config.geometry().grid,
+            text_vocab: config.text_vocab,
+            image_vocab: config.dvae.vocab,
+        };
+        Update::supports(&sizes).then(|| {
+            let update = Update::new(sizes);
+            let gradients = vec![0.0; update.network().length()];
+            Self { update, parameters: Vec::new(), gradients }
+        })
+    }
+
+    /// The losses of some pairs, captions that may be missing and images, and the gradients of the weighted sum of the losses.
+    pub(crate) fn gradients<'a>(
+        &mut self,
+        prior: &Prior,
+        pairs: impl Iterator<Item = (Option<&'a [TextToken]>, &'a [ImageToken])>,
+    ) -> (Losses, Gradients) {
+        flat::read(prior, &mut self.parameters);
+        let (parameters, gradients) = (&self.parameters, &mut self.gradients);
+        let losses = with_ids(pairs, |pairs| self.update.run(parameters, pairs, gradients));
+        (losses, flat::gradients(&self.update.network().parameters, gradients))
+    }
+
+    /// The losses of some pairs.
+    pub(crate) fn evaluate<'a>(
+        &mut self,
+        prior: &Prior,
+        pairs: impl Iterator<Item = (Option<&'a [TextToken]>, &'a [ImageToken])>,
+    ) -> Losses {
+        flat::read(prior, &mut self.parameters);
+        with_ids(pairs, |pairs| self.update.evaluate(&self.parameters, pairs))
+    }
+}
+
+/// Calls `run` with the numbers of some pairs' tokens.
+fn with_ids<'a, R>(
+    pairs: impl Iterator<Item = (Option<&'a [TextToken]>, &'a [ImageToken])>,
+    run: impl FnOnce(&[Pair<'_>]) -> R,
+) -> R {
+    let ids: Vec<(Option<Vec<u32>>, Vec<u32>)> = pairs
+        .map(|(caption, image)| {
+            let caption = caption.map(|ids| ids.iter().map(|id| id.0).collect());
+            (caption, image.iter().map(|token| u32::from(token.0)).collect())
+        })
+        .collect();
+    let pairs: Vec<Pair<'_>> = ids
+        .iter()
+        .map(|(caption, image)| Pair {
+            input: caption.as_deref().unwrap_or_default(),
+            scored: caption.is_some(),
+            image,
+        })
+        .collect();
+    run(&pairs)
+}
