@@ -6,10 +6,11 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use anyhow::Result;
+use dalle_kernels::dvae::{Network, Sizes};
 use dalle_model::burn::tensor::{Int, Tensor, TensorData};
-use dalle_model::config::ModelConfig;
-use dalle_model::dvae::Decoder;
+use dalle_model::config::{DvaeConfig, ModelConfig};
 use dalle_model::dvae::pixels::maps_to_rgb;
+use dalle_model::dvae::{Decoder, Dvae};
 use dalle_model::footprint::Footprint;
 use dalle_model::precision::Precision;
 use dalle_model::prior::loss::PriorLoss;
@@ -18,11 +19,14 @@ use dalle_model::sample::{Batch, JobKey, SampleRequest};
 use dalle_native::device::DeviceName;
 use dalle_native::memory;
 use dalle_shared::{ImageToken, SamplingSettings, TextToken};
+use image::{Rgb, RgbImage};
 use rayon::prelude::*;
 use serde::Serialize;
 
+use dalle_train::dvae_training::{DvaeSchedule, DvaeStage};
 use dalle_train::gradients::Gradients;
 use dalle_train::optimizer::{AdamW, AdamWConfig, COPIES};
+use dalle_train::stage::Stage;
 
 /// What to time.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +48,7 @@ pub struct Benchmark<'a> {
 /// A result, one row of the table.
 #[derive(Clone, Debug, Serialize)]
 pub struct Timing {
-    /// `sample`, `decode` or `train-step`.
+    /// `sample`, `decode`, `train-step` or `dvae-step`.
     pub benchmark: &'static str,
     /// Name of the model's configuration.
     pub config: String,
@@ -140,6 +144,45 @@ impl Benchmark<'_> {
         })?;
         let flops = footprint.decode_flops as f64 * self.batch as f64;
         self.timing("decode", seconds, self.batch * geometry.image_length(), flops, None)
+    }
+
+    /// Times updates of the dVAE: losses, gradients and AdamW, with what the device trains with.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn dvae_step(&self) -> Result<Timing> {
+        reset_peak_memory();
+        let device = self.device.open()?.autodiff();
+        let side = self.config.image_size as u32;
+        let image = |i: usize| {
+            RgbImage::from_fn(side, side, |x, y| Rgb([x as u8, y as u8, (x * y + 31 * i as u32) as u8]))
+        };
+        let images = (0..2 * self.batch).map(image).collect();
+        let schedule = DvaeSchedule { batch: self.batch, ..DvaeSchedule::PAPER };
+        let mut stage = DvaeStage::new(images, &[], self.config, schedule, device.clone())?;
+        let mut optimizer = AdamW::new(AdamWConfig {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 1e-4,
+            clip: None,
+            ewma: 0.999,
+        });
+        let mut dvae = Some(Dvae::new(&self.config.dvae, &device));
+        let mut step = 0;
+        let seconds = self.timed(2, || {
+            if let Some(network) = dvae.take() {
+                let gradients = stage.gradients(&network, step)?.0;
+                dvae = Some(optimizer.step(network, gradients, 1e-4).0);
+                step += 1;
+            }
+            Ok(device.sync()?)
+        })?;
+        let DvaeConfig { n_hid, n_init, blocks_per_group, vocab } = self.config.dvae;
+        let network = Network::new(Sizes { n_hid, n_init, blocks_per_group, vocab });
+        let tokens = self.batch * self.config.geometry().image_length();
+        let flops = (network.training_flops() * tokens as u64) as f64;
+        self.timing("dvae-step", seconds, tokens, flops, None)
     }
 
     /// Times updates of the prior: forward pass, backward pass and AdamW.

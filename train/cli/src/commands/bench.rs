@@ -1,4 +1,4 @@
-//! `dalle bench sample|decode|train-step`: prints timings as a table and writes them as JSON.
+//! `dalle bench sample|decode|train-step|dvae-step`: prints timings as a table and writes them as JSON.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -30,6 +30,8 @@ enum Command {
     Decode(BenchArgs),
     /// Time updates of the prior.
     TrainStep(BenchArgs),
+    /// Time updates of the dVAE.
+    DvaeStep(BenchArgs),
 }
 
 #[derive(clap::Args)]
@@ -80,6 +82,7 @@ pub fn run(args: Args) -> Result<()> {
         }
         Command::Decode(bench) => (bench, 1, Precision::F32, |benchmark| benchmark.decode()),
         Command::TrainStep(bench) => (bench, 1, Precision::F32, |benchmark| benchmark.train_step()),
+        Command::DvaeStep(bench) => (bench, 1, Precision::F32, |benchmark| benchmark.dvae_step()),
     };
     // Ascending, because memory that one row leaves allocated is reused by the next.
     args.batch.sort_unstable();
