@@ -2,8 +2,8 @@
 # scripts/train-demo.sh: the recipe of the model in assets/models, from npm packages of drawings to a model folder.
 # Ctrl-C stops it at any time; the same command resumes.
 # Environment variables:
-#   DEVICE  cuda:N, wgpu, libtorch (the CPU with LibTorch's kernels) or cpu (the portable CPU backend, slowest);
-#           default: cuda:0 if there is an NVIDIA GPU, otherwise libtorch
+#   DEVICE  cuda:N, wgpu, cpu or libtorch (the CPU with LibTorch's kernels, slower except for CLIP);
+#           default: cuda:0 if there is an NVIDIA GPU, otherwise cpu
 #   WORK    folder for packages, datasets, checkpoints, loss curves and the model; default: train-demo in the cache
 
 source "$(dirname "$0")/lib/common.sh"
@@ -15,7 +15,7 @@ config=configs/emoji-128.json
 model=$WORK/emoji-128
 
 if [ -z "${DEVICE:-}" ]; then
-    if nvidia-smi >/dev/null 2>&1; then DEVICE=cuda:0; else DEVICE=libtorch; fi
+    if nvidia-smi >/dev/null 2>&1; then DEVICE=cuda:0; else DEVICE=cpu; fi
 fi
 
 # On Ctrl-C `dalle` saves a checkpoint and exits; the script then stops too.

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# LibTorch's CPU kernels, for training without a GPU: its convolutions are several times faster than the portable backend's.
+# LibTorch's CPU kernels, another backend to train with and to compare with.
 # Installed from the Python package torch and the two CUDA libraries that its CPU part links. Sourced after common.sh.
 
 LIBTORCH_VERSION=2.9.0
