@@ -55,10 +55,13 @@ pub struct Args {
     #[arg(long, alias = "step-size-updates", value_name = "UPDATES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     learning_rate_updates: Option<u64>,
+    /// First weight of the KL term.
+    #[arg(long, default_value_t = PAPER.beta.from, value_parser = values::not_negative)]
+    beta_start: f64,
     /// Final weight of the KL term.
     #[arg(long, default_value_t = PAPER.beta.to, value_parser = values::not_negative)]
     beta: f64,
-    /// Updates over which it rises [default: a 600th of all].
+    /// Updates from the first to the final weight [default: a 600th of all].
     #[arg(long, value_name = "UPDATES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     beta_updates: Option<u64>,
@@ -89,7 +92,7 @@ impl Args {
         DvaeSchedule {
             batch: self.batch,
             accumulate: self.run.accumulate,
-            beta: cosine(PAPER.beta.from, self.beta, self.beta_updates, steps / 600),
+            beta: cosine(self.beta_start, self.beta, self.beta_updates, steps / 600),
             tau: cosine(PAPER.tau.from, self.tau, self.tau_updates, steps / 20),
             learning_rate: cosine(rate[0], rate[1], updates, steps * 2 / 5),
             seed: self.run.seed,
