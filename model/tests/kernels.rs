@@ -132,7 +132,8 @@ fn a_priors_update_has_burns_losses_and_gradients() {
         (inputs[1], inputs[2]) = (&[], &longest);
         let targets = [Some(inputs[0]), None, Some(inputs[2])];
         let image_rows: Vec<&[ImageToken]> = images.iter().map(Vec::as_slice).collect();
-        let loss = PriorLoss::new(prior.forward(&masks, &inputs, &image_rows), &targets, &image_rows);
+        let loss =
+            PriorLoss::new(prior.forward(&masks, &inputs, &image_rows).unwrap(), &targets, &image_rows);
         let gradients = loss.total().backward();
         let mut collect = Collect { gradients: &gradients, path: Vec::new(), found: Vec::new() };
         prior.visit(&mut collect);
