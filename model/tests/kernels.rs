@@ -18,6 +18,7 @@ use dalle_model::dvae::Dvae;
 use dalle_model::dvae::loss::{DvaeLoss, gumbel_softmax};
 use dalle_model::prior::loss::PriorLoss;
 use dalle_model::prior::{Masks, Prior};
+use dalle_model::weights::name;
 use dalle_shared::{ImageToken, TextToken};
 
 /// Path, shape, values and gradient of a parameter.
@@ -43,7 +44,7 @@ impl ModuleVisitor for Collect<'_> {
         let tensor = param.val();
         let gradient = values(tensor.grad(self.gradients).unwrap());
         let shape = tensor.dims().to_vec();
-        self.found.push((self.path.join("."), shape, values(tensor.inner()), gradient));
+        self.found.push((name(&self.path), shape, values(tensor.inner()), gradient));
     }
 }
 
