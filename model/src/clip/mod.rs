@@ -91,10 +91,12 @@ impl Clip {
     #[must_use]
     pub fn clamp_scale(mut self) -> Self {
         self.ln_scale = self.ln_scale.map(|ln_scale| {
-            let clamped = ln_scale.clone().inner().clamp_max(MAX_SCALE.ln());
             // In training it is tracked like the other weights. (Burn for the browser cannot train.)
             #[cfg(not(target_arch = "wasm32"))]
-            if let Some(strategy) = ln_scale.gradient_checkpointing_strategy() {
+            let strategy = ln_scale.gradient_checkpointing_strategy();
+            let clamped = ln_scale.inner().clamp_max(MAX_SCALE.ln());
+            #[cfg(not(target_arch = "wasm32"))]
+            if let Some(strategy) = strategy {
                 let clamped = Tensor::from_inner(clamped);
                 return clamped.with_gradient_checkpointing_strategy(strategy).require_grad();
             }
