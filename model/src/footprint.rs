@@ -78,6 +78,7 @@ impl Footprint {
         let (d, layers) = (config.prior.d_model() as u64, config.prior.layers as u64);
         let cache = config.cache_slots();
         let grid = config.geometry().grid as u64;
+        let pixels = (config.image_size as u64).pow(2);
         let seen =
             (0..config.prior.layers).map(|index| match Pattern::of_layer(index, config.prior.layers) {
                 Pattern::Row => grid + 1,
@@ -99,7 +100,7 @@ impl Footprint {
             slots,
             prior_activations: transformer(layers, d, heads, slots),
             dvae_activations: dvae_activations(&config.dvae, grid),
-            working_values: transformer(1, d, heads, slots).max(last_block(&config.dvae, grid)),
+            working_values: transformer(1, d, heads, slots).max(pixels * full_size_block(&config.dvae)),
             decode_flops: decode_flops(&config.dvae, grid),
         }
     }
@@ -139,10 +140,17 @@ impl Footprint {
         (clip_parameters(clip, config) + images * towers.text.max(towers.image)) * Precision::F32.bytes()
     }
 
-    /// Bytes that decoding `images` at once needs.
-    pub fn decoding(&self, config: &ModelConfig, images: u64) -> u64 {
-        let working = last_block(&config.dvae, config.geometry().grid as u64);
-        (self.decoder + images * working) * Precision::F32.bytes()
+    /// Bytes that decoding images of `pixels` pixels in all at once needs.
+    pub fn decoding(&self, config: &ModelConfig, pixels: u64) -> u64 {
+        (self.decoder + pixels * full_size_block(&config.dvae)) * Precision::F32.bytes()
+    }
+
+    /// Bytes that encoding images of `pixels` pixels in all at once needs.
+    pub fn encoding(&self, config: &ModelConfig, pixels: u64) -> u64 {
+        // The images as bytes' values and as the loss sees them; the probabilities of all codes, and of which is greatest.
+        let tokens = pixels / (DOWNSAMPLING * DOWNSAMPLING) as u64;
+        let values = pixels * (6 + full_size_block(&config.dvae)) + 2 * tokens * config.dvae.vocab as u64;
+        (self.encoder + values) * Precision::F32.bytes()
     }
 
     /// Training the dVAE with `batch` images an update. The optimizer holds `copies` f32 values for each parameter.
@@ -229,10 +237,10 @@ fn tower_values(clip: &ClipConfig, config: &ModelConfig, layers: u64) -> TowerVa
     }
 }
 
-/// Values of the decoder's last block for a grid of `grid²` tokens: its input, three maps of a quarter of its width, its output, and
-/// a map of the widest during a convolution.
-fn last_block(config: &DvaeConfig, grid: u64) -> u64 {
-    (grid * DOWNSAMPLING as u64).pow(2) * 4 * config.n_hid as u64
+/// Values for each pixel of a block at full size, the encoder's first or the decoder's last: its input, three maps of a quarter of
+/// its width, its output, and a map of the widest during a convolution.
+fn full_size_block(config: &DvaeConfig) -> u64 {
+    4 * config.n_hid as u64
 }
 
 /// Values that the backward pass of a transformer needs, for each stream of `slots`.

@@ -128,7 +128,8 @@ impl Benchmark<'_> {
     pub fn decode(&self) -> Result<Timing> {
         reset_peak_memory();
         let footprint = Footprint::new(self.config);
-        let needed = footprint.decoding(self.config, self.batch as u64);
+        let pixels = (self.batch * self.config.image_size.pow(2)) as u64;
+        let needed = footprint.decoding(self.config, pixels);
         memory::check(&format!("decoding {} images", self.batch), needed, self.device)?;
         let device = self.device.open()?;
         let decoder = Decoder::new(&self.config.dvae, &device);
