@@ -1,4 +1,4 @@
-//! Colours that drawings are set on, and their names in captions.
+//! Background colours of drawings, and their names in captions.
 
 use dalle_shared::sha256_hex;
 
@@ -11,10 +11,10 @@ pub struct Background {
     pub colour: [u8; 3],
 }
 
-/// The background of every drawing unless others are asked for; captions do not mention it.
+/// The default background; captions do not mention it.
 pub const WHITE: Background = Background { name: "white", colour: [255, 255, 255] };
 
-/// The other backgrounds: light or dark enough for drawings to stand out, and each with a plain name.
+/// The other backgrounds: each light or dark enough for drawings to stand out, with a plain name.
 pub const PALETTE: [Background; 10] = [
     Background { name: "light blue", colour: [173, 216, 240] },
     Background { name: "light green", colour: [178, 226, 178] },
@@ -28,7 +28,7 @@ pub const PALETTE: [Background; 10] = [
     Background { name: "black", colour: [0, 0, 0] },
 ];
 
-/// The palette in the order in which the picture called `key` is to try it, the same for the same seed.
+/// The palette in the order in which the image called `key` tries it; a function of the seed and the key.
 pub fn ranked(seed: u64, key: &str) -> [Background; PALETTE.len()] {
     let mut ranked = PALETTE;
     ranked

@@ -1,6 +1,6 @@
-//! English labels and tags of every emoji, from the package `emojibase-data`, and the join of drawings to them.
+//! English labels and tags of all emoji, from the package `emojibase-data`.
 //!
-//! A drawing is joined by its code points (variation selectors stripped), else by the slug of its name:
+//! A drawing is joined to them by its code points (without variation selectors), else by the slug of its name:
 //! `woman-astronaut-light-skin-tone` is "woman astronaut: light skin tone".
 
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use dalle_data::{DataError, concept_of, read_json};
 /// The package's name on npm.
 pub const PACKAGE: &str = "emojibase-data";
 
-/// What is known of one emoji.
+/// One emoji.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Emoji {
     /// Code points in upper-case hexadecimal joined by `-`, without variation selectors.
@@ -22,7 +22,7 @@ pub struct Emoji {
     pub concept: String,
     /// Name, such as "red apple".
     pub label: String,
-    /// Words that belong to it.
+    /// Related words.
     pub tags: Vec<String>,
     /// Unicode's group, such as `food-drink`; `component` for parts of emoji.
     pub group: String,
@@ -115,7 +115,7 @@ impl Emojibase {
         self.emoji.push(emoji);
     }
 
-    /// Keys of all groups.
+    /// The keys of all groups.
     pub fn groups(&self) -> &[String] {
         &self.groups
     }
@@ -132,13 +132,13 @@ impl Emojibase {
     }
 }
 
-/// Code points in the form of [`Emoji::hexcode`]: `1f1e6_fe0f` and `0023-20E3` alike.
+/// Code points in the form of [`Emoji::hexcode`], from any notation: `1f1e6_fe0f`, `0023-20E3`.
 fn hexcode(code_points: &str) -> String {
     let points = code_points.split(['-', '_']).map(|point| format!("{:0>4}", point.to_uppercase()));
     points.filter(|point| point != "FE0F").collect::<Vec<_>>().join("-")
 }
 
-/// A label as icon sets write it in file names: ASCII letters and digits, words joined by `-`.
+/// A label as icon sets write it in file names: ASCII letters and digits, with `-` between words.
 fn slug(label: &str) -> String {
     let mut slug = String::new();
     for c in
@@ -153,7 +153,7 @@ fn slug(label: &str) -> String {
     slug.trim_end_matches('-').to_owned()
 }
 
-/// The letter without its accent, for those that occur in emoji labels.
+/// The letter without its accent, for the letters that occur in emoji labels.
 fn unaccent(c: char) -> char {
     match c {
         'á' | 'à' | 'â' | 'ã' | 'ä' | 'å' => 'a',

@@ -1,4 +1,4 @@
-//! The emoji families that `dalle data build` knows: which package holds each, and the word captions use for its style.
+//! The emoji families that `dalle data build` knows: the package of each, and the word for its style in captions.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ pub enum Format {
     Bitmaps(&'static str),
 }
 
-/// Drawings of one hand.
+/// Drawings in one style.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Family {
     /// Name on the command line and in records.
@@ -21,15 +21,15 @@ pub struct Family {
     pub package: &'static str,
     /// How the package stores its drawings.
     pub format: Format,
-    /// The word for it in captions: "a flat emoji of rocket".
+    /// The word for its style in captions: "a flat emoji of rocket".
     pub style: &'static str,
-    /// Who drew it, where the package does not say so itself.
+    /// Who drew it, if the package does not say.
     pub artist: Option<&'static str>,
-    /// Whether it is taken when none is named: the coloured ones.
+    /// Whether it is used by default: the coloured ones are.
     pub default: bool,
 }
 
-/// Every family known.
+/// All known families.
 pub static FAMILIES: [Family; 8] = [
     Family::iconify("noto", "@iconify-json/noto", "noto"),
     Family::iconify("blob", "@iconify-json/noto-v1", "blob"),
@@ -56,7 +56,7 @@ impl Family {
         Self { name, package, format: Format::Iconify, style, artist: None, default: true }
     }
 
-    /// The families taken when none is named.
+    /// The families that are used by default.
     pub fn defaults() -> Vec<&'static Self> {
         FAMILIES.iter().filter(|family| family.default).collect()
     }

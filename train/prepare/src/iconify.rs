@@ -8,17 +8,17 @@ use serde::Deserialize;
 use super::render::{Art, Turn};
 use dalle_data::{DataError, read_json};
 
-/// A drawing of a set, not yet joined to a caption.
+/// A drawing of a set, without caption.
 pub struct Icon {
     /// Its name in the set.
     pub name: String,
-    /// Code points, where the package lists them.
+    /// Its code points, if the package lists them.
     pub code_points: Option<String>,
     /// Other names of the same drawing.
     pub synonyms: Vec<String>,
     /// The drawing.
     pub art: Art,
-    /// Whether the set keeps it only for old links: another drawing replaced it.
+    /// Whether another drawing has replaced it; sets keep such drawings for old links.
     pub hidden: bool,
 }
 
@@ -54,7 +54,7 @@ struct Alias {
     turn: RawTurn,
 }
 
-/// The part of the plane that an icon shows; what is missing is the set's, then iconify's default.
+/// The part of the plane that an icon shows. Missing values are those of the set, then iconify's defaults.
 #[derive(Clone, Copy, Deserialize)]
 struct Frame {
     left: Option<f32>,
@@ -80,10 +80,10 @@ impl From<RawTurn> for Turn {
     }
 }
 
-/// Side of an icon whose set states none.
+/// Side of an icon whose set does not state one.
 const DEFAULT_SIDE: f32 = 16.0;
 
-/// Reads the icons of an unpacked package, in order of their names.
+/// Reads the icons of an unpacked package, ordered by name.
 ///
 /// # Errors
 /// `icons.json` is missing or no icon set.
@@ -97,7 +97,7 @@ pub fn read(folder: &Path) -> Result<Vec<Icon>, DataError> {
         code_points.entry(name).or_insert(points);
     }
 
-    // An alias is another name for a drawing, or, where it turns it, a drawing of its own.
+    // An alias is another name of a drawing, or a drawing of its own if it turns or flips it.
     let mut synonyms: HashMap<&str, Vec<String>> = HashMap::new();
     let mut turned = Vec::new();
     for (name, alias) in &set.aliases {
@@ -125,7 +125,7 @@ pub fn read(folder: &Path) -> Result<Vec<Icon>, DataError> {
     Ok(icons)
 }
 
-/// The icon's body as a whole SVG document.
+/// The SVG document of an icon's body.
 fn document(body: &str, icon: Frame, set: Frame) -> String {
     let side = |icon: Option<f32>, set: Option<f32>, default| icon.or(set).unwrap_or(default);
     let (left, top) = (side(icon.left, set.left, 0.0), side(icon.top, set.top, 0.0));

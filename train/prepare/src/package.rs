@@ -1,6 +1,6 @@
-//! Unpacked npm packages: finding them under a folder, and what they say of themselves.
+//! Unpacked npm packages: finding them in a folder, and reading their metadata.
 //!
-//! Both layouts work: `npm install`'s (`node_modules/@scope/name/package.json`) and a tarball's
+//! Two layouts are found: `npm install`'s (`node_modules/@scope/name/package.json`) and a tarball's
 //! (`anything/package/package.json`).
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ const DEPTH: usize = 4;
 pub struct Package {
     /// Its folder.
     pub folder: PathBuf,
-    /// What it says of itself.
+    /// Its metadata.
     pub info: PackageInfo,
 }
 
@@ -34,7 +34,7 @@ struct PackageJson {
     homepage: Option<String>,
 }
 
-/// npm knows both notations.
+/// npm allows both notations.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Author {
@@ -77,7 +77,7 @@ impl Packages {
     }
 
     fn search(&mut self, folder: &Path, depth: usize) -> Result<(), DataError> {
-        // A folder without a package.json, or with one that names nothing, is simply no package.
+        // A folder without a package.json, or with one without a name, is not a package.
         if let Ok(Named { name }) = read_json(&folder.join("package.json"), "a package.json") {
             self.by_name.entry(name).or_default().push(folder.to_owned());
         }
@@ -87,7 +87,7 @@ impl Packages {
         let mut children = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(DataError::io("listing", folder))? {
             let entry = entry.map_err(DataError::io("listing", folder))?;
-            // Links are followed: some package managers build node_modules of them. The depth bounds a ring.
+            // Links are followed: some package managers build node_modules of links. The depth bounds cycles.
             let path = entry.path();
             if path.is_dir() {
                 children.push(path);
@@ -100,7 +100,7 @@ impl Packages {
     /// The package called `name`.
     ///
     /// # Errors
-    /// It is missing, there twice, or does not state version and licence.
+    /// It is missing, found twice, or does not state version and licence.
     pub fn get(&self, name: &'static str) -> Result<Package, DataError> {
         let folder = match self.by_name.get(name).map(Vec::as_slice) {
             None | Some([]) => {

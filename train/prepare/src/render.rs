@@ -8,7 +8,7 @@ use image::{DynamicImage, GenericImageView, Rgb, RgbImage, Rgba, RgbaImage};
 
 use crate::svg::{self, SvgError, VISIBLE, visible};
 
-/// Where a picture comes from.
+/// Where the pixels of an image come from.
 #[derive(Clone, Debug)]
 pub enum Art {
     /// An SVG document.
@@ -18,7 +18,7 @@ pub enum Art {
         /// What to do after rendering.
         turn: Turn,
     },
-    /// A file: SVG by its ending, else a bitmap.
+    /// A file: an SVG by its ending, else a bitmap.
     File(PathBuf),
 }
 
@@ -63,17 +63,17 @@ const MARGIN: f32 = 1.0 / 32.0;
 /// square is used, and a strip of one by a million pixels would be enlarged with its whole length.
 const LONGEST: u32 = 4;
 
-/// A square picture with premultiplied alpha, waiting for its background.
+/// A square image with premultiplied alpha, before it is put on a background.
 pub struct Cutout {
     pixels: RgbaImage,
     opaque: bool,
 }
 
 impl Cutout {
-    /// Makes the picture, `size` pixels wide and high.
+    /// Reads or renders the image, `size` pixels wide and high.
     ///
     /// # Errors
-    /// It cannot be read or rendered, or nothing is to be seen.
+    /// It cannot be read or rendered, or shows nothing.
     pub fn new(art: &Art, size: u32) -> Result<Self, RenderError> {
         match art {
             Art::Svg { text, turn } => Self::svg(text, *turn, size),
@@ -91,7 +91,7 @@ impl Cutout {
         Self::framed(&turned(pixels, turn), size)
     }
 
-    /// An opaque bitmap is a photo: its middle square. One with holes is a drawing: cropped to what is drawn.
+    /// An opaque bitmap is a photo: its middle square is used. A transparent one is a drawing: it is cropped to what is drawn.
     fn bitmap(bitmap: DynamicImage, size: u32) -> Result<Self, RenderError> {
         let bitmap = match bitmap.color().has_alpha() {
             false => bitmap,
@@ -131,11 +131,11 @@ impl Cutout {
         Ok(Self { pixels: square, opaque: false })
     }
 
-    /// Whether the drawing can be told from this background: half of what is drawn differs from it. Never true of a photo,
-    /// which no background can be seen behind.
+    /// Whether the drawing is visible on this background: half of its pixels differ from it. Never true of a photo, which
+    /// covers its background.
     pub fn stands_out_from(&self, background: [u8; 3]) -> bool {
-        let picture = self.on(background);
-        let drawn = self.pixels.pixels().zip(picture.pixels()).filter(|(pixel, _)| pixel[3] >= VISIBLE);
+        let image = self.on(background);
+        let drawn = self.pixels.pixels().zip(image.pixels()).filter(|(pixel, _)| pixel[3] >= VISIBLE);
         let (mut all, mut different) = (0, 0);
         for (_, Rgb(shown)) in drawn {
             all += 1;
@@ -145,7 +145,7 @@ impl Cutout {
         !self.opaque && 2 * different >= all
     }
 
-    /// The picture on a background of one colour.
+    /// The image on a background of one colour.
     pub fn on(&self, background: [u8; 3]) -> RgbImage {
         RgbImage::from_fn(self.pixels.width(), self.pixels.height(), |x, y| {
             let Rgba([red, green, blue, alpha]) = *self.pixels.get_pixel(x, y);
