@@ -1,6 +1,6 @@
 //! Augmentation of images (appendices A.2 and B.2).
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use image::imageops;
 use image::{GenericImageView, RgbImage};
@@ -18,7 +18,7 @@ pub fn for_dvae(image: &RgbImage, target: u32, rng: &mut impl Rng) -> RgbImage {
     cropped
 }
 
-/// Stage 2: square crop with an offset in [3/8, 5/8] of the slack; resized to a side uniform in
+/// Stage 2: square crop with an offset in [3/8, 5/8) of the slack; resized to a side uniform in
 /// [target, min(s, 9/8·target)]; random crop of the target size; never flipped, because captions can hold text.
 pub fn for_prior(image: &RgbImage, target: u32, rng: &mut impl Rng) -> RgbImage {
     let square = crop(image, short_side(image), near_the_middle, rng);
@@ -47,22 +47,18 @@ fn prior_sides(short: u32, target: u32) -> RangeInclusive<u32> {
 }
 
 /// All offsets of a crop in `slack`.
-fn everywhere(slack: u32) -> RangeInclusive<u32> {
-    0..=slack
+fn everywhere(slack: u32) -> Range<u32> {
+    0..slack + 1
 }
 
-/// Offsets of a crop in the middle quarter of `slack`, rounded down, so that there is always one.
-fn near_the_middle(slack: u32) -> RangeInclusive<u32> {
-    slack * 3 / 8..=slack * 5 / 8
+/// Offsets of a crop in the middle quarter of `slack` without its upper end, as in the paper's listing, but at least one.
+fn near_the_middle(slack: u32) -> Range<u32> {
+    let first = slack * 3 / 8;
+    first..(slack * 5 / 8).max(first + 1)
 }
 
 /// A square of side `side` at offsets uniform among those that `offsets` allows for the slack.
-fn crop(
-    image: &RgbImage,
-    side: u32,
-    offsets: fn(u32) -> RangeInclusive<u32>,
-    rng: &mut impl Rng,
-) -> RgbImage {
+fn crop(image: &RgbImage, side: u32, offsets: fn(u32) -> Range<u32>, rng: &mut impl Rng) -> RgbImage {
     let mut offset = |length: u32| rng.random_range(offsets(length - side));
     let (x, y) = (offset(image.width()), offset(image.height()));
     image.view(x, y, side, side).to_image()
@@ -138,8 +134,9 @@ mod tests {
         // An image that is large enough, one that limits the upper end, one that limits both.
         assert_eq!([1000, 300, 270].map(|s| dvae_sides(s, 256)), [288..=384, 288..=300, 270..=270]);
         assert_eq!([1000, 270, 256].map(|s| prior_sides(s, 256)), [256..=288, 256..=270, 256..=256]);
-        assert_eq!(everywhere(7), 0..=7);
-        assert_eq!([0, 1, 8, 100].map(near_the_middle), [0..=0, 0..=0, 3..=5, 37..=62]);
+        assert_eq!(everywhere(7), 0..8);
+        // The listing of appendix B.2: from 3·slack // 8 to below max(that + 1, 5·slack // 8).
+        assert_eq!([0, 1, 4, 8, 100].map(near_the_middle), [0..1, 0..1, 1..2, 3..5, 37..62]);
     }
 
     #[test]
@@ -147,7 +144,7 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         let draws = 9000;
         // 24 wide and 16 high: the slack of 8 is all in the width, and the whole square is as large as the target.
-        for (allowed, mirrors) in [(0..=8, true), (3..=5, false)] {
+        for (allowed, mirrors) in [(0..=8, true), (3..=4, false)] {
             let mut seen: BTreeMap<(u8, bool), u32> = BTreeMap::new();
             for _ in 0..draws {
                 let image = map(24, 16);
@@ -156,7 +153,7 @@ mod tests {
                 let ends = [0, 15].map(|x| picture.get_pixel(x, 0).0[0]);
                 *seen.entry((ends[0].min(ends[1]), ends[0] > ends[1])).or_default() += 1;
             }
-            let ways = if mirrors { 2 * 9 } else { 3 };
+            let ways = if mirrors { 2 * 9 } else { 2 };
             assert_eq!(seen.len(), ways, "{seen:?}");
             // Five standard deviations around the same share for each.
             let expected = f64::from(draws) / ways as f64;

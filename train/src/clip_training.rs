@@ -1,33 +1,21 @@
 //! Training CLIP on captions and their images (section 2.6; arXiv 2103.00020).
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use dalle_model::Device;
 use dalle_model::burn::module::Module;
 use dalle_model::burn::tensor::{Bool, Tensor, TensorData};
 use dalle_model::clip::{Clip, ClipLoss};
 use dalle_model::config::ModelConfig;
 use dalle_model::dvae::pixels::images_to_tensor;
-use dalle_model::dvae::{Decoder, Encoder};
-use dalle_shared::{TextToken, Tokenizer};
-use image::RgbImage;
-use indicatif::ProgressIterator;
-use rand::RngExt;
-use rayon::prelude::*;
+use dalle_shared::TextToken;
 
-use dalle_data::Example;
-
-use crate::augment;
-use crate::bpe_dropout::BpeDropout;
-use crate::epoch_order::EpochOrder;
+use crate::clip_data::ClipPair;
 use crate::gradients::Gradients;
 use crate::metrics::{Metrics, add_share};
 use crate::optimizer::tracked;
 use crate::prefetch::{Batches, Prefetch};
-use crate::progress::bar;
-use crate::random::{Purpose, stream};
 use crate::schedule::WarmupCosine;
 use crate::stage::{Stage, Validation};
-use crate::tokens::{decode_picture, encode_pictures};
 
 /// Schedule and sizes of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,103 +50,23 @@ impl ClipSchedule {
 
 /// The stage's data and schedule.
 pub struct ClipStage {
-    data: Prefetch<ClipData>,
-    held_out: Vec<Pair>,
+    data: Prefetch<Vec<ClipPair>>,
+    held_out: Vec<ClipPair>,
     image_size: usize,
     schedule: ClipSchedule,
     device: Device,
 }
 
-/// Captioned images, and the order in which they are used.
-struct ClipData {
-    examples: Vec<Example>,
-    /// The examples' images as the dVAE reconstructs them; empty where they are not needed.
-    reconstructions: Vec<RgbImage>,
-    tokenizer: BpeDropout,
-    text_length: usize,
-    image_size: u32,
-    schedule: ClipSchedule,
-    order: EpochOrder,
-}
-
-/// A caption with its image.
-struct Pair {
-    /// Position of the example in the dataset.
-    index: usize,
-    /// The caption as it is written, in lower case.
-    text: String,
-    /// The caption as ids.
-    ids: Vec<TextToken>,
-    image: RgbImage,
-}
-
-impl Pair {
-    /// Whether the caption of one belongs to the image of the other: they are one example, which two epochs brought into one
-    /// batch, or their captions are of one wording.
-    fn is_same(&self, other: &Self) -> bool {
-        self.index == other.index || self.text == other.text || self.ids == other.ids
-    }
-}
-
-impl Batches for ClipData {
-    type Batch = Vec<Pair>;
-
-    fn batch(&mut self, step: u64) -> Result<Vec<Pair>> {
-        let turns = self.order.batch(step, self.schedule.batch);
-        let pairs = turns.par_iter().map(|turn| {
-            let example = &self.examples[turn.index];
-            let rng = &mut stream(self.schedule.seed, Purpose::Caption, turn.number);
-            let text = example.captions.sample(rng);
-            let ids = self.tokenizer.encode(&text, self.text_length - 1, rng)?;
-            let rng = &mut stream(self.schedule.seed, Purpose::Augmentation, turn.number);
-            let reconstructed = rng.random_bool(self.schedule.reconstructed.into());
-            let image = match self.reconstructions.get(turn.index) {
-                Some(image) if reconstructed => image.clone(),
-                _ => augment::for_prior(&example.image, self.image_size, rng),
-            };
-            Ok(Pair { index: turn.index, text: text.trim().to_lowercase(), ids, image })
-        });
-        pairs.collect()
-    }
-}
-
 impl ClipStage {
-    /// A stage that trains on some examples and validates on others, on an autodiff device. With a dVAE, the images of the first
-    /// are reconstructed by it once, up front.
-    ///
-    /// # Errors
-    /// There are too few examples for a batch, the tokenizer cannot drop merges, or the device fails.
+    /// A stage that trains on `data` and validates on other pairs, on an autodiff device.
     pub fn new(
-        examples: Vec<Example>,
-        held_out: &[Example],
-        dvae: Option<(Encoder, Decoder)>,
-        tokenizer: Tokenizer,
+        data: impl Batches<Batch = Vec<ClipPair>>,
+        held_out: Vec<ClipPair>,
         config: &ModelConfig,
         schedule: ClipSchedule,
         device: Device,
-    ) -> Result<Self> {
-        check_batch(schedule.batch, examples.len())?;
-        let reconstructions = match dvae {
-            Some(dvae) => reconstruct(&examples, &dvae, config, schedule.seed)?,
-            None => Vec::new(),
-        };
-        let held_out = held_out.iter().enumerate().map(|(index, example)| {
-            let text = example.captions.main();
-            let ids = tokenizer.encode(&text, config.text_length - 1)?.ids;
-            let image = augment::centred(&example.image, config.image_size as u32);
-            Ok(Pair { index, text: text.trim().to_lowercase(), ids, image })
-        });
-        let held_out = held_out.collect::<Result<_>>()?;
-        let data = ClipData {
-            order: EpochOrder::new(schedule.seed, examples.len()),
-            examples,
-            reconstructions,
-            tokenizer: BpeDropout::new(tokenizer, schedule.bpe_dropout)?,
-            text_length: config.text_length,
-            image_size: config.image_size as u32,
-            schedule,
-        };
-        Ok(Self { data: Prefetch::new(data), held_out, image_size: config.image_size, schedule, device })
+    ) -> Self {
+        Self { data: Prefetch::new(data), held_out, image_size: config.image_size, schedule, device }
     }
 }
 
@@ -175,32 +83,15 @@ pub fn check_batch(batch: usize, examples: usize) -> Result<()> {
     Ok(())
 }
 
-/// The examples' images, reconstructed by the dVAE.
-fn reconstruct(
-    examples: &[Example],
-    (encoder, decoder): &(Encoder, Decoder),
-    config: &ModelConfig,
-    seed: u64,
-) -> Result<Vec<RgbImage>> {
-    let (size, grid) = (config.image_size as u32, config.geometry().grid);
-    let progress = bar(examples.len() as u64, "reconstructing images");
-    let reconstructed = (0..).zip(examples).progress_with(progress).map(|(index, example)| {
-        let rng = &mut stream(seed, Purpose::Tokenization, index);
-        let tokens = encode_pictures(encoder, &[augment::for_prior(&example.image, size, rng)])?;
-        decode_picture(decoder, tokens.first().context("one image has one grid of tokens")?, grid)
-    });
-    reconstructed.collect()
-}
-
 /// How a batch is told apart, from features of its captions and images, `[B, E]` each.
-fn compare(clip: &Clip, pairs: &[Pair], texts: Tensor<2>, images: Tensor<2>) -> ClipLoss {
+fn compare(clip: &Clip, pairs: &[ClipPair], texts: Tensor<2>, images: Tensor<2>) -> ClipLoss {
     let logits = texts.matmul(images.transpose()) * clip.scale().unsqueeze();
     ClipLoss::new(exclude(other_true_pairs(pairs), logits))
 }
 
 /// Which captions belong to which images beside their own, row by row, `[B · B]`; nothing if there are none.
-fn other_true_pairs(pairs: &[Pair]) -> Option<Vec<bool>> {
-    let row = |(i, pair): (usize, &Pair)| -> Vec<bool> {
+fn other_true_pairs(pairs: &[ClipPair]) -> Option<Vec<bool>> {
+    let row = |(i, pair): (usize, &ClipPair)| -> Vec<bool> {
         pairs.iter().enumerate().map(|(j, other)| i != j && pair.is_same(other)).collect()
     };
     let same: Vec<bool> = pairs.iter().enumerate().flat_map(row).collect();
@@ -219,7 +110,7 @@ fn exclude(pairs: Option<Vec<bool>>, logits: Tensor<2>) -> Tensor<2> {
 
 impl ClipStage {
     /// Features of captions and images, `[B, E]` each.
-    fn features(&self, clip: &Clip, pairs: &[Pair]) -> Result<[Tensor<2>; 2]> {
+    fn features(&self, clip: &Clip, pairs: &[ClipPair]) -> Result<[Tensor<2>; 2]> {
         let captions: Vec<&[TextToken]> = pairs.iter().map(|pair| pair.ids.as_slice()).collect();
         let bytes: Vec<&[u8]> = pairs.iter().map(|pair| pair.image.as_raw().as_slice()).collect();
         let images = images_to_tensor(&bytes, self.image_size, self.image_size, &clip.device());
@@ -228,7 +119,12 @@ impl ClipStage {
 
     /// The gradients of a batch that is computed in parts, each compared with all the others: first the features of all, then
     /// the loss's gradient with respect to them, then through each part again (arXiv 2101.06983).
-    fn gradients_by_parts(&self, clip: &Clip, batch: &[Pair], part: usize) -> Result<(Gradients, ClipLoss)> {
+    fn gradients_by_parts(
+        &self,
+        clip: &Clip,
+        batch: &[ClipPair],
+        part: usize,
+    ) -> Result<(Gradients, ClipLoss)> {
         let plain = clip.valid();
         let features: Vec<_> =
             batch.chunks(part).map(|part| self.features(&plain, part)).collect::<Result<_>>()?;
@@ -301,34 +197,30 @@ impl Stage for ClipStage {
 
 #[cfg(test)]
 mod tests {
-    use dalle_data::{Captions, Split};
+    use dalle_data::Share;
     use dalle_model::clip::ClipConfig;
+    use dalle_shared::Tokenizer;
+    use image::{Rgb, RgbImage};
 
     use super::*;
+    use crate::clip_data::{ClipData, held_out};
+    use crate::test_dataset::TestDataset;
 
     const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/models/emoji-128");
 
     /// A stage over images of these captions, one colour each, and a fresh network.
-    fn stage(captions: &[&str], batch: usize) -> (ClipStage, Clip) {
+    fn stage(captions: &[&str], batch: usize) -> (ClipStage, Clip, TestDataset) {
         stage_in_parts(captions, batch, 1)
     }
 
-    fn stage_in_parts(captions: &[&str], batch: usize, accumulate: usize) -> (ClipStage, Clip) {
+    fn stage_in_parts(captions: &[&str], batch: usize, accumulate: usize) -> (ClipStage, Clip, TestDataset) {
         let read = |name: &str| std::fs::read(format!("{MODEL}/{name}")).unwrap();
         let config: ModelConfig = serde_json::from_slice(&read("config.json")).unwrap();
         let tokenizer = Tokenizer::from_json(&read("tokenizer.json")).unwrap();
         let clip = serde_json::from_str::<ClipConfig>(include_str!("../../configs/tiny.clip.json")).unwrap();
-        let examples = captions.iter().enumerate().map(|(index, caption)| Example {
-            key: index.to_string(),
-            captions: Captions {
-                label: (*caption).to_owned(),
-                templates: vec!["{label}".to_owned()],
-                ..Captions::default()
-            },
-            concept: (*caption).to_owned(),
-            image: RgbImage::from_pixel(128, 128, image::Rgb([40 * index as u8, 100, 200])),
-            split: Split::Train,
-        });
+        let dataset = TestDataset::new(captions.iter().zip(0..).map(|(caption, number)| {
+            ((*caption).to_owned(), RgbImage::from_pixel(128, 128, Rgb([40 * number, 100, 200])))
+        }));
         let learning_rate = WarmupCosine { peak: 1.0, warmup: 0, updates: 1 };
         let schedule =
             ClipSchedule { batch, accumulate, learning_rate, bpe_dropout: 0.5, reconstructed: 0.0, seed: 1 };
@@ -336,19 +228,10 @@ mod tests {
         let device = Device::flex().autodiff();
         device.seed(5);
         let network = Clip::new(&clip, &config, &device);
-        (
-            ClipStage::new(
-                examples.clone().collect(),
-                &examples.collect::<Vec<_>>(),
-                None,
-                tokenizer,
-                &config,
-                schedule,
-                device,
-            )
-            .unwrap(),
-            network,
-        )
+        let held_out = held_out(&dataset.items(), &tokenizer, &config).unwrap();
+        let share = Share::whole(batch);
+        let data = ClipData::new(&dataset.data, share, Vec::new(), tokenizer, &config, schedule).unwrap();
+        (ClipStage::new(data, held_out, &config, schedule, device), network, dataset)
     }
 
     fn loss(stage: &mut ClipStage, clip: &Clip, step: u64) -> f32 {
@@ -358,12 +241,12 @@ mod tests {
     #[test]
     fn captions_of_one_wording_are_not_told_apart() {
         // Spelled otherwise by BPE dropout, and by capitals.
-        let (mut same, clip) = stage(&["a red apple", "A red apple"], 2);
+        let (mut same, clip, _same) = stage(&["a red apple", "A red apple"], 2);
         assert!(loss(&mut same, &clip, 0).abs() < 1e-6, "each has only its own image to choose");
-        let (mut other, _) = stage(&["a red apple", "a green pear"], 2);
+        let (mut other, _, _other) = stage(&["a red apple", "a green pear"], 2);
         assert!(loss(&mut other, &clip, 0) > 0.1);
         // Two of three: the third is still told apart from both.
-        let (mut mixed, _) = stage(&["a red apple", "a red apple", "a green pear"], 3);
+        let (mut mixed, _, _mixed) = stage(&["a red apple", "a red apple", "a green pear"], 3);
         let pairs = other_true_pairs(&mixed.data.batch(0).unwrap()).unwrap();
         assert_eq!(pairs.iter().filter(|pair| **pair).count(), 2);
         assert!(loss(&mut mixed, &clip, 0) > 0.1);
@@ -371,10 +254,10 @@ mod tests {
 
     #[test]
     fn an_example_that_two_epochs_bring_into_one_batch_is_not_told_apart_from_itself() {
-        let (mut stage, clip) = stage(&["one", "two", "three"], 2);
+        let (mut stage, clip, _dataset) = stage(&["one", "two", "three"], 2);
         let twice = (0..60).find(|&step| {
             let batch = stage.data.batch(step).unwrap();
-            batch[0].index == batch[1].index
+            batch[0].example == batch[1].example
         });
         assert!(loss(&mut stage, &clip, twice.unwrap()).abs() < 1e-6);
     }
@@ -382,9 +265,9 @@ mod tests {
     #[test]
     fn gradients_and_metrics_are_the_same_however_many_parts_a_batch_is_computed_in() {
         let captions = ["one", "two", "three", "two", "five", "six"];
-        let (_, clip) = stage(&captions, 6);
+        let (_, clip, _) = stage(&captions, 6);
         let of = |parts| {
-            let (mut stage, _) = stage_in_parts(&captions, 6, parts);
+            let (mut stage, _, _dataset) = stage_in_parts(&captions, 6, parts);
             let (gradients, metrics) = stage.gradients(&clip, 0).unwrap();
             let metrics = metrics.into_iter().map(|(_, value)| value.into_scalar::<f32>());
             (gradients, metrics.collect::<Vec<_>>(), stage.validate(&clip.valid()).unwrap())

@@ -18,8 +18,7 @@ pub(crate) struct DvaeKernels {
 impl DvaeKernels {
     /// For square images of `image_size` pixels.
     pub(crate) fn new(config: &DvaeConfig, image_size: usize) -> Self {
-        let DvaeConfig { n_hid, n_init, blocks_per_group, vocab } = *config;
-        let update = Update::new(Sizes { n_hid, n_init, blocks_per_group, vocab }, image_size, image_size);
+        let update = Update::new(sizes(config), image_size, image_size);
         let gradients = vec![0.0; update.network().length()];
         Self { update, parameters: Vec::new(), gradients }
     }
@@ -51,6 +50,12 @@ impl DvaeKernels {
         let relaxed = relaxed.map(|(keys, tau)| (Noise::Keys(keys), tau as f32));
         self.update.evaluate(&self.parameters, &pixels(images), relaxed)
     }
+}
+
+/// The sizes of a dVAE as the kernels read them.
+pub(crate) fn sizes(config: &DvaeConfig) -> Sizes {
+    let DvaeConfig { n_hid, n_init, blocks_per_group, vocab } = *config;
+    Sizes { n_hid, n_init, blocks_per_group, vocab }
 }
 
 /// Images as the loss compares them, `[B, 3, S, S]`.

@@ -1,6 +1,7 @@
 //! Stage 1: training the dVAE on images alone (section 2.1, appendix A.2).
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
+use dalle_data::random::{Purpose, stream};
 use dalle_kernels::dvae::Evaluation;
 use dalle_model::Device;
 use dalle_model::burn::module::Module;
@@ -11,16 +12,13 @@ use dalle_model::dvae::loss::{DvaeLoss, gumbel_noise, gumbel_softmax};
 use dalle_model::dvae::pixels::{images_to_tensor, map_pixels};
 use image::RgbImage;
 use rand::RngExt;
-use rayon::prelude::*;
 
-use crate::augment;
+use crate::dvae_data::DvaeExample;
 use crate::dvae_health::{self, HealthCheck};
 use crate::dvae_kernels::DvaeKernels;
-use crate::epoch_order::EpochOrder;
 use crate::gradients::Gradients;
 use crate::metrics::{Metrics, add_share, scalars};
 use crate::prefetch::{Batches, Prefetch};
-use crate::random::{Purpose, stream};
 use crate::run_state::History;
 use crate::schedule::CosineSchedule;
 use crate::stage::{Stage, Validation, Warning};
@@ -58,7 +56,7 @@ impl DvaeSchedule {
 
 /// The stage's data and schedules.
 pub struct DvaeStage {
-    data: Prefetch<DvaeData>,
+    data: Prefetch<Vec<DvaeExample>>,
     /// Held-out images of the model's size.
     held_out: Vec<RgbImage>,
     image_size: usize,
@@ -70,71 +68,24 @@ pub struct DvaeStage {
     kernels: Option<DvaeKernels>,
 }
 
-/// Images, and the order in which they are used.
-struct DvaeData {
-    images: Vec<RgbImage>,
-    image_size: u32,
-    batch: usize,
-    seed: u64,
-    order: EpochOrder,
-}
-
-/// An image, augmented.
-struct DvaeExample {
-    /// Number of the example in the order of training, over all epochs.
-    number: u64,
-    image: RgbImage,
-}
-
-impl Batches for DvaeData {
-    type Batch = Vec<DvaeExample>;
-
-    fn batch(&mut self, step: u64) -> Result<Vec<DvaeExample>> {
-        let turns = self.order.batch(step, self.batch);
-        let augmented = turns.par_iter().map(|turn| {
-            let rng = &mut stream(self.seed, Purpose::Augmentation, turn.number);
-            let image = augment::for_dvae(&self.images[turn.index], self.image_size, rng);
-            DvaeExample { number: turn.number, image }
-        });
-        Ok(augmented.collect())
-    }
-}
-
 impl DvaeStage {
-    /// A stage that trains on some images and validates on others, on an autodiff device.
-    ///
-    /// # Errors
-    /// There are no images to train on, or one is smaller than the model's.
+    /// A stage that trains on `data` and validates on images of the model's size, on an autodiff device.
     pub fn new(
-        images: Vec<RgbImage>,
-        held_out: &[RgbImage],
+        data: impl Batches<Batch = Vec<DvaeExample>>,
+        held_out: Vec<RgbImage>,
         config: &ModelConfig,
         schedule: DvaeSchedule,
         device: Device,
-    ) -> Result<Self> {
-        ensure!(!images.is_empty(), "the dataset holds no image to train on");
+    ) -> Self {
         let (image_size, vocab) = (config.image_size, config.dvae.vocab);
-        let smallest = images.iter().map(|image| image.width().min(image.height())).min().unwrap_or(0);
-        ensure!(
-            smallest as usize >= image_size,
-            "the model learns images of {image_size}×{image_size} pixels, but one is only {smallest} wide; build the dataset with --size {image_size} or more"
-        );
-        let data = DvaeData {
-            order: EpochOrder::new(schedule.seed, images.len()),
-            images,
-            image_size: image_size as u32,
-            batch: schedule.batch,
-            seed: schedule.seed,
-        };
         let health = HealthCheck {
             beta_updates: schedule.beta.updates,
             tau_updates: schedule.tau.updates,
             entries: vocab.min(schedule.batch * config.geometry().image_length()),
         };
-        let held_out = held_out.iter().map(|image| augment::centred(image, image_size as u32)).collect();
         let on_processor = device.clone().without_autodiff() == Device::flex();
         let kernels = on_processor.then(|| DvaeKernels::new(&config.dvae, image_size));
-        Ok(Self { data: Prefetch::new(data), held_out, image_size, vocab, schedule, health, device, kernels })
+        Self { data: Prefetch::new(data), held_out, image_size, vocab, schedule, health, device, kernels }
     }
 
     /// Gradients and metrics of update `step` by the kernels.
@@ -307,22 +258,34 @@ pub fn codebook_use(tokens: Tensor<1, Int>, vocab: usize) -> (Tensor<1>, Tensor<
 
 #[cfg(test)]
 mod tests {
+    use dalle_data::Share;
     use image::Rgb;
 
     use super::*;
+    use crate::augment;
+    use crate::dvae_data::DvaeData;
+    use crate::test_dataset::TestDataset;
 
     fn config() -> ModelConfig {
         serde_json::from_str(include_str!("../../configs/tiny.json")).unwrap()
     }
 
-    /// A stage over ten images.
-    fn stage(batch: usize, accumulate: usize, device: Device) -> DvaeStage {
-        let image = |i: u8| RgbImage::from_fn(40, 36, |x, y| Rgb([x as u8 * 6, y as u8 * 7, i * 25]));
+    fn image(number: u8) -> RgbImage {
+        RgbImage::from_fn(40, 40, |x, y| Rgb([x as u8 * 6, y as u8 * 6, number * 25]))
+    }
+
+    /// Ten images.
+    fn dataset() -> TestDataset {
+        TestDataset::new((0..10).map(|number| (String::new(), image(number))))
+    }
+
+    fn stage(dataset: &TestDataset, batch: usize, accumulate: usize, device: Device) -> DvaeStage {
         let cosine = CosineSchedule { from: 1.0, to: 1.0, updates: 0 };
         let schedule =
             DvaeSchedule { batch, accumulate, beta: cosine, tau: cosine, learning_rate: cosine, seed: 3 };
-        DvaeStage::new((0..10).map(image).collect(), &[image(11), image(12)], &config(), schedule, device)
-            .unwrap()
+        let data = DvaeData::new(&dataset.data, Share::whole(batch), config().image_size, 3).unwrap();
+        let held_out = [8, 9].map(|number| augment::centred(&image(number), config().image_size as u32));
+        DvaeStage::new(data, held_out.to_vec(), &config(), schedule, device)
     }
 
     #[test]
@@ -330,9 +293,9 @@ mod tests {
         let _random = crate::DEVICE_RANDOM.lock();
         let device = Device::flex().autodiff();
         device.seed(5);
-        let dvae = Dvae::new(&config().dvae, &device);
+        let (dvae, dataset) = (Dvae::new(&config().dvae, &device), dataset());
         let of = |parts| {
-            let mut stage = stage(6, parts, device.clone());
+            let mut stage = stage(&dataset, 6, parts, device.clone());
             stage.kernels = None;
             let (gradients, mut metrics) = stage.gradients(&dvae, 1).unwrap();
             metrics.extend(stage.extra_metrics(&dvae, 1).unwrap());
@@ -356,9 +319,9 @@ mod tests {
         let _random = crate::DEVICE_RANDOM.lock();
         let device = Device::flex().autodiff();
         device.seed(5);
-        let dvae = Dvae::new(&config().dvae, &device);
+        let (dvae, dataset) = (Dvae::new(&config().dvae, &device), dataset());
         let of = |kernels: bool| {
-            let mut stage = stage(5, 1, device.clone());
+            let mut stage = stage(&dataset, 5, 1, device.clone());
             // So warm that the noise, which the two generate differently, plays no part.
             stage.schedule.tau = CosineSchedule { from: 1e6, to: 1e6, updates: 0 };
             assert!(stage.kernels.is_some(), "the processor has kernels");
@@ -389,8 +352,9 @@ mod tests {
     #[test]
     fn an_example_is_augmented_and_disturbed_alike_in_batches_of_any_size() {
         let _random = crate::DEVICE_RANDOM.lock();
+        let dataset = dataset();
         let of = |batch, step| {
-            let mut stage = stage(batch, 1, Device::flex());
+            let mut stage = stage(&dataset, batch, 1, Device::flex());
             let batch = stage.data.batch(step).unwrap();
             let noise = stage.noise(&batch, &Tensor::zeros([batch.len(), 8, 4, 4], &stage.device));
             let images: Vec<RgbImage> = batch.iter().map(|example| example.image.clone()).collect();

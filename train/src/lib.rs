@@ -3,11 +3,13 @@
 pub mod augment;
 pub mod bpe_dropout;
 pub mod checkpoint;
+pub mod clip_data;
 pub mod clip_training;
+pub mod dvae_data;
 pub mod dvae_health;
+mod dvae_inference;
 mod dvae_kernels;
 pub mod dvae_training;
-pub mod epoch_order;
 mod event_file;
 pub mod export;
 mod flat;
@@ -16,14 +18,18 @@ pub mod interrupt;
 mod metric_log;
 pub mod metrics;
 pub mod optimizer;
-mod prefetch;
+pub mod prefetch;
+pub mod prior_data;
 mod prior_kernels;
 pub mod prior_training;
 pub mod progress;
-pub mod random;
+pub mod reconstructed_dataset;
 pub mod run_state;
 pub mod schedule;
 pub mod stage;
+#[cfg(test)]
+mod test_dataset;
+pub mod token_dataset;
 pub mod tokens;
 pub mod training;
 

@@ -22,17 +22,17 @@ pub trait Batches: Send + 'static {
 }
 
 /// [`Batches`] that are prepared ahead. The thread ends with this value, after the batch in preparation.
-pub struct Prefetch<B: Batches> {
-    batches: Arc<Mutex<B>>,
+pub struct Prefetch<T> {
+    batches: Arc<Mutex<dyn Batches<Batch = T>>>,
     /// Batches from update `next` on.
-    ready: Option<Receiver<Result<B::Batch>>>,
+    ready: Option<Receiver<Result<T>>>,
     next: u64,
-    last: Option<(u64, Arc<B::Batch>)>,
+    last: Option<(u64, Arc<T>)>,
 }
 
-impl<B: Batches> Prefetch<B> {
+impl<T: Send + Sync + 'static> Prefetch<T> {
     /// Nothing is prepared before the first call of [`batch`](Self::batch).
-    pub fn new(batches: B) -> Self {
+    pub fn new(batches: impl Batches<Batch = T>) -> Self {
         Self { batches: Arc::new(Mutex::new(batches)), ready: None, next: 0, last: None }
     }
 
@@ -40,7 +40,7 @@ impl<B: Batches> Prefetch<B> {
     ///
     /// # Errors
     /// The data cannot be read.
-    pub fn batch(&mut self, step: u64) -> Result<Arc<B::Batch>> {
+    pub fn batch(&mut self, step: u64) -> Result<Arc<T>> {
         if let Some((last, batch)) = &self.last
             && *last == step
         {
@@ -60,7 +60,10 @@ impl<B: Batches> Prefetch<B> {
 }
 
 /// Starts a thread that prepares batches from update `first` on, until one fails or nothing receives them.
-fn prepare<B: Batches>(batches: Arc<Mutex<B>>, first: u64) -> Result<Receiver<Result<B::Batch>>> {
+fn prepare<T: Send + Sync + 'static>(
+    batches: Arc<Mutex<dyn Batches<Batch = T>>>,
+    first: u64,
+) -> Result<Receiver<Result<T>>> {
     let (sender, receiver) = sync_channel(AHEAD);
     let prepare = move || {
         for step in first.. {

@@ -1,32 +1,20 @@
 //! Stage 2: training the prior on captions and the tokens of their images (section 2.2, appendix B.2).
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use dalle_kernels::prior::Losses;
 use dalle_model::Device;
 use dalle_model::config::ModelConfig;
-use dalle_model::dvae::Encoder;
 use dalle_model::prior::loss::PriorLoss;
 use dalle_model::prior::{Masks, Prior};
-use dalle_shared::{ImageToken, TextToken, Tokenizer};
-use image::RgbImage;
-use indicatif::ProgressIterator;
-use rand::RngExt;
-use rayon::prelude::*;
+use dalle_shared::{ImageToken, TextToken};
 
-use dalle_data::{Captions, Example};
-
-use crate::augment;
-use crate::bpe_dropout::BpeDropout;
-use crate::epoch_order::EpochOrder;
 use crate::gradients::Gradients;
 use crate::metrics::{Metrics, add_share, scalars};
 use crate::prefetch::{Batches, Prefetch};
+use crate::prior_data::PriorPair;
 use crate::prior_kernels::PriorKernels;
-use crate::progress::bar;
-use crate::random::{Purpose, stream};
 use crate::schedule::WarmupCosine;
 use crate::stage::{Stage, Validation};
-use crate::tokens::encode_pictures;
 
 /// Schedule and sizes of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -61,8 +49,8 @@ impl PriorSchedule {
 
 /// The stage's data and schedule.
 pub struct PriorStage {
-    data: Prefetch<PriorData>,
-    held_out: Vec<Pair>,
+    data: Prefetch<Vec<PriorPair>>,
+    held_out: Vec<PriorPair>,
     masks: Masks,
     /// The same without autodiff.
     plain_masks: Masks,
@@ -73,115 +61,35 @@ pub struct PriorStage {
     kernels: Option<PriorKernels>,
 }
 
-/// Captions and tokens of images, and the order in which they are used.
-struct PriorData {
-    pairs: Vec<(Captions, Vec<ImageToken>)>,
-    tokenizer: BpeDropout,
-    text_length: usize,
-    schedule: PriorSchedule,
-    order: EpochOrder,
-}
-
-/// A caption with its image.
-struct Pair {
-    /// Ids, or nothing for a pair that is trained without its caption.
-    caption: Option<Vec<TextToken>>,
-    image: Vec<ImageToken>,
-}
-
-impl Pair {
-    fn parts(&self) -> (Option<&[TextToken]>, &[ImageToken]) {
-        (self.caption.as_deref(), &self.image)
-    }
-}
-
-impl Batches for PriorData {
-    type Batch = Vec<Pair>;
-
-    fn batch(&mut self, step: u64) -> Result<Vec<Pair>> {
-        let turns = self.order.batch(step, self.schedule.batch);
-        let pairs = turns.par_iter().map(|turn| {
-            let (caption, image) = &self.pairs[turn.index];
-            let mut rng = stream(self.schedule.seed, Purpose::Caption, turn.number);
-            let caption = caption.sample(&mut rng);
-            let ids = self.tokenizer.encode(&caption, self.text_length - 1, &mut rng)?;
-            let caption = (rng.random::<f32>() >= self.schedule.caption_dropout).then_some(ids);
-            Ok(Pair { caption, image: image.clone() })
-        });
-        pairs.collect()
-    }
-}
-
 /// Text tokens that the loss of some pairs is a mean over: each caption, and its end where there is room for it.
-fn scored(pairs: &[Pair], places: usize) -> usize {
+fn scored(pairs: &[PriorPair], places: usize) -> usize {
     pairs.iter().flat_map(|pair| &pair.caption).map(|ids| (ids.len() + 1).min(places)).sum()
 }
 
 impl PriorStage {
-    /// A stage that trains on some examples and validates on others, all of whose images are tokenized once, up front; `device`
-    /// is the autodiff device to train on.
-    ///
-    /// # Errors
-    /// There are no examples to train on, or the device fails.
+    /// A stage that trains on `data` and validates on other pairs; `device` is the autodiff device to train on.
     pub fn new(
-        [examples, held_out]: [&[Example]; 2],
-        encoder: &Encoder,
-        tokenizer: &Tokenizer,
+        data: impl Batches<Batch = Vec<PriorPair>>,
+        held_out: Vec<PriorPair>,
         config: &ModelConfig,
         schedule: PriorSchedule,
         device: &Device,
-    ) -> Result<Self> {
-        ensure!(!examples.is_empty(), "the dataset holds no image to train on");
-        let size = config.image_size as u32;
-        let tokens = tokenize(examples, encoder, |index, example| {
-            let rng = &mut stream(schedule.seed, Purpose::Tokenization, index);
-            augment::for_prior(&example.image, size, rng)
-        })?;
-        let captions = examples.iter().map(|example| example.captions.clone());
-        let pairs: Vec<_> = captions.zip(tokens).collect();
-        let data = PriorData {
-            order: EpochOrder::new(schedule.seed, pairs.len()),
-            pairs,
-            tokenizer: BpeDropout::new(tokenizer.clone(), schedule.bpe_dropout)?,
-            text_length: config.text_length,
-            schedule,
-        };
-        let tokens = tokenize(held_out, encoder, |_, example| augment::centred(&example.image, size))?;
-        let held_out = held_out.iter().zip(tokens).map(|(example, image)| {
-            let ids = tokenizer.encode(&example.captions.main(), config.text_length - 1)?.ids;
-            Ok(Pair { caption: Some(ids), image })
-        });
+    ) -> Self {
         let on_processor = device.clone().without_autodiff() == Device::flex();
-        Ok(Self {
+        Self {
             kernels: on_processor.then(|| PriorKernels::new(config)).flatten(),
             data: Prefetch::new(data),
-            held_out: held_out.collect::<Result<_>>()?,
+            held_out,
             masks: Masks::new(config, device),
             plain_masks: Masks::new(config, &device.clone().without_autodiff()),
             text_places: config.text_length - 1,
             schedule,
-        })
+        }
     }
-}
-
-/// The tokens of the examples' images, which `prepare` brings to the model's size.
-fn tokenize(
-    examples: &[Example],
-    encoder: &Encoder,
-    prepare: impl Fn(u64, &Example) -> RgbImage,
-) -> Result<Vec<Vec<ImageToken>>> {
-    let mut tokens = Vec::with_capacity(examples.len());
-    let numbered: Vec<(u64, &Example)> = (0..).zip(examples).collect();
-    let bar = bar(examples.len() as u64, "tokenizing images");
-    for chunk in numbered.chunks(16).progress_with(bar) {
-        let images: Vec<RgbImage> = chunk.iter().map(|&(index, example)| prepare(index, example)).collect();
-        tokens.extend(encode_pictures(encoder, &images)?);
-    }
-    Ok(tokens)
 }
 
 impl PriorStage {
-    fn loss(&self, prior: &Prior, masks: &Masks, pairs: &[Pair]) -> Result<PriorLoss> {
+    fn loss(&self, prior: &Prior, masks: &Masks, pairs: &[PriorPair]) -> Result<PriorLoss> {
         let captions: Vec<Option<&[TextToken]>> = pairs.iter().map(|pair| pair.caption.as_deref()).collect();
         let images: Vec<&[ImageToken]> = pairs.iter().map(|pair| pair.image.as_slice()).collect();
         let inputs: Vec<&[TextToken]> = captions.iter().map(|caption| caption.unwrap_or_default()).collect();
@@ -196,7 +104,13 @@ impl PriorStage {
     }
 
     /// What a part contributes to the loss of all pairs: each kind of token counts alike in all parts, however many a part has.
-    fn share_of_loss(&self, prior: &Prior, masks: &Masks, part: &[Pair], all: &[Pair]) -> Result<PriorLoss> {
+    fn share_of_loss(
+        &self,
+        prior: &Prior,
+        masks: &Masks,
+        part: &[PriorPair],
+        all: &[PriorPair],
+    ) -> Result<PriorLoss> {
         let scored = |pairs| scored(pairs, self.text_places) as f64;
         let text_share = scored(part) / scored(all).max(1.0);
         let PriorLoss { text, image } = self.loss(prior, masks, part)?;
@@ -222,7 +136,7 @@ impl Stage for PriorStage {
         let batch = self.data.batch(step)?;
         if let Some(kernels) = &mut self.kernels {
             // Whole: the kernels need memory for a pair of each thread, not for the batch.
-            let (losses, gradients) = kernels.gradients(prior, batch.iter().map(Pair::parts));
+            let (losses, gradients) = kernels.gradients(prior, batch.iter().map(PriorPair::parts));
             return Ok((gradients, losses_of(losses)));
         }
         let (mut gradients, mut metrics) = (Gradients::default(), Metrics::new());
@@ -239,7 +153,7 @@ impl Stage for PriorStage {
             && !self.held_out.is_empty()
         {
             return Validation::read(losses_of(
-                kernels.evaluate(prior, self.held_out.iter().map(Pair::parts)),
+                kernels.evaluate(prior, self.held_out.iter().map(PriorPair::parts)),
             ));
         }
         let mut metrics = Metrics::new();
@@ -257,29 +171,27 @@ impl Stage for PriorStage {
 
 #[cfg(test)]
 mod tests {
-    use dalle_data::Split;
+    use dalle_data::{Share, Split, TrainingData};
     use dalle_model::burn::module::Module;
+    use dalle_model::dvae::Encoder;
+    use dalle_shared::Tokenizer;
+    use image::{Rgb, RgbImage};
 
     use super::*;
+    use crate::prior_data::{PriorData, held_out};
+    use crate::test_dataset::TestDataset;
+    use crate::token_dataset;
 
     /// The tokenizer of the shipped model.
     const TOKENIZER: &[u8] = include_bytes!("../../assets/models/emoji-128/tokenizer.json");
 
-    fn examples() -> Vec<Example> {
+    fn dataset() -> TestDataset {
         let captions =
             ["a cat", "two dogs in a park", "x", "a red apple left of a green pear", "sushi", "a boat"];
-        let examples = captions.iter().enumerate().map(|(index, caption)| Example {
-            key: index.to_string(),
-            captions: Captions {
-                label: (*caption).to_owned(),
-                templates: vec!["{label}".to_owned()],
-                ..Captions::default()
-            },
-            concept: (*caption).to_owned(),
-            image: RgbImage::from_fn(32, 32, |x, y| image::Rgb([x as u8 * 8, y as u8 * 8, 40 * index as u8])),
-            split: Split::Train,
-        });
-        examples.collect()
+        TestDataset::new(captions.iter().zip(0..).map(|(caption, number)| {
+            let image = RgbImage::from_fn(32, 32, |x, y| Rgb([x as u8 * 8, y as u8 * 8, 40 * number]));
+            ((*caption).to_owned(), image)
+        }))
     }
 
     #[test]
@@ -291,7 +203,14 @@ mod tests {
         let tokenizer = Tokenizer::from_json(TOKENIZER).unwrap();
         device.seed(5);
         let (encoder, prior) = (Encoder::new(&config.dvae, &plain), Prior::new(&config, &device));
-        let examples = examples();
+        let (dataset, run) = (dataset(), tempfile::tempdir().unwrap());
+        let images = dataset.shards();
+        let format = token_dataset::format(images, &config, String::new(), 1, 0);
+        let tokens =
+            token_dataset::in_run_folder(run.path(), images, &format, &config, || Ok(encoder), || ())
+                .unwrap();
+        let data = TrainingData::new(vec![(tokens, None)], Split::Train, 3, 1 << 20).unwrap();
+        let items = data.reader(Share::whole(6)).items(0).unwrap();
         let of = |accumulate, kernels: bool| {
             let learning_rate = WarmupCosine { peak: 1.0, warmup: 0, updates: 1 };
             // Captions of different lengths, and none: parts have other shares of the text than of the images.
@@ -303,8 +222,10 @@ mod tests {
                 caption_dropout: 0.4,
                 seed: 3,
             };
-            let both = [examples.as_slice(), examples.as_slice()];
-            let mut stage = PriorStage::new(both, &encoder, &tokenizer, &config, schedule, &device).unwrap();
+            let pairs =
+                PriorData::new(&data, Share::whole(6), &tokenizer, config.text_length, schedule).unwrap();
+            let held_out = held_out(&items, &tokenizer, config.text_length).unwrap();
+            let mut stage = PriorStage::new(pairs, held_out, &config, schedule, &device);
             assert!(stage.kernels.is_some(), "the processor has kernels");
             if !kernels {
                 stage.kernels = None;

@@ -251,8 +251,9 @@ impl<'a> Run<'a> {
         if self.config.plateau_patience.is_some_and(|patience| self.state.stale >= patience) {
             self.state.stale = 0;
             self.state.halvings.push(Halving { step, cause: Cause::Plateau });
-            self.bar
-                .suspend(|| say(format_args!("halving the learning rate from update {step} on: a plateau")));
+            self.bar.suspend(|| {
+                say(format_args!("halving the learning rate from update {step} on: a plateau"));
+            });
         }
         self.state.seconds += begun.elapsed().as_secs_f64();
         let values = std::iter::once(("loss", loss)).chain(others).filter(|(_, value)| value.is_finite());

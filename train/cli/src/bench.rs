@@ -6,6 +6,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use anyhow::Result;
+use dalle_data::random::{Purpose, stream};
 use dalle_kernels::dvae::{Network, Sizes};
 use dalle_model::burn::tensor::{Int, Tensor, TensorData};
 use dalle_model::config::{DvaeConfig, ModelConfig};
@@ -23,9 +24,12 @@ use image::{Rgb, RgbImage};
 use rayon::prelude::*;
 use serde::Serialize;
 
+use dalle_train::augment;
+use dalle_train::dvae_data::DvaeExample;
 use dalle_train::dvae_training::{DvaeSchedule, DvaeStage};
 use dalle_train::gradients::Gradients;
 use dalle_train::optimizer::{AdamW, AdamWConfig, COPIES};
+use dalle_train::prefetch::Batches;
 use dalle_train::stage::Stage;
 
 /// What to time.
@@ -43,6 +47,26 @@ pub struct Benchmark<'a> {
     pub samples: usize,
     /// Number of steps, decodes or updates to time.
     pub repeats: usize,
+}
+
+/// The same images in every update, each time augmented differently.
+struct Repeated {
+    images: Vec<RgbImage>,
+    image_size: u32,
+}
+
+impl Batches for Repeated {
+    type Batch = Vec<DvaeExample>;
+
+    fn batch(&mut self, step: u64) -> Result<Vec<DvaeExample>> {
+        let first = step * self.images.len() as u64;
+        let augmented = self.images.par_iter().enumerate().map(|(index, image)| {
+            let number = first + index as u64;
+            let rng = &mut stream(0, Purpose::Augmentation, number);
+            DvaeExample { number, image: augment::for_dvae(image, self.image_size, rng) }
+        });
+        Ok(augmented.collect())
+    }
 }
 
 /// A result, one row of the table.
@@ -158,9 +182,9 @@ impl Benchmark<'_> {
         let image = |i: usize| {
             RgbImage::from_fn(side, side, |x, y| Rgb([x as u8, y as u8, (x * y + 31 * i as u32) as u8]))
         };
-        let images = (0..2 * self.batch).map(image).collect();
+        let images = Repeated { images: (0..self.batch).map(image).collect(), image_size: side };
         let schedule = DvaeSchedule { batch: self.batch, ..DvaeSchedule::PAPER };
-        let mut stage = DvaeStage::new(images, &[], self.config, schedule, device.clone())?;
+        let mut stage = DvaeStage::new(images, Vec::new(), self.config, schedule, device.clone());
         let mut optimizer = AdamW::new(AdamWConfig {
             beta1: 0.9,
             beta2: 0.999,

@@ -60,7 +60,10 @@ fn a_manifest_that_does_not_fit_is_refused() {
     assert!(matches!(open_with("\"records\": 2,", "\"records\": 1,"), DataError::Damaged { .. }));
     assert!(matches!(open_with("{", "["), DataError::Json { .. }));
     std::fs::remove_file(&path).unwrap();
-    assert!(matches!(Dataset::open(&out), Err(DataError::Io { .. })));
+    match Dataset::open(&out) {
+        Err(error @ DataError::NotADataset(_)) => assert!(error.to_string().contains("`dalle data build`")),
+        other => panic!("expected a refusal that says what to do, got {other:?}"),
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod captions;
 mod data_support;
 
 use dalle_data::{DataError, Dataset, Split};
-use dalle_prepare::tokenizer_train::train;
+use dalle_prepare::tokenizer_train;
 use dalle_shared::Tokenizer;
 use dalle_train::bpe_dropout::BpeDropout;
 use data_support::{Packages, options, run};
@@ -20,6 +20,11 @@ fn dataset() -> Dataset {
     let out = packages.root().join("out");
     run(&packages.input(&["fluent-flat"]), &options(), &out, false).unwrap();
     Dataset::open(&out).unwrap()
+}
+
+fn train(dataset: &Dataset, vocab: usize) -> Result<Tokenizer, DataError> {
+    let captions = dataset.split(Split::Train).map(|example| Ok(example.captions.clone()));
+    tokenizer_train::train(captions, vocab)
 }
 
 #[test]
@@ -64,6 +69,17 @@ fn held_out_captions_are_not_looked_at() {
         example.split = Split::Val;
     }
     assert!(matches!(train(&dataset, 1000), Err(DataError::Nothing { .. })));
+}
+
+#[test]
+fn captions_that_cannot_be_read_are_an_error_and_not_an_end() {
+    let dataset = dataset();
+    let captions = dataset.examples.iter().map(|example| match example.captions.label.as_str() {
+        "cat" => Err(DataError::Tokenizer("a damaged shard".to_owned())),
+        _ => Ok(example.captions.clone()),
+    });
+    let error = tokenizer_train::train(captions, 1000).unwrap_err().to_string();
+    assert!(error.contains("a damaged shard"), "{error}");
 }
 
 #[test]

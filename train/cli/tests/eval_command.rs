@@ -122,7 +122,7 @@ fn every_metric_writes_its_report_and_its_numbers() {
     // Overlap: exactly the images with a twin in the training split have a cosine of 1.
     let twins: BTreeSet<String> = held_out
         .iter()
-        .filter(|held| dataset.split(Split::Train).any(|seen| seen.image == held.image))
+        .filter(|held| dataset.split(Split::Train).any(|seen| seen.image().unwrap() == held.image().unwrap()))
         .map(|held| held.key.clone())
         .collect();
     assert!(!twins.is_empty() && twins.len() < count, "{} of {count}", twins.len());

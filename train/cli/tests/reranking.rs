@@ -24,7 +24,7 @@ fn json(workshop: &Workshop, name: &str) -> serde_json::Value {
 #[test]
 fn it_learns_which_drawing_belongs_to_which_caption_and_more_samples_score_higher() {
     let workshop = with_model();
-    workshop.run(&workshop.clip("model", 200, ""));
+    workshop.run(&workshop.clip("model", 400, ""));
     let curve = image::open(workshop.path("model-clip/curve.png")).unwrap().to_rgb8();
     assert!(curve.pixels().any(|pixel| *pixel == Rgb([36, 99, 179])), "no line in the curve");
 

@@ -132,7 +132,7 @@ fn rows_of_a_picture_are_kept(workshop: &Workshop, model: &Path, drawing: &Path)
         ("--rows 2".to_owned(), "--image"),
         (format!("--image {drawing} --image-tokens {encoded} --rows 2"), "cannot be used with"),
         (format!("--image {} --rows 2", wide.display()), "expected an image of 32×32 pixels"),
-        ("--image nowhere.png --rows 2".to_owned(), "cannot read the picture nowhere.png"),
+        ("--image nowhere.png --rows 2".to_owned(), "cannot read the image nowhere.png: No such file"),
     ] {
         let complaint = sample(yellow, &wrong).unwrap_err();
         assert!(complaint.contains(words), "{wrong}: {complaint}");
@@ -160,6 +160,36 @@ fn a_killed_run_ends_where_an_undisturbed_one_does() {
     let weights = |model: &str| fs::read(workshop.path(model).join("model.safetensors")).unwrap();
     assert_eq!(weights("whole"), weights("killed"));
     assert_eq!(history("whole-prior"), history("killed-prior"));
+}
+
+#[test]
+fn a_killed_run_that_streams_its_data_ends_where_an_undisturbed_one_does() {
+    let workshop = Workshop::new();
+    // Images larger than the model's, in shards of five of which one is in memory at a time: 12 images, read in batches of 4 and 6.
+    workshop.run(&format!(
+        "data build --images {} --size 40 --val 0 --shard-size 5 --out {}",
+        workshop.path("pictures").display(),
+        workshop.path("shards").display()
+    ));
+    let streamed = |command: String, more: &str| {
+        let (whole, shards) = (workshop.path("data"), workshop.path("shards"));
+        let command = command.replace(&whole.display().to_string(), &shards.display().to_string());
+        format!("{command} --buffer 0 --log-every 7 {more}")
+    };
+    let twice = |command: &dyn Fn(&str) -> String, run: &str| {
+        workshop.run(&command("whole"));
+        run_with_kills(
+            &workshop,
+            &format!("{} --save-seconds 0", command("killed")),
+            &format!("killed-{run}"),
+        );
+        let history = |name: &str| workshop.state(&format!("{name}-{run}"))["history"].take();
+        assert_eq!(history("whole"), history("killed"), "{run}");
+    };
+    twice(&|name| streamed(workshop.dvae(name, 30, ""), ""), "run");
+    twice(&|name| streamed(workshop.prior(name, 30), "--crops 3"), "prior");
+    twice(&|name| streamed(workshop.clip(name, 30, ""), "--reconstructed 0.5"), "clip");
+    assert!(files(&workshop.path("whole")) == files(&workshop.path("killed")));
 }
 
 #[cfg(unix)]
@@ -342,7 +372,7 @@ fn a_codebook_that_collapses_and_bounds_that_part_are_said_once_and_what_is_well
     assert_eq!(said, kept);
 
     // At so high a temperature all codes are even mixtures, and what little differs is all that the decoder reads.
-    let [said, kept] = warned(&workshop, "apart", "--beta 0.1 --beta-updates 1 --tau 20");
+    let [said, kept] = warned(&workshop, "apart", "--beta 3 --beta-updates 1 --tau 20");
     assert!(said.len() == 1 && said[0].contains("drifted apart") && said[0].contains("--tau"), "{said:?}");
     assert_eq!(said, kept);
 }

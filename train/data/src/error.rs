@@ -1,13 +1,15 @@
-//! What can be wrong with the pictures and captions somebody brings, or with a dataset folder.
+//! Errors of building and reading datasets.
 
 use std::path::{Path, PathBuf};
 
 use dalle_native::publish::PublishError;
 
-/// Why data could not be built or read. Every message says what was expected, what came and what to do.
+use crate::record::Split;
+
+/// Why data cannot be built or read. Messages say what was expected, what was received and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// The file system refused.
+    /// The file system returned an error.
     #[error("{action} {}", path.display())]
     Io {
         /// What was being done, such as `reading`.
@@ -27,7 +29,7 @@ pub enum DataError {
         /// Where parsing stopped.
         source: serde_json::Error,
     },
-    /// A package that a family needs is not there.
+    /// A package that a family needs is missing.
     #[error(
         "package `{package}` was not found in {}; unpack it there (`npm install {package}` in that folder, or \
          `npm pack {package}` and untar), or leave the family out with --families",
@@ -36,7 +38,7 @@ pub enum DataError {
     MissingPackage {
         /// Name on npm.
         package: &'static str,
-        /// Where it was looked for.
+        /// Where it was searched for.
         folder: PathBuf,
     },
     /// Two versions of one package.
@@ -57,7 +59,7 @@ pub enum DataError {
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What was expected and what came.
+        /// What was expected and what was received.
         message: String,
     },
     /// An option's value is unknown or out of range.
@@ -65,23 +67,23 @@ pub enum DataError {
     Option {
         /// Name of the option.
         option: &'static str,
-        /// What was expected and what came.
+        /// What was expected and what was received.
         message: String,
     },
-    /// Two pictures would have the same name in the shards.
+    /// Two images would have the same name in the shards.
     #[error("`{first}` and `{second}` would both be stored as `{key}`; rename one of them")]
     DuplicateKey {
         /// Name in the shards.
         key: String,
-        /// One picture.
+        /// One image.
         first: String,
         /// The other.
         second: String,
     },
     /// Nothing is left to train on.
-    #[error("no picture is left to store: {reasons}")]
+    #[error("no image is left to store: {reasons}")]
     Nothing {
-        /// How many were left out for which reason.
+        /// How many images were left out for which reason.
         reasons: String,
     },
     /// The dataset folder cannot be written.
@@ -89,15 +91,38 @@ pub enum DataError {
     Publish(#[from] PublishError),
     /// A dataset folder is damaged.
     #[error(
-        "{} is damaged: {message}; build the dataset again or copy it anew",
+        "{} is damaged: {message}; build the dataset again or copy it again",
         path.display()
     )]
     Damaged {
         /// The file at fault.
         path: PathBuf,
-        /// What was expected and what came.
+        /// What was expected and what was received.
         message: String,
     },
+    /// The folder holds no manifest.
+    #[error(
+        "{} is not a dataset: it has no manifest.json; `dalle data build` makes a dataset of packages or of a folder of images",
+        .0.display()
+    )]
+    NotADataset(PathBuf),
+    /// A dataset has no examples of the split that is read.
+    #[error("{} holds no examples of the split `{split}`; build it with another --val", folder.display())]
+    EmptySplit {
+        /// The dataset.
+        folder: PathBuf,
+        /// The split.
+        split: Split,
+    },
+    /// Images are needed.
+    #[error("{} holds tokens, expected images; only `dalle prior train` reads tokens", .0.display())]
+    TokensNotImages(PathBuf),
+    /// Tokens are needed.
+    #[error("{} holds images, expected tokens; `dalle dvae encode --data` makes them", .0.display())]
+    ImagesNotTokens(PathBuf),
+    /// Nothing more comes from a stream of examples, because of an error that was reported before.
+    #[error("the data ended after an error")]
+    StreamEnded,
     /// The caption tokenizer could not be trained.
     #[error("the tokenizer could not be trained: {0}")]
     Tokenizer(String),

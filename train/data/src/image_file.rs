@@ -1,11 +1,14 @@
-//! Image files from elsewhere. Only regular files are read, and their bytes and pixels are bounded before anything is
-//! decoded: a pipe, a device or a decompression bomb is refused with its reason.
+//! Reading image files from elsewhere, and writing those of a dataset. Only regular files are read, and their bytes and pixels are
+//! bounded before anything is decoded: a pipe, a device or a decompression bomb is refused with its reason.
 
 use std::fs::{self, File};
 use std::io::{self, Cursor, Read};
 use std::path::Path;
 
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{
+    DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageError, ImageReader, Limits, RgbImage,
+};
 
 /// Most bytes of an image file.
 pub const MAX_BYTES: u64 = 256 << 20;
@@ -41,7 +44,7 @@ pub enum ImageFileError {
         height: u32,
     },
     /// The system cannot read it.
-    #[error("cannot be read: {0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     /// It is no image of a known format, or damaged.
     #[error("is not a usable image (PNG, JPEG or WebP): {0}")]
@@ -95,4 +98,19 @@ pub fn decode_image(bytes: &[u8]) -> Result<DynamicImage, ImageFileError> {
     let mut image = DynamicImage::from_decoder(decoder)?;
     image.apply_orientation(orientation);
     Ok(image)
+}
+
+/// The PNG of an image: the same bytes for the same pixels.
+///
+/// # Errors
+/// It has no pixels.
+pub fn encode_png(image: &RgbImage) -> Result<Vec<u8>, ImageError> {
+    let mut bytes = Vec::new();
+    PngEncoder::new_with_quality(&mut bytes, CompressionType::Default, FilterType::Adaptive).write_image(
+        image,
+        image.width(),
+        image.height(),
+        ExtendedColorType::Rgb8,
+    )?;
+    Ok(bytes)
 }

@@ -1,20 +1,39 @@
 //! Datasets: the format of a dataset folder (`manifest.json`, `ATTRIBUTION.md` and WebDataset shards `shard-NNNNNN.tar`), and
-//! reading one for training. The crate `dalle-prepare` writes them.
+//! reading one. The crate `dalle-prepare` writes them.
+//!
+//! - [`TrainingData`] and its [`Reader`]: batches for training, streamed with bounded memory
+//! - [`Shards`]: one record after the other, for conversions
+//! - [`Dataset`]: random access, for evaluation
 
 mod dataset;
 mod error;
 mod image_file;
+mod image_index;
+mod location;
 mod manifest;
+mod mixture;
+mod order;
+pub mod random;
+mod reader;
 mod record;
 mod say;
 mod shard;
+mod shards;
 mod source;
+mod stream;
+mod tokens;
+mod training_data;
 
 pub use dataset::{Dataset, Example};
 pub use error::{DataError, read_json};
-pub use image_file::{ImageFileError, decode_image, read_image, read_regular_file};
+pub use image_file::{ImageFileError, MAX_PIXELS, decode_image, encode_png, read_image, read_regular_file};
+pub use image_index::ImageIndex;
 pub use manifest::{FORMAT, MANIFEST, Manifest, Options};
+pub use reader::{Item, Reader, Share};
 pub use record::{Captions, Record, Split, concept_of};
 pub use say::say;
-pub use shard::{ShardInfo, ShardWriter, sanitise_key};
+pub use shard::{Entry, Shard, ShardInfo, ShardWriter, sanitise_key};
+pub use shards::Shards;
 pub use source::{PackageInfo, Problem, Reason, SourceInfo, SourceSummary};
+pub use tokens::TokenFormat;
+pub use training_data::TrainingData;

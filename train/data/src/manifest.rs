@@ -1,9 +1,10 @@
-//! `manifest.json` of a dataset folder: what is in it, how it was made, and the hashes that prove it whole.
+//! `manifest.json` of a dataset folder: what is in it, how it was made, and the hashes of its shards.
 
 use serde::{Deserialize, Serialize};
 
 use super::shard::ShardInfo;
 use super::source::{Problem, SourceSummary};
+use crate::tokens::TokenFormat;
 
 /// Name of the file; its presence marks a folder as a dataset.
 pub const MANIFEST: &str = "manifest.json";
@@ -16,35 +17,38 @@ pub const FORMAT: u32 = 1;
 pub struct Manifest {
     /// [`FORMAT`].
     pub format: u32,
-    /// Side of every picture in pixels.
+    /// Side of every image in pixels.
     pub image_size: u32,
-    /// Pictures, trained on and held out.
+    /// Images of both splits.
     pub records: usize,
-    /// Pictures trained on.
+    /// Images of the training split.
     pub train: usize,
-    /// Pictures held out.
+    /// Held-out images.
     pub val: usize,
     /// How it was made.
     pub options: Options,
-    /// Where the pictures come from.
+    /// Where the images come from.
     pub sources: Vec<SourceSummary>,
+    /// How the tokens were made, if the shards hold tokens instead of images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<TokenFormat>,
     /// The shards, in order.
     pub shards: Vec<ShardInfo>,
-    /// Wanted pictures that could not be used, by name.
+    /// Images that were wanted but cannot be used.
     pub problems: Vec<Problem>,
 }
 
-/// The options that determine a dataset's bytes, beside its input.
+/// The options that determine a dataset's bytes, with its input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
-    /// Side of every picture in pixels.
+    /// Side of every image in pixels.
     pub size: u32,
-    /// Most pictures in a shard.
+    /// Most images in a shard.
     pub shard_size: usize,
     /// Coloured backgrounds for each drawing, beside the white one.
     pub backgrounds: usize,
-    /// Share of concepts held out.
+    /// Fraction of concepts that is held out.
     pub val_share: f64,
-    /// Decides the order of pictures and the choice of backgrounds.
+    /// Seed of the order of images and the choice of backgrounds.
     pub seed: u64,
 }

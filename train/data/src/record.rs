@@ -1,4 +1,4 @@
-//! What is stored beside a picture: its captions, its concept, its split, where it came from.
+//! What is stored beside an image: its captions, concept, split and origin.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use unicode_normalization::UnicodeNormalization;
 
-/// Whether a picture is trained on.
+/// Whether an image is trained on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
@@ -20,14 +20,14 @@ pub enum Split {
 }
 
 impl Split {
-    /// The split of a concept: held out with probability `share`, decided by a hash of its name. So every drawing of a
-    /// concept, in every dataset, falls on the same side.
+    /// The split of a concept: held out with probability `share`, decided by a hash of its name. So all images of a concept
+    /// are in the same split, in every dataset.
     pub fn of(concept: &str, share: f64) -> Self {
         let digest = sha256_hex(format!("split {concept}").as_bytes());
         // 13 hexadecimal digits are 52 bits: exact in a double.
-        let drawn =
+        let uniform =
             u64::from_str_radix(&digest[..13], 16).map_or(0.0, |bits| bits as f64 / (1u64 << 52) as f64);
-        if drawn < share { Self::Val } else { Self::Train }
+        if uniform < share { Self::Val } else { Self::Train }
     }
 }
 
@@ -53,17 +53,17 @@ pub fn concept_of(label: &str) -> String {
     if words.is_empty() { normalised.trim().to_owned() } else { words.join(" ") }
 }
 
-/// The `.json` of one picture in a shard.
+/// The `.json` of one image in a shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// What to call the picture.
+    /// Its captions.
     #[serde(flatten)]
     pub captions: Captions,
-    /// What it shows, for splitting: [`concept_of`] its label, for an emoji that without skin tone.
+    /// What it shows, for splitting: [`concept_of`] its label; of an emoji, the label without skin tone.
     pub concept: String,
     /// Trained on or held out.
     pub split: Split,
-    /// SPDX licence of the picture.
+    /// SPDX licence of the image.
     pub license: String,
     /// Package, version and name of the image, or its path in the folder.
     pub source: String,
@@ -72,10 +72,10 @@ pub struct Record {
     pub extra: BTreeMap<String, Value>,
 }
 
-/// The captions of one picture. Which one is read is drawn anew in each epoch.
+/// The captions of one image. Training samples one of them at each reading.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Captions {
-    /// Its name, such as "red apple", or the caption somebody wrote.
+    /// Its name, such as "red apple", or a whole caption.
     pub label: String,
     /// Words that belong to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -83,7 +83,7 @@ pub struct Captions {
     /// Colour of the background, unless white.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub background: Option<String>,
-    /// Sentences with the places `{label}` and `{tag}`; the first has no `{tag}` and is the main one.
+    /// Sentences with placeholders `{label}` and `{tag}`; the first has no `{tag}` and is the main caption.
     pub templates: Vec<String>,
     /// Other whole captions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -94,7 +94,7 @@ pub struct Captions {
 const MAIN_SHARE: f64 = 0.5;
 
 impl Captions {
-    /// The same captions for the picture on a coloured background: each says so.
+    /// The captions of the same image on a coloured background: each names the colour.
     #[must_use]
     pub fn on_background(mut self, colour: &str) -> Self {
         for caption in self.templates.iter_mut().chain(&mut self.alternatives) {
@@ -104,13 +104,12 @@ impl Captions {
         self
     }
 
-    /// The main caption: the label, and the background where it is not white.
+    /// The main caption: the label, with the background unless it is white.
     pub fn main(&self) -> String {
         self.templates.first().map_or_else(|| self.label.clone(), |template| self.fill(template, &[]))
     }
 
-    /// A caption drawn at random: half of the time the main one, else another template, its tags drawn at random, or an
-    /// alternative.
+    /// A random caption: the main one half of the time, else another template with random tags, or an alternative.
     pub fn sample(&self, rng: &mut impl Rng) -> String {
         let templates: Vec<&String> = self.usable_templates().skip(1).collect();
         let others = templates.len() + self.alternatives.len();
@@ -130,19 +129,19 @@ impl Captions {
         self.fill(template, &tags[..wanted])
     }
 
-    /// Every text that a tokenizer should know how to spell: each template with its label, the tags, the alternatives.
+    /// Every text that a tokenizer should learn: each template with its label, the tags, the alternatives.
     pub fn texts(&self) -> impl Iterator<Item = String> + '_ {
         let tags: Vec<&str> = self.tags.iter().map(String::as_str).collect();
         let filled = self.usable_templates().map(move |template| self.fill(template, &tags));
         filled.chain(self.tags.iter().cloned()).chain(self.alternatives.iter().cloned())
     }
 
-    /// The templates for which there are tags enough.
+    /// The templates that have enough tags.
     fn usable_templates(&self) -> impl Iterator<Item = &String> {
         self.templates.iter().filter(|template| places(template) <= self.tags.len())
     }
 
-    /// Puts label and tags in their places; text put in is not looked at again.
+    /// Replaces the placeholders by label and tags. What is inserted is not searched for placeholders.
     fn fill(&self, template: &str, tags: &[&str]) -> String {
         let mut tags = tags.iter();
         let mut caption = String::new();
@@ -150,12 +149,12 @@ impl Captions {
         while let Some(start) = rest.find('{') {
             caption.push_str(&rest[..start]);
             rest = &rest[start..];
-            if let Some(behind) = rest.strip_prefix("{label}") {
+            if let Some(after) = rest.strip_prefix("{label}") {
                 caption.push_str(&self.label);
-                rest = behind;
-            } else if let Some(behind) = rest.strip_prefix("{tag}") {
+                rest = after;
+            } else if let Some(after) = rest.strip_prefix("{tag}") {
                 caption.push_str(tags.next().copied().unwrap_or_default());
-                rest = behind;
+                rest = after;
             } else {
                 caption.push('{');
                 rest = &rest[1..];

@@ -1,9 +1,9 @@
-//! What the program says beside its results, on stderr.
+//! Messages on stderr.
 
 use std::fmt::Display;
 use std::io::Write;
 
-/// Says a line. If nobody listens any more, the work goes on: a log that was closed must not cost a training its last minutes.
+/// Writes a line to stderr. A closed stderr is not an error: training goes on without its log.
 pub fn say(line: impl Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -68,7 +68,7 @@ pub fn evaluate(
         };
         ranked.push(RankedSamples {
             caption,
-            drawing: resized(example, generator.config.image_size),
+            drawing: resized(example, generator.config.image_size)?,
             best: ns.iter().map(best).collect(),
         });
     }

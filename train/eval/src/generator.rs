@@ -23,7 +23,7 @@ use dalle_native::device::DeviceName;
 use dalle_native::memory;
 use dalle_shared::files::{DECODER, PRIOR, TOKENIZER};
 use dalle_shared::{ImageToken, SamplingSettings, Tokenizer};
-use dalle_train::tokens::decode_picture;
+use dalle_train::tokens::decode_image;
 use image::RgbImage;
 
 /// Longest part of a caption that a message quotes, in characters.
@@ -135,7 +135,7 @@ impl Generator {
     /// # Errors
     /// The number of tokens is not that of a grid.
     pub fn decode(&self, tokens: &[ImageToken]) -> Result<RgbImage> {
-        decode_picture(&self.decoder, tokens, self.config.geometry().grid)
+        decode_image(&self.decoder, tokens, self.config.geometry().grid)
     }
 }
 

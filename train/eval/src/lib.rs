@@ -41,8 +41,11 @@ use crate::generator::{Generator, SampleSpec};
 const BATCH: usize = 20;
 
 /// An example's image, resized to a model's image size.
-pub fn resized(example: &Example, size: usize) -> RgbImage {
-    imageops::resize(&example.image, size as u32, size as u32, FilterType::Triangle)
+///
+/// # Errors
+/// The image cannot be read.
+pub fn resized(example: &Example, size: usize) -> Result<RgbImage> {
+    Ok(imageops::resize(&example.image()?, size as u32, size as u32, FilterType::Triangle))
 }
 
 /// Samples one image per spec, in batches. `progress` is called with the number of images done.

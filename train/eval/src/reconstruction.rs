@@ -5,7 +5,7 @@ use dalle_model::burn::tensor::{Device, Int, Tensor, TensorData};
 use dalle_model::config::DOWNSAMPLING;
 use dalle_model::dvae::{Decoder, Encoder};
 use dalle_train::dvae_training::codebook_use;
-use dalle_train::tokens::{decode_picture, encode_pictures};
+use dalle_train::tokens::{decode_image, encode_images};
 use image::RgbImage;
 use serde::Serialize;
 
@@ -65,9 +65,9 @@ pub fn evaluate(
     let mut each = Vec::with_capacity(images.len());
     let mut reconstructions = Vec::with_capacity(images.len());
     for &(key, image) in images {
-        let tokens = encode_pictures(encoder, std::slice::from_ref(image))?.swap_remove(0);
+        let tokens = encode_images(encoder, std::slice::from_ref(image))?.swap_remove(0);
         all_tokens.extend(tokens.iter().map(|token| i32::from(token.0)));
-        let reconstruction = decode_picture(decoder, &tokens, image.width() as usize / DOWNSAMPLING)?;
+        let reconstruction = decode_image(decoder, &tokens, image.width() as usize / DOWNSAMPLING)?;
         each.push(ImageQuality {
             key: key.to_owned(),
             squared_error: mean_squared_error(image, &reconstruction),

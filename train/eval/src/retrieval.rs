@@ -79,10 +79,10 @@ pub fn evaluate(
         .zip(captions)
         .zip(samples)
         .map(|((example, caption), sample)| {
-            let drawing = resized(example, generator.config.image_size);
-            SamplePair { caption, drawing, sample }
+            let drawing = resized(example, generator.config.image_size)?;
+            Ok(SamplePair { caption, drawing, sample })
         })
-        .collect();
+        .collect::<Result<_>>()?;
     let (drawings, samples): (Vec<_>, Vec<_>) =
         pairs.iter().map(|pair| (&pair.drawing, &pair.sample)).unzip();
     let ranks = ranks_of(&drawings, &samples);

@@ -8,12 +8,10 @@ use std::path::{Path, PathBuf};
 
 use dalle_data::{
     DataError, FORMAT, MANIFEST, Manifest, Options, Problem, Reason, Record, ShardWriter, SourceSummary,
-    Split, sanitise_key,
+    Split, encode_png, sanitise_key,
 };
 use dalle_native::publish::NewFolder;
 use dalle_shared::sha256_hex;
-use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 
@@ -68,6 +66,7 @@ pub fn build(
         val: writer.val,
         options: options.clone(),
         sources: tally.sources,
+        tokens: None,
         shards: writer.shards.finish()?,
         problems: tally.problems,
     };
@@ -96,7 +95,7 @@ impl Tally {
         self.problems.extend(problem.map(|(source, message)| Problem { reason, source, message }));
     }
 
-    /// How many images were left out for which reason.
+    /// How many images were left out for which reason, with an example.
     fn reasons(&self) -> String {
         let mut counts: BTreeMap<Reason, usize> = BTreeMap::new();
         for (reason, count) in self.sources.iter().flat_map(|source| &source.left_out) {
@@ -106,7 +105,9 @@ impl Tally {
             return "the input holds none".to_owned();
         }
         let counts: Vec<String> = counts.iter().map(|(reason, count)| format!("{reason}: {count}")).collect();
-        counts.join(", ")
+        let first = self.problems.iter().min();
+        let example = first.map(|problem| format!("; for example {}: {}", problem.source, problem.message));
+        counts.join(", ") + &example.unwrap_or_default()
     }
 }
 
@@ -227,20 +228,9 @@ fn render(image: &Keyed, tally: &Tally, options: &Options) -> Result<Vec<Entry>,
                 source: example.origin.clone(),
                 extra: example.extra.clone(),
             };
-            Ok(Entry { key, record, png: png(&cutout.on(background.colour))? })
+            Ok(Entry { key, record, png: encode_png(&cutout.on(background.colour))? })
         })
         .collect()
-}
-
-fn png(picture: &RgbImage) -> Result<Vec<u8>, RenderError> {
-    let mut bytes = Vec::new();
-    PngEncoder::new_with_quality(&mut bytes, CompressionType::Default, FilterType::Adaptive).write_image(
-        picture,
-        picture.width(),
-        picture.height(),
-        ExtendedColorType::Rgb8,
-    )?;
-    Ok(bytes)
 }
 
 /// Stores what was rendered and keeps count.
@@ -282,7 +272,11 @@ impl Writer {
         for Entry { key, record, png } in entries {
             let json = serde_json::to_vec(&record).map_err(DataError::json("a record", Path::new(&key)))?;
             let text = record.captions.main();
-            self.shards.append(&key, &[("png", &png), ("json", &json), ("txt", text.as_bytes())])?;
+            self.shards.append(
+                &key,
+                record.split,
+                &[("png", &png), ("json", &json), ("txt", text.as_bytes())],
+            )?;
             match record.split {
                 Split::Train => self.train += 1,
                 Split::Val => self.val += 1,

@@ -1,6 +1,6 @@
 //! `dalle tokenizer train`: a byte-level BPE vocabulary from the captions of a dataset's training split.
 //!
-//! Every byte has an id, so every caption can be spelled; the merges are those of the words that captions use. The same
+//! Every byte has an id, so every caption can be encoded; the merges are learned from the words of the captions. The same
 //! captions and size give the same vocabulary.
 
 use dalle_shared::Tokenizer;
@@ -11,37 +11,40 @@ use tokenizers::{
     NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Trainer,
 };
 
-use dalle_data::{DataError, Dataset, Split};
+use dalle_data::{Captions, DataError};
 
-/// Ids that stand for single bytes: the smallest vocabulary.
+/// Ids of single bytes: the smallest vocabulary.
 pub const BYTES: usize = 256;
 
-/// How many times the main caption counts as often as each other text: it is read as often as all of them together.
+/// Weight of the main caption against each other text: training reads it as often as all of them together.
 const MAIN_WEIGHT: usize = 4;
 
-/// A pair of pieces seen less often is not worth an id.
+/// A pair that occurs less often gets no id.
 const MIN_FREQUENCY: u64 = 2;
 
-/// Learns a vocabulary of at most `vocab` ids. Fewer come out when the captions have no more pairs that repeat; see
-/// [`Tokenizer::vocab_size`].
+/// Learns a vocabulary of at most `vocab` ids from the captions of images. It has fewer if the captions have no more pairs that
+/// repeat; see [`Tokenizer::vocab_size`].
 ///
 /// # Errors
-/// `vocab` is below [`BYTES`], the dataset has nothing to train on, or the library refuses.
-pub fn train(dataset: &Dataset, vocab: usize) -> Result<Tokenizer, DataError> {
+/// `vocab` is below [`BYTES`], there are no captions or they cannot be read, or the library fails.
+pub fn train(
+    captions: impl Iterator<Item = Result<Captions, DataError>> + Send,
+    vocab: usize,
+) -> Result<Tokenizer, DataError> {
     if vocab < BYTES {
         return Err(DataError::Option {
             option: "vocab",
             message: format!("expected at least {BYTES} ids, one for each byte, got {vocab}"),
         });
     }
-    let mut texts = Vec::new();
-    for example in dataset.split(Split::Train) {
-        texts.extend(std::iter::repeat_n(example.captions.main(), MAIN_WEIGHT));
-        texts.extend(example.captions.texts());
-    }
-    if texts.is_empty() {
-        return Err(DataError::Nothing { reasons: "the dataset has no captions to train on".to_owned() });
-    }
+    let (mut error, mut count) = (None, 0_u64);
+    let texts = captions
+        .map_while(|captions| captions.map_err(|reason| error = Some(reason)).ok())
+        .inspect(|_| count += 1)
+        .flat_map(|captions| {
+            let main = std::iter::repeat_n(captions.main(), MAIN_WEIGHT);
+            main.chain(captions.texts()).collect::<Vec<_>>()
+        });
     let refused = |error: tokenizers::Error| DataError::Tokenizer(error.to_string());
     let mut trainer = BpeTrainer::builder()
         .vocab_size(vocab)
@@ -49,7 +52,13 @@ pub fn train(dataset: &Dataset, vocab: usize) -> Result<Tokenizer, DataError> {
         .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
         .show_progress(false)
         .build();
-    trainer.feed(texts.iter(), words).map_err(refused)?;
+    trainer.feed(texts, words).map_err(refused)?;
+    if let Some(error) = error {
+        return Err(error);
+    }
+    if count == 0 {
+        return Err(DataError::Nothing { reasons: "the dataset has no captions to train on".to_owned() });
+    }
     let mut bpe = BPE::default();
     trainer.train(&mut bpe).map_err(refused)?;
     Tokenizer::from_bpe(bpe).map_err(|error| DataError::Tokenizer(error.to_string()))

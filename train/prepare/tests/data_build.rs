@@ -96,8 +96,9 @@ fn drawings_fill_the_picture_less_a_margin_and_stand_in_the_middle() {
     let out = packages.root().join("out");
     run(&packages.input(&["fluent-flat"]), &options(), &out, false).unwrap();
     let dataset = Dataset::open(&out).unwrap();
-    let image =
-        |key: &str| &dataset.examples.iter().find(|example| example.key.ends_with(key)).unwrap().image;
+    let image = |key: &str| {
+        dataset.examples.iter().find(|example| example.key.ends_with(key)).unwrap().image().unwrap()
+    };
     // A small square in a corner of its frame becomes 30×30 pixels, one pixel from each edge of 32.
     let apple = image("red-apple");
     for (x, y, colour) in
@@ -127,8 +128,11 @@ fn an_alias_that_flips_is_a_drawing_of_its_own() {
     let out = packages.root().join("out");
     run(&packages.input(&["fluent-flat"]), &options(), &out, false).unwrap();
     let dataset = Dataset::open(&out).unwrap();
-    let left: HashMap<&str, Rgb<u8>> =
-        dataset.examples.iter().map(|e| (e.captions.label.as_str(), *e.image.get_pixel(4, 16))).collect();
+    let left: HashMap<&str, Rgb<u8>> = dataset
+        .examples
+        .iter()
+        .map(|e| (e.captions.label.as_str(), *e.image().unwrap().get_pixel(4, 16)))
+        .collect();
     assert_eq!(left, HashMap::from([("cat", Rgb([255, 0, 0])), ("red heart", Rgb([0, 0, 255]))]));
 }
 
@@ -142,7 +146,7 @@ fn coloured_backgrounds_are_named_in_every_caption() {
     assert_eq!((manifest.records, manifest.sources[0].stored), (9, 3));
     let dataset = Dataset::open(&out).unwrap();
     for example in &dataset.examples {
-        let corner = *example.image.get_pixel(0, 0);
+        let corner = *example.image().unwrap().get_pixel(0, 0);
         match &example.captions.background {
             None => {
                 assert_eq!(corner, WHITE);
@@ -281,7 +285,7 @@ fn an_existing_folder_is_replaced_only_if_asked_and_only_if_it_is_a_dataset() {
     let mut larger = options();
     larger.size = 40;
     assert_eq!(run(&input, &larger, &out, true).unwrap().image_size, 40);
-    assert_eq!(Dataset::open(&out).unwrap().examples[0].image.width(), 40);
+    assert_eq!(Dataset::open(&out).unwrap().examples[0].image().unwrap().width(), 40);
     assert_eq!(names(packages.root()), ["node_modules", "out"]);
 
     let foreign = packages.root().join("holiday");
@@ -325,7 +329,7 @@ fn a_family_of_bitmaps_is_joined_by_its_file_names() {
     let manifest = run(&packages.input(&["fluent-3d"]), &options(), &out, false).unwrap();
     let dataset = Dataset::open(&out).unwrap();
     assert_eq!(dataset.examples[0].captions.label, "red heart");
-    assert_eq!(*dataset.examples[0].image.get_pixel(16, 16), Rgb([0, 0, 255]));
+    assert_eq!(*dataset.examples[0].image().unwrap().get_pixel(16, 16), Rgb([0, 0, 255]));
     let author = manifest.sources[0].info.package.as_ref().and_then(|package| package.author.as_deref());
     assert_eq!(author, Some("Microsoft Corporation"));
 }

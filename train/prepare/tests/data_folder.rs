@@ -46,7 +46,11 @@ fn captions_come_from_text_files_and_from_the_list() {
     assert_eq!(cat.captions.main(), "a {tag} cat", "a caption is no template");
     assert_eq!(cat.captions.alternatives, ["a small animal"]);
     for (x, y) in [(4, 4), (27, 27), (16, 16)] {
-        assert_eq!(*cat.image.get_pixel(x, y), Rgb([200, 10, 10]), "the middle square fills the picture");
+        assert_eq!(
+            *cat.image().unwrap().get_pixel(x, y),
+            Rgb([200, 10, 10]),
+            "the middle square fills the picture"
+        );
     }
     let dog = find("deep_dog");
     assert_eq!(dog.captions.main(), "a dog");
@@ -74,7 +78,7 @@ fn a_photo_that_its_camera_marked_as_turned_is_stored_upright() {
     std::fs::write(root.join("photo.jpg"), jpeg).unwrap();
     write(&root.join("photo.txt"), "red above blue");
     run(&input(&folder), &options(), &folder.path().join("out"), false).unwrap();
-    let photo = &Dataset::open(&folder.path().join("out")).unwrap().examples[0].image;
+    let photo = Dataset::open(&folder.path().join("out")).unwrap().examples[0].image().unwrap();
     for (x, y, red) in [(4, 4, true), (28, 4, true), (4, 28, false), (28, 28, false)] {
         assert_eq!(photo.get_pixel(x, y).0[0] > 128, red, "at {x}, {y}");
     }
@@ -99,10 +103,10 @@ fn a_picture_with_holes_is_a_drawing() {
     assert_eq!(run(&input(&folder), &options, &out, false).unwrap().records, 4);
     for example in Dataset::open(&out).unwrap().examples {
         let colour = if example.key.starts_with("dot") { [0, 0, 255] } else { [0; 3] };
-        assert_eq!(*example.image.get_pixel(16, 16), Rgb(colour), "{}", example.key);
-        assert_eq!(*example.image.get_pixel(29, 29), Rgb(colour), "{}", example.key);
+        assert_eq!(*example.image().unwrap().get_pixel(16, 16), Rgb(colour), "{}", example.key);
+        assert_eq!(*example.image().unwrap().get_pixel(29, 29), Rgb(colour), "{}", example.key);
         assert_eq!(
-            *example.image.get_pixel(0, 0) == Rgb([255; 3]),
+            *example.image().unwrap().get_pixel(0, 0) == Rgb([255; 3]),
             example.captions.background.is_none(),
             "{}",
             example.key

@@ -5,22 +5,27 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Subcommand;
-use dalle_data::{Dataset, Example, Split};
+use dalle_data::{ImageIndex, Share, TrainingData};
+use dalle_model::Device;
 use dalle_model::clip::{Clip, ClipConfig};
 use dalle_model::footprint::Footprint;
 use dalle_model::precision::Precision;
 use dalle_native::{ModelFolder, read_clip_config};
 use dalle_shared::Geometry;
 use dalle_shared::files::{CLIP_CONFIG, CONFIG, DECODER, ENCODER, TOKENIZER};
+use dalle_train::clip_data::{ClipData, held_out};
 use dalle_train::clip_training::{ClipSchedule, ClipStage, check_batch};
 use dalle_train::export::clip_files;
 use dalle_train::optimizer::{AdamWConfig, COPIES};
+use dalle_train::progress::bar;
+use dalle_train::reconstructed_dataset;
 use dalle_train::run_state::NetworkKind;
 use dalle_train::schedule::WarmupCosine;
 use serde::Serialize;
 
 use super::run::{Job, KEPT_BY_TRANSFORMER, RunArgs, RunIdentity, updates};
 use super::run_hooks::RunHooks;
+use super::training_data::DataArgs;
 use super::values;
 
 const PAPER: ClipSchedule = ClipSchedule::PAPER;
@@ -49,10 +54,9 @@ struct TrainArgs {
     #[arg(long)]
     #[serde(skip)]
     config: PathBuf,
-    /// Dataset folder.
-    #[arg(long)]
+    #[command(flatten)]
     #[serde(skip)]
-    data: PathBuf,
+    data: DataArgs,
     /// Updates in all. May be raised on resume; the schedule keeps the length that it had.
     #[arg(long, default_value_t = ClipSchedule::PAPER_STEPS, value_parser = updates())]
     #[serde(skip)]
@@ -136,32 +140,31 @@ pub fn run(args: Args) -> Result<()> {
     let tokenizer = folder.tokenizer()?;
     let config =
         ClipConfig { tokenizer: Some(folder.sha256(TOKENIZER)?), ..read_clip_config(&args.config, &model)? };
-    let dataset = Dataset::open(&args.data)?;
-    let held_out = args.run.held_out(&dataset)?;
-    let examples: Vec<Example> = dataset.split(Split::Train).cloned().collect();
+    let data = args.data.open(args.run.seed)?;
+    data.require_images()?;
     // Before the memory: a batch that would fit there is of no use if it does not fit here.
-    check_batch(args.batch, examples.len())?;
+    check_batch(args.batch, data.examples())?;
     let (footprint, with_dvae) = (Footprint::new(&model), args.reconstructed > 0.0);
     let what = format!("CLIP of {}", model.name);
-    args.run.check_memory(&what, args.batch, |part| {
+    let needed = args.run.check_memory(&what, args.batch, |part| {
         let training = footprint.training_clip(&config, &model, part, COPIES, with_dvae);
         let mut training = args.run.checkpointed(training, KEPT_BY_TRANSFORMER);
         // Whatever the parts, all captions are compared with all images.
         training.activations += all_pairs(args.batch as u64) - all_pairs(part);
         training
     })?;
+    let pixels = 3 * (model.image_size as u64).pow(2);
+    args.data.check_memory(&data, needed, (args.batch, pixels), args.run.device)?;
+    let held_out = held_out(&args.run.held_out(&args.data, &data)?, &tokenizer, &model)?;
     let (device, plain) = args.run.open_device()?;
-    let dvae = match with_dvae {
-        true => Some((folder.encoder(&plain)?, folder.decoder(&plain)?)),
-        false => None,
-    };
     let hashes = || anyhow::Ok([folder.sha256(ENCODER)?, folder.sha256(DECODER)?].concat());
+    let dvae = with_dvae.then(hashes).transpose()?;
     let identity = RunIdentity {
         network: NetworkKind::Clip,
         options: &args,
         model: &config,
-        data: dataset.hash(),
-        inputs: Inputs { geometry: model.geometry(), dvae: with_dvae.then(hashes).transpose()? },
+        data: data.identity(),
+        inputs: Inputs { geometry: model.geometry(), dvae: dvae.clone() },
         plateau: args.run.plateau(),
     };
     let own = vec![(CLIP_CONFIG, serde_json::to_vec_pretty(&config)?)];
@@ -176,11 +179,37 @@ pub fn run(args: Args) -> Result<()> {
     let schedule = args.schedule(args.run.schedule_steps(args.steps)?);
     device.seed(args.run.seed);
     let fresh = Clip::new(&config, &model, &device);
-    let mut stage = ClipStage::new(examples, &held_out, dvae, tokenizer, &model, schedule, device)?;
+    let reconstructions = match &dvae {
+        Some(hash) => reconstruct(&args, &data, &folder, hash, &plain)?,
+        None => Vec::new(),
+    };
+    let pairs = ClipData::new(&data, Share::whole(args.batch), reconstructions, tokenizer, &model, schedule)?;
+    let mut stage = ClipStage::new(pairs, held_out, &model, schedule, device);
     let clip = args.run.train(&mut stage, fresh, &mut RunHooks::without_sheets(), job)?;
     ModelFolder::write(&args.model, &[own, clip_files(&clip)?].concat())?;
     writeln!(std::io::stdout(), "wrote CLIP to {}", args.model.display())?;
     Ok(())
+}
+
+/// The training images of each dataset as the folder's dVAE reconstructs them, made at the first start of the run.
+fn reconstruct(
+    args: &TrainArgs,
+    data: &TrainingData,
+    folder: &ModelFolder,
+    hash: &str,
+    device: &Device,
+) -> Result<Vec<ImageIndex>> {
+    let dvae = (folder.encoder(device)?, folder.decoder(device)?);
+    let indexes = data.datasets().map(|(shards, _)| {
+        let progress = bar(shards.manifest().train as u64, "reconstructing images");
+        let (run, seed) = (args.run.folder(), args.run.seed);
+        let done = || progress.inc(1);
+        let shards =
+            reconstructed_dataset::in_run_folder(run, shards, &dvae, hash, &folder.config, seed, done)?;
+        progress.finish_and_clear();
+        Ok(ImageIndex::open(&shards)?)
+    });
+    indexes.collect()
 }
 
 #[cfg(test)]

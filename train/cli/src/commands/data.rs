@@ -1,4 +1,4 @@
-//! `dalle data`: training sets of captioned pictures.
+//! `dalle data`: datasets of captioned images.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use dalle_data::{Dataset, MANIFEST, Manifest, Options, Split, say};
+use dalle_data::{DataError, MANIFEST, Manifest, Options, Shards, Split, say};
 use dalle_prepare::{EmojiPackages, Family, ImageFolder, Source};
 
 use super::values;
@@ -21,9 +21,9 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Render drawings or read pictures, join captions, and write WebDataset shards.
+    /// Render drawings or read images, join captions, and write WebDataset shards.
     Build(BuildArgs),
-    /// Draw a contact sheet of a dataset's pictures and captions.
+    /// Write a contact sheet of a dataset's images and captions.
     Sheet(SheetArgs),
 }
 
@@ -37,31 +37,31 @@ struct BuildArgs {
     /// Replace `--out` if it is a dataset.
     #[arg(long)]
     overwrite: bool,
-    /// Emoji families [default: all coloured ones].
+    /// Emoji families [default: all in colour].
     #[arg(long, value_delimiter = ',', conflicts_with = "images")]
     families: Vec<&'static Family>,
-    /// Unicode's groups of emoji [default: all but flags, symbols and component].
+    /// Unicode groups of emoji [default: all but flags, symbols and component].
     #[arg(long, value_delimiter = ',', conflicts_with = "images")]
     groups: Option<Vec<String>>,
-    /// Keep skin-tone variants too.
+    /// Include skin-tone variants.
     #[arg(long, conflicts_with = "images")]
     skin_tones: bool,
-    /// SPDX licence of the pictures in `--images`.
+    /// SPDX licence of the images in `--images`.
     #[arg(long, default_value = "unspecified", conflicts_with = "packages")]
     license: String,
-    /// Side of the pictures in pixels.
+    /// Side of the images in pixels.
     #[arg(long, default_value_t = 128)]
     size: u32,
-    /// Coloured backgrounds for each drawing, named in its captions, beside the white one.
+    /// Coloured backgrounds of each drawing, named in its captions, in addition to white.
     #[arg(long, default_value_t = 0)]
     backgrounds: usize,
-    /// Most pictures in a shard.
+    /// Most images in a shard.
     #[arg(long, default_value_t = 1000)]
     shard_size: usize,
-    /// Share of concepts held out.
+    /// Fraction of concepts that is held out.
     #[arg(long = "val", default_value_t = 0.05)]
     val_share: f64,
-    /// Decides the order of pictures and the choice of backgrounds.
+    /// Seed of the order of images and the choice of backgrounds.
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }
@@ -72,7 +72,7 @@ struct InputArgs {
     /// Folder with unpacked npm packages of emoji.
     #[arg(long)]
     packages: Option<PathBuf>,
-    /// Folder of pictures, each with a caption in a .txt file beside it or in captions.jsonl.
+    /// Folder of images, each with a caption in a .txt file beside it or in captions.jsonl.
     #[arg(long)]
     images: Option<PathBuf>,
 }
@@ -81,13 +81,13 @@ struct InputArgs {
 struct SheetArgs {
     /// Dataset folder.
     data: PathBuf,
-    /// Picture to write (.png).
+    /// Image to write (.png).
     #[arg(long, value_parser = values::png)]
     out: PathBuf,
-    /// Pictures shown, from the start of the shuffled dataset.
+    /// Images shown, from the start of the dataset, which is shuffled.
     #[arg(long, default_value_t = 100, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     count: usize,
-    /// Pictures in a row.
+    /// Images in a row.
     #[arg(long, default_value_t = 10, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     columns: usize,
     /// Show only this split.
@@ -104,7 +104,7 @@ enum SplitArg {
 /// Runs `dalle data`.
 ///
 /// # Errors
-/// See [`dalle_prepare::build`] and [`Dataset::open`].
+/// See [`dalle_prepare::build`] and [`Shards`].
 pub fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::Build(args) => build(args),
@@ -137,10 +137,10 @@ fn build(args: BuildArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Pictures named one by one when they could not be used.
+/// Images that are named one by one when they cannot be used.
 const NAMED: usize = 20;
 
-/// Says what was stored and what was left out, and names what could not be used, the gravest first.
+/// Prints what was stored and what was left out, and names images that cannot be used, the most serious problems first.
 fn report(manifest: &Manifest, out: &mut impl Write) -> std::io::Result<()> {
     for problem in manifest.problems.iter().take(NAMED) {
         say(format_args!("left out: {}: {}", problem.source, problem.message));
@@ -157,7 +157,7 @@ fn report(manifest: &Manifest, out: &mut impl Write) -> std::io::Result<()> {
     let bytes: u64 = manifest.shards.iter().map(|shard| shard.bytes).sum();
     writeln!(
         out,
-        "{} pictures of {}×{}: {} to train on, {} held out; {} shards, {:.1} MB",
+        "{} images of {}×{}: {} to train on, {} held out; {} shards, {:.1} MB",
         manifest.records,
         manifest.image_size,
         manifest.image_size,
@@ -169,24 +169,22 @@ fn report(manifest: &Manifest, out: &mut impl Write) -> std::io::Result<()> {
 }
 
 fn sheet(args: &SheetArgs) -> anyhow::Result<()> {
-    let dataset = Dataset::open(&args.data)?;
+    let shards = Shards::open(&args.data)?;
     let wanted = args.split.map(|split| match split {
         SplitArg::Train => Split::Train,
         SplitArg::Val => Split::Val,
     });
-    let chosen: Vec<_> = dataset
-        .examples
-        .iter()
-        .filter(|example| wanted.is_none_or(|split| split == example.split))
-        .take(args.count)
-        .map(|example| (example, example.captions.main()))
-        .collect();
+    let chosen = shards.entries(wanted).take(args.count).map(|entry| {
+        let entry = entry?;
+        Ok((entry.image()?, entry.record()?.captions.main()))
+    });
+    let chosen: Vec<_> = chosen.collect::<Result<_, DataError>>()?;
     let cells: Vec<dalle_eval::sheet::Cell> = chosen
         .iter()
-        .map(|(example, caption)| dalle_eval::sheet::Cell { images: vec![&example.image], caption })
+        .map(|(image, caption)| dalle_eval::sheet::Cell { images: vec![image], caption })
         .collect();
     crate::png::write_png(&args.out, &dalle_eval::sheet::contact_sheet(&cells, args.columns))?;
     let mut out = std::io::stdout().lock();
-    writeln!(out, "wrote {} pictures to {}", cells.len(), args.out.display())?;
+    writeln!(out, "wrote {} images to {}", cells.len(), args.out.display())?;
     Ok(())
 }

@@ -1,17 +1,22 @@
-//! `dalle dvae`: train the dVAE, and use it on single pictures.
+//! `dalle dvae`: train the dVAE, and encode and decode images.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Subcommand;
-use dalle_data::{Dataset, MANIFEST};
+use dalle_data::{Entry, MANIFEST, Shards};
+use dalle_model::dvae::Encoder;
+use dalle_model::footprint::Footprint;
 use dalle_native::ModelFolder;
 use dalle_native::device::DeviceName;
-use dalle_native::publish::write_file;
+use dalle_native::memory;
+use dalle_native::publish::{NewFolder, write_file};
+use dalle_shared::files::ENCODER;
 use dalle_train::progress::bar;
-use dalle_train::tokens::{TokenGrid, decode_picture, read_picture};
+use dalle_train::token_dataset::{self, CROPS};
+use dalle_train::tokens::{TokenGrid, decode_image, read_image};
 use image::RgbImage;
-use indicatif::ProgressIterator;
 use serde::Serialize;
 
 use super::{dvae_train, outputs, values};
@@ -26,25 +31,37 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum DvaeCommand {
-    /// Fit the dVAE to the pictures of a dataset (stage 1).
-    Train(Box<dvae_train::Args>),
-    /// Turn a picture into a tokens.json, or many into lines of JSON.
+    /// Fit the dVAE to the images of a dataset (stage 1).
+    Train(dvae_train::Args),
+    /// Turn an image into a tokens.json, several into lines of JSON, or a dataset into shards of tokens for `dalle prior train`.
     Encode(EncodeArgs),
-    /// Turn a tokens.json into a picture.
+    /// Turn a tokens.json into an image.
     Decode(DecodeArgs),
 }
 
 #[derive(clap::Args)]
 struct EncodeArgs {
-    /// A picture; or several; or a dataset folder.
-    #[arg(required = true)]
-    pictures: Vec<PathBuf>,
+    /// An image, several, or a dataset folder.
+    #[arg(required_unless_present = "data", conflicts_with = "data")]
+    images: Vec<PathBuf>,
+    /// Dataset folder to encode into token shards.
+    #[arg(long)]
+    data: Option<PathBuf>,
     /// Model folder.
     #[arg(long)]
     model: PathBuf,
-    /// The file to write: a tokens.json for one picture, otherwise a line of JSON for each, which names it.
-    #[arg(long, value_parser = values::file)]
+    /// What to write: a tokens.json of one image; a line of JSON, with its name, of each of several; with --data, a folder.
+    #[arg(long)]
     out: PathBuf,
+    /// Random crops of each image of the dataset: training reads another one in each epoch [default: 8].
+    #[arg(long, requires = "data", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    crops: Option<u64>,
+    /// Seed of the crops.
+    #[arg(long, requires = "data", default_value_t = 0)]
+    seed: u64,
+    /// Replace `--out` if it is a dataset.
+    #[arg(long, requires = "data")]
+    overwrite: bool,
     /// cpu, cuda:N, wgpu or libtorch.
     #[arg(long, default_value = "cpu")]
     device: DeviceName,
@@ -57,7 +74,7 @@ struct DecodeArgs {
     /// Model folder.
     #[arg(long)]
     model: PathBuf,
-    /// The picture to write (.png).
+    /// The image to write (.png).
     #[arg(long, value_parser = values::png)]
     out: PathBuf,
     /// cpu, cuda:N, wgpu or libtorch.
@@ -68,16 +85,19 @@ struct DecodeArgs {
 /// Runs `dalle dvae`.
 ///
 /// # Errors
-/// Whatever stops it, in a sentence for the person at the terminal.
+/// An input cannot be read or the device cannot hold it, an output cannot be written, or the run fails.
 pub fn run(args: Args) -> Result<()> {
     match args.command {
         DvaeCommand::Train(args) => dvae_train::run(&args),
-        DvaeCommand::Encode(args) => encode(&args),
+        DvaeCommand::Encode(args) => match &args.data {
+            Some(data) => encode_dataset(&args, data),
+            None => encode(&args),
+        },
         DvaeCommand::Decode(args) => decode(&args),
     }
 }
 
-/// A line of a file of many pictures' tokens.
+/// A line of a file of the tokens of several images.
 #[derive(Serialize)]
 struct NamedGrid<'a> {
     name: &'a str,
@@ -85,37 +105,99 @@ struct NamedGrid<'a> {
     grid: TokenGrid,
 }
 
+/// Encodes single images, each after the memory for it was checked.
+struct ImageEncoder {
+    folder: ModelFolder,
+    footprint: Footprint,
+    device: DeviceName,
+    encoder: Encoder,
+}
+
+impl ImageEncoder {
+    fn open(args: &EncodeArgs) -> Result<Self> {
+        let folder = ModelFolder::open(&args.model)?;
+        let encoder = folder.encoder(&args.device.open()?)?;
+        Ok(Self { footprint: Footprint::new(&folder.config), folder, device: args.device, encoder })
+    }
+
+    fn file(&self, path: &Path) -> Result<TokenGrid> {
+        self.image(&path.display().to_string(), &read_image(path, self.folder.config.image_size)?)
+    }
+
+    fn image(&self, name: &str, image: &RgbImage) -> Result<TokenGrid> {
+        let (width, height) = image.dimensions();
+        let needed = self.footprint.encoding(&self.folder.config, u64::from(width) * u64::from(height));
+        memory::check(&format!("encoding {name} of {width}×{height} pixels"), needed, self.device)?;
+        TokenGrid::encode(&self.encoder, image)
+    }
+}
+
 fn encode(args: &EncodeArgs) -> Result<()> {
-    let inputs: Vec<&Path> = args.pictures.iter().map(PathBuf::as_path).collect();
+    ensure!(!args.out.is_dir(), "--out: expected a file, {} is a folder", args.out.display());
+    let inputs: Vec<&Path> = args.images.iter().map(PathBuf::as_path).collect();
     outputs::check(&inputs, &[("--out", Some(&args.out))])?;
-    let folder = ModelFolder::open(&args.model)?;
-    let encoder = folder.encoder(&args.device.open()?)?;
-    let tokens = |picture: &RgbImage| TokenGrid::encode(&encoder, picture);
-    let read = |path: &PathBuf| read_picture(path, folder.config.image_size);
-    let pictures: Vec<(String, RgbImage)> = match args.pictures.as_slice() {
-        [path] if path.join(MANIFEST).is_file() => {
-            let examples = Dataset::open(path)?.examples;
-            examples.into_iter().map(|example| (example.key, example.image)).collect()
-        }
-        [path] => return Ok(write_file(&args.out, &serde_json::to_vec(&tokens(&read(path)?)?)?)?),
-        paths => {
-            let named = paths.iter().map(|path| Ok((path.display().to_string(), read(path)?)));
-            named.collect::<Result<_>>()?
-        }
-    };
+    let encoder = ImageEncoder::open(args)?;
     let mut lines = Vec::new();
-    for (name, picture) in pictures.iter().progress_with(bar(pictures.len() as u64, "tokenizing pictures")) {
-        serde_json::to_writer(&mut lines, &NamedGrid { name, grid: tokens(picture)? })?;
+    let mut write = |name: &str, grid: TokenGrid| -> Result<()> {
+        serde_json::to_writer(&mut lines, &NamedGrid { name, grid })?;
         lines.push(b'\n');
+        Ok(())
+    };
+    match args.images.as_slice() {
+        [path] if path.join(MANIFEST).is_file() => {
+            let shards = Shards::open(path)?;
+            let progress = bar(shards.manifest().records as u64, "encoding images");
+            for entry in shards.entries(None) {
+                let entry: Entry = entry?;
+                write(entry.key(), encoder.image(entry.key(), &entry.image()?)?)?;
+                progress.inc(1);
+            }
+        }
+        [path] => return Ok(write_file(&args.out, &serde_json::to_vec(&encoder.file(path)?)?)?),
+        paths => {
+            let progress = bar(paths.len() as u64, "encoding images");
+            for path in paths {
+                write(&path.display().to_string(), encoder.file(path)?)?;
+                progress.inc(1);
+            }
+        }
     }
     Ok(write_file(&args.out, &lines)?)
+}
+
+fn encode_dataset(args: &EncodeArgs, data: &Path) -> Result<()> {
+    let shards = Shards::open(data)?;
+    let folder = ModelFolder::open(&args.model)?;
+    let config = &folder.config;
+    let crops = args.crops.unwrap_or(CROPS) as usize;
+    let format = token_dataset::format(&shards, config, folder.sha256(ENCODER)?, crops, args.seed);
+    let together = token_dataset::ENCODED_TOGETHER as u64 * (config.image_size as u64).pow(2);
+    let needed = Footprint::new(config).encoding(config, together);
+    memory::check(&format!("encoding {}", data.display()), needed, args.device)?;
+    let out = NewFolder::begin(&args.out, MANIFEST, args.overwrite)?;
+    let encoder = folder.encoder(&args.device.open()?)?;
+    let progress = bar(shards.manifest().records as u64, "encoding images");
+    let manifest = token_dataset::write(&shards, &format, config, &encoder, out, || progress.inc(1))?;
+    progress.finish_and_clear();
+    writeln!(
+        std::io::stdout(),
+        "wrote the tokens of {} images to {}, {} {} each, in {} shards",
+        manifest.records,
+        args.out.display(),
+        format.crops,
+        if format.crops == 1 { "crop" } else { "crops" },
+        manifest.shards.len()
+    )?;
+    Ok(())
 }
 
 fn decode(args: &DecodeArgs) -> Result<()> {
     outputs::check(&[&args.tokens], &[("--out", Some(&args.out))])?;
     let folder = ModelFolder::open(&args.model)?;
-    let TokenGrid { grid, tokens } = TokenGrid::read(&args.tokens, folder.config.dvae.vocab)?;
+    let grid = TokenGrid::read(&args.tokens, folder.config.dvae.vocab)?;
+    let needed = Footprint::new(&folder.config).decoding(&folder.config, grid.pixels());
+    let (width, height) = (grid.grid, grid.tokens.len() / grid.grid);
+    memory::check(&format!("decoding {width}×{height} tokens"), needed, args.device)?;
     let decoder = folder.decoder(&args.device.open()?)?;
-    let picture = decode_picture(&decoder, &tokens, grid)?;
-    write_png(&args.out, &picture)
+    write_png(&args.out, &decode_image(&decoder, &grid.tokens, grid.grid)?)
 }

@@ -4,11 +4,13 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use dalle_data::{Dataset, Split, say};
+use dalle_data::{Share, TrainingData, say};
+use dalle_model::config::ModelConfig;
 use dalle_model::dvae::Dvae;
 use dalle_model::footprint::Footprint;
 use dalle_native::{ModelFolder, read_config};
 use dalle_shared::files::{CONFIG, PRIOR};
+use dalle_train::dvae_data::{self, DvaeData, held_out};
 use dalle_train::dvae_training::{DvaeSchedule, DvaeStage};
 use dalle_train::export::dvae_files;
 use dalle_train::optimizer::{AdamWConfig, COPIES};
@@ -18,7 +20,8 @@ use image::RgbImage;
 use serde::Serialize;
 
 use super::run::{Job, KEPT_BY_DVAE, RunArgs, RunIdentity, updates};
-use super::run_hooks::RunHooks;
+use super::run_hooks::{CELLS, RunHooks};
+use super::training_data::DataArgs;
 use super::values;
 
 const PAPER: DvaeSchedule = DvaeSchedule::PAPER;
@@ -30,10 +33,9 @@ pub struct Args {
     #[arg(long)]
     #[serde(skip)]
     config: PathBuf,
-    /// Dataset folder.
-    #[arg(long)]
+    #[command(flatten)]
     #[serde(skip)]
-    data: PathBuf,
+    data: DataArgs,
     /// Model folder to write encoder and decoder into.
     #[arg(long)]
     #[serde(skip)]
@@ -116,7 +118,7 @@ pub fn run(args: &Args) -> Result<()> {
     let config = read_config(&args.config)?;
     let footprint = Footprint::new(&config);
     let what = format!("the dVAE of {}", config.name);
-    args.run.check_memory(&what, args.batch, |part| {
+    let needed = args.run.check_memory(&what, args.batch, |part| {
         args.run.checkpointed(footprint.training_dvae(part, COPIES), KEPT_BY_DVAE)
     })?;
     let (device, _) = args.run.open_device()?;
@@ -128,16 +130,21 @@ pub fn run(args: &Args) -> Result<()> {
             args.out.display()
         ));
     }
-    let dataset = Dataset::open(&args.data)?;
-    let held_out = args.run.held_out(&dataset)?.into_iter().map(|example| example.image);
-    let held_out: Vec<RgbImage> = held_out.collect();
-    let images: Vec<RgbImage> = dataset.split(Split::Train).map(|example| example.image.clone()).collect();
-    let mut hooks = RunHooks::reconstructions(held_out.iter().chain(&images), &config);
+    let data = args.data.open(args.run.seed)?;
+    data.require_images()?;
+    let pixels = 3 * (config.image_size as u64).pow(2);
+    args.data.check_memory(&data, needed, (args.batch, pixels), args.run.device)?;
+    let images = DvaeData::new(&data, Share::whole(args.batch), config.image_size, args.run.seed)?;
+    let held_out = held_out(&args.run.held_out(&args.data, &data)?, config.image_size)?;
+    let mut hooks = match args.run.sheet_every {
+        Some(_) => RunHooks::reconstructions(&shown(&held_out, &data, &config)?, &config),
+        None => RunHooks::without_sheets(),
+    };
     let identity = RunIdentity {
         network: NetworkKind::Dvae,
         options: args,
         model: &config.dvae,
-        data: dataset.hash(),
+        data: data.identity(),
         inputs: NoInputs {},
         plateau: args.run.plateau(),
     };
@@ -152,11 +159,19 @@ pub fn run(args: &Args) -> Result<()> {
     let schedule = args.schedule(args.run.schedule_steps(args.steps)?);
     device.seed(args.run.seed);
     let fresh = Dvae::new(&config.dvae, &device);
-    let mut stage = DvaeStage::new(images, &held_out, &config, schedule, device)?;
+    let mut stage = DvaeStage::new(images, held_out, &config, schedule, device);
     let dvae = args.run.train(&mut stage, fresh, &mut hooks, job)?;
     ModelFolder::write(&args.out, &[files, dvae_files(&dvae)?].concat())?;
     writeln!(std::io::stdout(), "wrote encoder and decoder to {}", args.out.display())?;
     Ok(())
+}
+
+/// Images for sheets: held-out ones, or else those of the first batch.
+fn shown(held_out: &[RgbImage], data: &TrainingData, config: &ModelConfig) -> Result<Vec<RgbImage>> {
+    if held_out.is_empty() {
+        return dvae_data::held_out(&data.reader(Share::whole(CELLS)).items(0)?, config.image_size);
+    }
+    Ok(held_out.iter().take(CELLS).cloned().collect())
 }
 
 #[cfg(test)]

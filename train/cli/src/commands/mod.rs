@@ -17,4 +17,5 @@ mod run;
 mod run_hooks;
 pub mod sample;
 pub mod tokenizer;
+mod training_data;
 mod values;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Subcommand;
-use dalle_data::{Dataset, Example, Split};
+use dalle_data::{Item, Share, Split, TrainingData};
+use dalle_model::Device;
 use dalle_model::footprint::Footprint;
 use dalle_model::precision::Precision;
 use dalle_model::prior::Prior;
@@ -14,13 +15,17 @@ use dalle_shared::files::{CONFIG, ENCODER, PRIOR, TOKENIZER};
 use dalle_shared::sha256_hex;
 use dalle_train::export::prior_files;
 use dalle_train::optimizer::{AdamWConfig, COPIES};
+use dalle_train::prior_data::{PriorData, held_out as held_out_pairs};
 use dalle_train::prior_training::{PriorSchedule, PriorStage};
+use dalle_train::progress::bar;
 use dalle_train::run_state::NetworkKind;
 use dalle_train::schedule::WarmupCosine;
+use dalle_train::token_dataset::{self, CROPS};
 use serde::Serialize;
 
 use super::run::{Job, KEPT_BY_TRANSFORMER, RunArgs, RunIdentity, updates};
-use super::run_hooks::RunHooks;
+use super::run_hooks::{CELLS, RunHooks};
+use super::training_data::DataArgs;
 use super::values;
 
 const PAPER: PriorSchedule = PriorSchedule::PAPER;
@@ -45,10 +50,13 @@ struct TrainArgs {
     #[arg(long)]
     #[serde(skip)]
     model: PathBuf,
-    /// Dataset folder.
-    #[arg(long)]
+    #[command(flatten)]
     #[serde(skip)]
-    data: PathBuf,
+    data: DataArgs,
+    /// Random crops that are encoded of each image, if the dataset holds images [default: one for each epoch, at most 8].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    #[serde(skip)]
+    crops: Option<u64>,
     /// The tokenizer.json to train with.
     #[arg(long)]
     #[serde(skip)]
@@ -118,6 +126,9 @@ impl TrainArgs {
 struct Inputs {
     encoder: String,
     tokenizer: String,
+    /// Crops of each image, if they are encoded here and differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crops: Option<u64>,
     /// Weights that training started from.
     #[serde(skip_serializing_if = "Option::is_none")]
     init: Option<String>,
@@ -133,23 +144,25 @@ pub fn run(args: Args) -> Result<()> {
     let config = folder.config.clone();
     let footprint = Footprint::new(&config);
     let what = format!("the prior of {}", config.name);
-    args.run.check_memory(&what, args.batch, |part| {
+    let needed = args.run.check_memory(&what, args.batch, |part| {
         args.run.checkpointed(footprint.training_prior(part, COPIES), KEPT_BY_TRANSFORMER)
     })?;
     let (device, plain) = args.run.open_device()?;
-    let encoder = folder.encoder(&plain)?;
     let (tokenizer, tokenizer_json) = read_tokenizer(&args.tokenizer, &config)?;
-    let dataset = Dataset::open(&args.data)?;
-    let held_out = args.run.held_out(&dataset)?;
-    let examples: Vec<Example> = dataset.split(Split::Train).cloned().collect();
+    let given = args.data.open(args.run.seed)?;
+    let tokens = 2 * config.geometry().image_length() as u64;
+    args.data.check_memory(&given, needed, (args.batch, tokens), args.run.device)?;
+    let steps = args.run.schedule_steps(args.steps)?;
+    let crops = args.crops.unwrap_or_else(|| epochs(steps, args.batch, &given).min(CROPS));
     let init = args.init.as_deref().map(ModelFolder::open).transpose()?;
     let identity = RunIdentity {
         network: NetworkKind::Prior,
         options: &args,
         model: &config.prior,
-        data: dataset.hash(),
+        data: given.identity(),
         inputs: Inputs {
             encoder: folder.sha256(ENCODER)?,
+            crops: depends_on_crops(&given, config.image_size).then_some(crops),
             tokenizer: sha256_hex(&tokenizer_json),
             init: init.as_ref().map(|init| init.sha256(PRIOR)).transpose()?,
         },
@@ -162,10 +175,12 @@ pub fn run(args: Args) -> Result<()> {
         files: vec![(CONFIG, folder.config_json.clone()), (TOKENIZER, tokenizer_json.clone())],
         optimizer: args.optimizer(),
     };
-    let schedule = args.schedule(args.run.schedule_steps(args.steps)?);
+    let schedule = args.schedule(steps);
+    let data = encode(&args, &given, &folder, crops, &plain)?;
+    let held_out = args.run.held_out(&args.data, &data)?;
     let mut hooks = match args.run.sheet_every {
         Some(_) => {
-            let captions = held_out.iter().chain(&examples).map(|example| &example.captions);
+            let captions = shown(&held_out, &data)?;
             RunHooks::samples(captions, tokenizer.clone(), folder.decoder(&plain)?, config.clone())
         }
         None => RunHooks::without_sheets(),
@@ -175,12 +190,61 @@ pub fn run(args: Args) -> Result<()> {
         Some(init) => init.prior(&device, Precision::F32)?,
         None => Prior::new(&config, &device),
     };
-    let data = [examples.as_slice(), &held_out];
-    let mut stage = PriorStage::new(data, &encoder, &tokenizer, &config, schedule, &device)?;
+    let held_out = held_out_pairs(&held_out, &tokenizer, config.text_length)?;
+    let share = Share::whole(args.batch);
+    let pairs = PriorData::new(&data, share, &tokenizer, config.text_length, schedule)?;
+    let mut stage = PriorStage::new(pairs, held_out, &config, schedule, &device);
     let prior = args.run.train(&mut stage, fresh, &mut hooks, job)?;
     ModelFolder::write(&args.model, &[vec![(TOKENIZER, tokenizer_json)], prior_files(&prior)?].concat())?;
     writeln!(std::io::stdout(), "wrote the prior to {}", args.model.display())?;
     Ok(())
+}
+
+/// How many times `steps` updates read the data, rounded up.
+fn epochs(steps: u64, batch: usize, data: &TrainingData) -> u64 {
+    steps.saturating_mul(batch as u64).div_ceil(data.examples() as u64)
+}
+
+/// Whether the number of crops changes what is trained on: whether there are images larger than the model's.
+fn depends_on_crops(data: &TrainingData, image_size: usize) -> bool {
+    let mut manifests = data.datasets().map(|(shards, _)| shards.manifest());
+    manifests.any(|manifest| manifest.tokens.is_none() && manifest.image_size as usize > image_size)
+}
+
+/// The tokens of all datasets. Those of images are encoded in the run folder at the first start of the run.
+fn encode(
+    args: &TrainArgs,
+    given: &TrainingData,
+    folder: &ModelFolder,
+    crops: u64,
+    device: &Device,
+) -> Result<TrainingData> {
+    let encoder = folder.sha256(ENCODER)?;
+    let tokens = given.datasets().map(|(shards, weight)| {
+        let format =
+            token_dataset::format(shards, &folder.config, encoder.clone(), crops as usize, args.run.seed);
+        if shards.manifest().tokens.is_some() {
+            token_dataset::check(shards, &format)?;
+            return Ok((shards.clone(), weight));
+        }
+        let progress = bar(shards.manifest().records as u64, "encoding images");
+        let config = &folder.config;
+        let load = || Ok(folder.encoder(device)?);
+        let done = || progress.inc(1);
+        let tokens = token_dataset::in_run_folder(args.run.folder(), shards, &format, config, load, done)?;
+        progress.finish_and_clear();
+        Ok((tokens, weight))
+    });
+    args.data.training_data(tokens.collect::<Result<_>>()?, Split::Train, args.run.seed)
+}
+
+/// Captions for sheets: held-out ones, or else those of the first batch.
+fn shown(held_out: &[Item], data: &TrainingData) -> Result<Vec<String>> {
+    let mut items = held_out.to_vec();
+    if items.is_empty() {
+        items = data.reader(Share::whole(CELLS)).items(0)?;
+    }
+    items.iter().take(CELLS).map(|item| Ok(item.entry.record()?.captions.main())).collect()
 }
 
 #[cfg(test)]

@@ -1,15 +1,14 @@
 //! What the three training commands share: options, checks before the start, and the run itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, ensure};
-use dalle_data::{Dataset, Example, Split};
+use dalle_data::{Item, TrainingData};
 use dalle_model::Device;
 use dalle_model::footprint::Training;
 use dalle_native::device::DeviceName;
 use dalle_native::memory;
 use dalle_train::checkpoint::{Files, newest_state};
-use dalle_train::epoch_order::EpochOrder;
 use dalle_train::interrupt::Interrupt;
 use dalle_train::optimizer::AdamWConfig;
 use dalle_train::run_state::NetworkKind;
@@ -18,6 +17,7 @@ use dalle_train::training::{RunConfig, train};
 use serde::Serialize;
 
 use super::run_hooks::RunHooks;
+use super::training_data::DataArgs;
 use super::values;
 
 /// Options of all training commands. Those that are not skipped belong to the run's identity.
@@ -95,8 +95,8 @@ pub struct RunIdentity<'a, O, M, I> {
     pub options: &'a O,
     /// Sizes of the network.
     pub model: &'a M,
-    /// Hash of the dataset.
-    pub data: String,
+    /// Hashes and weights of the datasets.
+    pub data: serde_json::Value,
     /// What else it is trained from.
     #[serde(flatten)]
     pub inputs: I,
@@ -129,11 +129,11 @@ pub struct Job {
 
 impl RunArgs {
     /// Checks that the batch can be computed in parts, and that the device can hold a part, before anything is allocated. `what`
-    /// is trained; `needed` says what a part of so many examples needs.
+    /// is trained; `needed` says what a part of so many examples needs. Returns the bytes that the device needs.
     ///
     /// # Errors
     /// What it needs, what there is, and how many parts would fit.
-    pub fn check_memory(&self, what: &str, batch: usize, needed: impl Fn(u64) -> Training) -> Result<()> {
+    pub fn check_memory(&self, what: &str, batch: usize, needed: impl Fn(u64) -> Training) -> Result<u64> {
         let parts = self.accumulate;
         ensure!(
             batch.is_multiple_of(parts),
@@ -150,7 +150,8 @@ impl RunArgs {
                 Some(more) => anyhow!("{refusal}; --accumulate {more} would fit"),
                 None => anyhow!("{refusal}; not even --batch 1 would fit"),
             }
-        })
+        })?;
+        Ok(bytes(parts))
     }
 
     /// `training` with what gradient checkpointing keeps of its activations, if it is on: the share `kept`.
@@ -170,24 +171,20 @@ impl RunArgs {
         Ok((device, plain))
     }
 
+    /// The folder of the run.
+    pub fn folder(&self) -> &Path {
+        &self.run
+    }
+
     /// The examples to validate on; none if nothing is validated.
     ///
     /// # Errors
     /// The dataset has no validation split.
-    pub fn held_out(&self, dataset: &Dataset) -> Result<Vec<Example>> {
-        if self.validate_every.is_none() {
-            return Ok(Vec::new());
+    pub fn held_out(&self, args: &DataArgs, data: &TrainingData) -> Result<Vec<Item>> {
+        match self.validate_every {
+            None => Ok(Vec::new()),
+            Some(_) => args.held_out(data, self.validation_examples),
         }
-        let examples: Vec<&Example> = dataset.split(Split::Val).collect();
-        ensure!(
-            !examples.is_empty(),
-            "--validate-every: expected a dataset with a validation split, this one has none; build it with \
-             `dalle data build --val 0.1`"
-        );
-        let count = self.validation_examples.min(examples.len());
-        // The same for all seeds, so that runs can be compared.
-        let chosen = EpochOrder::new(0, examples.len()).batch(0, count);
-        Ok(chosen.into_iter().map(|turn| examples[turn.index].clone()).collect())
     }
 
     /// What a plateau is, if the learning rate depends on it.

@@ -3,16 +3,14 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use dalle_data::Captions;
 use dalle_eval::sheet::{Cell, contact_sheet};
 use dalle_model::config::ModelConfig;
 use dalle_model::dvae::{Decoder, Dvae};
 use dalle_model::prior::Prior;
 use dalle_model::sample::{Batch, JobKey, SampleRequest};
 use dalle_shared::{ImageToken, SamplingSettings, Tokenizer};
-use dalle_train::augment;
 use dalle_train::run_state::History;
-use dalle_train::tokens::{decode_picture, encode_pictures};
+use dalle_train::tokens::{decode_image, encode_images};
 use dalle_train::training::Hooks;
 use image::RgbImage;
 
@@ -20,7 +18,7 @@ use crate::curve;
 use crate::png::write_png;
 
 /// Most cells of a sheet.
-const CELLS: usize = 16;
+pub const CELLS: usize = 16;
 /// Cells in a row.
 const COLUMNS: usize = 4;
 
@@ -51,13 +49,12 @@ impl<N> RunHooks<N> {
 }
 
 impl RunHooks<Dvae> {
-    /// Sheets of the first images, each beside its reconstruction from tokens.
-    pub fn reconstructions<'a>(images: impl Iterator<Item = &'a RgbImage>, config: &ModelConfig) -> Self {
-        let (size, grid) = (config.image_size as u32, config.geometry().grid);
-        let images: Vec<RgbImage> = images.take(CELLS).map(|image| augment::centred(image, size)).collect();
+    /// Sheets of images of the model's size, each beside its reconstruction from tokens.
+    pub fn reconstructions(images: &[RgbImage], config: &ModelConfig) -> Self {
+        let (images, grid) = (images.to_vec(), config.geometry().grid);
         let sheet = move |dvae: &Dvae| {
-            let tokens = encode_pictures(&dvae.encoder, &images)?;
-            let decoded = tokens.iter().map(|tokens| decode_picture(&dvae.decoder, tokens, grid));
+            let tokens = encode_images(&dvae.encoder, &images)?;
+            let decoded = tokens.iter().map(|tokens| decode_image(&dvae.decoder, tokens, grid));
             let decoded: Vec<RgbImage> = decoded.collect::<Result<_>>()?;
             let cells = images.iter().zip(&decoded);
             let cells: Vec<Cell> =
@@ -69,14 +66,13 @@ impl RunHooks<Dvae> {
 }
 
 impl RunHooks<Prior> {
-    /// Sheets of a sample for each of the first captions, always with the same seeds.
-    pub fn samples<'a>(
-        captions: impl Iterator<Item = &'a Captions>,
+    /// Sheets of a sample for each caption, always with the same seeds.
+    pub fn samples(
+        captions: Vec<String>,
         tokenizer: Tokenizer,
         decoder: Decoder,
         config: ModelConfig,
     ) -> Self {
-        let captions: Vec<String> = captions.take(CELLS).map(Captions::main).collect();
         let sheet = move |prior: &Prior| {
             let mut batch = Batch::new(prior.clone(), &config);
             for (caption, key) in captions.iter().zip(0..) {
@@ -92,7 +88,7 @@ impl RunHooks<Prior> {
                 }
             }
             let grid = config.geometry().grid;
-            let images = grids.iter().map(|tokens| decode_picture(&decoder, tokens, grid));
+            let images = grids.iter().map(|tokens| decode_image(&decoder, tokens, grid));
             let images: Vec<RgbImage> = images.collect::<Result<_>>().context("a sample is not a grid")?;
             let cells = images.iter().zip(&captions);
             let cells: Vec<Cell> =

@@ -15,7 +15,7 @@ use dalle_native::ModelFolder;
 use dalle_native::publish::write_file;
 use dalle_shared::{ImageToken, MAX_SAMPLES};
 use dalle_train::progress::bar;
-use dalle_train::tokens::{TokenGrid, read_picture};
+use dalle_train::tokens::{TokenGrid, read_image};
 use image::RgbImage;
 
 use super::options::{DeviceArgs, SamplingArgs};
@@ -189,7 +189,7 @@ fn prefix(args: &Args, folder: &ModelFolder, device: &Device) -> Result<Vec<Imag
 /// Encodes an image of exactly the model's size.
 fn encode(path: &Path, folder: &ModelFolder, device: &Device) -> Result<TokenGrid> {
     let size = folder.config.image_size as u32;
-    let image = read_picture(path, folder.config.image_size)?;
+    let image = read_image(path, folder.config.image_size)?;
     // Checked before encoding, which takes long for a large image.
     ensure!(
         image.dimensions() == (size, size),

@@ -1,4 +1,4 @@
-//! `dalle tokenizer`: the caption vocabulary.
+//! `dalle tokenizer`: train the caption tokenizer.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -7,9 +7,10 @@ use anyhow::Context;
 use clap::Subcommand;
 use clap::builder::RangedU64ValueParser;
 
-use dalle_data::Dataset;
+use dalle_data::{Captions, DataError, Shards, Split};
 use dalle_native::publish::write_file;
 use dalle_prepare::tokenizer_train;
+use dalle_shared::Tokenizer;
 
 use super::outputs;
 
@@ -31,7 +32,7 @@ struct TrainArgs {
     /// Dataset folder.
     #[arg(long)]
     data: PathBuf,
-    /// Most ids to make, at least 256: the bytes. The default is the paper's.
+    /// Most ids, at least 256 for the bytes. The default is the paper's.
     #[arg(long, default_value_t = 16_384, value_parser = RangedU64ValueParser::<usize>::new().range(tokenizer_train::BYTES as u64..=1 << 24))]
     vocab: usize,
     /// File to write: tokenizer.json.
@@ -42,20 +43,21 @@ struct TrainArgs {
 /// Runs `dalle tokenizer`.
 ///
 /// # Errors
-/// See [`Dataset::open`] and [`tokenizer_train::train`].
+/// See [`Shards`] and [`tokenizer_train::train`].
 pub fn run(args: Args) -> anyhow::Result<()> {
     let Command::Train(args) = args.command;
     outputs::check(&[], &[("--out", Some(&args.out))])?;
-    let dataset = Dataset::open(&args.data)?;
-    let tokenizer = tokenizer_train::train(&dataset, args.vocab)?;
+    let shards = Shards::open(&args.data)?;
+    let captions = |split| shards.entries(split).map(|entry| Ok(entry?.record()?.captions));
+    let tokenizer = tokenizer_train::train(captions(Some(Split::Train)), args.vocab)?;
     write_file(&args.out, tokenizer.to_json()?.as_bytes())?;
     let made = tokenizer.vocab_size();
     let mut out = std::io::stdout().lock();
     writeln!(out, "wrote {made} ids ({} merges) to {}", made - tokenizer_train::BYTES, args.out.display())?;
     if made < args.vocab {
-        writeln!(out, "{} were asked for, but no other pair repeats in the captions", args.vocab)?;
+        writeln!(out, "--vocab {} allows more, but no other pair repeats in the captions", args.vocab)?;
     }
-    let lengths = lengths(&dataset, &tokenizer).context("encoding the dataset's captions")?;
+    let lengths = lengths(captions(None), &tokenizer).context("encoding the dataset's captions")?;
     writeln!(out, "main captions take {:.1} ids on average, at most {}", lengths.mean, lengths.longest)?;
     Ok(())
 }
@@ -65,13 +67,16 @@ struct Lengths {
     longest: usize,
 }
 
-fn lengths(dataset: &Dataset, tokenizer: &dalle_shared::Tokenizer) -> anyhow::Result<Lengths> {
-    let mut total = 0;
-    let mut longest = 0;
-    for example in &dataset.examples {
-        let length = tokenizer.encode(&example.captions.main(), usize::MAX)?.ids.len();
+fn lengths(
+    captions: impl Iterator<Item = Result<Captions, DataError>>,
+    tokenizer: &Tokenizer,
+) -> anyhow::Result<Lengths> {
+    let (mut total, mut count, mut longest) = (0, 0_usize, 0);
+    for captions in captions {
+        let length = tokenizer.encode(&captions?.main(), usize::MAX)?.ids.len();
         total += length;
+        count += 1;
         longest = longest.max(length);
     }
-    Ok(Lengths { mean: total as f64 / dataset.examples.len().max(1) as f64, longest })
+    Ok(Lengths { mean: total as f64 / count.max(1) as f64, longest })
 }

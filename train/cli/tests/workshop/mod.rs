@@ -98,7 +98,7 @@ impl Workshop {
     pub fn clip(&self, model: &str, steps: u64, more: &str) -> String {
         format!(
             "clip train --model {model} --config {CLIP_CONFIG} --data {} --run {model}-clip --steps {steps} --batch 6 \
-             --step-size 0.003 --warmup 20 {more}",
+             --step-size 0.001 --warmup 20 {more}",
             self.path("data").display(),
             model = self.path(model).display()
         )

@@ -68,7 +68,7 @@ pub fn run(mut args: Args) -> Result<()> {
     let captions: Vec<String> = examples.iter().map(|example| example.captions.main()).collect();
     let samples = sample(args, &folder, &captions, settings)?;
     let truth: Vec<RgbImage> =
-        examples.iter().map(|example| resized(example, folder.config.image_size)).collect();
+        examples.iter().map(|example| resized(example, folder.config.image_size)).collect::<Result<_>>()?;
     let progress = bar((2 * truth.len() * args.radii.len()) as u64, "extracting features");
     let [a, b] = [&truth, &samples].map(|images| images.iter().collect::<Vec<_>>());
     let result = evaluate(&*extractor, &a, &b, &args.radii, |done| progress.set_position(done as u64))?;

@@ -96,7 +96,7 @@ pub struct Reconstructed {
 pub fn reconstruct(folder: &ModelFolder, examples: &[&Example], device: &Device) -> Result<Reconstructed> {
     let (encoder, decoder) = (folder.encoder(device)?, folder.decoder(device)?);
     let originals: Vec<RgbImage> =
-        examples.iter().map(|example| resized(example, folder.config.image_size)).collect();
+        examples.iter().map(|example| resized(example, folder.config.image_size)).collect::<Result<_>>()?;
     let images: Vec<(&str, &RgbImage)> =
         examples.iter().map(|example| example.key.as_str()).zip(&originals).collect();
     let progress = bar(images.len() as u64, "reconstructing images");

@@ -141,27 +141,38 @@ pub fn run(args: &Args) -> Result<()> {
         .iter()
         .map(|pair| format!("{:.3} · {}", pair.cosine, validation[pair.validation].captions.main()))
         .collect();
-    let cells: Vec<Cell> = pairs
+    let shown = pairs
+        .iter()
+        .take(SHOWN)
+        .map(|pair| Ok([validation[pair.validation].image()?, train[pair.train].image()?]));
+    let shown: Vec<[RgbImage; 2]> = shown.collect::<Result<_>>()?;
+    let cells: Vec<Cell> = shown
         .iter()
         .zip(&captions)
-        .take(SHOWN)
-        .map(|(pair, caption)| Cell {
-            images: vec![&validation[pair.validation].image, &train[pair.train].image],
-            caption,
-        })
+        .map(|(images, caption)| Cell { images: images.iter().collect(), caption })
         .collect();
     let written = args.outputs.write(&result, &provenance, &cells, |shown| report::report(&result, shown))?;
     print(&result, &written)
 }
 
+/// Images that are in memory at the same time.
+const READ_TOGETHER: usize = 512;
+
 /// The features of the examples' images.
 fn extract(extractor: &dyn Extractor, examples: &[&Example], what: &'static str) -> Result<Vec<Vec<f32>>> {
-    let images: Vec<&RgbImage> = examples.iter().map(|example| &example.image).collect();
-    let progress = bar(images.len() as u64, what);
-    let extracted =
-        extract_all(extractor, &images, RgbImage::clone, |done| progress.set_position(done as u64))?;
+    let progress = bar(examples.len() as u64, what);
+    let mut features = Vec::with_capacity(examples.len());
+    for examples in examples.chunks(READ_TOGETHER) {
+        let images = examples.iter().map(|example| example.image()).collect::<Result<Vec<_>, _>>()?;
+        let images: Vec<&RgbImage> = images.iter().collect();
+        let done = features.len();
+        let extracted = extract_all(extractor, &images, RgbImage::clone, |more| {
+            progress.set_position((done + more) as u64);
+        })?;
+        features.extend(extracted.features);
+    }
     progress.finish_and_clear();
-    Ok(extracted.features)
+    Ok(features)
 }
 
 /// The pairs with the keys of their examples. `quality` is in the order of `validation`.

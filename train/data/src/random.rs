@@ -10,19 +10,25 @@ use rand_chacha::ChaCha8Rng;
 /// tells nothing about how they are cropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// The order of examples, by epoch.
-    Order = 1,
+    /// Order of the shards, by epoch.
+    Shards = 1,
     /// Crop, size and flip of an image, by example.
     Augmentation = 2,
     /// Choice, spelling and dropout of a caption, by example.
     Caption = 3,
     /// Gumbel noise of the dVAE's relaxation, by example.
     Noise = 4,
-    /// The crop of an image that is tokenized or reconstructed once, by its position in the dataset.
+    /// Crops of an image that are tokenized or reconstructed once, by crop and position in the dataset.
     Tokenization = 5,
+    /// Order of the examples in a window, by window.
+    Window = 6,
+    /// Order of the datasets in a block, by block.
+    Mixture = 7,
+    /// Seed of one dataset of several, by dataset.
+    Dataset = 8,
 }
 
-/// The generator for `index`: an epoch, or the number of an example in the order of training, counted over all epochs.
+/// The generator for `index`: an epoch, say, or the number of an example in the order of training, counted over all epochs.
 pub fn stream(seed: u64, purpose: Purpose, index: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
@@ -42,8 +48,16 @@ mod tests {
 
     #[test]
     fn no_two_streams_begin_alike() {
-        let purposes =
-            [Purpose::Order, Purpose::Augmentation, Purpose::Caption, Purpose::Noise, Purpose::Tokenization];
+        let purposes = [
+            Purpose::Shards,
+            Purpose::Augmentation,
+            Purpose::Caption,
+            Purpose::Noise,
+            Purpose::Tokenization,
+            Purpose::Window,
+            Purpose::Mixture,
+            Purpose::Dataset,
+        ];
         let mut seen = HashSet::new();
         for purpose in purposes {
             for (seed, index) in (0..20).flat_map(|seed| (0..20).map(move |index| (seed, index))) {

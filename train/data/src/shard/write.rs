@@ -1,45 +1,15 @@
-//! WebDataset shards: plain tar files in which the files of one picture share a key and stand together.
-//!
-//! The same pictures give the same bytes: no times, no owners.
+//! Writing shards. The same records give the same bytes: no times, no owners.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use dalle_shared::to_hex;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::error::DataError;
-
-/// A shard as the manifest lists it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShardInfo {
-    /// File name.
-    pub name: String,
-    /// Pictures in it.
-    pub records: usize,
-    /// Size in bytes.
-    pub bytes: u64,
-    /// SHA-256 in hexadecimal.
-    pub sha256: String,
-}
-
-/// A name that WebDataset accepts as key: ASCII letters in lower case, digits, `-` and `_`; at most 80 characters. Never
-/// empty. (A dot would end the key, a slash make a folder; tar's plain header has room for 100 bytes.)
-pub fn sanitise_key(name: &str) -> String {
-    let mut key: String = name
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || c == '-' { c.to_ascii_lowercase() } else { '_' })
-        .take(MAX_KEY)
-        .collect();
-    if key.is_empty() {
-        key.push('_');
-    }
-    key
-}
-
-const MAX_KEY: usize = 80;
+use super::ShardInfo;
+use crate::error::DataError;
+use crate::record::Split;
 
 /// Writes records into numbered shards of a folder.
 pub struct ShardWriter {
@@ -52,6 +22,7 @@ pub struct ShardWriter {
 struct OpenShard {
     name: String,
     records: usize,
+    train: usize,
     tar: tar::Builder<Hashing<BufWriter<File>>>,
 }
 
@@ -65,7 +36,7 @@ impl ShardWriter {
     ///
     /// # Errors
     /// The shard cannot be written.
-    pub fn append(&mut self, key: &str, files: &[(&str, &[u8])]) -> Result<(), DataError> {
+    pub fn append(&mut self, key: &str, split: Split, files: &[(&str, &[u8])]) -> Result<(), DataError> {
         let mut shard = match self.open.take() {
             Some(shard) => shard,
             None => self.start()?,
@@ -81,6 +52,7 @@ impl ShardWriter {
                 .map_err(DataError::io("writing", &path))?;
         }
         shard.records += 1;
+        shard.train += usize::from(split == Split::Train);
         if shard.records == self.shard_size {
             self.close(shard)?;
         } else {
@@ -105,19 +77,20 @@ impl ShardWriter {
         let path = self.folder.join(&name);
         let file = File::create_new(&path).map_err(DataError::io("creating", &path))?;
         let writer = Hashing { inner: BufWriter::new(file), digest: Sha256::new(), bytes: 0 };
-        Ok(OpenShard { name, records: 0, tar: tar::Builder::new(writer) })
+        Ok(OpenShard { name, records: 0, train: 0, tar: tar::Builder::new(writer) })
     }
 
     fn close(&mut self, shard: OpenShard) -> Result<(), DataError> {
-        let path = self.folder.join(&shard.name);
-        let written = shard.tar.into_inner().and_then(|hashing| {
+        let OpenShard { name, records, train, tar } = shard;
+        let path = self.folder.join(&name);
+        let written = tar.into_inner().and_then(|hashing| {
             let file = hashing.inner.into_inner().map_err(io::IntoInnerError::into_error)?;
             file.sync_all()?;
             Ok((hashing.bytes, hashing.digest.finalize()))
         });
         let (bytes, digest) = written.map_err(DataError::io("writing", &path))?;
         let sha256 = to_hex(&digest);
-        self.done.push(ShardInfo { name: shard.name, records: shard.records, bytes, sha256 });
+        self.done.push(ShardInfo { name, records, train: Some(train), bytes, sha256 });
         Ok(())
     }
 }
