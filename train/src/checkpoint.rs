@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::optimizer::{AdamW, AdamWConfig, averaged};
 use crate::run_state::RunState;
-use dalle_data::say;
+use dalle_data::log_line;
 use dalle_native::publish::{NewFolder, write_file};
 
 /// Checkpoints kept beside the best: the newest and the one before it.
@@ -179,7 +179,7 @@ impl RunFolder {
                     return Ok(Some(resumed));
                 }
                 Err(error) => {
-                    say(format_args!(
+                    log_line(format_args!(
                         "dalle: checkpoint {name} is damaged, trying the one before it: {error:#}"
                     ));
                     damaged.push(name);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
-use dalle_data::say;
+use dalle_data::log_line;
 
 /// Exit status of a program that Ctrl-C ended: 128 and the number of SIGINT.
 const INTERRUPTED: i32 = 128 + 2;
@@ -27,7 +27,7 @@ impl Interrupt {
                 // Without running destructors: they would take LibTorch away from under the update in progress.
                 signal_hook::low_level::exit(INTERRUPTED);
             }
-            say(format_args!("\nsaving after the update in work; press Ctrl-C again to stop without"));
+            log_line(format_args!("\nsaving after the update in work; press Ctrl-C again to stop without"));
         })
         .context("cannot listen for Ctrl-C")?;
         #[cfg(unix)]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use dalle_data::say;
+use dalle_data::log_line;
 use dalle_model::burn::module::{Module, ModuleVisitor, Param};
 use dalle_model::burn::tensor::Tensor;
 use indicatif::ProgressBar;
@@ -157,7 +157,7 @@ impl<'a> Run<'a> {
                 state.step,
                 config.steps
             );
-            say(format_args!(
+            log_line(format_args!(
                 "resuming {} at update {} of {}",
                 config.run.display(),
                 state.step,
@@ -252,7 +252,7 @@ impl<'a> Run<'a> {
             self.state.stale = 0;
             self.state.halvings.push(Halving { step, cause: Cause::Plateau });
             self.bar.suspend(|| {
-                say(format_args!("halving the learning rate from update {step} on: a plateau"));
+                log_line(format_args!("halving the learning rate from update {step} on: a plateau"));
             });
         }
         self.state.seconds += begun.elapsed().as_secs_f64();
@@ -272,7 +272,7 @@ impl<'a> Run<'a> {
         let line = shown.join("  ");
         // Without a terminal there is no bar.
         if !std::io::stderr().is_terminal() {
-            say(format_args!("update {step}  {line}"));
+            log_line(format_args!("update {step}  {line}"));
         }
         self.bar.set_message(line);
         let written = self.metric_log.write(step, &values);
@@ -283,7 +283,7 @@ impl<'a> Run<'a> {
         for Warning { kind, text } in stage.warnings(&self.state.history) {
             if !self.state.warnings.contains_key(kind) {
                 let text = format!("after update {step}, {text}");
-                self.bar.suspend(|| say(format_args!("WARNING: {text}")));
+                self.bar.suspend(|| log_line(format_args!("WARNING: {text}")));
                 self.state.warnings.insert(kind.to_owned(), text);
             }
         }
@@ -294,7 +294,7 @@ impl<'a> Run<'a> {
         if let Err(error) = result
             && self.complaints.insert(what)
         {
-            self.bar.suspend(|| say(format_args!("dalle: the run goes on without {what}: {error:#}")));
+            self.bar.suspend(|| log_line(format_args!("dalle: the run goes on without {what}: {error:#}")));
         }
     }
 
@@ -345,7 +345,7 @@ fn halve_by_hand(state: &mut RunState, halvings: usize) -> Result<()> {
         // The remedy of a run that has diverged: what it skipped at a higher rate counts no more.
         state.skipped_in_a_row = 0;
         state.halvings.push(Halving { step: state.step, cause: Cause::ByHand });
-        say(format_args!("halving the learning rate from update {} on", state.step));
+        log_line(format_args!("halving the learning rate from update {} on", state.step));
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ mod curve;
 mod png;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use dalle_data::say;
+use dalle_data::log_line;
 
 /// The exit status that shells report for a program ended by SIGPIPE: 128 plus the signal's number.
 const CLOSED_PIPE: u8 = 128 + 13;
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::from(CLOSED_PIPE),
         Err(error) => {
-            say(format_args!("dalle: {}", message(&error)));
+            log_line(format_args!("dalle: {}", message(&error)));
             ExitCode::FAILURE
         }
     }

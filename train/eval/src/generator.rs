@@ -12,7 +12,7 @@
 use std::collections::HashSet;
 
 use anyhow::{Result, ensure};
-use dalle_data::say;
+use dalle_data::log_line;
 use dalle_model::config::ModelConfig;
 use dalle_model::dvae::Decoder;
 use dalle_model::footprint::Footprint;
@@ -120,7 +120,7 @@ impl Generator {
     fn request(&mut self, spec: &SampleSpec, sampling: SamplingSettings) -> Result<SampleRequest> {
         let encoding = self.tokenizer.encode(spec.caption, self.config.text_length - 1)?;
         if encoding.cut > 0 && self.truncated.insert(spec.caption.to_owned()) {
-            say(format_args!(
+            log_line(format_args!(
                 "dalle: the caption “{}” is too long; its last {} tokens are ignored",
                 quote(spec.caption),
                 encoding.cut,

@@ -7,7 +7,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use dalle_data::{DataError, MANIFEST, Manifest, Options, Shards, Split, say};
+use dalle_data::{DataError, MANIFEST, Manifest, Options, Shards, Split, log_line};
 use dalle_prepare::{EmojiPackages, Family, ImageFolder, Source};
 
 use super::values;
@@ -143,10 +143,10 @@ const NAMED: usize = 20;
 /// Prints what was stored and what was left out, and names images that cannot be used, the most serious problems first.
 fn report(manifest: &Manifest, out: &mut impl Write) -> std::io::Result<()> {
     for problem in manifest.problems.iter().take(NAMED) {
-        say(format_args!("left out: {}: {}", problem.source, problem.message));
+        log_line(format_args!("left out: {}: {}", problem.source, problem.message));
     }
     if manifest.problems.len() > NAMED {
-        say(format_args!("left out: {} more, named in {MANIFEST}", manifest.problems.len() - NAMED));
+        log_line(format_args!("left out: {} more, named in {MANIFEST}", manifest.problems.len() - NAMED));
     }
     for source in &manifest.sources {
         let left_out: Vec<String> =

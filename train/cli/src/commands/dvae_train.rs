@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use dalle_data::{Share, TrainingData, say};
+use dalle_data::{Share, TrainingData, log_line};
 use dalle_model::config::ModelConfig;
 use dalle_model::dvae::Dvae;
 use dalle_model::footprint::Footprint;
@@ -124,7 +124,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (device, _) = args.run.open_device()?;
     ModelFolder::check_target(&args.out)?;
     if args.out.join(PRIOR).exists() {
-        say(format_args!(
+        log_line(format_args!(
             "dalle: {} holds a prior, which knows only the codebook of the encoder beside it: another encoder will not be written \
              there; name another --out for one",
             args.out.display()

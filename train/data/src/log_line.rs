@@ -4,6 +4,6 @@ use std::fmt::Display;
 use std::io::Write;
 
 /// Writes a line to stderr. A closed stderr is not an error: training goes on without its log.
-pub fn say(line: impl Display) {
+pub fn log_line(line: impl Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
