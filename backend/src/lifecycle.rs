@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_reaches_those_who_wait() {
+    async fn waiters_receive_a_failure() {
         let lifecycle = Arc::new(Lifecycle::new());
         let waiter = Arc::clone(&lifecycle);
         let waiting = tokio::spawn(async move { waiter.failed().await });

@@ -53,7 +53,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn advice_is_the_time_of_the_next_place_within_bounds() {
+    fn retry_after_is_the_time_until_the_next_place_clamped() {
         let advise = |next_place, chance| {
             let load = Load { next_place, row: SECOND, rows: 2 };
             RetryAfter::default().advise(Instant::now(), load, chance)
@@ -77,7 +77,7 @@ mod tests {
 
     /// 200 clients at once, 16 places, a job a third of a second: the advice decides how often they try.
     #[test]
-    fn clients_that_follow_the_advice_need_few_tries() {
+    fn clients_that_honour_retry_after_need_few_tries() {
         let start = Instant::now();
         let retry = RetryAfter::default();
         let job = SECOND / 3;

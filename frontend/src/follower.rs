@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_that_stays_is_given_up_after_a_few_attempts_that_wait() {
+    fn a_persistent_gap_is_given_up_after_a_few_attempts_with_backoff() {
         let mut world = World::new();
         world.event(0, EventKind::Started);
         let gap = Signal::Event(Ok(GenerationEvent { seq: 2, kind: EventKind::Cancelled }));

@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_a_kind_that_this_page_does_not_know_takes_its_number_and_changes_nothing_else() {
+    fn an_unknown_event_kind_only_advances_the_sequence_number() {
         let mut known = Log::new(2, &GEOMETRY);
         read(&mut known, events());
         let mut log = Log::new(2, &GEOMETRY);

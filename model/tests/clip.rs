@@ -77,7 +77,7 @@ fn slices<T>(rows: &[Vec<T>]) -> Vec<&[T]> {
 }
 
 #[test]
-fn features_loss_and_gradients_are_those_of_pytorch() {
+fn features_loss_and_gradients_match_pytorch() {
     let device = Device::flex().autodiff();
     let (clip, expected) = (clip(&device), Expected::read());
     let captions = expected.captions();
@@ -100,7 +100,7 @@ fn features_loss_and_gradients_are_those_of_pytorch() {
 }
 
 #[test]
-fn a_feature_does_not_depend_on_its_neighbours() {
+fn features_do_not_depend_on_the_rest_of_the_batch() {
     let device = Device::flex();
     let (clip, expected) = (clip(&device), Expected::read());
     let (captions, pictures) = (expected.captions(), expected.pictures());
@@ -120,7 +120,7 @@ fn a_feature_does_not_depend_on_its_neighbours() {
 }
 
 #[test]
-fn the_scale_begins_at_its_temperature_and_is_kept_within_bounds() {
+fn the_scale_starts_at_its_initial_value_and_is_clamped() {
     for device in [Device::flex().autodiff(), Device::flex().autodiff().gradient_checkpointing()] {
         the_scale_is_kept_within_bounds(&device);
     }
@@ -153,7 +153,7 @@ fn the_scale_is_kept_within_bounds(device: &Device) {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_with_its_sizes() {
+fn captions_and_images_that_do_not_fit_are_refused_with_their_sizes() {
     let clip = clip(&Device::flex());
     let picture = vec![0u8; 3 * 16 * 16];
     let refusal = |caption: &[TextToken], picture: &[u8]| match clip.cosines(&[caption], &[picture]) {
@@ -167,13 +167,13 @@ fn what_does_not_fit_is_refused_with_its_sizes() {
 }
 
 #[test]
-fn the_best_come_first_and_equals_in_their_order() {
+fn best_first_sorts_by_score_and_keeps_the_order_of_ties() {
     assert_eq!(best_first(&[0.1, 0.9, -0.5, 0.9, 0.2]), [1, 3, 4, 0, 2]);
     assert!(best_first(&[]).is_empty());
 }
 
 #[test]
-fn sizes_that_describe_no_model_are_named() {
+fn invalid_sizes_are_named() {
     let (sizes, model) = sizes();
     let complaint = |change: fn(&mut ClipConfig)| {
         let mut changed = sizes.clone();

@@ -23,7 +23,7 @@ fn the_released_size_has_53_8_and_43_8_million_parameters() {
 }
 
 #[test]
-fn pictures_become_an_eighth_of_their_size_and_come_back() {
+fn images_are_downsampled_by_8_and_restored() {
     let (config, device) = (config("tiny"), Device::flex());
     let dvae = Dvae::new(&config.dvae, &device);
     let pictures: Vec<Vec<u8>> =
@@ -37,7 +37,7 @@ fn pictures_become_an_eighth_of_their_size_and_come_back() {
 }
 
 #[test]
-fn tokens_that_are_no_grid_of_the_codebook_are_refused() {
+fn invalid_token_grids_are_refused() {
     let config = config("tiny");
     let decoder = Decoder::new(&config.dvae, &Device::flex());
     let tokens = image(&config, 1);
@@ -62,7 +62,7 @@ fn hard_tokens_decode_as_their_one_hot_map() {
 }
 
 #[test]
-fn bytes_survive_the_pixel_map() {
+fn bytes_round_trip_through_the_pixel_map() {
     let device = Device::flex();
     let bytes: Vec<u8> = (0..=255).flat_map(|byte| [byte; 3]).collect();
     let x = images_to_tensor(&[&bytes], 16, 16, &device);
@@ -101,7 +101,7 @@ fn the_logit_laplace_density_integrates_to_one() {
 }
 
 #[test]
-fn kl_of_a_uniform_is_zero_and_of_a_certainty_ln_vocab() {
+fn kl_is_zero_for_a_uniform_and_ln_vocab_for_a_one_hot_distribution() {
     let device = Device::flex();
     let uniform = Tensor::<4>::full([1, 8, 2, 3], 0.7, &device);
     assert!(values(kl_to_uniform(uniform))[0].abs() < 1e-5);
@@ -115,7 +115,7 @@ fn kl_of_a_uniform_is_zero_and_of_a_certainty_ln_vocab() {
 }
 
 #[test]
-fn the_relaxation_is_a_distribution_that_hardens_and_draws_the_softmax() {
+fn gumbel_softmax_is_a_distribution_that_hardens_and_samples_the_softmax() {
     let device = Device::flex();
     let logits =
         Tensor::<1>::from_floats([0.0f32, 1.0, 2.0], &device).reshape([1, 3, 1, 1]).expand([1, 3, 200, 200]);

@@ -12,7 +12,7 @@ use dalle_model::precision::Precision;
 const COPIES: u64 = 5;
 
 #[test]
-fn the_papers_model_costs_what_it_costs() {
+fn the_footprint_of_the_papers_model_matches_its_figures() {
     let config = config("paper-12b");
     let footprint = Footprint::new(&config);
     assert_eq!(footprint.matrices, 64 * 12 * 3968 * 3968);
@@ -33,7 +33,7 @@ fn the_papers_model_costs_what_it_costs() {
 }
 
 #[test]
-fn a_small_model_costs_little() {
+fn a_small_model_has_a_small_footprint() {
     let footprint = Footprint::new(&config("tiny"));
     assert!(footprint.sampling(Precision::F32, 1, 1) < 1 << 20);
     for training in [
@@ -63,7 +63,7 @@ fn training_the_dvae_keeps_the_maps_of_every_block() {
 }
 
 #[test]
-fn clips_own_model_and_batch_need_what_no_single_device_has() {
+fn training_vit_b_32_at_its_batch_size_exceeds_a_single_device() {
     // ViT-B/32 with CLIP's vocabulary and length, of which start and end are no part here.
     let model = ModelConfig { text_vocab: 49_406, text_length: 76, image_size: 224, ..config("tiny") };
     let tower = |width, heads| TowerConfig { width, layers: 12, heads };

@@ -49,7 +49,7 @@ impl ModuleVisitor for Collect<'_> {
 }
 
 #[test]
-fn a_training_update_has_burns_losses_and_gradients() {
+fn dvae_kernels_match_burns_losses_and_gradients() {
     let device = Device::flex().autodiff();
     let cases = [
         // n_hid, n_init, blocks, vocab, images, height, width
@@ -118,7 +118,7 @@ fn assert_gradients(parameters: &[Parameter], ours: &[f32], burns: &[Found]) {
 }
 
 #[test]
-fn a_priors_update_has_burns_losses_and_gradients() {
+fn prior_kernels_match_burns_losses_and_gradients() {
     let device = Device::flex().autodiff();
     let mut shipped = config("emoji-128");
     (shipped.prior.layers, shipped.text_vocab, shipped.dvae.vocab) = (3, 50, 60);

@@ -35,7 +35,7 @@ fn paper_12b_has_12_09_billion_block_parameters() {
 /// Layers, embeddings of each kind, masks, heads, both losses and their gradients, against a network that
 /// `fixtures/prior/make.py` writes down from the paper, and PyTorch computes in double precision.
 #[test]
-fn the_network_its_losses_and_its_gradients_are_pytorchs() {
+fn logits_losses_and_gradients_match_pytorch() {
     fn read(file: &SafeTensors, name: &str) -> Vec<f32> {
         let view = file.tensor(name).unwrap();
         view.data().as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
@@ -80,7 +80,7 @@ fn the_network_its_losses_and_its_gradients_are_pytorchs() {
 }
 
 #[test]
-fn a_caption_continued_step_by_step_has_the_logits_of_the_whole() {
+fn continuing_a_caption_step_by_step_gives_the_logits_of_the_full_forward() {
     let (config, device) = (config("tiny"), Device::flex());
     let (prior, masks) = (prior(&config, &device), Masks::new(&config, &device));
     let caption = caption(&config, 1, config.text_length - 1);
@@ -195,7 +195,7 @@ fn the_cache_is_as_large_as_its_formula() {
 }
 
 #[test]
-fn ids_out_of_range_are_refused_and_never_a_panic() {
+fn ids_out_of_range_are_errors_not_panics() {
     let (config, device) = (config("tiny"), Device::flex());
     let (prior, masks) = (prior(&config, &device), Masks::new(&config, &device));
     let (good, tokens) = (caption(&config, 1, 3), image(&config, 2));
@@ -250,7 +250,7 @@ fn the_attention_of_a_slot_sums_to_one_over_the_keys_that_its_pattern_sees() {
 
 /// Running the layers one by one with a plain input and, backwards, each with a tape of its own gives the gradients of the whole.
 #[test]
-fn layers_run_and_differentiated_one_by_one_are_the_whole() {
+fn backward_through_single_layers_equals_backward_through_the_whole() {
     let config = config("tiny");
     let (plain, tracked) = (Device::flex(), Device::flex().autodiff());
     let (captions, images) = ([caption(&config, 1, 5)], [image(&config, 2)]);
@@ -342,7 +342,7 @@ fn changing_a_later_token_never_changes_an_earlier_logit() {
 }
 
 #[test]
-fn the_loss_weighs_text_an_eighth_and_starts_near_that_of_chance() {
+fn the_loss_weights_text_by_an_eighth_and_starts_near_chance() {
     let (config, device) = (config("tiny"), Device::flex());
     let (prior, masks) = (Prior::new(&config, &device), Masks::new(&config, &device));
     let (caption, image) = (caption(&config, 1, 5), image(&config, 2));

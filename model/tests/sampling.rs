@@ -54,7 +54,7 @@ fn run(batch: &mut Batch) -> Pictures {
 }
 
 #[test]
-fn eight_together_are_eight_alone() {
+fn a_batch_of_eight_samples_what_each_job_samples_alone() {
     let config = config("tiny");
     let mut together = batch(&config);
     for seed in 0..8 {
@@ -70,7 +70,7 @@ fn eight_together_are_eight_alone() {
 }
 
 #[test]
-fn sample_s_of_a_seed_is_what_the_seed_plus_s_draws_alone() {
+fn sample_s_equals_the_first_sample_of_seed_plus_s() {
     let config = config("tiny");
     let mut together = batch(&config);
     let three = request(&config, u64::MAX, 3);
@@ -84,7 +84,7 @@ fn sample_s_of_a_seed_is_what_the_seed_plus_s_draws_alone() {
 }
 
 #[test]
-fn jobs_that_come_and_go_do_not_disturb_each_other() {
+fn jobs_that_join_and_leave_do_not_affect_each_other() {
     let config = config("tiny");
     let mut alone = batch(&config);
     alone.admit(JobKey(0), request(&config, 5, 3)).unwrap();
@@ -107,7 +107,7 @@ fn jobs_that_come_and_go_do_not_disturb_each_other() {
 }
 
 #[test]
-fn a_given_beginning_comes_back_untouched() {
+fn a_prefix_is_returned_unchanged() {
     let config = config("tiny");
     let mut batch = batch(&config);
     let given: Vec<ImageToken> = (0..6).map(ImageToken).collect();
@@ -119,7 +119,7 @@ fn a_given_beginning_comes_back_untouched() {
 }
 
 #[test]
-fn a_beginning_given_is_a_beginning_drawn() {
+fn continuing_a_sampled_prefix_gives_the_same_image() {
     let config = config("tiny");
     let mut whole = batch(&config);
     whole.admit(JobKey(0), request(&config, 3, 1)).unwrap();
@@ -133,7 +133,7 @@ fn a_beginning_given_is_a_beginning_drawn() {
 }
 
 #[test]
-fn guidance_goes_from_the_logits_without_the_caption_through_those_with_it() {
+fn guidance_goes_from_unconditional_through_conditional_logits() {
     let config = config("tiny");
     let draw = |request: &SampleRequest, guidance: f32| {
         let mut batch = batch(&config);
@@ -278,7 +278,7 @@ fn fails_alone(prior: &Prior, config: &ModelConfig, poison: u32) {
 }
 
 #[test]
-fn a_job_whose_logits_are_not_finite_leaves_and_the_others_sample_what_they_sample_alone() {
+fn a_job_with_non_finite_logits_leaves_and_the_others_are_unaffected() {
     let config = config("tiny");
     let width = config.prior.d_model();
     let poison = 5;
@@ -290,7 +290,7 @@ fn a_job_whose_logits_are_not_finite_leaves_and_the_others_sample_what_they_samp
 
 /// One component of the caption's embedding is so large that its value in the first layer, 5.6 · 15,000, is beyond f16.
 #[test]
-fn a_job_that_overflows_in_16_bits_leaves_and_the_others_sample_what_they_sample_alone() {
+fn a_job_that_overflows_f16_leaves_and_the_others_are_unaffected() {
     let config = config("tiny");
     let width = config.prior.d_model();
     let poison = 5;

@@ -17,7 +17,7 @@ fn logits(encoder: &Encoder) -> Vec<f32> {
 }
 
 #[test]
-fn a_module_survives_as_bytes_exactly_in_f32_and_nearly_in_f16() {
+fn weights_round_trip_exactly_in_f32_and_closely_in_f16() {
     let (config, device) = (config("tiny").dvae, Device::flex());
     let encoder = Encoder::new(&config, &device);
     let expected = logits(&encoder);
@@ -32,7 +32,7 @@ fn a_module_survives_as_bytes_exactly_in_f32_and_nearly_in_f16() {
 }
 
 #[test]
-fn names_are_paths_through_the_figure() {
+fn parameter_names_are_paths_through_the_papers_figure() {
     let encoder = Encoder::new(&config("tiny").dvae, &Device::flex());
     let bytes = to_safetensors(&encoder, FloatDType::F16).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -66,7 +66,7 @@ fn weights_of_another_model_are_refused_by_name() {
 }
 
 #[test]
-fn values_that_are_no_numbers_are_refused_by_name_in_every_type() {
+fn non_finite_weights_are_refused_by_name_in_every_type() {
     let (config, device) = (config("tiny").dvae, Device::flex());
     for (dtype, bytes) in [(FloatDType::F32, 4), (FloatDType::F16, 2), (FloatDType::BF16, 2)] {
         let mut file = to_safetensors(&Encoder::new(&config, &device), dtype).unwrap();

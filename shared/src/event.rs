@@ -117,7 +117,7 @@ mod tests {
     use crate::ErrorCode;
 
     #[test]
-    fn the_list_of_names_holds_every_kind_that_is_sent_as_its_json_names_it() {
+    fn names_lists_every_event_kind_as_in_its_json() {
         let error = ApiError { code: ErrorCode::Internal, message: "m".into(), field: None };
         let kinds = [
             EventKind::Started,

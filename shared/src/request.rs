@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_a_prefix_has_no_field_for_it() {
+    fn an_empty_prefix_is_not_serialised() {
         let json = serde_json::to_value(request()).unwrap();
         assert!(json.get("prefix").is_none(), "an older server would refuse the field: {json}");
         let begun = GenerationRequest { prefix: vec![ImageToken(7), ImageToken(0)], ..request() };

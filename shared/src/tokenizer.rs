@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn survives_json_and_refuses_rubbish() {
+    fn round_trips_through_json_and_refuses_anything_else() {
         let json = tokenizer().to_json().unwrap();
         let again = Tokenizer::from_json(json.as_bytes()).unwrap();
         assert_eq!(again.encode("a cat", 9).unwrap(), tokenizer().encode("a cat", 9).unwrap());
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_are_missing_or_taken_twice_are_refused() {
+    fn missing_and_duplicate_ids_are_refused() {
         let json = tokenizer().to_json().unwrap();
         for (id, problem) in [(257, "id 257: two tokens have it"), (259, "id 258: no token has it")] {
             let changed = json.replace("\"Ġcat\": 258", &format!("\"Ġcat\": {id}"));

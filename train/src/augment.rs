@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn every_allowed_crop_comes_equally_often_and_no_other() {
+    fn every_allowed_crop_is_equally_likely_and_no_other_occurs() {
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         let draws = 9000;
         // 24 wide and 16 high: the slack of 8 is all in the width, and the whole square is as large as the target.
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_of_the_target_size_is_only_mirrored() {
+    fn an_image_of_the_target_size_is_only_flipped() {
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         let image = map(16, 16);
         assert_eq!(for_prior(&image, 16, &mut rng), image);

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn without_dropout_it_spells_as_the_library_does() {
+    fn without_dropout_the_ids_are_those_of_the_library() {
         let bpe = BpeDropout::new(tokenizer(), 0.0).unwrap();
         for caption in CAPTIONS {
             assert_eq!(
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn dropout_changes_the_spelling_not_the_text_and_repeats_with_its_seed() {
+    fn dropout_changes_the_ids_not_the_text_and_repeats_with_its_seed() {
         let bpe = BpeDropout::new(tokenizer(), 0.3).unwrap();
         for caption in CAPTIONS {
             let spellings: Vec<_> =

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_the_one_that_tensorboard_writes() {
+    fn an_event_file_has_the_bytes_that_tensorboard_writes() {
         let begin = 1.75e9;
         let events = [
             version(begin),

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_come_in_order_from_anywhere_and_few_are_prepared_ahead() {
+    fn batches_come_in_order_from_any_update_and_few_are_prefetched() {
         let calls = Arc::default();
         let mut prefetch = Prefetch::new(Counted(Arc::clone(&calls)));
         let made = || calls.lock().unwrap().len();
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_arrives_where_its_batch_would_and_can_be_asked_for_again() {
+    fn an_error_is_returned_in_place_of_its_batch_and_can_be_retried() {
         let mut prefetch = Prefetch::new(Counted(Arc::default()));
         assert_eq!(*prefetch.batch(8).unwrap(), 64);
         for _ in 0..2 {

@@ -209,7 +209,7 @@ mod tests {
     }"#;
 
     #[test]
-    fn a_state_of_the_first_version_is_read_as_one_of_today() {
+    fn a_state_of_version_0_1_0_is_upgraded() {
         let state = RunState::read(OLD.as_bytes()).unwrap();
         let identity = serde_json::json!({
             "network": "dvae", "batch": 4, "beta": 15.0, "beta_updates": 1, "data": "d", "ewma": 0.99,

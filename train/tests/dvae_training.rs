@@ -53,7 +53,7 @@ fn gradient<const D: usize, const N: usize>(value: Tensor<N>, of: &Tensor<D>) ->
 }
 
 #[test]
-fn the_likelihood_and_its_gradient_are_pytorchs() {
+fn the_likelihood_and_its_gradient_match_pytorch() {
     let maps = tensor::<4>("maps").require_grad();
     let nll = logit_laplace_nll(maps.clone(), map_pixels(tensor("x")));
     assert_expected(nll.clone(), "nll", 1e-6);
@@ -61,7 +61,7 @@ fn the_likelihood_and_its_gradient_are_pytorchs() {
 }
 
 #[test]
-fn the_divergence_and_its_gradient_are_pytorchs() {
+fn the_kl_term_and_its_gradient_match_pytorch() {
     let logits = tensor::<4>("logits").require_grad();
     let kl = kl_to_uniform(logits.clone());
     assert_expected(kl.clone(), "kl", 1e-6);
@@ -69,7 +69,7 @@ fn the_divergence_and_its_gradient_are_pytorchs() {
 }
 
 #[test]
-fn the_whole_loss_and_its_gradients_are_pytorchs() {
+fn the_whole_loss_and_its_gradients_match_pytorch() {
     let (maps, logits) = (tensor::<4>("maps").require_grad(), tensor::<4>("logits").require_grad());
     let loss = DvaeLoss::new(maps.clone(), map_pixels(tensor("x")), logits.clone());
     assert_expected(loss.reconstruction.clone(), "reconstruction", 1e-6);
@@ -84,7 +84,7 @@ fn the_whole_loss_and_its_gradients_are_pytorchs() {
 
 /// A nat of KL in every place adds β/192 to the loss: 3 values in each of the 8×8 pixels of a place.
 #[test]
-fn the_divergence_weighs_beta_over_192() {
+fn the_kl_term_is_weighted_by_beta_over_192() {
     let mut certain = vec![0.0f32; 8];
     certain[5] = 100.0;
     let logits =
@@ -97,7 +97,7 @@ fn the_divergence_weighs_beta_over_192() {
 }
 
 #[test]
-fn the_relaxation_with_given_noise_and_its_gradient_are_pytorchs() {
+fn the_relaxation_with_given_noise_and_its_gradient_match_pytorch() {
     for (name, tau) in [("warm", 1.0), ("cold", 1.0 / 16.0)] {
         let logits = tensor::<4>("logits").require_grad();
         let relaxed = gumbel_softmax(logits.clone(), tensor("noise"), tau);
@@ -109,7 +109,7 @@ fn the_relaxation_with_given_noise_and_its_gradient_are_pytorchs() {
 }
 
 #[test]
-fn ten_updates_and_the_average_of_the_weights_are_pytorchs() {
+fn ten_updates_and_the_averaged_weights_match_pytorch() {
     let [inputs, outputs] = ["inputs", "outputs"].map(tensor::<3>);
     let mut layer = LinearConfig::new(3, 4).init(&device());
     layer.weight = Param::from_tensor(tensor("weight"));

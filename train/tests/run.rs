@@ -29,17 +29,17 @@ fn assert_same_when_stopped(toy: &Toy, stops: &[u64]) {
 }
 
 #[test]
-fn what_is_logged_does_not_depend_on_where_a_run_was_interrupted() {
+fn logged_values_do_not_depend_on_where_a_run_was_interrupted() {
     assert_same_when_stopped(&Toy::new(40), &[1, 4, 5, 18, 39]);
 }
 
 #[test]
-fn a_run_that_skipped_updates_resumes_and_ends_as_an_undisturbed_one() {
+fn a_run_that_skipped_updates_resumes_and_ends_like_an_undisturbed_one() {
     assert_same_when_stopped(&Toy::new(40).skipping(&[3, 4, 17, 18, 19, 31]), &[4, 5, 18, 20, 35]);
 }
 
 #[test]
-fn skipped_updates_are_counted_and_enter_no_average() {
+fn skipped_updates_are_counted_and_left_out_of_averages() {
     let place = Workplace::new();
     // Every update of one interval between two logs is skipped, and one of the next.
     place.train(&Toy::new(20).skipping(&[5, 6, 7, 8, 9, 12])).unwrap();
@@ -53,7 +53,7 @@ fn skipped_updates_are_counted_and_enter_no_average() {
 }
 
 #[test]
-fn a_state_with_nulls_of_an_older_version_is_resumed() {
+fn a_state_with_nulls_from_an_older_version_is_resumed() {
     let toy = Toy::new(20);
     let whole = Workplace::new().train(&toy).unwrap();
     let place = Workplace::new();
@@ -67,7 +67,7 @@ fn a_state_with_nulls_of_an_older_version_is_resumed() {
 }
 
 #[test]
-fn a_checkpoint_that_cannot_be_parsed_is_damaged_and_the_one_before_is_used() {
+fn a_checkpoint_that_cannot_be_parsed_is_skipped_for_the_one_before() {
     let toy = Toy::new(20).saving_always();
     let whole = Workplace::new().train(&toy).unwrap();
     let place = Workplace::new();
@@ -109,7 +109,7 @@ fn a_run_whose_last_updates_are_skipped_finishes() {
 }
 
 #[test]
-fn twenty_skipped_updates_in_a_row_are_divergence_wherever_the_run_was_interrupted() {
+fn twenty_skipped_updates_in_a_row_are_divergence_also_across_interruptions() {
     let skipped: Vec<u64> = (15..35).collect();
     let toy = Toy::new(60).skipping(&skipped);
     let place = Workplace::new();
@@ -138,7 +138,7 @@ fn a_run_that_applied_no_update_has_diverged() {
 }
 
 #[test]
-fn a_finished_run_can_be_made_longer_and_not_shorter() {
+fn a_finished_run_can_be_extended_but_not_shortened() {
     let place = Workplace::new();
     place.train(&Toy::new(20)).unwrap();
     let whole = Workplace::new().train(&Toy::new(35)).unwrap();
@@ -149,7 +149,7 @@ fn a_finished_run_can_be_made_longer_and_not_shorter() {
 }
 
 #[test]
-fn the_learning_rate_is_halved_by_hand_once_and_recorded_however_often_the_command_is_repeated() {
+fn a_manual_halving_is_applied_once_however_often_the_command_is_repeated() {
     let toy = Toy::new(30);
     let place = Workplace::new();
     place.train(&toy.clone().stopping_at(10)).unwrap_err();
@@ -169,7 +169,7 @@ fn the_learning_rate_is_halved_by_hand_once_and_recorded_however_often_the_comma
 }
 
 #[test]
-fn a_curve_or_sheet_that_cannot_be_drawn_does_not_end_the_run() {
+fn a_curve_or_sheet_that_cannot_be_written_does_not_end_the_run() {
     let toy = Toy::new(20).saving_always().with_sheets(5);
     assert_eq!(
         Workplace::new().train(&toy.clone().without_plotter()).unwrap(),
@@ -183,7 +183,7 @@ fn a_run_interrupted_before_the_first_applied_update_is_resumed() {
 }
 
 #[test]
-fn metrics_are_written_as_lines_of_json_and_hold_what_an_undisturbed_run_logs() {
+fn the_metrics_file_of_an_interrupted_run_equals_that_of_an_undisturbed_one() {
     let toy = Toy::new(40).skipping(&[17]);
     let lines = |place: &Workplace| fs::read_to_string(place.run().join("metrics.jsonl")).unwrap();
     let whole = Workplace::new();
@@ -207,7 +207,7 @@ fn metrics_are_written_as_lines_of_json_and_hold_what_an_undisturbed_run_logs() 
 }
 
 #[test]
-fn validations_are_logged_and_the_best_checkpoint_is_kept_beside_the_last_ones() {
+fn validations_are_logged_and_the_best_checkpoint_is_kept() {
     // Best after update 12, again as good after 24.
     let toy =
         Toy::new(40).saving_always().validated(6, Some(|updates| if updates % 12 == 0 { 1.0 } else { 2.0 }));
@@ -241,7 +241,7 @@ fn a_new_best_is_saved_at_once() {
 }
 
 #[test]
-fn a_plateau_halves_the_learning_rate_wherever_the_run_was_interrupted() {
+fn a_plateau_halves_the_learning_rate_also_across_interruptions() {
     // Falls until update 9, then stays.
     let toy = Toy::new(40).validated(3, Some(|updates| 9u64.saturating_sub(updates) as f64)).with_patience(4);
     assert_same_when_stopped(&toy, &[2, 9, 20, 21, 22]);
@@ -254,7 +254,7 @@ fn a_plateau_halves_the_learning_rate_wherever_the_run_was_interrupted() {
 }
 
 #[test]
-fn a_validation_loss_that_is_not_finite_is_never_the_best() {
+fn a_non_finite_validation_loss_is_never_the_best() {
     let place = Workplace::new();
     place
         .train(&Toy::new(10).validated(2, Some(|updates| if updates == 8 { 3.0 } else { f64::NAN })))
@@ -264,7 +264,7 @@ fn a_validation_loss_that_is_not_finite_is_never_the_best() {
 }
 
 #[test]
-fn sheets_show_averaged_weights_every_so_many_updates_and_at_the_end() {
+fn sheets_show_averaged_weights_at_intervals_and_at_the_end() {
     let place = Workplace::new();
     let weights = place.train(&Toy::new(11).with_sheets(4)).unwrap();
     let read = |step: u64| fs::read_to_string(place.run().join(format!("sheet-{step}"))).ok();

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_on_a_loopback_address_answers_to_its_own_names_alone() {
+    fn a_loopback_server_answers_only_to_its_own_names() {
         for address in ["127.0.0.1", "::1"] {
             let hosts = hosts(address, &[]);
             for own in
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_added_and_a_star_or_another_address_allows_all() {
+    fn configured_names_are_added_and_a_star_or_a_public_address_allows_all() {
         let named = hosts("127.0.0.1", &["dalle.example.org"]);
         assert!(named.allows("Dalle.example.org:443") && named.allows("dalle.example.org."));
         assert!(named.allows("localhost") && !named.allows("example.org"));

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_what_clients_send_and_names_what_it_cannot_do() {
+    fn accepts_fields_that_clients_send_and_names_unsupported_values() {
         for fine in [
             "",
             r#", "model": "dall-e-2", "quality": "hd", "style": "vivid", "user": "x", "background": null"#,

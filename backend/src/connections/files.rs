@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fits_leaves_files_for_the_reserve_and_the_rest() {
+    fn the_connection_limit_leaves_files_for_the_reserve_and_the_server() {
         assert_eq!(fitting(2 * (1024 + RESERVE) + OTHERS), 1024);
         assert_eq!(fitting(1024), 416);
         assert_eq!(fitting(3), 1);

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_so_many_places_and_another_has_its_own() {
+    fn connections_are_counted_per_address() {
         let places = Places::new(10, Some(2));
         let (first, _second) = (place(admit(&places, "192.0.2.1")), place(admit(&places, "192.0.2.1")));
         assert!(matches!(admit(&places, "192.0.2.1"), Admission::Refused));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_the_local_machine_has_all_places_and_another_has_256() {
+    fn by_default_the_local_machine_is_unlimited_and_other_addresses_get_256() {
         let places = Places::new(1024, None);
         let _others: Vec<_> = (0..PER_ADDRESS).map(|_| place(admit(&places, "192.0.2.1"))).collect();
         assert!(matches!(admit(&places, "192.0.2.1"), Admission::Refused));
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn where_all_places_are_taken_the_reserve_serves() {
+    fn the_reserve_serves_when_all_places_are_taken() {
         let places = Places::new(1, None);
         let only = place(admit(&places, "192.0.2.1"));
         let reserved: Vec<_> = (0..RESERVE).map(|_| admit(&places, "192.0.2.2")).collect();

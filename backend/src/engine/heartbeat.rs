@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_busy_engine_is_silent_from_its_last_beat_on_and_one_without_work_never_is() {
+    fn silence_counts_from_the_last_beat_of_a_busy_engine_and_is_zero_when_idle() {
         let heartbeat = Heartbeat::new(Duration::from_secs(60));
         let later = || Instant::now() + Duration::from_secs(100);
         assert_eq!(heartbeat.silence(later()), Duration::ZERO, "no work yet");

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_are_scored_at_half_and_at_the_end_which_comes_after() {
+    fn samples_are_scored_at_half_and_at_the_end_before_the_job_finishes() {
         let job = scored_job(2, true);
         let mut running = Running::start(Arc::clone(&job), 4);
         let mut given = Vec::new();

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sample_waits_at_half_and_at_the_end_and_loses_its_first_turn_when_it_is_complete() {
+    fn a_sample_waits_at_half_and_when_complete_but_never_twice() {
         let mut scoring = Scoring::new(2, 4);
         let mut taken = Vec::new();
         for position in 0..4 {

@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_place_is_free_after_steps_of_the_mean_of_the_measured_times() {
+    fn time_until_room_is_the_steps_left_times_the_mean_step() {
         let speed = Speed::default();
         assert_eq!(
             (speed.step(), speed.next_place()),

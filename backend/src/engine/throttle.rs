@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn events_join_to_every_token_once() {
+    fn events_contain_every_token_exactly_once() {
         for spacing in [0, 1, 7, 30, 100] {
             let mut next = [0, 0, 0];
             for (start, rows) in events(3, 64, Duration::from_millis(spacing)) {
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn at_most_one_event_an_interval_beside_the_last() {
+    fn at_most_one_event_per_interval_plus_the_last() {
         assert_eq!(events(1, 61, Duration::from_millis(1)).len(), 3, "at 0, 30 and 60 ms");
         assert_eq!(events(1, 62, Duration::from_millis(1)).len(), 4, "and the rest with the end");
         assert_eq!(events(1, 10, Duration::from_millis(40)).len(), 10);

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_asks_for_the_state_keeps_the_job_as_a_viewer_does() {
+    fn polling_the_state_keeps_a_job_alive_as_a_viewer_does() {
         let registry = Registry::new(Retention { grace: Duration::from_millis(50), ..RETENTION });
         let polled = job(1);
         registry.insert(polled.clone());
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn forgets_the_oldest_ended_jobs_where_all_take_too_many_bytes() {
+    fn forgets_the_oldest_ended_jobs_when_all_jobs_exceed_the_byte_limit() {
         let registry = Registry::new(RETENTION);
         let running = job_of(&registry);
         registry.insert(running.clone());

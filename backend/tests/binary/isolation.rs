@@ -93,7 +93,7 @@ async fn a_caption_that_overflows_f32_fails_alone() {
 /// A value of attention that f32 holds and f16 does not: 5.6, the LayerNorm of a vector with one large component, times 15,000.
 /// In other captions the component is not that large.
 #[tokio::test]
-async fn a_caption_that_overflows_f16_alone_fails_alone() {
+async fn a_caption_that_overflows_only_f16_fails_alone() {
     let model = model();
     let row = POISON as usize * D;
     set(&model, "embed.text", [(row, 1000.0)]);

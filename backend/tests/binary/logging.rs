@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::fixture::{Model, Server};
 
 #[tokio::test]
-async fn ids_stay_out_of_it() {
+async fn generation_ids_are_not_logged() {
     let model = Model::new();
     let mut command = Server::command(model.folder.path());
     let mut server = Server::start_command(command.env("DALLE_LOG", "debug").stderr(Stdio::piped()));

@@ -74,7 +74,7 @@ fn says_what_is_wrong_with_a_model_folder() {
 }
 
 #[test]
-fn says_what_is_wrong_with_a_contrastive_model() {
+fn says_what_is_wrong_with_clip() {
     let model = Model::new();
     let folder = model.folder.path();
     let (config, weights) = (folder.join("clip.json"), folder.join("clip.safetensors"));
@@ -105,7 +105,7 @@ fn says_what_is_wrong_with_a_contrastive_model() {
 }
 
 #[test]
-fn a_log_filter_that_is_none_is_refused() {
+fn an_invalid_log_filter_is_refused() {
     let said = failure_of(Server::command(Path::new("nowhere")).env("DALLE_LOG", "[[["));
     assert!(said.contains("DALLE_LOG: expected") && said.contains("got `[[[`"), "{said}");
     let fine = failure_of(Server::command(Path::new("nowhere")).env("DALLE_LOG", ""));

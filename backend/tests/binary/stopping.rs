@@ -16,7 +16,7 @@ fn send(signal: &str, server: &Server) {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn ends_well_when_asked_to() {
+async fn exits_with_success_when_stopped() {
     let model = Model::new();
     for signal in ["-TERM", "-INT", "-HUP"] {
         let mut server = Server::start(model.folder.path());
@@ -28,7 +28,7 @@ async fn ends_well_when_asked_to() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_terminal_that_closes_does_not_end_it_under_nohup() {
+async fn sighup_does_not_end_it_under_nohup() {
     let model = Model::new();
     let own = Server::command(model.folder.path());
     let mut command = Command::new("nohup");

@@ -38,7 +38,7 @@ async fn until_rows(server: &TestServer, rows: usize) {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_has_its_grace_time() {
+async fn a_client_that_disconnects_has_a_grace_time() {
     // Long enough that even a busy machine asks again in time.
     let grace = Duration::from_secs(3);
     let server = TestServer::start_with(slow(), Options { grace, ..options() }).await;
@@ -65,7 +65,7 @@ async fn a_client_that_goes_away_has_its_grace_time() {
 }
 
 #[tokio::test]
-async fn a_client_that_polls_the_state_watches_too() {
+async fn polling_the_state_counts_as_watching() {
     let grace = Duration::from_secs(2);
     let server = TestServer::start_with(slow(), Options { grace, ..options() }).await;
     let polled = server.create(&request(1, 1)).await;
@@ -98,7 +98,7 @@ async fn ended_generations_stay_readable_however_many_end_after_them() {
 
 /// A prefix that is the whole image leaves nothing to sample, only to score.
 #[tokio::test]
-async fn samples_that_wait_for_scores_take_rows_and_a_job_of_them_can_be_cancelled() {
+async fn samples_waiting_for_scores_take_rows_and_their_job_can_be_cancelled() {
     let tight = Options { max_rows: 9, ..options() };
     let behaviour = Behaviour { score_time: Duration::from_millis(50), ..Behaviour::default() };
     let server = TestServer::start_with(behaviour, tight).await;

@@ -54,7 +54,7 @@ async fn read_all(mut stream: TcpStream, slowly: usize) -> usize {
 }
 
 #[tokio::test]
-async fn a_client_that_reads_nothing_is_cut_off_and_one_that_reads_slowly_is_not() {
+async fn a_client_that_reads_nothing_is_disconnected_and_a_slow_one_is_not() {
     let folder = tempfile::tempdir().unwrap();
     large_file(folder.path());
     let options = Options {
@@ -76,7 +76,7 @@ async fn a_client_that_reads_nothing_is_cut_off_and_one_that_reads_slowly_is_not
 }
 
 #[tokio::test]
-async fn health_and_metrics_answer_where_all_places_are_taken() {
+async fn health_and_metrics_answer_when_all_connections_are_taken() {
     let max_connections = 3;
     let server = TestServer::start_with(Behaviour::default(), Options { max_connections, ..options() }).await;
     // More than there are, since connections of earlier requests may still have places.
@@ -101,7 +101,7 @@ async fn health_and_metrics_answer_where_all_places_are_taken() {
 }
 
 #[tokio::test]
-async fn one_address_has_only_so_many_connections() {
+async fn connections_of_one_address_are_limited() {
     let connections_per_address = Some(2);
     let options = Options { connections_per_address, ..options() };
     let server = TestServer::start_with(Behaviour::default(), options).await;

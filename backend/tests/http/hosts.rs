@@ -13,7 +13,7 @@ async fn named(server: &TestServer, host: &str) -> Response {
 }
 
 #[tokio::test]
-async fn a_name_that_resolves_to_the_local_machine_reaches_nothing() {
+async fn dns_rebinding_is_refused() {
     let server = TestServer::start(Behaviour::default()).await;
     let (code, message, field) = error(named(&server, "evil.example").await, 400).await;
     assert_eq!((code.as_str(), field.as_deref()), ("invalid_request", Some("Host")));
@@ -38,7 +38,7 @@ async fn raw(server: &TestServer, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_request_names_one_host() {
+async fn a_request_must_name_exactly_one_host() {
     let server = TestServer::start(Behaviour::default()).await;
     for (head, status) in [
         ("HTTP/1.1\r\nHost: localhost\r\n", "200"),

@@ -39,7 +39,7 @@ async fn a_prompt_becomes_the_images_of_its_tokens() {
 }
 
 #[tokio::test]
-async fn the_best_of_many_come_best_first() {
+async fn best_of_returns_the_best_images_first() {
     let server = TestServer::start(Behaviour::default()).await;
     let body = json!({ "prompt": "a cat", "n": 2, "best_of": 6, "seed": 7 });
     let answer: Value = ask(&server, &body).await.json().await.unwrap();
@@ -57,7 +57,7 @@ async fn the_best_of_many_come_best_first() {
 }
 
 #[tokio::test]
-async fn only_a_prompt_is_needed_and_each_answer_is_another() {
+async fn only_a_prompt_is_required_and_each_response_has_its_own_seed() {
     let server = TestServer::start(Behaviour::default()).await;
     let first: Value = ask(&server, &json!({"prompt": "a cat"})).await.json().await.unwrap();
     let second: Value = ask(&server, &json!({"prompt": "a cat"})).await.json().await.unwrap();
@@ -69,7 +69,7 @@ async fn only_a_prompt_is_needed_and_each_answer_is_another() {
 }
 
 #[tokio::test]
-async fn what_it_cannot_do_is_named() {
+async fn unsupported_options_are_named() {
     let server = TestServer::start(Behaviour::default()).await;
     for (body, field) in [
         (json!({}), "prompt"),
@@ -89,7 +89,7 @@ async fn what_it_cannot_do_is_named() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_takes_its_job_with_it() {
+async fn disconnecting_cancels_the_job() {
     let server = TestServer::start(Behaviour { step_time: Duration::from_millis(50), ..slow() }).await;
     let body = json!({"prompt": "a cat", "n": 4});
     let call = server.post("/v1/images/generations", &body).timeout(Duration::from_millis(400)).send().await;
@@ -116,7 +116,7 @@ async fn images_that_are_not_ready_in_time_are_cancelled() {
 }
 
 #[tokio::test]
-async fn what_only_the_sampler_refuses_names_no_field_of_the_other_interface() {
+async fn a_request_refused_by_the_sampler_names_no_field() {
     let server = TestServer::start(Behaviour { refuses_samples: Some(2), ..Behaviour::default() }).await;
     let refused = error(ask(&server, &json!({"prompt": "a cat", "n": 2})).await, 400).await;
     assert_eq!(refused, ("invalid_request".to_owned(), "refused by the test".to_owned(), None));

@@ -11,7 +11,7 @@ use crate::server::{PATIENCE, TestServer, error, model_hash, options, request};
 use crate::sse::Events;
 
 #[tokio::test]
-async fn the_manifest_names_files_that_can_be_had() {
+async fn files_in_the_manifest_can_be_downloaded() {
     let server = TestServer::start(Behaviour::default()).await;
     let manifest: ModelManifest = server.get("/v1/model").await.json().await.unwrap();
     assert_eq!(manifest.hash, model_hash());
@@ -36,7 +36,7 @@ async fn the_manifest_names_files_that_can_be_had() {
 }
 
 #[tokio::test]
-async fn each_field_at_fault_is_named() {
+async fn each_invalid_field_is_named() {
     let server = TestServer::start(Behaviour::default()).await;
     let with = |field: &str, value: Value| {
         let mut body = request(1, 1);
@@ -104,7 +104,7 @@ async fn guidance_that_needs_more_rows_than_there_are_is_refused() {
 }
 
 #[tokio::test]
-async fn another_model_is_a_conflict_that_names_the_served_one() {
+async fn a_wrong_model_hash_is_a_conflict_that_names_the_served_model() {
     let server = TestServer::start(Behaviour::default()).await;
     let mut body = request(1, 1);
     body["model"] = json!("another");
@@ -162,7 +162,7 @@ async fn bodies_have_a_limit_and_a_type() {
 }
 
 #[tokio::test]
-async fn unknown_addresses_and_methods_are_answered_in_json() {
+async fn unknown_urls_and_methods_are_json_errors() {
     let server = TestServer::start(Behaviour::default()).await;
     for path in [
         "/v1",
@@ -191,7 +191,7 @@ async fn unknown_addresses_and_methods_are_answered_in_json() {
 }
 
 #[tokio::test]
-async fn addresses_that_cannot_be_read_are_answered_in_json() {
+async fn malformed_urls_are_json_errors() {
     let server = TestServer::start(Behaviour::default()).await;
     let created = server.create(&request(1, 1)).await;
     for path in [
@@ -207,7 +207,7 @@ async fn addresses_that_cannot_be_read_are_answered_in_json() {
 }
 
 #[tokio::test]
-async fn a_client_that_asks_nothing_is_disconnected() {
+async fn a_connection_without_a_request_is_closed() {
     let server = TestServer::start(Behaviour::default()).await;
     let silent = TcpStream::connect(server.base.trim_start_matches("http://")).await.unwrap();
     let read = tokio::time::timeout(PATIENCE, silent.peek(&mut [0])).await;

@@ -11,7 +11,7 @@ use crate::server::{PATIENCE, TestServer, brisk, error, options, request, slow};
 use crate::sse::Events;
 
 #[tokio::test]
-async fn lives_before_it_is_ready() {
+async fn is_live_before_it_is_ready() {
     let (go, wait) = std::sync::mpsc::channel();
     let server = TestServer::start_loading(Behaviour::default(), options(), move || Ok(wait.recv()?)).await;
     assert_eq!(server.get("/health/live").await.status(), StatusCode::OK);
@@ -51,7 +51,7 @@ async fn a_panic_of_the_engine_is_reported_and_ends_the_server() {
 }
 
 #[tokio::test]
-async fn a_model_without_numbers_fails_the_jobs_not_the_server() {
+async fn nan_logits_fail_the_jobs_not_the_server() {
     let server = TestServer::start(Behaviour { nan_at_step: Some(6), ..brisk() }).await;
     let created = server.create(&request(1, 1)).await;
     let events = Events::of(server.get(&created.events).await).rest().await;
@@ -65,7 +65,7 @@ async fn a_model_without_numbers_fails_the_jobs_not_the_server() {
 
 /// One that samples, and one that is complete and waits for its scores.
 #[tokio::test]
-async fn a_request_without_numbers_fails_alone() {
+async fn a_request_with_nan_logits_fails_alone() {
     let score_time = Duration::from_millis(30);
     let behaviour = Behaviour { nan_for_samples: Some(2), score_time, ..brisk() };
     let server = TestServer::start(behaviour).await;
@@ -91,7 +91,7 @@ async fn a_request_without_numbers_fails_alone() {
 }
 
 #[tokio::test]
-async fn stopping_lets_running_generations_finish_and_takes_no_more() {
+async fn shutdown_lets_running_generations_finish_and_admits_no_more() {
     let step_time = Duration::from_millis(20);
     let server = TestServer::start(Behaviour { step_time, ..Behaviour::default() }).await;
     let created = server.create(&request(1, 1)).await;
@@ -115,7 +115,7 @@ async fn stopping_lets_running_generations_finish_and_takes_no_more() {
 }
 
 #[tokio::test]
-async fn stopping_tells_those_that_cannot_finish() {
+async fn shutdown_fails_generations_that_cannot_finish_in_time() {
     let options = Options { max_rows: 9, drain: Duration::from_secs(3), ..options() };
     let server = TestServer::start_with(slow(), options).await;
     let running = server.create(&request(1, 9)).await;
@@ -137,7 +137,7 @@ async fn stopping_tells_those_that_cannot_finish() {
 }
 
 #[tokio::test]
-async fn stopping_tells_clients_of_the_images_api_when_to_come_back() {
+async fn shutdown_sends_retry_after_to_clients_of_the_images_api() {
     let options = Options { drain: Duration::ZERO, ..options() };
     let server = TestServer::start_with(slow(), options).await;
     let body = serde_json::json!({"prompt": "a cat"});

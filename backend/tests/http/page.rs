@@ -21,7 +21,7 @@ fn build(folder: &Path) {
 }
 
 #[tokio::test]
-async fn is_served_with_types_policy_and_revalidation() {
+async fn the_page_is_served_with_types_policy_and_revalidation() {
     let folder = tempfile::tempdir().unwrap();
     build(folder.path());
     let site = Some(folder.path().to_owned());

@@ -11,7 +11,7 @@ use crate::server::{TestServer, brisk, error, options, request};
 use crate::sse::Events;
 
 #[tokio::test]
-async fn is_noticed_ends_its_generations_and_takes_no_more_until_it_responds_again() {
+async fn a_stalled_engine_fails_its_generations_and_admits_none_until_it_recovers() {
     let behaviour = Behaviour { hangs_at_step: Some((10, Duration::from_secs(4))), ..brisk() };
     let stall_timeout = Duration::from_millis(500);
     let server = TestServer::start_with(behaviour, Options { stall_timeout, ..options() }).await;

@@ -18,7 +18,7 @@ fn expected(seed: u64, samples: usize) -> Vec<Vec<ImageToken>> {
 }
 
 #[tokio::test]
-async fn a_generation_is_started_tokens_finished() {
+async fn a_generation_sends_started_tokens_and_finished() {
     let server = TestServer::start(brisk()).await;
     let created = server.create(&request(1, 3)).await;
     assert_eq!(created.events, format!("/v1/generations/{}/events", created.id));
@@ -59,7 +59,7 @@ async fn best_of_samples_more_and_scores_them_at_half_and_at_the_end() {
 }
 
 #[tokio::test]
-async fn at_most_one_token_event_each_30_ms() {
+async fn at_most_one_token_event_every_30_ms() {
     let server =
         TestServer::start(Behaviour { step_time: std::time::Duration::from_millis(1), ..brisk() }).await;
     let begin = Instant::now();
@@ -72,7 +72,7 @@ async fn at_most_one_token_event_each_30_ms() {
 }
 
 #[tokio::test]
-async fn second_viewer_and_replay_read_the_same() {
+async fn a_second_viewer_and_a_replay_read_the_same_events() {
     let server = TestServer::start(brisk()).await;
     let created = server.create(&request(2, 2)).await;
     let first = Events::of(server.get(&created.events).await);
@@ -85,7 +85,7 @@ async fn second_viewer_and_replay_read_the_same() {
 }
 
 #[tokio::test]
-async fn a_client_that_has_seen_all_is_told_not_to_reconnect() {
+async fn a_client_that_has_read_the_whole_log_gets_204() {
     let server = TestServer::start(Behaviour::default()).await;
     let created = server.create(&request(3, 1)).await;
     let events = Events::of(server.get(&created.events).await).rest().await;
@@ -126,7 +126,7 @@ async fn a_prefix_is_returned_unchanged_and_the_rest_is_sampled_as_if_it_had_bee
 }
 
 #[tokio::test]
-async fn the_header_wins_over_the_query() {
+async fn last_event_id_overrides_the_query() {
     let server = TestServer::start(Behaviour::default()).await;
     let created = server.create(&request(4, 1)).await;
     let all = Events::of(server.get(&created.events).await).rest().await;
@@ -136,7 +136,7 @@ async fn the_header_wins_over_the_query() {
 }
 
 #[tokio::test]
-async fn requests_batched_give_the_tokens_they_give_alone() {
+async fn batched_requests_give_the_tokens_that_they_give_alone() {
     let server = TestServer::start(brisk()).await;
     let generate = async |seed: u64| {
         let samples = 1 + seed as usize % 4;
@@ -183,7 +183,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
-    fn cut_anywhere_resumes_without_gap_or_repeat(
+    fn a_stream_cut_anywhere_resumes_without_gap_or_repeat(
         cuts in proptest::collection::vec((0usize..5, any::<bool>()), 0..8),
         seed in any::<u64>(), samples in 1usize..4,
     ) {

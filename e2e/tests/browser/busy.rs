@@ -7,7 +7,7 @@ use crate::fixture::server::Server;
 use crate::fixture::{LONG, models};
 
 #[tokio::test]
-async fn a_busy_server_is_reported_and_asked_again_until_it_has_a_place() -> Result<()> {
+async fn a_busy_server_is_reported_and_retried_until_it_accepts() -> Result<()> {
     let model = models::slow()?;
     // The test's own jobs are not followed, and must not be cancelled for that.
     let server = Server::start(&model, &["--max-rows", "9", "--queue", "1", "--grace", "3600"]).await?;

@@ -16,7 +16,7 @@ const FOCUSED: &str = "const focused = document.activeElement; const style = get
     style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0]";
 
 #[tokio::test]
-async fn a_picture_is_drawn_and_stopped_by_keyboard_alone() -> Result<()> {
+async fn a_generation_is_started_and_stopped_by_keyboard_alone() -> Result<()> {
     let server = Server::start(&models::slow()?, &["--grace", "3600"]).await?;
     let page = Page::open(&server.url("/")).await?;
     let stops = walk(&page, "caption").await?;
@@ -34,7 +34,7 @@ async fn a_picture_is_drawn_and_stopped_by_keyboard_alone() -> Result<()> {
 }
 
 #[tokio::test]
-async fn buttons_keep_the_focus_when_they_cannot_be_pressed_any_more() -> Result<()> {
+async fn buttons_keep_the_focus_when_they_become_disabled() -> Result<()> {
     let server = Server::start(&models::slow()?, &["--grace", "3600"]).await?;
     let page = Page::open(&server.url("/")).await?;
     page.type_caption("by hand").await?;
@@ -55,7 +55,7 @@ async fn buttons_keep_the_focus_when_they_cannot_be_pressed_any_more() -> Result
 }
 
 #[tokio::test]
-async fn enter_in_the_caption_generates_and_with_shift_begins_a_line() -> Result<()> {
+async fn enter_generates_and_shift_enter_starts_a_new_line() -> Result<()> {
     let server = Server::start(&models::tiny()?, &[]).await?;
     let page = Page::open(&server.url("/")).await?;
     let caption = page.find("caption").await?;

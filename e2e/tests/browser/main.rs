@@ -4,19 +4,19 @@
 //! order and in parallel. A wait that times out leaves a screenshot and prints its path.
 
 mod access;
-mod apart;
 mod busy;
 #[path = "../../../shared/tests/captions/mod.rs"]
 mod captions;
-mod choosing;
-mod drawing;
 mod fixture;
+mod generating;
+mod hosting;
 mod keyboard;
-mod looks;
+mod layout;
 mod reloading;
+mod reranking;
 mod restarting;
-mod spelling;
 mod starting;
 mod stopping;
 mod streaming;
+mod tokenizing;
 mod webgpu;

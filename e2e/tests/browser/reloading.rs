@@ -63,7 +63,7 @@ async fn a_finished_image_outlives_the_server_that_made_it() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_reload_after_the_end_shows_the_picture_again() -> Result<()> {
+async fn a_reload_after_the_end_shows_the_image_again() -> Result<()> {
     let server = Server::start(&models::tiny()?, &[]).await?;
     let page = Page::open(&server.url("/")).await?;
     page.generate("red above green", 1, 5).await?;

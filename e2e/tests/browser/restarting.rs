@@ -7,7 +7,7 @@ use crate::fixture::server::Server;
 use crate::fixture::{LONG, models, picture};
 
 #[tokio::test]
-async fn a_server_that_is_killed_and_comes_back_gets_the_generation_asked_for_again() -> Result<()> {
+async fn a_generation_is_requested_again_after_its_server_was_restarted() -> Result<()> {
     let mut server = Server::start(&models::slow()?, &[]).await?;
     let page = Page::open(&server.url("/")).await?;
     page.generate("twice", 1, 21).await?;
@@ -29,7 +29,7 @@ async fn a_server_that_is_killed_and_comes_back_gets_the_generation_asked_for_ag
 }
 
 #[tokio::test]
-async fn a_server_that_stays_away_is_reported_and_trying_again_finishes_the_picture() -> Result<()> {
+async fn a_lost_server_is_reported_and_retrying_finishes_the_image() -> Result<()> {
     let model = models::slow()?;
     let mut server = Server::start(&model, &[]).await?;
     let page = Page::open(&server.url("/")).await?;
@@ -53,7 +53,7 @@ async fn a_server_that_stays_away_is_reported_and_trying_again_finishes_the_pict
 }
 
 #[tokio::test]
-async fn a_server_that_is_gone_before_generate_is_pressed_is_reported() -> Result<()> {
+async fn a_server_that_stopped_before_generate_is_pressed_is_reported() -> Result<()> {
     let mut server = Server::start(&models::tiny()?, &[]).await?;
     let page = Page::open(&server.url("/")).await?;
     server.kill();

@@ -15,7 +15,7 @@ use crate::fixture::server::Server;
 use crate::fixture::{LONG, environment, models, picture};
 
 #[tokio::test]
-async fn a_picture_of_ones_own_becomes_the_tokens_that_the_command_makes_and_stays_here() -> Result<()> {
+async fn an_uploaded_image_has_the_tokens_of_the_command_and_is_never_sent() -> Result<()> {
     let model = environment::shipped_model()?;
     let server = Server::start(&model, &[]).await?;
     let recorder = Recorder::start(&server.url("")).await?;
@@ -66,7 +66,7 @@ async fn a_picture_of_ones_own_becomes_the_tokens_that_the_command_makes_and_sta
 }
 
 #[tokio::test]
-async fn a_finished_picture_is_drawn_again_from_a_row_and_its_link_brings_it_back() -> Result<()> {
+async fn an_image_is_regenerated_from_a_row_and_its_link_restores_it() -> Result<()> {
     let server = Server::start(&models::tiny()?, &[]).await?;
     let page = Page::open(&server.url("/")).await?;
     // So hot that the tokens depend on the seed alone.
@@ -117,7 +117,7 @@ async fn a_finished_picture_is_drawn_again_from_a_row_and_its_link_brings_it_bac
 }
 
 #[tokio::test]
-async fn rows_of_a_regenerated_image_are_for_its_caption_until_the_person_says_otherwise() -> Result<()> {
+async fn kept_rows_apply_only_to_their_caption_unless_the_user_overrides_it() -> Result<()> {
     let model = models::tiny()?;
     let server = Server::start(&model, &[]).await?;
     let page = Page::open(&server.url("/")).await?;
@@ -151,7 +151,7 @@ async fn rows_of_a_regenerated_image_are_for_its_caption_until_the_person_says_o
 }
 
 #[tokio::test]
-async fn pictures_are_dropped_and_pasted_cropped_to_their_middle_and_removed() -> Result<()> {
+async fn images_can_be_dropped_and_pasted_are_cropped_to_a_square_and_can_be_removed() -> Result<()> {
     let model = models::tiny()?;
     let mut server = Server::start(&model, &[]).await?;
     let page = Page::open(&server.url("/")).await?;
@@ -194,7 +194,7 @@ async fn pictures_are_dropped_and_pasted_cropped_to_their_middle_and_removed() -
 }
 
 #[tokio::test]
-async fn a_model_without_an_encoder_offers_no_picture_to_start_from() -> Result<()> {
+async fn a_model_without_an_encoder_offers_no_image_to_start_from() -> Result<()> {
     let folder = TempDir::new()?;
     copy_without(&models::tiny()?, folder.path(), "encoder.safetensors")?;
     let server = Server::start(folder.path(), &[]).await?;

@@ -50,7 +50,7 @@ async fn a_reload_starts_nothing_that_was_stopped() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_closed_page_frees_the_engine_after_a_while() -> Result<()> {
+async fn a_closed_page_frees_the_engine_after_the_grace_time() -> Result<()> {
     let server = Server::start(&models::slow()?, &["--grace", "1"]).await?;
     let page = Page::open(&server.url("/")).await?;
     page.generate("left alone", 2, 1).await?;

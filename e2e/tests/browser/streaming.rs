@@ -12,7 +12,7 @@ const CAPTION: &str = "red above blue";
 const SEED: u64 = 6;
 
 #[tokio::test]
-async fn an_event_of_a_newer_server_is_ignored() -> Result<()> {
+async fn an_unknown_event_of_a_newer_server_is_ignored() -> Result<()> {
     let model = models::tiny()?;
     let server = Server::start(&model, &[]).await?;
     let recorder = Recorder::rewriting(&server.url(""), with_news).await?;
@@ -25,7 +25,7 @@ async fn an_event_of_a_newer_server_is_ignored() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_stream_that_never_continues_is_given_up_after_a_few_attempts() -> Result<()> {
+async fn a_stream_without_progress_is_given_up_after_a_few_attempts() -> Result<()> {
     let server = Server::start(&models::tiny()?, &[]).await?;
     let recorder = Recorder::rewriting(&server.url(""), without_tokens).await?;
     let page = Page::open(&recorder.origin).await?;
@@ -38,7 +38,7 @@ async fn a_stream_that_never_continues_is_given_up_after_a_few_attempts() -> Res
 }
 
 #[tokio::test]
-async fn tokens_that_wait_for_the_decoder_say_so_where_the_image_will_be() -> Result<()> {
+async fn the_page_says_that_tokens_wait_for_the_decoder() -> Result<()> {
     let server = Server::start(&models::tiny()?, &[]).await?;
     let recorder = Recorder::holding(&server.url(""), "decoder_bg.wasm").await?;
     let page = Page::open_with(&recorder.origin, &[]).await?;

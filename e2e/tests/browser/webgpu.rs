@@ -9,7 +9,7 @@ use crate::fixture::picture::{self, TOLERANCE};
 use crate::fixture::server::Server;
 
 #[tokio::test]
-async fn webgpu_makes_the_picture_that_the_command_makes() -> Result<()> {
+async fn webgpu_decodes_the_image_that_the_command_decodes() -> Result<()> {
     let model = models::tiny()?;
     let server = Server::start(&model, &[]).await?;
     let page = Page::open_with(&server.url("/?decoder=webgpu"), &SOFTWARE_WEBGPU).await?;
@@ -46,7 +46,7 @@ async fn webgpu_makes_the_picture_that_the_command_makes() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_adapter_in_software_is_passed_over_for_the_processor() -> Result<()> {
+async fn a_software_adapter_is_passed_over_for_the_cpu() -> Result<()> {
     let server = Server::start(&models::tiny()?, &[]).await?;
     let page = Page::open_with(&server.url("/"), &SOFTWARE_WEBGPU).await?;
     let device = page.until_decoder_ready().await?;

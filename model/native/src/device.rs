@@ -174,14 +174,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_processor_computes_in_every_type() {
+    fn the_cpu_computes_in_every_precision() {
         for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
             assert!(DeviceName::Cpu.open_for(precision).is_ok(), "{precision}");
         }
     }
 
     #[test]
-    fn names_survive_and_rubbish_is_refused() {
+    fn device_names_round_trip_and_others_are_refused() {
         for name in [
             DeviceName::Cpu,
             DeviceName::Cuda(0),

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_fit_is_refused_with_its_numbers() {
+    fn what_does_not_fit_is_refused_with_the_numbers() {
         assert_eq!(check("a little", 1 << 20, DeviceName::Cpu), Ok(()));
         let error = check("everything", u64::MAX, DeviceName::Cpu).unwrap_err();
         assert!(error.free > 1 << 20);
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_of_a_gpu_is_asked_of_the_gpu_that_cuda_shows() {
+    fn cuda_visible_devices_selects_the_gpu_whose_memory_is_read() {
         assert_eq!(physical(1, None), Some(Physical::Index(1)));
         assert_eq!(physical(1, Some("3, 2")), Some(Physical::Index(2)));
         assert_eq!(physical(0, Some("GPU-8932f937")), Some(Physical::Uuid("GPU-8932f937")));

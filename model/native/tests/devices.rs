@@ -86,7 +86,7 @@ fn logits(prior: &Prior, masks: &Masks) -> Vec<f32> {
 }
 
 #[test]
-fn logits_are_those_of_the_processor_in_every_type() {
+fn logits_match_the_cpu_in_every_precision() {
     let (config, here) = (long_config(), Device::flex());
     let exact = prior(&config, &here);
     let weights = to_safetensors(&exact, FloatDType::F32).unwrap();
@@ -111,7 +111,7 @@ fn logits_are_those_of_the_processor_in_every_type() {
 }
 
 #[test]
-fn the_priors_gradients_are_those_of_the_processor() {
+fn gradients_of_the_prior_match_the_cpu() {
     let config = long_config();
     let captions = [caption(&config, 1, 5), caption(&config, 2, 0)];
     let captions: Vec<&[TextToken]> = captions.iter().map(Vec::as_slice).collect();
@@ -129,7 +129,7 @@ fn the_priors_gradients_are_those_of_the_processor() {
 }
 
 #[test]
-fn the_dvaes_gradients_are_those_of_the_processor() {
+fn gradients_of_the_dvae_match_the_cpu() {
     let config = config("tiny").dvae;
     compare_training(
         1e-5,
@@ -145,7 +145,7 @@ fn the_dvaes_gradients_are_those_of_the_processor() {
 }
 
 #[test]
-fn the_contrastive_models_gradients_are_those_of_the_processor() {
+fn gradients_of_clip_match_the_cpu() {
     let config = config("tiny");
     let tower = |width, layers, heads| TowerConfig { width, layers, heads };
     let (text, image) = (tower(16, 2, 2), tower(24, 2, 3));
@@ -160,7 +160,7 @@ fn the_contrastive_models_gradients_are_those_of_the_processor() {
 }
 
 #[test]
-fn pictures_are_those_of_the_processor() {
+fn images_match_the_cpu() {
     let config = config("tiny");
     let tokens = image(&config, 1);
     let [expected, got] = [Device::flex(), name().open().unwrap()].map(|device| {
@@ -173,7 +173,7 @@ fn pictures_are_those_of_the_processor() {
 
 #[cfg(feature = "cuda")]
 #[test]
-fn a_gpu_that_this_machine_does_not_have_is_refused() {
+fn a_missing_gpu_is_refused() {
     let absent = DeviceName::Cuda(4096);
     assert!(matches!(absent.open(), Err(DeviceError::Unusable { device, .. }) if device == absent));
     let sentence = absent.open().unwrap_err().to_string();

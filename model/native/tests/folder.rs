@@ -44,7 +44,7 @@ fn refusal<T>(result: Result<T, FolderError>) -> String {
 
 #[cfg(unix)]
 #[test]
-fn pipes_and_devices_are_refused_and_nothing_waits_for_them() {
+fn pipes_and_devices_are_refused_without_waiting_for_them() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path();
     let pipe = folder.join("pipe");
@@ -68,7 +68,7 @@ fn pipes_and_devices_are_refused_and_nothing_waits_for_them() {
 }
 
 #[test]
-fn text_that_would_garble_a_log_or_fill_a_page_is_refused() {
+fn control_characters_and_long_texts_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let said_of = |change: &dyn Fn(&mut ModelConfig)| {
         write_config(folder.path(), change);
@@ -90,7 +90,7 @@ fn text_that_would_garble_a_log_or_fill_a_page_is_refused() {
 }
 
 #[test]
-fn a_tokenizer_with_an_id_twice_or_more_ids_than_the_model_is_refused_by_name() {
+fn a_tokenizer_with_duplicate_or_too_many_ids_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     write_config(folder.path(), |_| ());
     let model = ModelFolder::open(folder.path()).unwrap();
@@ -124,7 +124,7 @@ fn an_encoder_is_checked_without_being_loaded() {
 }
 
 #[test]
-fn a_file_is_loaded_as_the_bytes_are_and_refused_where_they_are() {
+fn a_file_loads_like_its_bytes_and_is_refused_where_they_are() {
     let folder = tempfile::tempdir().unwrap();
     write_config(folder.path(), |_| ());
     let (model, device) = (ModelFolder::open(folder.path()).unwrap(), Device::flex());

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn rubbish_is_refused() {
+    fn non_finite_logits_are_refused() {
         for logits in [&[f32::NAN, 1.0][..], &[f32::INFINITY, 1.0], &[f32::NEG_INFINITY], &[]] {
             assert_eq!(choose(logits, &settings(1.0, None, None), 0.5), None);
         }

@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_have_the_names_that_they_always_had() {
+    fn tensor_names_in_files_are_stable() {
         for (path, expected) in [
             ("layers.3.attention.norm.gamma", "blocks.3.norm_attention.gamma"),
             ("layers.3.attention.qkv.weight", "blocks.3.qkv.weight"),

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use workshop::Workshop;
 
 #[test]
-fn a_batch_that_no_machine_holds_is_refused_with_its_numbers_and_one_that_fits() {
+fn a_batch_that_does_not_fit_is_refused_with_one_that_does() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
     let (folder, model) = (tempfile::tempdir().unwrap(), format!("{root}/assets/models/emoji-128"));
     let path = |name: &str| folder.path().join(name).display().to_string();
@@ -33,7 +33,7 @@ fn a_batch_that_no_machine_holds_is_refused_with_its_numbers_and_one_that_fits()
 
 /// The weights stay small, but the masks and attention of a million positions do not.
 #[test]
-fn a_grid_that_no_machine_holds_is_refused_and_known_to_the_plan() {
+fn a_grid_that_does_not_fit_is_refused_and_shown_by_the_plan() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("large.json");
     let tiny = include_str!("../../../configs/tiny.json");
@@ -55,7 +55,7 @@ fn a_grid_that_no_machine_holds_is_refused_and_known_to_the_plan() {
 }
 
 #[test]
-fn a_file_named_by_mistake_is_neither_read_whole_nor_overwritten() {
+fn a_wrong_file_is_neither_read_whole_nor_overwritten() {
     let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/models/emoji-128/model.safetensors");
     for (command, expected) in [
         (format!("plan --config {weights}"), "expected JSON of at most 1 MiB"),
@@ -69,7 +69,7 @@ fn a_file_named_by_mistake_is_neither_read_whole_nor_overwritten() {
 }
 
 #[test]
-fn a_setting_out_of_range_is_named_as_it_is_typed() {
+fn a_setting_out_of_range_is_named_by_its_option() {
     let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/models/emoji-128");
     for (command, wrong, expected) in [
         ("sample", "--top-k 0", "--top-k: expected 1 to 1024, got 0"),

@@ -226,7 +226,7 @@ fn every_metric_writes_its_report_and_its_numbers() {
 
 #[cfg(unix)]
 #[test]
-fn a_path_that_is_not_utf8_does_not_cost_the_report() {
+fn a_report_is_written_for_paths_that_are_not_utf8() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
 

@@ -59,7 +59,7 @@ fn maps(decoder: &Decoder) -> Tensor<4> {
 }
 
 #[test]
-fn whole_modules_compute_what_the_package_computes() {
+fn pickled_modules_compute_what_the_package_computes() {
     let (encoder, decoder) = imported("encoder.pkl", "decoder.pkl");
     let off = [("logits", logits(&encoder)), ("maps", maps(&decoder))]
         .map(|(name, ours)| (name, relative_error(ours, expected(name))));
@@ -68,7 +68,7 @@ fn whole_modules_compute_what_the_package_computes() {
 }
 
 #[test]
-fn state_dicts_and_safetensors_are_the_same_weights() {
+fn state_dicts_and_safetensors_load_the_same_weights() {
     let (whole_encoder, whole_decoder) = imported("encoder.pkl", "decoder.pkl");
     let (encoder, decoder) = imported("encoder.pt", "decoder.safetensors");
     assert_eq!(relative_error(logits(&encoder), logits(&whole_encoder)), 0.0);
@@ -80,7 +80,7 @@ fn dalle(arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn through_files_tokens_and_pixels_agree() {
+fn tokens_and_pixels_of_the_commands_match_the_package() {
     let work = tempfile::tempdir().unwrap();
     let path = |name: &str| work.path().join(name).to_str().unwrap().to_owned();
     let given = |name: &str| folder().join(name).to_str().unwrap().to_owned();

@@ -22,7 +22,7 @@ fn json(workshop: &Workshop, name: &str) -> serde_json::Value {
 }
 
 #[test]
-fn it_learns_which_drawing_belongs_to_which_caption_and_more_samples_score_higher() {
+fn clip_learns_to_match_captions_and_more_samples_score_higher() {
     let workshop = with_model();
     workshop.run(&workshop.clip("model", 400, ""));
     let curve = image::open(workshop.path("model-clip/curve.png")).unwrap().to_rgb8();
@@ -76,7 +76,7 @@ fn it_learns_which_drawing_belongs_to_which_caption_and_more_samples_score_highe
 }
 
 #[test]
-fn the_best_of_many_come_in_order_and_each_is_the_picture_of_its_seed() {
+fn best_of_is_sorted_by_score_and_each_image_is_that_of_its_seed() {
     let workshop = with_model();
     workshop.run(&workshop.clip("model", 5, ""));
     let sample = |more: &str| {
@@ -115,7 +115,7 @@ fn the_best_of_many_come_in_order_and_each_is_the_picture_of_its_seed() {
 }
 
 #[test]
-fn a_killed_run_of_the_contrastive_model_ends_where_an_undisturbed_one_does() {
+fn a_killed_clip_run_ends_like_an_undisturbed_one() {
     let workshop = with_model();
     let arguments = workshop.clip("model", 40, "--bpe-dropout 0.1 --reconstructed 0.5 --ewma 0.9");
     workshop.run(&arguments);
@@ -132,7 +132,7 @@ fn a_killed_run_of_the_contrastive_model_ends_where_an_undisturbed_one_does() {
 }
 
 #[test]
-fn what_cannot_be_chosen_or_trained_is_refused_with_what_to_do() {
+fn invalid_options_of_reranking_and_clip_are_refused_with_a_remedy() {
     let workshop = with_model();
     let model = workshop.path("model").display().to_string();
     let sample = |more: &str| workshop.fail(&format!("sample x --model {model} --out x.png {more}"));

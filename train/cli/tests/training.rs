@@ -18,7 +18,7 @@ fn weights(folder: &Path) -> [Vec<u8>; 2] {
 }
 
 #[test]
-fn from_pictures_to_pictures() {
+fn from_training_images_to_samples() {
     let workshop = Workshop::new();
     workshop.run(&workshop.dvae(
         "model",
@@ -146,7 +146,7 @@ fn rows_of_a_picture_are_kept(workshop: &Workshop, model: &Path, drawing: &Path)
 }
 
 #[test]
-fn a_killed_run_ends_where_an_undisturbed_one_does() {
+fn a_killed_run_ends_like_an_undisturbed_one() {
     let workshop = Workshop::new();
     workshop.run(&workshop.dvae("whole", 40, "--log-every 7"));
     run_with_kills(&workshop, &workshop.dvae("killed", 40, "--log-every 7 --save-seconds 0"), "killed-run");
@@ -214,7 +214,7 @@ fn ctrl_c_saves_and_the_same_command_continues() {
 
 #[cfg(unix)]
 #[test]
-fn signals_that_end_jobs_save_and_the_same_command_continues() {
+fn termination_signals_save_and_the_same_command_continues() {
     let workshop = Workshop::new();
     let arguments = workshop.dvae("model", 300, "--save-seconds 1000 --log-every 1");
     for signal in ["-TERM", "-USR1"] {
@@ -238,7 +238,7 @@ fn signals_that_end_jobs_save_and_the_same_command_continues() {
 
 #[cfg(unix)]
 #[test]
-fn a_second_ctrl_c_ends_a_training_at_once_and_quietly() {
+fn a_second_ctrl_c_stops_training_at_once() {
     let workshop = Workshop::new();
     // One update takes longer than both signals.
     let arguments = workshop.dvae("model", 3, "").replace("--batch 4", "--batch 1024");
@@ -258,7 +258,7 @@ fn a_second_ctrl_c_ends_a_training_at_once_and_quietly() {
 
 #[cfg(unix)]
 #[test]
-fn a_run_folder_belongs_to_one_training_until_it_ends_however_it_ends() {
+fn a_run_folder_is_locked_until_its_training_ends() {
     let workshop = Workshop::new();
     let arguments = workshop.dvae("model", 100_000, "--save-seconds 0");
     let mut child = start(workshop.command(&arguments));
@@ -277,7 +277,7 @@ fn a_run_folder_belongs_to_one_training_until_it_ends_however_it_ends() {
 }
 
 #[test]
-fn what_is_called_lock_keeps_its_content() {
+fn an_existing_file_named_lock_keeps_its_content() {
     let workshop = Workshop::new();
     let (run, notes) = (workshop.path("model-run"), workshop.path("notes.txt"));
     fs::create_dir(&run).unwrap();
@@ -320,7 +320,7 @@ fn a_damaged_checkpoint_is_not_read_and_other_settings_are_refused() {
 }
 
 #[test]
-fn a_run_can_be_made_longer_and_what_does_not_change_the_result_may_differ() {
+fn a_run_can_be_extended_and_options_that_do_not_change_the_weights_may_differ() {
     let workshop = Workshop::new();
     let schedules = "--step-size-updates 4 --beta-updates 3 --tau-updates 5";
     workshop.run(&workshop.dvae("whole", 12, schedules));
@@ -361,7 +361,7 @@ fn warned(workshop: &Workshop, name: &str, more: &str) -> [Vec<String>; 2] {
 }
 
 #[test]
-fn a_codebook_that_collapses_and_bounds_that_part_are_said_once_and_what_is_well_is_not() {
+fn codebook_collapse_and_diverging_bounds_are_each_reported_once() {
     let workshop = Workshop::new();
     let [said, kept] = warned(&workshop, "well", "--beta 15 --beta-updates 1 --tau-updates 60");
     assert!(said.is_empty() && kept.is_empty(), "{said:?}");
@@ -378,7 +378,7 @@ fn a_codebook_that_collapses_and_bounds_that_part_are_said_once_and_what_is_well
 }
 
 #[test]
-fn what_else_is_in_a_model_folder_stays_and_a_foreign_folder_is_refused_before_training() {
+fn other_files_in_a_model_folder_are_kept_and_a_foreign_folder_is_refused() {
     let workshop = Workshop::new();
     workshop.run(&workshop.dvae("model", 2, ""));
     fs::create_dir(workshop.path("model/notes")).unwrap();
@@ -398,7 +398,7 @@ fn what_else_is_in_a_model_folder_stays_and_a_foreign_folder_is_refused_before_t
 }
 
 #[test]
-fn another_codebook_does_not_get_into_the_folder_of_a_prior() {
+fn another_codebook_is_not_written_beside_a_prior() {
     let workshop = Workshop::new();
     workshop.run(&workshop.dvae("model", 2, ""));
     fs::write(workshop.path("model/model.safetensors"), "a prior").unwrap();
@@ -410,7 +410,7 @@ fn another_codebook_does_not_get_into_the_folder_of_a_prior() {
 }
 
 #[test]
-fn many_pictures_are_encoded_line_by_line_and_transparency_is_white() {
+fn many_images_are_encoded_line_by_line_and_transparency_is_white() {
     let workshop = Workshop::new();
     workshop.run(&workshop.dvae("model", 2, ""));
     image::RgbaImage::new(32, 32).save(workshop.path("clear.png")).unwrap();
@@ -431,7 +431,7 @@ fn many_pictures_are_encoded_line_by_line_and_transparency_is_white() {
 }
 
 #[test]
-fn a_prior_goes_on_from_another_ones_weights() {
+fn a_prior_can_start_from_the_weights_of_another() {
     let workshop = Workshop::new();
     workshop.run(&workshop.dvae("model", 2, ""));
     workshop.run(&workshop.prior("model", 3));
@@ -461,7 +461,7 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn a_checkpoint_is_exported_as_the_model_folder_that_its_training_writes() {
+fn export_writes_the_model_folder_that_training_writes() {
     let workshop = Workshop::new();
     let path = |name: &str| workshop.path(name).display().to_string();
     let export =
@@ -496,7 +496,7 @@ fn a_checkpoint_is_exported_as_the_model_folder_that_its_training_writes() {
 }
 
 #[test]
-fn trainings_are_validated_and_drawn_on_held_out_data() {
+fn validation_and_sheets_use_held_out_data() {
     let workshop = Workshop::new();
     let (pictures, split) = (workshop.path("pictures"), workshop.path("split"));
     workshop.run(&format!(
@@ -557,7 +557,7 @@ fn trainings_are_validated_and_drawn_on_held_out_data() {
 }
 
 #[test]
-fn activations_that_are_computed_again_change_no_weight() {
+fn gradient_checkpointing_does_not_change_the_weights() {
     let workshop = Workshop::new();
     let again = "--gradient-checkpointing --ewma 0.9";
     for (name, more) in [("kept", "--ewma 0.9"), ("again", again)] {

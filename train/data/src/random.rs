@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_streams_begin_alike() {
+    fn no_two_random_streams_begin_alike() {
         let purposes = [
             Purpose::Shards,
             Purpose::Augmentation,

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_images_are_on_the_diagonal_and_the_rest_is_chance() {
+    fn matched_pairs_are_on_the_diagonal_and_the_rest_is_chance() {
         let drawings = [vec![0.5, 0.25, 0.0], vec![0.25, 0.75, 0.5], vec![0.5, 0.0, 0.5]];
         let samples = [vec![0.25, 0.5, 0.0], vec![0.0, 0.25, 0.0], vec![0.0, 0.0, 0.25]];
         let expected = ClipScore {

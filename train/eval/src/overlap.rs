@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_is_by_angle_and_the_list_starts_with_the_most_alike() {
+    fn nearest_pairs_are_found_by_angle_and_sorted_by_cosine() {
         let train = [vec![1.0, 0.0], vec![0.0, 2.0], vec![-1.0, 0.0]];
         let validation = [vec![1.0, 1.5], vec![-9.0, 0.0], vec![3.0, 1.0]];
         let pairs = nearest_pairs(&train, &validation, &Device::flex()).unwrap();

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_factor_gives_its_matrix_back_and_has_its_rank() {
+    fn a_cholesky_factor_reproduces_its_matrix_and_has_its_rank() {
         for (size, rank) in [(9, 9), (12, 4), (6, 1)] {
             let a = gram(size, rank);
             let rows = factor(&a, size);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn eigenvalues_of_many_matrices_without_full_rank_have_its_moments() {
+    fn eigenvalues_of_rank_deficient_matrices_have_the_right_moments() {
         // For any matrix, Σλ is the trace, Σλ² the sum of all squares, and `size − rank` eigenvalues are 0.
         for (size, rank) in [(1, 1), (2, 1), (40, 40), (60, 25), (150, 3), (150, 149)] {
             let a = gram(size, rank);

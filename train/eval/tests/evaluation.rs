@@ -43,7 +43,7 @@ fn near(name: &str, ours: f64, theirs: &Value, tolerance: f64) {
 }
 
 #[test]
-fn squared_error_and_ssim_are_scikit_images() {
+fn squared_error_and_ssim_match_scikit_image() {
     let (a, b, expected) = (picture("a.png"), picture("b.png"), json("expected.json"));
     near("squared error", mean_squared_error(&a, &b), &expected["squared_error"], 1e-12);
     near("ssim", ssim(&a, &b), &expected["ssim"], 1e-5);
@@ -52,7 +52,7 @@ fn squared_error_and_ssim_are_scikit_images() {
 }
 
 #[test]
-fn the_blur_is_scipys() {
+fn the_blur_matches_scipy() {
     let a = picture("a.png");
     assert!(blur(&a, 0.0) == a);
     for sigma in [1, 4] {
@@ -63,7 +63,7 @@ fn the_blur_is_scipys() {
 }
 
 #[test]
-fn the_frechet_distance_is_pytorch_fids_with_more_and_with_fewer_images_than_features() {
+fn the_frechet_distance_matches_pytorch_fid_with_more_and_fewer_images_than_features() {
     let expected = json("expected.json");
     for name in ["many", "few"] {
         let [a, b] = [0, 1].map(|which| Gaussian::of(&rows(&format!("{name}.{which}"))).unwrap());
@@ -73,7 +73,7 @@ fn the_frechet_distance_is_pytorch_fids_with_more_and_with_fewer_images_than_fea
 }
 
 #[test]
-fn the_inception_score_is_that_of_scipys_entropies() {
+fn the_inception_score_matches_scipys_entropies() {
     let (mean, deviation) = inception_score(&rows("probabilities"), 4).unwrap();
     let expected = &json("expected.json")["score"];
     near("mean", mean, &expected[0], 1e-6);
@@ -138,7 +138,7 @@ fn errors(extractor: &dyn Extractor, side: u32, expected: &str) -> [f64; 2] {
 }
 
 #[test]
-fn lite0_is_the_packages() {
+fn lite0_matches_its_package() {
     let network = from_arrays(arrays("lite0"), &Device::flex()).unwrap();
     assert_eq!(network.names().distance, "FD-lite0");
     let errors = errors(&*network, 224, "lite0");
@@ -147,7 +147,7 @@ fn lite0_is_the_packages() {
 
 #[test]
 #[ignore = "needs the package's file: LITE0=…/efficientnet-lite0-57934424.pth"]
-fn lite0_with_its_real_weights_is_the_packages() {
+fn lite0_with_released_weights_matches_its_package() {
     let file = std::env::var_os("LITE0").expect("LITE0 names the file");
     let network = open(Path::new(&file), &Device::flex()).unwrap();
     let errors = errors(&*network, 224, "real_lite0");
@@ -156,7 +156,7 @@ fn lite0_with_its_real_weights_is_the_packages() {
 }
 
 #[test]
-fn inception_is_torchvisions_and_with_1008_classes_the_one_that_fids_are_published_with() {
+fn inception_matches_torchvision_and_the_network_of_published_fids() {
     let mut weights = arrays("inception");
     let network = from_arrays(weights.clone(), &Device::flex()).unwrap();
     assert_eq!(network.names().distance, "FID (torchvision)");

@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn modules_shared_so_often_that_no_traversal_ends_are_refused() {
+    fn exponentially_shared_modules_are_refused() {
         let mut shared = module(b"");
         for _ in 0..64 {
             shared = module(&[&text("a"), &shared[..], b"q\x00", &text("b"), b"h\x00"].concat());

@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_texts_and_shared_containers_are_what_python_pickled() {
+    fn values_and_shared_containers_match_what_python_pickled() {
         // pickle.dumps({"a": [1, -2, 300, 2**40, 1.5, None, True], "b": x}, 2) where x is the list under "a".
         let bytes = b"\x80\x02}q\x00(X\x01\x00\x00\x00aq\x01]q\x02(K\x01J\xfe\xff\xff\xffM,\x01\x8a\x06\x00\x00\x00\x00\x00\x01G?\xf8\x00\x00\x00\x00\x00\x00N\x88eX\x01\x00\x00\x00bq\x03h\x02u.rest";
         let (pickle, length) = Pickle::read(bytes, &[]).unwrap();
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_of_any_kind_is_an_error() {
+    fn damaged_pickles_are_errors() {
         let whole = b"\x80\x02ccollections\nOrderedDict\nq\x00)Rq\x01(X\x01\x00\x00\x00aK\x01X\x01\x00\x00\x00b\x8a\x01\x05u.";
         let classes = ["collections.OrderedDict"];
         assert!(Pickle::read(whole, &classes).is_ok());
@@ -219,7 +219,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_panic(bytes: Vec<u8>) {
+        fn no_input_causes_a_panic(bytes: Vec<u8>) {
             let _ = Pickle::read(&bytes, &["a.b"]);
         }
     }

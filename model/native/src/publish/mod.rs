@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_program_left_is_removed_and_what_is_being_written_is_not() {
+    fn leftovers_of_killed_programs_are_removed_and_folders_being_written_are_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let running = NewFolder::begin(&path("a"), "marker", false).unwrap();
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn the_folder_behind_a_link_is_replaced_and_the_link_stays() {
+    fn a_symlink_is_kept_and_its_target_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let (real, link) = (folder.path().join("real"), folder.path().join("link"));
         for content in ["first", "second"] {

@@ -75,7 +75,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn at_every_moment_a_folder_is_under_the_name_that_is_replaced() {
+    fn a_folder_that_is_replaced_is_never_missing() {
         let parent = tempfile::tempdir().unwrap();
         let target = parent.path().join("model");
         folder_with(&target, "0");
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_killed_between_the_two_steps_leaves_a_folder_that_comes_back() {
+    fn a_folder_is_recovered_if_the_program_was_killed_between_the_two_renames() {
         let parent = tempfile::tempdir().unwrap();
         let at = |name: &str| parent.path().join(name);
         // Killed after the first step.

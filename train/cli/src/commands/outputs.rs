@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_written_is_known_before_and_nothing_is_left() {
+    fn unwritable_outputs_are_found_before_the_work_and_nothing_is_left() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         std::fs::write(at("a"), "a").unwrap();

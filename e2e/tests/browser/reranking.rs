@@ -13,7 +13,7 @@ const SEED: u64 = 7;
 const SAMPLED: usize = 8;
 
 #[tokio::test]
-async fn the_best_are_shown_until_the_person_prefers_another() -> Result<()> {
+async fn the_best_images_are_shown_until_the_user_pins_another() -> Result<()> {
     let model = environment::shipped_model()?;
     let (_server, page) = open(&model, SAMPLED).await?;
     page.generate(CAPTION, 2, SEED).await?;
@@ -54,7 +54,7 @@ async fn the_best_are_shown_until_the_person_prefers_another() -> Result<()> {
 }
 
 #[tokio::test]
-async fn one_that_is_preferred_survives_a_reload_and_has_a_link_of_its_own() -> Result<()> {
+async fn a_pinned_image_survives_a_reload_and_has_its_own_link() -> Result<()> {
     let model = environment::shipped_model()?;
     let (_server, page) = open(&model, 32).await?;
     page.generate(CAPTION, 1, SEED).await?;
@@ -86,7 +86,7 @@ async fn one_that_is_preferred_survives_a_reload_and_has_a_link_of_its_own() -> 
 }
 
 #[tokio::test]
-async fn what_the_field_says_is_what_is_drawn() -> Result<()> {
+async fn the_number_in_the_field_is_the_number_that_is_sampled() -> Result<()> {
     let server = Server::start(&environment::shipped_model()?, &["--max-rows", "16"]).await?;
     let page = Page::open(&server.url("/")).await?;
     let chosen = async |wanted: &'static str| {
@@ -116,7 +116,7 @@ async fn what_the_field_says_is_what_is_drawn() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_model_that_cannot_choose_offers_no_choice() -> Result<()> {
+async fn a_model_without_clip_offers_no_reranking() -> Result<()> {
     let server = Server::start(&models::tiny()?, &[]).await?;
     let page = Page::open(&server.url("/")).await?;
     ensure!(page.find("best-of").await.is_err(), "a choice is offered");

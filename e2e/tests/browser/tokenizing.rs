@@ -18,7 +18,7 @@ const SPELL: &str = "const [file, blocks] = arguments[0]; const bytes = text => 
     digests.push(Array.from(new Uint8Array(digest), byte => byte.toString(16).padStart(2, '0')).join('')); } \
     return digests; })";
 
-/// The same digests hold natively (`shared/tests/spelling.rs`) and in Python.
+/// The same digests hold natively (`shared/tests/tokenizing.rs`) and in Python.
 #[tokio::test]
 async fn ten_thousand_captions_have_the_same_ids_in_the_browser() -> Result<()> {
     let server = Server::start(&models::tiny()?, &[]).await?;

@@ -11,7 +11,7 @@ const CAPTION: &str = "A red apple";
 const SEED: u64 = 42;
 
 #[tokio::test]
-async fn a_caption_becomes_the_pictures_that_the_command_makes_of_it() -> Result<()> {
+async fn the_page_generates_the_images_that_the_command_generates() -> Result<()> {
     let model = environment::shipped_model()?;
     let server = Server::start(&model, &[]).await?;
     let page = Page::open(&server.url("/")).await?;
@@ -42,7 +42,7 @@ async fn a_caption_becomes_the_pictures_that_the_command_makes_of_it() -> Result
 }
 
 #[tokio::test]
-async fn a_link_shows_its_image_and_then_lets_its_seed_go() -> Result<()> {
+async fn a_link_shows_its_image_and_the_next_images_have_other_seeds() -> Result<()> {
     let model = crate::fixture::models::tiny()?;
     let server = Server::start(&model, &[]).await?;
     let page = Page::open(&server.url("/")).await?;

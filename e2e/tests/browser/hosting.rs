@@ -9,7 +9,7 @@ use crate::fixture::recorder::Recorder;
 use crate::fixture::server::Server;
 
 #[tokio::test]
-async fn a_page_without_a_server_says_so_and_finds_it_when_it_is_there() -> Result<()> {
+async fn a_page_without_a_server_says_so_and_connects_when_it_starts() -> Result<()> {
     let port = free_port().await?;
     let backend = format!("http://127.0.0.1:{port}");
     let host = Host::start(&backend).await?;
@@ -28,7 +28,7 @@ async fn a_page_without_a_server_says_so_and_finds_it_when_it_is_there() -> Resu
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_allow_the_page_is_told_from_one_that_is_not_there() -> Result<()> {
+async fn a_server_that_refuses_the_page_is_distinguished_from_an_unreachable_one() -> Result<()> {
     let server = Server::start(&models::tiny()?, &[]).await?;
     let host = Host::start(&server.url("")).await?;
     let page = Page::open_with(&host.origin, &[]).await?;
@@ -39,7 +39,7 @@ async fn a_server_that_does_not_allow_the_page_is_told_from_one_that_is_not_ther
 }
 
 #[tokio::test]
-async fn an_address_without_its_scheme_is_a_fault_of_the_configuration() -> Result<()> {
+async fn a_backend_url_without_a_scheme_is_a_configuration_error() -> Result<()> {
     let host = Host::start("127.0.0.1:8098").await?;
     let page = Page::open_with(&host.origin, &[]).await?;
     let trouble = page.until_trouble("config.json cannot be used").await?;
