@@ -216,7 +216,7 @@ impl Controller {
     /// Shows the empty images of a new generation.
     fn display(self) {
         let Some(prompt) = self.with_generation(|generation| generation.displayed().cloned()) else { return };
-        let images = prompt.as_ref().map_or(0, |prompt| prompt.request.drawn());
+        let images = prompt.as_ref().map_or(0, |prompt| prompt.request.sample_count());
         self.app.blank(images);
         self.app.displayed.set(prompt);
         self.app.notice.set(None);

@@ -72,7 +72,7 @@ impl PriorConfig {
     }
 }
 
-/// A configuration that describes no model.
+/// A field of a configuration that is out of range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{field}` {expected}, got {got}")]
 pub struct ConfigError {
@@ -94,14 +94,14 @@ pub(crate) fn check(
     if ok { Ok(()) } else { Err(ConfigError { field, expected: expected.into(), got: got.to_string() }) }
 }
 
-/// Checks fields with an upper bound, which only keeps nonsense from being allocated: the paper's sizes are far below.
+/// Checks that fields are in a range. The upper bounds only prevent absurd allocations; the paper's sizes are far below them.
 pub(crate) fn check_ranges(fields: &[(&'static str, usize, usize, usize)]) -> Result<(), ConfigError> {
     fields.iter().try_for_each(|&(field, got, low, high)| {
         check((low..=high).contains(&got), field, format!("must be from {low} to {high}"), &got)
     })
 }
 
-/// Checks a line of text that goes into terminals, logs and pages.
+/// Checks a line of text that is shown in terminals, logs and pages.
 fn check_line(field: &'static str, line: &str, longest: usize) -> Result<(), ConfigError> {
     let length = line.chars().count();
     check(length <= longest, field, format!("must have at most {longest} characters"), &length)?;
@@ -134,7 +134,7 @@ impl ModelConfig {
         let count = self.examples.len();
         check(count <= MOST_EXAMPLES, "examples", format!("must be at most {MOST_EXAMPLES}"), &count)?;
         self.examples.iter().try_for_each(|caption| check_line("examples", caption, example))?;
-        // One text slot is the start of the text, so that a caption needs two.
+        // The first text slot is the start token, so a caption needs at least two.
         check_ranges(&[
             ("text_length", self.text_length, 2, 1 << 16),
             ("text_vocab", self.text_vocab, 1, 1 << 24),

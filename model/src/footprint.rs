@@ -1,4 +1,4 @@
-//! What a model costs, from its configuration alone: parameters, bytes, arithmetic. Nothing is allocated.
+//! Parameters, memory and FLOPs of a model, computed from its configuration. No weights are allocated.
 //!
 //! ```text
 //! let footprint = Footprint::new(&config);
@@ -15,12 +15,12 @@ use crate::prior::Prior;
 use crate::prior::mask::{Pattern, StreamLayout};
 use crate::weights::{count_parameters, largest_tensor};
 
-/// A model's sizes.
+/// Parameters, memory and FLOPs of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Footprint {
     /// Parameters of the prior.
     pub prior: u64,
-    /// Of these, parameters of the matrices of its layers, which may be in 16 bits.
+    /// The part of them in the matrices of its layers, which may be stored in 16 bits.
     pub matrices: u64,
     /// Parameters of the dVAE's encoder.
     pub encoder: u64,
@@ -36,35 +36,35 @@ pub struct Footprint {
     pub largest_tensor: u64,
     /// Slots of the stream.
     pub slots: u64,
-    /// Values that a training step of the prior keeps for the backward pass, for each pair of caption and image.
+    /// Values that a training step of the prior keeps for the backward pass, per pair of caption and image.
     pub prior_activations: u64,
-    /// Values that a training step of the dVAE keeps for the backward pass, for each image.
+    /// Values that a training step of the dVAE keeps for the backward pass, per image.
     pub dvae_activations: u64,
-    /// Working memory of sampling in values: that of a layer over the whole stream, when the first tokens of an image are given, or
-    /// that of the decoder's last block for one image, whichever is larger.
+    /// Working memory of sampling in values: the larger of one layer over the whole stream (needed for a prefix) and the decoder's
+    /// last block for one image.
     pub working_values: u64,
     /// Floating-point operations of decoding one image.
     pub decode_flops: u64,
 }
 
-/// Bytes that training holds at its peak, beside the program and the dataset. An estimate from what backward passes need; within a
-/// quarter of what was measured on a processor.
+/// Peak memory of training in bytes, without the program and the dataset. An estimate, within a quarter of what was measured on a
+/// CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Training {
     /// Parameters and the optimizer's state, independent of the batch.
     pub state: u64,
-    /// What the forward pass keeps for the backward pass.
+    /// Activations that the forward pass keeps for the backward pass.
     pub activations: u64,
 }
 
 impl Training {
-    /// Of `trained` parameters, each of which is held `copies` times, `frozen` others, and a number of activations; all f32.
+    /// For `trained` parameters stored `copies` times each, `frozen` parameters stored once, and `activations` values; all in f32.
     fn new(trained: u64, copies: u64, frozen: u64, activations: u64) -> Self {
         let bytes = Precision::F32.bytes();
         Self { state: (trained * copies + frozen) * bytes, activations: activations * bytes }
     }
 
-    /// All of them.
+    /// State and activations.
     pub fn bytes(&self) -> u64 {
         self.state + self.activations
     }
@@ -73,7 +73,7 @@ impl Training {
 impl Footprint {
     /// The sizes of a valid configuration.
     pub fn new(config: &ModelConfig) -> Self {
-        // Parameters are initialised when they are first used: counting them allocates none.
+        // Burn initialises parameters when they are first used, so counting them allocates nothing.
         let device = Device::flex();
         let (d, layers) = (config.prior.d_model() as u64, config.prior.layers as u64);
         let cache = config.cache_slots();
@@ -110,18 +110,18 @@ impl Footprint {
         self.matrices * precision.bytes() + (self.prior - self.matrices) * Precision::F32.bytes()
     }
 
-    /// Bytes of the key/value caches of `captions` captions with `samples` samples in all.
+    /// Bytes of the key/value caches of `captions` captions with `samples` samples in total.
     pub fn cache_bytes(&self, precision: Precision, captions: u64, samples: u64) -> u64 {
         (captions * self.caption_values + samples * self.sample_values) * precision.bytes()
     }
 
-    /// Bytes of sampling's working memory beside weights and caches: activations, and the attention masks, one of each pattern and
-    /// one that is being made.
+    /// Bytes that sampling needs besides weights and caches: activations, and the attention masks, one per pattern and one under
+    /// construction.
     pub fn working_bytes(&self) -> u64 {
         self.working_values * Precision::F32.bytes() + 4 * self.slots * self.slots
     }
 
-    /// Bytes that loading the prior needs beside its weights: one tensor, as it is in the file and in f32.
+    /// Bytes that loading the prior needs besides its weights: one tensor, as stored in the file and in f32.
     pub fn loading_bytes(&self) -> u64 {
         2 * self.largest_tensor * Precision::F32.bytes()
     }
@@ -134,7 +134,7 @@ impl Footprint {
             + working.max(self.loading_bytes())
     }
 
-    /// Bytes that a CLIP for `config` needs to score `images` at once: its weights and working memory.
+    /// Bytes that a CLIP for `config` needs to score a batch of `images`: its weights and working memory.
     pub fn scoring(clip: &ClipConfig, config: &ModelConfig, images: u64) -> u64 {
         let towers = tower_values(clip, config, 1);
         (clip_parameters(clip, config) + images * towers.text.max(towers.image)) * Precision::F32.bytes()
@@ -153,19 +153,18 @@ impl Footprint {
         (self.encoder + values) * Precision::F32.bytes()
     }
 
-    /// Training the dVAE with `batch` images an update. The optimizer holds `copies` f32 values for each parameter.
+    /// Training the dVAE with `batch` images per update. The optimizer stores `copies` f32 values per parameter.
     pub fn training_dvae(&self, batch: u64, copies: u64) -> Training {
         Training::new(self.encoder + self.decoder, copies, 0, batch * self.dvae_activations)
     }
 
-    /// Training the prior with `batch` pairs an update, beside a frozen encoder. The optimizer holds `copies` f32 values for each
-    /// parameter.
+    /// Training the prior with `batch` pairs per update and a frozen encoder. The optimizer stores `copies` f32 values per parameter.
     pub fn training_prior(&self, batch: u64, copies: u64) -> Training {
         Training::new(self.prior, copies, self.encoder, batch * self.prior_activations)
     }
 
-    /// Training a CLIP for `config` with `batch` pairs an update; with `dvae`, beside a frozen dVAE. The optimizer holds `copies` f32
-    /// values for each parameter.
+    /// Training a CLIP for `config` with `batch` pairs per update, and with a frozen dVAE if `dvae` is set. The optimizer stores
+    /// `copies` f32 values per parameter.
     pub fn training_clip(
         &self,
         clip: &ClipConfig,
@@ -175,31 +174,32 @@ impl Footprint {
         dvae: bool,
     ) -> Training {
         let towers = tower_values(clip, config, u64::MAX);
-        // Every caption with every image: cosines, scaled, and of each side the logarithms, their exponentials and gradients.
+        // For every caption with every image: the cosine, the scaled cosine, and on each side the log-softmax, its exponential and
+        // its gradient.
         let activations = batch * (towers.text + towers.image) + 8 * batch * batch;
         let frozen = if dvae { self.encoder + self.decoder } else { 0 };
         Training::new(clip_parameters(clip, config), copies, frozen, activations)
     }
 
-    /// Bytes read for a step of `captions` captions with `samples` samples in all, on average over the image: the weights once,
-    /// each caption's cache once, and what each sample sees of its image.
+    /// Bytes that a step of `captions` captions with `samples` samples in total reads, on average over the image: the weights once,
+    /// each caption's cache once, and the slots of its image that each sample attends to.
     pub fn step_bytes(&self, precision: Precision, captions: u64, samples: u64) -> u64 {
         let values = captions * self.caption_values + samples * self.seen_values;
         self.prior_bytes(precision) + values * precision.bytes()
     }
 }
 
-/// Slots of the prior's key/value cache in all layers. Each holds a key and a value of `d_model` numbers.
+/// Number of slots of the prior's key/value cache, over all layers. A slot holds a key and a value of `d_model` numbers each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheSlots {
-    /// Of a caption; its samples share them.
+    /// For a caption; its samples share them.
     pub caption: usize,
-    /// Of a sample's image.
+    /// For a sample's image.
     pub sample: usize,
 }
 
 impl ModelConfig {
-    /// Slots of the prior's key/value cache.
+    /// The number of slots of the prior's key/value cache.
     pub fn cache_slots(&self) -> CacheSlots {
         let layout = StreamLayout::new(self);
         let layers = self.prior.layers;
@@ -213,7 +213,7 @@ fn clip_parameters(clip: &ClipConfig, config: &ModelConfig) -> u64 {
     count_parameters(&Clip::new(clip, config, &Device::flex()), "")
 }
 
-/// Values in CLIP's two towers.
+/// Activations of CLIP's two towers.
 struct TowerValues {
     /// For each caption.
     text: u64,
@@ -221,18 +221,18 @@ struct TowerValues {
     image: u64,
 }
 
-/// Values that at most `layers` layers of each tower keep.
+/// Activations that at most `layers` layers of each tower keep.
 fn tower_values(clip: &ClipConfig, config: &ModelConfig, layers: u64) -> TowerValues {
     let patches = (config.image_size / clip.patch).pow(2) as u64;
     let values = |tower: &TowerConfig, slots| {
         transformer(layers.min(tower.layers as u64), tower.width as u64, tower.heads as u64, slots)
     };
-    // The image, and cut into patches.
+    // The image, and the same values as patches.
     let pixels = 2 * 3 * (config.image_size as u64).pow(2);
     TowerValues {
-        // Start, caption, end.
+        // Start token, caption, end token.
         text: values(&clip.text, config.text_length as u64 + 1),
-        // Class and patches.
+        // Class token and patches.
         image: pixels + values(&clip.image, 1 + patches),
     }
 }
@@ -243,33 +243,33 @@ fn full_size_block(config: &DvaeConfig) -> u64 {
     4 * config.n_hid as u64
 }
 
-/// Values that the backward pass of a transformer needs, for each stream of `slots`.
+/// Activations that the backward pass of a transformer needs, per stream of `slots`.
 fn transformer(layers: u64, width: u64, heads: u64, slots: u64) -> u64 {
-    // Of each layer: its input, normed input, q, k, v, attention, its projection, the sum, normed, twice the MLP's hidden layer and
-    // its output; and of each head the scores, masked and after the softmax.
+    // Per layer: the input, its norm, q, k, v, the attention output, its projection, the sum, its norm, twice the MLP's hidden layer,
+    // and the MLP's output. Per head: the scores, the masked scores and the softmax.
     layers * slots * (20 * width + 3 * heads * slots)
 }
 
-/// Values that the backward pass of the dVAE needs for an image of `grid²` tokens.
+/// Activations that the backward pass of the dVAE needs for an image of `grid²` tokens.
 fn dvae_activations(config: &DvaeConfig, grid: u64) -> u64 {
     let (n_hid, pixels) = (config.n_hid as u64, (grid * DOWNSAMPLING as u64).pow(2));
     let mut values = 0;
-    // The groups of the encoder and of the decoder, each after a map of its first width: the wider, the fewer cells.
+    // The groups of the encoder and of the decoder, each after a map of the given first width. Wider groups have fewer cells.
     for (first, factors) in [(n_hid, [1, 2, 4, 8]), (config.n_init as u64, [8, 4, 2, 1])] {
         let mut width = first;
         for factor in factors {
             let out = factor * n_hid;
             for _ in 0..config.blocks_per_group {
-                // Of each block: its input after ReLU, three maps of a quarter of its width before and after theirs, its
-                // output, and the identity where it is projected.
+                // Per block: the input after ReLU, three maps of a quarter of its width before and after ReLU, the output, and
+                // the identity path if it is projected.
                 let identity = if width == out { 0 } else { out };
                 values += pixels / (factor * factor) * (width + 6 * (out / 4) + out + identity);
                 width = out;
             }
         }
     }
-    // The codebook's maps: logits, noise, their sum, the codes, and those of the KL term. The loss: six maps and three colours of
-    // each pixel, and the terms computed from them.
+    // Maps as deep as the codebook: logits, noise, their sum, the codes, and those of the KL term. In the loss, per pixel: six maps,
+    // three colours, and the terms computed from them.
     values + 8 * grid * grid * config.vocab as u64 + 30 * pixels
 }
 

@@ -1,16 +1,16 @@
-//! The networks of "Zero-Shot Text-to-Image Generation" (arXiv 2102.12092): bytes in, tensors out.
+//! The networks of "Zero-Shot Text-to-Image Generation" (arXiv 2102.12092), without I/O.
 //!
 //! Architecture invariant: this crate does no I/O and starts no thread. It builds natively (CPU, CUDA, wgpu) and for wasm32
-//! (WebGPU, wasm SIMD), and is the same network in training, on the server and in the browser. Files, devices and memory belong
-//! to the crate `dalle-native`.
+//! (WebGPU, wasm SIMD): training, the server and the browser use the same code. Files, devices and memory are the job of the
+//! crate `dalle-native`.
 //!
 //! - [`config`]: one typed configuration for a model of any size
 //! - [`dvae`]: stage 1, images to tokens and back
 //! - [`prior`]: stage 2, the transformer over `[text | image]`
-//! - [`clip`]: CLIP, which ranks samples
-//! - [`transformer`]: the layers that the prior and CLIP are made of
+//! - [`clip`]: CLIP, which scores samples for reranking
+//! - [`transformer`]: the layers of the prior and CLIP
 //! - [`precision`]: the types `f32`, `bf16` and `f16` by name
-//! - [`footprint`]: what a model costs in memory and arithmetic
+//! - [`footprint`]: parameters, memory and FLOPs of a model
 //! - [`sample`]: the sampling loop
 //! - [`weights`]: safetensors bytes to modules and back
 

@@ -1,4 +1,4 @@
-//! The floating-point type of the prior's matrices, activations and cache in sampling, by name: `f32`, `bf16`, `f16`.
+//! Floating-point types of the prior's matrices, activations and cache during sampling: `f32`, `bf16`, `f16`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,11 +13,11 @@ pub enum Precision {
     F32,
     /// 16 bits with the range of f32.
     Bf16,
-    /// 16 bits with finer steps and less range.
+    /// 16 bits with more precision and less range.
     F16,
 }
 
-/// Not the name of a type.
+/// Not the name of a floating-point type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected `f32`, `bf16` or `f16`, got `{0}`")]
 pub struct UnknownPrecision(String);

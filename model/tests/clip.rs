@@ -1,4 +1,4 @@
-//! The contrastive model: equal to one made of PyTorch's own modules, and fit for choosing.
+//! CLIP: it equals a model of PyTorch's own modules, and its scores are stable.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -41,7 +41,7 @@ fn clip(device: &Device) -> Clip {
     from_safetensors(Clip::new(&clip, &model, device), &fixture("clip.safetensors")).unwrap()
 }
 
-/// What PyTorch says, by name.
+/// PyTorch's values, by name.
 struct Expected(HashMap<String, Vec<f32>>);
 
 impl Expected {
@@ -58,8 +58,8 @@ impl Expected {
         self.0["captions"].chunks(12).map(caption).collect()
     }
 
-    /// Interleaved RGB8, as pictures come.
-    fn pictures(&self) -> Vec<Vec<u8>> {
+    /// Images as interleaved RGB8.
+    fn images(&self) -> Vec<Vec<u8>> {
         let plane = 16 * 16;
         let interleave = |x: &[f32]| (0..3 * plane).map(|i| x[(i % 3) * plane + i / 3] as u8).collect();
         self.0["pictures"].chunks(3 * plane).map(interleave).collect()
@@ -94,7 +94,7 @@ fn features_loss_and_gradients_match_pytorch() {
     for (name, gradient) in compared {
         let expected = &expected.0[&format!("gradient.{name}")];
         let greatest = greatest(expected);
-        assert!(greatest > 0.0, "the gradient of {name} proves nothing");
+        assert!(greatest > 0.0, "the gradient of {name} is zero and proves nothing");
         assert_close(&gradient, expected, 1e-5 + 1e-4 * greatest, &name);
     }
 }
@@ -103,17 +103,17 @@ fn features_loss_and_gradients_match_pytorch() {
 fn features_do_not_depend_on_the_rest_of_the_batch() {
     let device = Device::flex();
     let (clip, expected) = (clip(&device), Expected::read());
-    let (captions, pictures) = (expected.captions(), expected.pictures());
-    let together = clip.cosines(&slices(&captions), &slices(&pictures)).unwrap();
+    let (captions, images) = (expected.captions(), expected.images());
+    let together = clip.cosines(&slices(&captions), &slices(&images)).unwrap();
     for (caption, scores) in captions.iter().zip(&together) {
-        for (picture, score) in pictures.iter().zip(scores) {
-            let alone = clip.cosines(&[caption], &[picture]).unwrap();
-            assert_close(&alone[0], &[*score], 1e-6, "alone and together");
+        for (image, score) in images.iter().zip(scores) {
+            let alone = clip.cosines(&[caption], &[image]).unwrap();
+            assert_close(&alone[0], &[*score], 1e-6, "alone and in a batch");
             assert!(score.abs() <= 1.0 + 1e-6);
         }
     }
-    // More than go through at once.
-    let many: Vec<&[u8]> = slices(&pictures).into_iter().cycle().take(130).collect();
+    // More than one chunk.
+    let many: Vec<&[u8]> = slices(&images).into_iter().cycle().take(130).collect();
     let scores = clip.cosines(&[&captions[0]], &many).unwrap().swap_remove(0);
     assert_close(&scores, &together[0].iter().copied().cycle().take(130).collect::<Vec<_>>(), 1e-6, "many");
     assert!(clip.cosines(&[&captions[0]], &[]).unwrap()[0].is_empty());
@@ -133,7 +133,7 @@ fn the_scale_is_kept_within_bounds(device: &Device) {
     assert!((scale(&fresh) - 1.0 / 0.07).abs() < 1e-3);
     assert!((scale(&fresh.clone().clamp_scale()) - 1.0 / 0.07).abs() < 1e-3);
 
-    // The same weights, but for a scale of e⁶.
+    // The same weights with a scale of e⁶.
     let bytes = to_safetensors(&fresh, FloatDType::F32).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let six = 6f32.to_le_bytes();
@@ -155,15 +155,15 @@ fn the_scale_is_kept_within_bounds(device: &Device) {
 #[test]
 fn captions_and_images_that_do_not_fit_are_refused_with_their_sizes() {
     let clip = clip(&Device::flex());
-    let picture = vec![0u8; 3 * 16 * 16];
-    let refusal = |caption: &[TextToken], picture: &[u8]| match clip.cosines(&[caption], &[picture]) {
+    let image = vec![0u8; 3 * 16 * 16];
+    let refusal = |caption: &[TextToken], image: &[u8]| match clip.cosines(&[caption], &[image]) {
         Err(ScoreError::Request(message)) => message,
         other => panic!("{other:?}"),
     };
-    assert!(clip.cosines(&[&[TextToken(39); 11]], &[&picture]).is_ok());
-    assert!(refusal(&[TextToken(0); 12], &picture).contains("at most 11"));
-    assert!(refusal(&[TextToken(40)], &picture).contains("expected ids below 40, got 40"));
-    assert!(refusal(&[], &picture[1..]).contains("16×16"));
+    assert!(clip.cosines(&[&[TextToken(39); 11]], &[&image]).is_ok());
+    assert!(refusal(&[TextToken(0); 12], &image).contains("at most 11"));
+    assert!(refusal(&[TextToken(40)], &image).contains("expected ids below 40, got 40"));
+    assert!(refusal(&[], &image[1..]).contains("16×16"));
 }
 
 #[test]

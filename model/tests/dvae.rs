@@ -26,10 +26,10 @@ fn the_released_size_has_53_8_and_43_8_million_parameters() {
 fn images_are_downsampled_by_8_and_restored() {
     let (config, device) = (config("tiny"), Device::flex());
     let dvae = Dvae::new(&config.dvae, &device);
-    let pictures: Vec<Vec<u8>> =
+    let images: Vec<Vec<u8>> =
         (0..2u8).map(|i| (0..32 * 48 * 3).map(|x| (x as u8).wrapping_mul(i + 3)).collect()).collect();
-    let pictures: Vec<&[u8]> = pictures.iter().map(Vec::as_slice).collect();
-    let x = images_to_tensor(&pictures, 48, 32, &device);
+    let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
+    let x = images_to_tensor(&images, 48, 32, &device);
     assert_eq!(x.dims(), [2, 3, 32, 48]);
     let tokens = dvae.encoder.encode(map_pixels(x));
     assert_eq!(tokens.dims(), [2, 4, 6]);
@@ -82,7 +82,7 @@ fn the_logit_laplace_density_integrates_to_one() {
     let t: Vec<f64> = (0..n).map(|i| low + (i as f64 + 0.5) * width).collect();
     let x: Vec<f32> = t.iter().map(|t| (1.0 / (1.0 + (-t).exp())) as f32).collect();
     for (mu, ln_b) in [(0.0f32, -1.0f32), (1.5, 0.0), (-2.0, 0.3)] {
-        // Where f32 cannot tell x from 1 the density's tail (below e⁻⁹) is left out.
+        // Where x rounds to 1 in f32, the density's tail (below e⁻⁹) is left out.
         let inside: Vec<usize> = (0..n).filter(|&i| x[i] > 1e-7 && x[i] < 1.0 - 1e-6).collect();
         let xs: Vec<f32> = inside.iter().flat_map(|&i| [x[i]; 3]).collect();
         let count = inside.len();
@@ -125,14 +125,14 @@ fn gumbel_softmax_is_a_distribution_that_hardens_and_samples_the_softmax() {
     let hard = draw(1.0 / 16.0);
     let sharp = |tensor: Tensor<4>| values(tensor.max_dim(1)).iter().sum::<f32>() / 4e4;
     assert!(sharp(hard.clone()) > 0.95 && sharp(hard.clone()) > sharp(soft));
-    // The most likely entry is drawn with the softmax's probability (Gumbel's theorem).
+    // The argmax is distributed as the softmax (the Gumbel-max trick).
     let drawn = hard.argmax(1).into_data();
     let share = drawn.iter::<i64>().filter(|index| *index == 2).count() as f64 / 4e4;
     let expected = 2f64.exp() / (1.0 + 1f64.exp() + 2f64.exp());
     assert!((share - expected).abs() < 0.02, "{share} instead of {expected}");
 }
 
-/// The derivative of the loss with respect to single inputs, by autodiff and by central differences.
+/// Compares the derivative of the loss with respect to single inputs with central differences.
 #[test]
 fn gradients_agree_with_finite_differences() {
     let device = Device::flex().autodiff();
@@ -150,7 +150,7 @@ fn gradients_agree_with_finite_differences() {
     let gradient = values(input.grad(&(nll.sum() + kl.sum()).backward()).unwrap());
     let base = values(x);
     for place in [0, 100, 300, 500, 767] {
-        // Summed in double precision: the differences are small beside the sums.
+        // Summed in double precision, because the differences are small compared with the sums.
         let at = |step: f32| {
             let mut moved = base.clone();
             moved[place] += step;

@@ -1,4 +1,4 @@
-//! What a model costs, against the paper's and the derived figures.
+//! Footprints, compared with the paper's figures and figures derived from it.
 
 mod common;
 
@@ -16,16 +16,16 @@ fn the_footprint_of_the_papers_model_matches_its_figures() {
     let config = config("paper-12b");
     let footprint = Footprint::new(&config);
     assert_eq!(footprint.matrices, 64 * 12 * 3968 * 3968);
-    // Beside the matrices, in f32 always: biases and gains, embeddings of tokens and places, and the two heads.
+    // Always in f32, besides the matrices: biases and gains, embeddings of tokens and positions, and the two heads.
     let d = 3968;
     let embeddings = (16384 + 256 + 256 + 8192 + 32 + 32) * d;
     let rest = (64 * 13 + 2) * d + embeddings + (d + 1) * (16384 + 1 + 8192);
     assert_eq!(footprint.prior, footprint.matrices + rest);
     assert_eq!(footprint.prior_bytes(Precision::Bf16), 2 * footprint.matrices + 4 * rest);
-    // Two bytes each for keys and values: 256 places a layer for the text; for the image 47 · 33 + 16 · 1024 + 166.
+    // Two bytes each for keys and values: 256 slots per layer for the text; for the image 47 · 33 + 16 · 1024 + 166.
     assert_eq!(footprint.cache_bytes(Precision::Bf16, 1, 0), 64 * 256 * 2 * 3968 * 2);
     assert_eq!(footprint.cache_bytes(Precision::Bf16, 0, 1), (47 * 33 + 16 * 1024 + 166) * 2 * 3968 * 2);
-    // The largest tensor is the classifier of text.
+    // The largest tensor is the text head.
     assert_eq!(footprint.loading_bytes(), 2 * 4 * d * 16385);
     // The released dVAE has 53.8 and 43.8 million parameters, and a decode takes 308 GFLOP.
     assert_eq!((footprint.encoder / 100_000, footprint.decoder / 100_000), (537, 438));
@@ -49,7 +49,7 @@ fn a_small_model_has_a_small_footprint() {
 #[test]
 fn training_the_dvae_keeps_the_maps_of_every_block() {
     let footprint = Footprint::new(&config("tiny"));
-    // Of each block of a picture of 32×32 pixels: places, width before, width behind.
+    // For each block, with an image of 32×32 pixels: cells, input width, output width.
     let encoder = [(1024, 8, 8), (256, 8, 16), (64, 16, 32), (16, 32, 64)];
     let decoder = [(16, 16, 64), (64, 64, 32), (256, 32, 16), (1024, 16, 8)];
     let maps = |&(places, before, behind): &(u64, u64, u64)| {
@@ -64,7 +64,7 @@ fn training_the_dvae_keeps_the_maps_of_every_block() {
 
 #[test]
 fn training_vit_b_32_at_its_batch_size_exceeds_a_single_device() {
-    // ViT-B/32 with CLIP's vocabulary and length, of which start and end are no part here.
+    // ViT-B/32 with CLIP's vocabulary and length, without start and end tokens.
     let model = ModelConfig { text_vocab: 49_406, text_length: 76, image_size: 224, ..config("tiny") };
     let tower = |width, heads| TowerConfig { width, layers: 12, heads };
     let clip =
@@ -76,7 +76,7 @@ fn training_vit_b_32_at_its_batch_size_exceeds_a_single_device() {
     assert_eq!(training(1).state, 20 * 151_277_313);
     let beside = footprint.training_clip(&clip, &model, 1, COPIES, true);
     assert_eq!(beside.state - training(1).state, 4 * (footprint.encoder + footprint.decoder));
-    // Every caption meets every picture.
+    // Every caption is compared with every image.
     let (one, two) = (training(1 << 14).activations, training(1 << 15).activations);
     assert_eq!(two - 2 * one, 4 * 8 * 2 * (1 << 28));
     assert!(two > 2_000_000_000_000, "{two}");

@@ -1,4 +1,4 @@
-//! The kernels of `dalle-kernels` against the same network on Burn.
+//! The kernels of `dalle-kernels`, compared with the same networks on Burn.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -102,7 +102,7 @@ fn dvae_kernels_match_burns_losses_and_gradients() {
     }
 }
 
-/// Asserts that the gradient of each parameter differs from Burn's by at most 1e-4 of it.
+/// Asserts that the gradient of each parameter equals Burn's with a relative tolerance of 1e-4.
 #[track_caller]
 fn assert_gradients(parameters: &[Parameter], ours: &[f32], burns: &[Found]) {
     let mut worst = BTreeMap::new();
@@ -127,7 +127,7 @@ fn prior_kernels_match_burns_losses_and_gradients() {
         let masks = Masks::new(&config, &device);
         let captions: Vec<Vec<TextToken>> = (0..3).map(|i| caption(&config, i, 3 * i as usize + 1)).collect();
         let images: Vec<Vec<ImageToken>> = (0..3).map(|i| image(&config, 10 + i)).collect();
-        // The second is trained without its caption; the third fills all places.
+        // The second pair is trained without its caption; the third caption fills all slots.
         let mut inputs: Vec<&[TextToken]> = captions.iter().map(Vec::as_slice).collect();
         let longest = caption(&config, 3, config.text_length - 1);
         (inputs[1], inputs[2]) = (&[], &longest);

@@ -1,4 +1,4 @@
-//! The prior as a whole: its size, its agreement with PyTorch, its cache, its causality, its gradients.
+//! The prior as a whole: size, agreement with PyTorch, cache, causality and gradients.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -32,8 +32,8 @@ fn paper_12b_has_12_09_billion_block_parameters() {
     assert_eq!((geometry.grid, geometry.stream_length()), (32, 1280));
 }
 
-/// Layers, embeddings of each kind, masks, heads, both losses and their gradients, against a network that
-/// `fixtures/prior/make.py` writes down from the paper, and PyTorch computes in double precision.
+/// Compares logits, both losses and gradients with an implementation of the paper in `fixtures/prior/make.py`, which PyTorch runs
+/// in double precision.
 #[test]
 fn logits_losses_and_gradients_match_pytorch() {
     fn read(file: &SafeTensors, name: &str) -> Vec<f32> {
@@ -68,7 +68,7 @@ fn logits_losses_and_gradients_match_pytorch() {
     assert_close(&values(loss.image.clone()), &read(&file, "image loss"), 1e-6, "image loss");
     let total = loss.total();
     assert_close(&values(total.clone()), &read(&file, "total"), 1e-6, "total");
-    // The file has those of some parameters, at least one of each kind.
+    // The file has the gradients of some parameters, at least one of each kind.
     let gradients = gradients(&network, &total.backward());
     let kept: Vec<_> =
         file.names().into_iter().filter_map(|name| name.strip_prefix("gradient of ")).collect();
@@ -87,7 +87,7 @@ fn continuing_a_caption_step_by_step_gives_the_logits_of_the_full_forward() {
     let whole = values(prior.forward(&masks, &[&caption], &[&image(&config, 2)]).unwrap().text);
     let classes = config.text_vocab + 1;
     let mut cache = TextCache::default();
-    // The first three at once, then one by one: logit row r predicts id r.
+    // The first three ids at once, then one by one. Row r of the logits predicts id r.
     for length in 3..caption.len() {
         let got = values(prior.continue_text(&masks, &mut cache, &caption[..length]).unwrap());
         let expected = &whole[length * classes..(length + 1) * classes];
@@ -104,7 +104,7 @@ fn a_cached_step_equals_the_uncached_forward() {
         let images = [image(&config, 4), image(&config, 5), image(&config, 6)];
         let (vocab, length) = (config.dvae.vocab, config.geometry().image_length());
         for (caption, given) in captions.iter().zip([0, 1, length / 2 + 1]) {
-            // Two samples of one caption, whose first tokens are given.
+            // Two samples of one caption with a prefix.
             let images = images.each_ref().map(|image| [&images[0][..given], &image[given..]].concat());
             let rows = [images[1].as_slice(), &images[2]];
             let whole = values(prior.forward(&masks, &[caption, caption], &rows).unwrap().image);
@@ -176,8 +176,8 @@ fn captions_at_different_positions_share_a_step() {
     assert_close(&got, &expected, 1e-4, "two captions at positions 36 and 2");
 }
 
-/// The caption once, and for each sample what its patterns can see: `grid + 1` places along rows, all along columns, the reach of
-/// the convolution.
+/// The cache holds the caption once, and for each sample `grid + 1` slots in row layers, all slots in column layers, and the reach
+/// of the kernel in the convolutional layer.
 #[test]
 fn the_cache_is_as_large_as_its_formula() {
     let (config, device) = (long_config(), Device::flex());
@@ -221,7 +221,8 @@ fn ids_out_of_range_are_errors_not_panics() {
     assert!(prior.step(&mut [&mut cache], &tokens[..1]).is_ok(), "the cache is unchanged");
 }
 
-/// The weights of the last slot are those that its pattern allows, and what the layer takes by them is what its attention gives.
+/// The weights of the last slot are positive exactly where its pattern allows, and applied to the values they give the attention's
+/// output.
 #[test]
 fn the_attention_of_a_slot_sums_to_one_over_the_keys_that_its_pattern_sees() {
     let (config, device) = (long_config(), Device::flex());
@@ -248,7 +249,7 @@ fn the_attention_of_a_slot_sums_to_one_over_the_keys_that_its_pattern_sees() {
     }
 }
 
-/// Running the layers one by one with a plain input and, backwards, each with a tape of its own gives the gradients of the whole.
+/// Runs the layers one by one without autodiff, then backpropagates through each with its own tape.
 #[test]
 fn backward_through_single_layers_equals_backward_through_the_whole() {
     let config = config("tiny");
@@ -277,7 +278,7 @@ fn backward_through_single_layers_equals_backward_through_the_whole() {
     let total = loss(prior.clone().train().logits(top.clone()));
     assert_eq!(values(total.clone()), expected_loss);
     let mut dy = top.grad(&total.backward()).unwrap();
-    // A gradient scale for each resblock, which changes nothing but rounding.
+    // A gradient scale per resblock, which only affects rounding.
     let scale = 1024.0;
     let layers = prior.layers().iter().zip(masks.of_layers(config.prior.layers, slots)).enumerate();
     for (index, (layer, mask)) in layers.collect::<Vec<_>>().into_iter().rev() {
@@ -304,7 +305,7 @@ fn backward_through_single_layers_equals_backward_through_the_whole() {
     }
 }
 
-/// Changing the token at one place may change only the logits of later places.
+/// Changing a token may only change the logits of later slots.
 #[test]
 fn changing_a_later_token_never_changes_an_earlier_logit() {
     let (config, device) = (config("tiny"), Device::flex());
@@ -326,14 +327,14 @@ fn changing_a_later_token_never_changes_an_earlier_logit() {
                 assert_eq!(x, y, "token {changed} changed the logits of token {row}");
             }
         }
-        assert_ne!(before[changed + 1..], after[changed + 1..], "token {changed} is seen by nobody");
+        assert_ne!(before[changed + 1..], after[changed + 1..], "token {changed} affects no logit");
     };
     for place in 0..caption.len() {
         let mut other = caption.clone();
         other[place].0 = (other[place].0 + 1) % config.text_vocab as u32;
         check(run(&other, &image), place);
     }
-    // The last image token is an input to nothing.
+    // No logit depends on the last image token.
     for place in 0..image.len() - 1 {
         let mut other = image.clone();
         other[place].0 = (other[place].0 + 1) % config.dvae.vocab as u16;
@@ -356,7 +357,7 @@ fn the_loss_weights_text_by_an_eighth_and_starts_near_chance() {
     assert!((f64::from(total) - TEXT_WEIGHT * f64::from(text) - 0.875 * f64::from(image)).abs() < 1e-5);
 }
 
-/// The derivative of the loss along a random direction, by autodiff and by central differences.
+/// Compares the derivative of the loss along a random direction with central differences.
 #[test]
 fn gradients_agree_with_finite_differences() {
     struct Shift {

@@ -1,4 +1,4 @@
-//! The sampling loop: what a job draws does not depend on its neighbours.
+//! The sampling loop: a job's tokens do not depend on the other jobs.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -17,7 +17,7 @@ use dalle_model::sample::{Batch, JobKey, NotFinite, SampleError, SampleRequest, 
 use dalle_model::weights;
 use dalle_shared::{ImageToken, SamplingSettings, TextToken};
 
-/// Every batch has the same prior.
+/// A batch. Its prior is the same in every call.
 fn batch(config: &ModelConfig) -> Batch {
     Batch::new(prior(config, &Device::flex()), config)
 }
@@ -32,12 +32,12 @@ fn request(config: &ModelConfig, seed: u64, samples: usize) -> SampleRequest {
     }
 }
 
-type Pictures = BTreeMap<JobKey, Vec<Vec<ImageToken>>>;
+type Images = BTreeMap<JobKey, Vec<Vec<ImageToken>>>;
 
-fn step_into(batch: &mut Batch, pictures: &mut Pictures) {
+fn step_into(batch: &mut Batch, images: &mut Images) {
     for output in batch.step().unwrap() {
         let tokens = output.tokens.unwrap();
-        let samples = pictures.entry(output.job).or_insert_with(|| vec![Vec::new(); tokens.len()]);
+        let samples = images.entry(output.job).or_insert_with(|| vec![Vec::new(); tokens.len()]);
         for (sample, token) in samples.iter_mut().zip(tokens) {
             assert_eq!(sample.len(), output.position);
             sample.push(token);
@@ -45,12 +45,12 @@ fn step_into(batch: &mut Batch, pictures: &mut Pictures) {
     }
 }
 
-fn run(batch: &mut Batch) -> Pictures {
-    let mut pictures = Pictures::new();
+fn run(batch: &mut Batch) -> Images {
+    let mut images = Images::new();
     while !batch.is_empty() {
-        step_into(batch, &mut pictures);
+        step_into(batch, &mut images);
     }
-    pictures
+    images
 }
 
 #[test]
@@ -92,18 +92,18 @@ fn jobs_that_join_and_leave_do_not_affect_each_other() {
     assert_ne!(expected[0], expected[1], "samples of one request differ");
 
     let mut busy = batch(&config);
-    let mut pictures = Pictures::new();
+    let mut images = Images::new();
     busy.admit(JobKey(1), request(&config, 1, 2)).unwrap();
-    (0..3).for_each(|_| step_into(&mut busy, &mut pictures));
+    (0..3).for_each(|_| step_into(&mut busy, &mut images));
     busy.admit(JobKey(0), request(&config, 5, 3)).unwrap();
-    (0..4).for_each(|_| step_into(&mut busy, &mut pictures));
+    (0..4).for_each(|_| step_into(&mut busy, &mut images));
     busy.remove(JobKey(1));
     assert_eq!(busy.rows(), 3);
     busy.admit(JobKey(2), request(&config, 2, 1)).unwrap();
     while !busy.is_empty() {
-        step_into(&mut busy, &mut pictures);
+        step_into(&mut busy, &mut images);
     }
-    assert_eq!(pictures[&JobKey(0)], expected);
+    assert_eq!(images[&JobKey(0)], expected);
 }
 
 #[test]
@@ -112,9 +112,9 @@ fn a_prefix_is_returned_unchanged() {
     let mut batch = batch(&config);
     let given: Vec<ImageToken> = (0..6).map(ImageToken).collect();
     batch.admit(JobKey(0), SampleRequest { prefix: given.clone(), ..request(&config, 1, 2) }).unwrap();
-    for picture in &run(&mut batch)[&JobKey(0)] {
-        assert_eq!(picture[..6], given);
-        assert_eq!(picture.len(), config.geometry().image_length());
+    for image in &run(&mut batch)[&JobKey(0)] {
+        assert_eq!(image[..6], given);
+        assert_eq!(image.len(), config.geometry().image_length());
     }
 }
 
@@ -135,7 +135,7 @@ fn continuing_a_sampled_prefix_gives_the_same_image() {
 #[test]
 fn guidance_goes_from_unconditional_through_conditional_logits() {
     let config = config("tiny");
-    let draw = |request: &SampleRequest, guidance: f32| {
+    let sample = |request: &SampleRequest, guidance: f32| {
         let mut batch = batch(&config);
         let sampling = SamplingSettings { guidance, ..request.sampling };
         batch.admit(JobKey(0), SampleRequest { sampling, ..request.clone() }).unwrap();
@@ -144,14 +144,14 @@ fn guidance_goes_from_unconditional_through_conditional_logits() {
     };
     let captioned = request(&config, 2, 2);
     let without = SampleRequest { text: Vec::new(), ..captioned.clone() };
-    assert_eq!(draw(&captioned, 0.0), draw(&without, 1.0), "at 0 the caption does not count");
+    assert_eq!(sample(&captioned, 0.0), sample(&without, 1.0), "at 0 the caption has no effect");
     assert_eq!(
-        draw(&captioned, 1.0 + f32::EPSILON),
-        draw(&captioned, 1.0),
-        "near 1 it counts as it does at 1"
+        sample(&captioned, 1.0 + f32::EPSILON),
+        sample(&captioned, 1.0),
+        "near 1 it has the effect that it has at 1"
     );
-    assert_eq!(draw(&without, 7.0), draw(&without, 1.0), "without a caption there is nothing to follow");
-    assert_ne!(draw(&captioned, 7.0), draw(&captioned, 1.0));
+    assert_eq!(sample(&without, 7.0), sample(&without, 1.0), "without a caption guidance has no effect");
+    assert_ne!(sample(&captioned, 7.0), sample(&captioned, 1.0));
 }
 
 #[test]
@@ -162,12 +162,12 @@ fn captions_are_continued_and_end() {
     let masks = Masks::new(&config, &device);
     let settings = SamplingSettings { temperature: 1.0, ..SamplingSettings::default() };
     let beginning = caption(&config, 1, 3);
-    let draw = |seed| continue_caption(&prior, &masks, &beginning, &settings, seed).unwrap();
-    let caption = draw(1);
+    let sample = |seed| continue_caption(&prior, &masks, &beginning, &settings, seed).unwrap();
+    let caption = sample(1);
     assert_eq!(caption[..3], beginning);
     assert!(caption.len() < config.text_length);
-    assert_eq!(draw(1), caption);
-    assert_ne!(draw(2), caption);
+    assert_eq!(sample(1), caption);
+    assert_ne!(sample(2), caption);
     let long = vec![TextToken(0); config.text_length];
     let error = continue_caption(&prior, &masks, &long, &settings, 1).unwrap_err();
     assert_eq!(error.to_string(), "text: expected at most 15 ids, got 16");
@@ -197,7 +197,7 @@ fn requests_out_of_range_are_refused_and_change_nothing() {
     assert_eq!(run(&mut batch).len(), 1);
 }
 
-/// The prior with another value at some indices of the parameter `name`.
+/// The prior with some values of the parameter `name` replaced.
 fn with_values(prior: Prior, name: &str, values: &[(usize, f32)]) -> Prior {
     struct Change<'a> {
         path: Vec<String>,
@@ -231,7 +231,7 @@ fn with_values(prior: Prior, name: &str, values: &[(usize, f32)]) -> Prior {
     prior
 }
 
-/// A job whose caption has the id `poison` joins two healthy ones; one of these has all but its last token as prefix.
+/// Adds jobs whose captions contain the id `poison` to two healthy ones, of which one has all but its last token as prefix.
 fn fails_alone(prior: &Prior, config: &ModelConfig, poison: u32) {
     let poisoned = SampleRequest { text: vec![TextToken(poison)], ..request(config, 7, 2) };
     let guided = SampleRequest {
@@ -255,8 +255,8 @@ fn fails_alone(prior: &Prior, config: &ModelConfig, poison: u32) {
 
     let mut batch = new();
     batch.admit(JobKey(0), others[0].clone()).unwrap();
-    let mut pictures = Pictures::new();
-    (0..3).for_each(|_| step_into(&mut batch, &mut pictures));
+    let mut images = Images::new();
+    (0..3).for_each(|_| step_into(&mut batch, &mut images));
     batch.admit(JobKey(8), poisoned).unwrap();
     batch.admit(JobKey(1), others[1].clone()).unwrap();
     batch.admit(JobKey(9), guided).unwrap();
@@ -265,16 +265,16 @@ fn fails_alone(prior: &Prior, config: &ModelConfig, poison: u32) {
     let failed: Vec<_> = failed.into_iter().map(|output| (output.job, output.tokens)).collect();
     let expected = Err(NotFinite { position: 0 });
     assert_eq!(failed, [(JobKey(8), expected.clone()), (JobKey(9), expected)]);
-    assert_eq!(batch.rows(), 3, "the failed jobs have left, and so has the one that is complete");
+    assert_eq!(batch.rows(), 3, "the failed jobs and the complete one have left");
     for output in healthy {
         let tokens = output.tokens.unwrap();
-        let samples = pictures.entry(output.job).or_insert_with(|| vec![Vec::new(); tokens.len()]);
+        let samples = images.entry(output.job).or_insert_with(|| vec![Vec::new(); tokens.len()]);
         samples.iter_mut().zip(tokens).for_each(|(sample, token)| sample.push(token));
     }
     while !batch.is_empty() {
-        step_into(&mut batch, &mut pictures);
+        step_into(&mut batch, &mut images);
     }
-    assert_eq!(alone, [&pictures[&JobKey(0)], &pictures[&JobKey(1)]].map(Clone::clone));
+    assert_eq!(alone, [&images[&JobKey(0)], &images[&JobKey(1)]].map(Clone::clone));
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn a_job_with_non_finite_logits_leaves_and_the_others_are_unaffected() {
     fails_alone(&prior, &config, poison as u32);
 }
 
-/// One component of the caption's embedding is so large that its value in the first layer, 5.6 · 15,000, is beyond f16.
+/// One component of the caption's embedding is so large that its value in the first layer, 5.6 · 15,000, exceeds f16.
 #[test]
 fn a_job_that_overflows_f16_leaves_and_the_others_are_unaffected() {
     let config = config("tiny");
@@ -300,6 +300,6 @@ fn a_job_that_overflows_f16_leaves_and_the_others_are_unaffected() {
     batch
         .admit(JobKey(0), SampleRequest { text: vec![TextToken(poison as u32)], ..request(&config, 7, 2) })
         .unwrap();
-    assert_eq!(run(&mut batch).len(), 1, "f32 holds it");
+    assert_eq!(run(&mut batch).len(), 1, "f32 can represent it");
     fails_alone(&prior.with_precision(Precision::F16), &config, poison as u32);
 }

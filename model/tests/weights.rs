@@ -1,4 +1,4 @@
-//! Weights to bytes and back, and what is refused.
+//! Serialising and loading weights, and errors for weights that do not fit.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

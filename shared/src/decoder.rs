@@ -35,7 +35,7 @@ pub enum DecoderCommand {
     },
 }
 
-/// The device that the worker may use.
+/// The devices that the worker may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceChoice {
@@ -66,7 +66,7 @@ pub enum DecoderReport {
         /// The device it decodes on.
         device: DecoderDevice,
     },
-    /// The decoder takes [`DecoderCommand::Decode`] from now on.
+    /// The decoder accepts [`DecoderCommand::Decode`] from now on.
     Ready {
         /// The device it decodes on.
         device: DecoderDevice,
@@ -87,14 +87,14 @@ pub enum DecoderReport {
         /// `grid²` tokens in raster order.
         tokens: Vec<ImageToken>,
     },
-    /// An image that could not be encoded. The worker goes on.
+    /// An image that could not be encoded. The worker continues.
     NotEncoded {
         /// The ticket of the command.
         ticket: u64,
         /// What happened, in a sentence.
         message: String,
     },
-    /// The worker has failed and takes no more commands.
+    /// The worker has failed and accepts no more commands.
     Failed {
         /// The kind of failure, for the remedy.
         reason: DecoderFailure,
@@ -131,7 +131,7 @@ pub enum DecoderDevice {
     },
 }
 
-/// Kinds of failure, each with its own remedy.
+/// Kinds of failure. Each has its own remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DecoderFailure {
@@ -143,7 +143,7 @@ pub enum DecoderFailure {
     Memory,
     /// WebGPU was chosen and does not work.
     Gpu,
-    /// A bug of the decoder.
+    /// A bug in the decoder.
     Fault,
 }
 
@@ -151,7 +151,7 @@ pub enum DecoderFailure {
 mod tests {
     use super::*;
 
-    /// `worker.js` writes these two itself.
+    /// `worker.js` writes these two reports itself.
     #[test]
     fn reports_of_the_bootstrap_script_are_understood() {
         let progress: DecoderReport =

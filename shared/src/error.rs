@@ -27,13 +27,13 @@ pub struct ApiError {
 pub enum ErrorCode {
     /// 400: a field is missing, unknown or out of range.
     InvalidRequest,
-    /// 404: there is no such address, file or generation; a generation may have been forgotten.
+    /// 404: no such URL, file or generation; ended generations are forgotten after a while.
     NotFound,
-    /// 405: the address does not take this method.
+    /// 405: the URL does not support this method.
     MethodNotAllowed,
     /// 409: the request is for another model than the one served.
     WrongModel,
-    /// 413: the body is larger than the server reads.
+    /// 413: the body is larger than the server's limit.
     TooLarge,
     /// 415: the body is not plain JSON.
     UnsupportedMediaType,

@@ -89,7 +89,7 @@ impl EventKind {
 pub struct GenerationStatus {
     /// The generation's id.
     pub id: String,
-    /// Its state.
+    /// The generation's state.
     pub state: GenerationState,
     /// URL of its event stream, relative to the backend's base URL.
     pub events: String,
@@ -99,9 +99,9 @@ pub struct GenerationStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GenerationState {
-    /// It waits for the engine.
+    /// Waiting for the engine.
     Queued,
-    /// It is sampled, or waits for scores.
+    /// Being sampled, or waiting for scores.
     Running,
     /// Complete.
     Finished,

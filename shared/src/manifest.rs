@@ -11,18 +11,18 @@ pub struct ModelManifest {
     pub name: String,
     /// Hash of the model folder, see [`ModelManifest::hash_files`]. Part of every request.
     pub hash: String,
-    /// Sizes of its token stream and images.
+    /// Sizes of the model's token stream and images.
     pub geometry: Geometry,
     /// Number of parameters of the prior.
     pub prior_parameters: u64,
-    /// Whether it has CLIP, so that requests may set `best_of`.
+    /// Whether the model has CLIP, so that requests may set `best_of`.
     #[serde(default)]
     pub scores: bool,
     /// Most images that the server samples for one request; with guidance each counts twice.
-    #[serde(default = "usual_rows")]
+    #[serde(default = "default_max_rows")]
     pub max_rows: usize,
     /// Files that a browser needs: `config.json`, `tokenizer.json`, `decoder.safetensors`, and `encoder.safetensors` if the model
-    /// has one.
+    /// has an encoder.
     pub files: Vec<ModelFile>,
     /// Example captions from the training data.
     #[serde(default)]
@@ -32,7 +32,7 @@ pub struct ModelManifest {
     pub license: String,
 }
 
-fn usual_rows() -> usize {
+fn default_max_rows() -> usize {
     crate::MAX_BEST_OF
 }
 

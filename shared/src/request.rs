@@ -85,7 +85,7 @@ impl SamplingSettings {
         1.0
     }
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks for it")]
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
     fn is_no_guidance(guidance: &f32) -> bool {
         *guidance == 1.0
     }
@@ -153,8 +153,8 @@ impl GenerationRequest {
         }
     }
 
-    /// Number of images that are sampled.
-    pub fn drawn(&self) -> usize {
+    /// Number of images to sample: `best_of` if it is set, else `samples`.
+    pub fn sample_count(&self) -> usize {
         self.best_of.unwrap_or(self.samples)
     }
 
@@ -260,7 +260,7 @@ pub struct GenerationCreated {
 pub struct Seed(pub u64);
 
 impl Seed {
-    /// The seed that samples the image of this index alone.
+    /// The seed with which sample `sample` of a request can be sampled alone.
     #[must_use]
     pub fn of_sample(self, sample: usize) -> Self {
         Self(self.0.wrapping_add(sample as u64))

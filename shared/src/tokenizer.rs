@@ -1,7 +1,7 @@
 //! The caption tokenizer: lower-cased byte-level BPE (section 2.2), the same code in the browser and natively.
 //!
-//! The vocabulary is a Hugging Face `tokenizer.json`, trained by `dalle tokenizer train`. On the level of bytes every string has
-//! an encoding, so there is no unknown token.
+//! The vocabulary is a Hugging Face `tokenizer.json`, trained by `dalle tokenizer train`. Every byte is in the vocabulary, so
+//! every string can be encoded and there is no unknown token.
 
 use std::str::FromStr;
 
@@ -39,7 +39,7 @@ pub struct Encoding {
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
     /// Not a `tokenizer.json` of this kind.
-    #[error("tokenizer.json is not a byte-level BPE tokenizer ({0}); make one with `dalle tokenizer train`")]
+    #[error("tokenizer.json is not a byte-level BPE tokenizer ({0}); train one with `dalle tokenizer train`")]
     Malformed(String),
     /// The library could not encode or decode.
     #[error("the caption could not be encoded: {0}")]
@@ -64,14 +64,14 @@ impl Tokenizer {
         Ok(Self { bpe })
     }
 
-    /// How captions are split before merging: at word boundaries, a space belonging to the word after it. The first word gets a
-    /// space too, so that a word has the same ids wherever it stands.
+    /// How captions are split before merging: at word boundaries, where a space belongs to the word after it. The first word gets a
+    /// space too, so that a word has the same ids in every position.
     pub fn byte_level() -> ByteLevel {
         ByteLevel::new(true, true, true)
     }
 
-    /// Reads the bytes of a `tokenizer.json`. BPE dropout in it is ignored: it is for training, and here a caption must always get
-    /// the same ids.
+    /// Reads the bytes of a `tokenizer.json`. BPE dropout in it is ignored: it is meant for training, and here a caption must always
+    /// get the same ids.
     ///
     /// # Errors
     /// [`TokenizerError::Malformed`] if it is not a byte-level BPE tokenizer.

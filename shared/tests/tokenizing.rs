@@ -1,4 +1,4 @@
-//! Ten thousand captions are spelled as Python's `tokenizers` spells them. `e2e` asks the same of the page.
+//! Ten thousand captions get the ids of Python's `tokenizers`. `e2e/tests/browser/tokenizing.rs` checks the same in a browser.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -29,10 +29,10 @@ fn ten_thousand_captions_have_the_ids_of_pythons_tokenizers() {
 #[test]
 fn dropout_in_a_tokenizer_file_is_ignored() {
     let plain = Tokenizer::from_json(TOKENIZER.as_bytes()).unwrap();
-    let asking = TOKENIZER.replace("\"dropout\":null", "\"dropout\":0.9");
-    assert_ne!(asking, TOKENIZER);
-    let asking = Tokenizer::from_json(asking.as_bytes()).unwrap();
+    let with_dropout = TOKENIZER.replace("\"dropout\":null", "\"dropout\":0.9");
+    assert_ne!(with_dropout, TOKENIZER);
+    let with_dropout = Tokenizer::from_json(with_dropout.as_bytes()).unwrap();
     for caption in captions().iter().take(200) {
-        assert_eq!(ids(&asking, caption), ids(&plain, caption));
+        assert_eq!(ids(&with_dropout, caption), ids(&plain, caption));
     }
 }

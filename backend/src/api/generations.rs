@@ -39,7 +39,7 @@ pub async fn create(
     }
     let sampled = SampleRequest {
         sampling: request.sampling(),
-        samples: request.drawn(),
+        samples: request.sample_count(),
         text: request.text,
         seed: request.seed.0,
         prefix: request.prefix,

@@ -242,7 +242,7 @@ impl Generation {
     /// Shows empty images of a session.
     fn display(&mut self, prompt: Prompt, session: Session, effects: &mut Vec<Effect>) {
         let request = &prompt.request;
-        let images = request.drawn();
+        let images = request.sample_count();
         self.follower = Follower::new(session.created.events.clone(), images, &self.geometry);
         self.ranking = Ranking::new(images, request.samples);
         let seconds = self.tally.seconds;

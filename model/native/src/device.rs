@@ -11,21 +11,21 @@ use dalle_model::Device;
 use dalle_model::burn::tensor::FloatDType;
 use dalle_model::precision::Precision;
 
-/// A device by name. [`open`](Self::open) starts it.
+/// The name of a device. [`open`](Self::open) opens it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceName {
-    /// This machine's processor.
+    /// The CPU.
     #[default]
     Cpu,
     /// The CUDA device with this index.
     Cuda(usize),
     /// The system's preferred GPU through Vulkan, Metal or Direct3D.
     Wgpu,
-    /// This machine's processor through LibTorch, whose convolutions train several times faster.
+    /// The CPU through LibTorch.
     LibTorch,
 }
 
-/// A device that cannot be used.
+/// Why a device cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
     /// Not the name of a device.
@@ -39,7 +39,7 @@ pub enum DeviceError {
         /// The cargo feature that adds it.
         feature: &'static str,
     },
-    /// The device is not there, or does not work.
+    /// The device is missing or does not work.
     #[error("{device} cannot be used; expected {}; {cause}", match device {
         DeviceName::Cuda(_) => "an NVIDIA GPU with this index, its driver, and CUDA's libraries",
         _ => "a GPU with a driver for Vulkan, Metal or Direct3D",
@@ -47,11 +47,11 @@ pub enum DeviceError {
     Unusable {
         /// The device.
         device: DeviceName,
-        /// What the driver lists, or what failed.
+        /// The devices that the driver lists, or the failure.
         cause: String,
     },
-    /// The device does not compute in this type.
-    #[error("{device} does not compute in {precision}; choose another --dtype")]
+    /// The device does not support this type.
+    #[error("{device} does not support {precision}; choose another --dtype")]
     Precision {
         /// The device.
         device: DeviceName,
@@ -89,10 +89,10 @@ impl fmt::Display for DeviceName {
 }
 
 impl DeviceName {
-    /// Opens the device for a prior of this precision.
+    /// Opens the device for a prior in this type.
     ///
     /// # Errors
-    /// As [`open`](Self::open), or [`DeviceError::Precision`] if it does not compute in that type.
+    /// As [`open`](Self::open), or [`DeviceError::Precision`] if the device does not support the type.
     pub fn open_for(self, precision: Precision) -> Result<Device, DeviceError> {
         let device = self.open()?;
         if device.supports_dtype(FloatDType::from(precision)) {
@@ -125,7 +125,7 @@ impl DeviceName {
         }
     }
 
-    /// Asks CUDA's driver for its devices first: Burn panics on one that is missing.
+    /// Asks CUDA's driver for its devices first, because Burn panics if the device is missing.
     #[cfg(feature = "cuda")]
     fn open_cuda(self, index: usize) -> Result<Device, DeviceError> {
         use dalle_model::burn::tensor::DeviceType;
@@ -140,7 +140,7 @@ impl DeviceName {
         }
     }
 
-    /// Asks the graphics drivers for their adapters first: Burn panics if there is none.
+    /// Asks the graphics drivers for their adapters first, because Burn panics if there is none.
     #[cfg(feature = "wgpu")]
     fn open_wgpu(self) -> Result<Device, DeviceError> {
         use dalle_model::burn::tensor::{DeviceKind, DeviceType};
@@ -151,7 +151,7 @@ impl DeviceName {
         self.try_out(Device::wgpu(DeviceKind::DefaultDevice))
     }
 
-    /// The device, after it has computed something: a missing library shows only when it is used, and Burn panics then.
+    /// The device, after a first computation. A missing library shows only then, and as a panic of Burn.
     #[cfg(any(feature = "cuda", feature = "wgpu"))]
     fn try_out(self, device: Device) -> Result<Device, DeviceError> {
         use dalle_model::burn::tensor::Tensor;

@@ -1,11 +1,11 @@
-//! What the native programs `dalle` and `dalle-server` share beside the networks: everything about a model that does I/O.
+//! The I/O that the native programs `dalle` and `dalle-server` share: model folders, devices, memory checks and atomic writes.
 //!
-//! - [`ModelFolder`]: a model on disk, opened, checked, loaded and written
-//! - [`device`]: a device by its name, such as `cuda:1`, opened and tried
-//! - [`memory`]: how much memory a device has free, and the refusal of what does not fit
+//! - [`ModelFolder`]: opens, checks, loads and writes a model on disk
+//! - [`device`]: opens a device by its name, such as `cuda:1`
+//! - [`memory`]: reads a device's free memory, and refuses what does not fit
 //! - [`publish`]: files and folders that appear complete or not at all
 //!
-//! The browser has its own: it downloads a model's files and opens a device through WebGPU.
+//! The browser does not use it: there the page downloads a model's files and WebGPU opens the device.
 
 pub mod device;
 mod folder;

@@ -1,4 +1,4 @@
-//! How much memory a device has free, and the refusal of what does not fit, before anything is allocated.
+//! The free memory of devices, and errors for what does not fit, before anything is allocated.
 
 use std::env;
 
@@ -11,7 +11,7 @@ use crate::device::DeviceName;
 /// Something needs more memory than is free.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{what} needs {} and {device} has {} free; `dalle plan` shows what needs how much",
+    "{what} needs {} and {device} has {} free; `dalle plan` shows where memory is needed",
     gigabytes(*needed),
     gigabytes(*free)
 )]
@@ -26,7 +26,7 @@ pub struct DoesNotFit {
     pub free: u64,
 }
 
-/// Refuses what needs more bytes than are free. Where the free memory is unknown, nothing is refused.
+/// Checks that `needed` bytes are free. Passes if the free memory is unknown.
 ///
 /// # Errors
 /// [`DoesNotFit`].
@@ -44,7 +44,7 @@ pub fn free(device: DeviceName) -> Option<u64> {
             let mut system = System::new();
             system.refresh_memory();
             let free = system.available_memory();
-            // A container may have less than the machine.
+            // A container may be limited to less than the machine has.
             Some(system.cgroup_limits().map_or(free, |limits| free.min(limits.free_memory)))
         }
         DeviceName::Cuda(index) => cuda(index).map(|memory| memory.free),
@@ -71,21 +71,21 @@ fn cuda(index: usize) -> Option<MemoryInfo> {
     device.ok()?.memory_info().ok()
 }
 
-/// A GPU as NVML names it.
+/// A GPU as NVML identifies it.
 #[derive(Debug, PartialEq, Eq)]
 enum Physical<'a> {
     Index(u32),
     Uuid(&'a str),
 }
 
-/// The GPU behind `cuda:index`. CUDA counts the devices listed in `CUDA_VISIBLE_DEVICES`, NVML all of the machine.
+/// The GPU that `cuda:index` refers to. CUDA counts the devices in `CUDA_VISIBLE_DEVICES`, NVML all devices of the machine.
 fn physical(index: usize, visible: Option<&str>) -> Option<Physical<'_>> {
     let Some(visible) = visible else { return u32::try_from(index).ok().map(Physical::Index) };
     let name = visible.split(',').nth(index)?.trim();
     if name.starts_with("GPU-") { Some(Physical::Uuid(name)) } else { name.parse().ok().map(Physical::Index) }
 }
 
-/// A number of bytes for people.
+/// Formats a number of bytes.
 pub fn gigabytes(bytes: u64) -> String {
     match bytes {
         0..100_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),

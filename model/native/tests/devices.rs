@@ -1,4 +1,4 @@
-//! A GPU computes what the processor computes: logits in every type that it has, gradients, images, scores.
+//! A GPU computes what the CPU computes: logits in every type that it supports, gradients, images and scores.
 //!
 //! Built without a GPU backend, this file is empty. On a machine with a GPU:
 //!
@@ -6,7 +6,7 @@
 //! cargo test --release --package dalle-native --features cuda --test devices
 //! ```
 //!
-//! or `--features wgpu` for any adapter of Vulkan, Metal or Direct3D, including software ones. `DALLE_TEST_DEVICE` names the
+//! Use `--features wgpu` for any adapter of Vulkan, Metal or Direct3D, including software adapters. `DALLE_TEST_DEVICE` selects the
 //! device (default: `cuda:0`, or `wgpu`).
 
 #![cfg(any(feature = "cuda", feature = "wgpu"))]
@@ -39,21 +39,21 @@ fn name() -> DeviceName {
     std::env::var("DALLE_TEST_DEVICE").unwrap_or_else(|_| default.to_owned()).parse().unwrap()
 }
 
-/// Random pictures with pixels in `[0, 1]`: `[count, 3, 32, 32]`.
-fn pictures(count: usize, device: &Device) -> Tensor<4> {
+/// Random images with pixels in `[0, 1]`: `[count, 3, 32, 32]`.
+fn images(count: usize, device: &Device) -> Tensor<4> {
     sigmoid(random(1, [count, 3, 32, 32], device))
 }
 
-/// Compares relative to the greatest value expected.
+/// Compares relative to the largest expected value.
 fn assert_alike(got: &[f32], expected: &[f32], tolerance: f32, what: &str) {
     assert_close(got, expected, tolerance * greatest(expected), what);
 }
 
-/// Of gradients that pass through GELU: on GPUs Burn's derivative of it is that of an approximation by tanh, which the
-/// processor's is not. Everything before the first one agrees within 1e-6.
+/// Tolerance of gradients that pass through GELU. On GPUs Burn differentiates its tanh approximation, on the CPU the exact function.
+/// Gradients that do not pass through it agree within 1e-6.
 const THROUGH_GELU: f32 = 2e-3;
 
-/// Runs a loss on the processor and on the device, with the same weights, and compares it and its gradients.
+/// Computes a loss on the CPU and on the device, with the same weights, and compares it and its gradients.
 fn compare_training<M: Module>(
     tolerance: f32,
     fresh: impl Fn(&Device) -> M,
@@ -72,7 +72,7 @@ fn compare_training<M: Module>(
     }
 }
 
-/// A caption, the first rows of an image given, the others step by step: every logit on the way.
+/// All logits of sampling an image for a caption, with the first rows as prefix and the others step by step.
 fn logits(prior: &Prior, masks: &Masks) -> Vec<f32> {
     let config = long_config();
     let (caption, image) = (caption(&config, 1, 5), image(&config, 2));
@@ -135,11 +135,11 @@ fn gradients_of_the_dvae_match_the_cpu() {
         1e-5,
         |device| Dvae::new(&config, device),
         |dvae, device| {
-            let pictures = map_pixels(pictures(2, device));
-            let logits = dvae.encoder.forward(pictures.clone());
+            let images = map_pixels(images(2, device));
+            let logits = dvae.encoder.forward(images.clone());
             let noise = random(2, [2, config.vocab, 4, 4], device);
             let codes = gumbel_softmax(logits.clone(), noise, 0.5);
-            DvaeLoss::new(dvae.decoder.forward(codes), pictures, logits).total(6.6)
+            DvaeLoss::new(dvae.decoder.forward(codes), images, logits).total(6.6)
         },
     );
 }
@@ -155,7 +155,7 @@ fn gradients_of_clip_match_the_cpu() {
     compare_training(
         THROUGH_GELU,
         |device| Clip::new(&clip, &config, device),
-        |clip, device| clip.loss(&captions, pictures(3, device)).unwrap().loss,
+        |clip, device| clip.loss(&captions, images(3, device)).unwrap().loss,
     );
 }
 

@@ -1,4 +1,4 @@
-//! Model folders: what is read, and what is refused instead of hanging, panicking or being served.
+//! Model folders: valid ones are read, and invalid ones are refused without hanging or panicking.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -37,7 +37,7 @@ fn tokenizer() -> String {
     Tokenizer::from_bpe(bpe).unwrap().to_json().unwrap()
 }
 
-/// The message of a folder that must be refused.
+/// The error message of a folder that must be refused.
 fn refusal<T>(result: Result<T, FolderError>) -> String {
     result.map(|_| ()).unwrap_err().to_string()
 }
@@ -120,7 +120,7 @@ fn an_encoder_is_checked_without_being_loaded() {
     let said = refusal(model.read_weights(ENCODER, &encoder));
     assert!(said.contains("encoder.safetensors: ") && said.contains("damaged"), "{said}");
     let said = refusal(model.prior(&Device::flex(), Precision::F32));
-    assert!(said.contains("model.safetensors") && said.contains("`dalle prior train` makes it"), "{said}");
+    assert!(said.contains("model.safetensors") && said.contains("`dalle prior train`"), "{said}");
 }
 
 #[test]
@@ -150,6 +150,6 @@ fn a_file_loads_like_its_bytes_and_is_refused_where_they_are() {
         infinite[end - 4..].fill(0xFF);
         fs::write(&path, infinite).unwrap();
         let said = refusal(model.encoder(&device));
-        assert!(said.contains("holds NaN or infinite values"), "{said}");
+        assert!(said.contains("contains NaN or infinite values"), "{said}");
     }
 }

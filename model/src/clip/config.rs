@@ -1,12 +1,13 @@
-//! The sizes of a CLIP: the content of a model folder's `clip.json`.
+//! CLIP's configuration: the content of a model folder's `clip.json`.
 //!
-//! The size of images, the length of captions and their vocabulary are the model's, in `config.json`.
+//! Image size, caption length and vocabulary are taken from the model's `config.json`.
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, ModelConfig, check, check_ranges};
 
-/// A CLIP. ViT-B/32: embedding 512, patch 32, text 512 × 12 with 8 heads, image 768 × 12 with 12.
+/// Sizes of CLIP. ViT-B/32 has embedding 512, patch 32, a text tower of width 512 with 12 layers and 8 heads, and an image tower of
+/// width 768 with 12 layers and 12 heads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClipConfig {
@@ -18,7 +19,7 @@ pub struct ClipConfig {
     pub text: TowerConfig,
     /// The vision transformer.
     pub image: TowerConfig,
-    /// SHA-256 of the `tokenizer.json` used in training, which writes it here.
+    /// SHA-256 of the `tokenizer.json` that it was trained with. Set by training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<String>,
 }
@@ -36,10 +37,10 @@ pub struct TowerConfig {
 }
 
 impl ClipConfig {
-    /// Checks that the fields describe a CLIP for the captions and images of `model`.
+    /// Checks that the fields are valid for the captions and images of `model`.
     ///
     /// # Errors
-    /// The first field that does not.
+    /// The first invalid field.
     pub fn validate(&self, model: &ModelConfig) -> Result<(), ConfigError> {
         let (text, image) = (&self.text, &self.image);
         check_ranges(&[

@@ -1,18 +1,18 @@
-//! The loss that CLIP minimises: choosing each caption's image out of the batch, and each image's caption.
+//! CLIP's loss: to select each caption's image from the batch, and each image's caption.
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
 
 /// The loss of a batch of B pairs.
 pub struct ClipLoss {
-    /// Symmetric cross-entropy in nats, `[1]`: the mean of choosing images by captions and captions by images. ln B at chance.
+    /// Symmetric cross-entropy in nats, `[1]`: the mean over selecting images by captions and captions by images. ln B at chance.
     pub loss: Tensor<1>,
-    /// Accuracy of both choices, `[1]`. 1/B at chance.
+    /// Mean accuracy of both selections, `[1]`. 1/B at chance.
     pub retrieval: Tensor<1>,
 }
 
 impl ClipLoss {
-    /// The loss of scaled cosines, captions (rows) by images (columns), `[B, B]`.
+    /// The loss of scaled cosine similarities, captions (rows) by images (columns), `[B, B]`.
     pub fn new(logits: Tensor<2>) -> Self {
         let by_caption = Choice::of_diagonal(logits.clone());
         let by_image = Choice::of_diagonal(logits.transpose());
@@ -30,7 +30,7 @@ struct Choice {
 }
 
 impl Choice {
-    /// Of row i choosing column i, logits `[B, B]`.
+    /// Row i should select column i; logits `[B, B]`.
     fn of_diagonal(logits: Tensor<2>) -> Self {
         let [b, _] = logits.dims();
         let own: Tensor<2, Int> = Tensor::<1, Int>::arange(0..b as i64, &logits.device()).reshape([b, 1]);

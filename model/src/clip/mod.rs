@@ -1,7 +1,7 @@
-//! CLIP, the contrastive model that ranks samples (section 2.6), as in its own paper, arXiv 2103.00020.
+//! CLIP (arXiv 2103.00020), the contrastive model that reranks samples (section 2.6).
 //!
-//! Two towers embed captions and images in a joint space, where a caption is to be nearer to its own image than to any other.
-//! [`Clip::loss`] is for training; [`Clip::cosines`] scores images for captions, [`best_first`] ranks them.
+//! Two towers embed captions and images in a joint space, in which a caption should be nearer to its own image than to any other.
+//! [`Clip::loss`] is for training; [`Clip::cosines`] scores images for captions, and [`best_first`] ranks them.
 //!
 //! ```text
 //! let scores = clip.cosines(&[&caption], &images)?.swap_remove(0);
@@ -24,7 +24,7 @@ use tower::{ImageTower, TextTower};
 
 use crate::config::ModelConfig;
 
-/// Factor of the cosines before training: a temperature of 0.07.
+/// Initial factor of the cosines, a temperature of 0.07.
 pub const INITIAL_SCALE: f64 = 1.0 / 0.07;
 /// Largest factor of the cosines; it keeps training stable.
 pub const MAX_SCALE: f64 = 100.0;
@@ -34,7 +34,7 @@ pub const MAX_SCALE: f64 = 100.0;
 pub struct Clip {
     text: TextTower,
     image: ImageTower,
-    /// ln of the factor of the cosines (the inverse temperature), `[1]`.
+    /// Natural logarithm of the factor of the cosines (the inverse temperature), `[1]`.
     ln_scale: Param<Tensor<1>>,
 }
 
@@ -53,7 +53,7 @@ impl Clip {
         self.image.device()
     }
 
-    /// B captions (ids without padding) as unit vectors, `[B, E]`.
+    /// Embeds B captions (ids without padding) as unit vectors, `[B, E]`.
     ///
     /// # Errors
     /// A caption is too long, or an id is not in the vocabulary.
@@ -61,10 +61,10 @@ impl Clip {
         Ok(unit(self.text.forward(captions)?))
     }
 
-    /// Images, `[B, 3, side, side]` in 0..1, as unit vectors, `[B, E]`.
+    /// Embeds images, `[B, 3, side, side]` in 0..1, as unit vectors, `[B, E]`.
     ///
     /// # Panics
-    /// If they have another size than the model's images.
+    /// If the images do not have the model's size.
     pub fn images(&self, images: Tensor<4>) -> Tensor<2> {
         unit(self.image.forward(images))
     }
@@ -86,8 +86,8 @@ impl Clip {
         self.ln_scale.val().exp()
     }
 
-    /// The model with its [`scale`](Self::scale) clamped to at most [`MAX_SCALE`], to be called after each update, as CLIP's
-    /// released code does. (Clamped in the loss instead, a larger scale would have no gradient.)
+    /// The model with its [`scale`](Self::scale) clamped to at most [`MAX_SCALE`]. Called after each update, as in CLIP's released
+    /// code: clamping in the loss instead would give larger scales no gradient.
     #[must_use]
     pub fn clamp_scale(mut self) -> Self {
         self.ln_scale = self.ln_scale.map(|ln_scale| {
@@ -106,7 +106,7 @@ impl Clip {
     }
 }
 
-/// Rows divided by their lengths.
+/// Normalises rows to length 1.
 fn unit(x: Tensor<2>) -> Tensor<2> {
     let length = x.clone().square().sum_dim(1).sqrt();
     x / length

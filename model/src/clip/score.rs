@@ -1,4 +1,4 @@
-//! Scores for ranking: the cosine between a caption and each image, from −1 to 1.
+//! Scores for reranking: the cosine similarity of a caption and each image, from −1 to 1.
 
 use burn::tensor::Tensor;
 use dalle_shared::{RequestError, TextToken};
@@ -7,20 +7,20 @@ use super::Clip;
 use crate::dvae::DecodeError;
 use crate::dvae::pixels::images_to_tensor;
 
-/// Captions or images that go through a tower at once; a bound on memory.
+/// Captions or images per forward pass of a tower; bounds memory.
 const CHUNK: usize = 64;
 
-/// Captions and images that do not fit the model, or a model that gives no usable scores.
+/// Why images could not be scored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScoreError {
-    /// A caption or image out of range.
+    /// A caption or image does not fit the model.
     #[error("{0}")]
     Request(String),
     /// The device failed.
     #[error("the device failed: {0}")]
     Device(String),
-    /// NaN or infinite scores.
-    #[error("CLIP gave NaN or infinite scores; its weights are damaged or overflow")]
+    /// The scores are NaN or infinite.
+    #[error("CLIP produced NaN or infinite scores; its weights are damaged, or it overflows")]
     NotFinite,
 }
 
@@ -40,7 +40,7 @@ impl From<DecodeError> for ScoreError {
 }
 
 impl Clip {
-    /// The score of each image (RGB8, interleaved rows, of the model's size) for each caption (ids without padding):
+    /// The score of each image (RGB8, interleaved, of the model's size) for each caption (ids without padding), as
     /// `[caption][image]`.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl Clip {
     }
 }
 
-/// Indices of scores, the best first; of equal scores the first one first.
+/// Indices of the scores in descending order. Ties keep their order.
 pub fn best_first(scores: &[f32]) -> Vec<usize> {
     let mut indices: Vec<usize> = (0..scores.len()).collect();
     indices.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));

@@ -1,4 +1,4 @@
-//! CLIP's two towers: a transformer for captions and one for images, each of which ends in the joint embedding space.
+//! CLIP's two towers: a transformer for captions and one for images, each followed by a projection into the joint space.
 //!
 //! Shapes: B batch, W width of the tower, E width of the joint space.
 
@@ -12,10 +12,10 @@ use super::config::{ClipConfig, TowerConfig};
 use crate::config::ModelConfig;
 use crate::transformer::{InitStd, Layer};
 
-/// Rows of the text embedding after the vocabulary: start and end of a caption.
+/// Rows of the text embedding after the vocabulary: start token and end token.
 const START_AND_END: usize = 2;
 
-/// Random values N(0, std).
+/// A parameter with random values N(0, std²).
 fn normal<const D: usize>(shape: [usize; D], std: f64, device: &Device) -> Param<Tensor<D>> {
     Initializer::Normal { mean: 0.0, std }.init(shape, device)
 }
@@ -61,8 +61,8 @@ impl TextTower {
         }
     }
 
-    /// Captions, without padding, to `[B, E]`. Attention is causal, so that the padding after a caption's end, up to the longest of
-    /// the batch, changes nothing.
+    /// Captions without padding to `[B, E]`. They are padded to the longest of the batch, which changes nothing because attention is
+    /// causal.
     ///
     /// # Errors
     /// A caption has more than `text_length − 1` ids, or an id that is not in the vocabulary.
@@ -99,7 +99,7 @@ impl TextTower {
 /// Image tower: a vision transformer (arXiv 2010.11929); the feature is taken at the class token.
 #[derive(Module, Debug)]
 pub struct ImageTower {
-    /// Kernel of the patch convolution, `[3·P·P, W]`. Its stride is its side P, so that it is a matrix product.
+    /// Kernel of the patch convolution, `[3·P·P, W]`. Its stride equals its side P, so it is a matrix product.
     patch: Param<Tensor<2>>,
     /// `[W]`.
     class: Param<Tensor<1>>,
@@ -111,7 +111,7 @@ pub struct ImageTower {
     /// `[W, E]`.
     projection: Param<Tensor<2>>,
     patch_side: usize,
-    /// Patches in a row.
+    /// Patches per row.
     grid: usize,
 }
 
@@ -147,7 +147,7 @@ impl ImageTower {
     /// Images, `[B, 3, side, side]` in 0..1, to `[B, E]`.
     ///
     /// # Panics
-    /// If they have another size.
+    /// If the images have another size.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         let ([b, planes, height, width], side) = (images.dims(), self.side());
         assert_eq!([planes, height, width], [3, side, side], "images of another size");
@@ -158,7 +158,7 @@ impl ImageTower {
         let [_, _, width] = patches.dims();
         let class = self.class.val().reshape([1, 1, width]).expand([b, 1, width]);
         let x = Tensor::cat(vec![class, patches], 1) + self.position.val().unsqueeze();
-        // Every patch sees every other.
+        // Full attention: nothing is masked.
         let mask = Tensor::<4, Int>::zeros([1, 1, 1, 1], &x.device()).bool();
         let x = forward(&self.layers, self.norm_before.forward(x), &mask);
         let class = x.narrow(1, 0, 1).reshape([b, width]);

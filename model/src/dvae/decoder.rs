@@ -1,4 +1,4 @@
-//! p(x|z): from image tokens to the parameters of each pixel's distribution (appendix A.1).
+//! The decoder p(x|z): from image tokens to the parameters of each pixel's distribution (appendix A.1).
 
 use burn::module::Module;
 use burn::tensor::activation::relu;
@@ -39,13 +39,13 @@ impl Decoder {
         }
     }
 
-    /// Relaxed tokens (a distribution over the codebook in each cell), `[B, vocab, H, W]`, to the six maps `[B, 6, 8H, 8W]`: μ of
-    /// red, green, blue, then their ln b.
+    /// Maps relaxed tokens (a distribution over the codebook in each cell), `[B, vocab, H, W]`, to six maps `[B, 6, 8H, 8W]`: μ of
+    /// red, green and blue, then their ln b.
     pub fn forward(&self, z: Tensor<4>) -> Tensor<4> {
         self.trunk(self.input.forward(z))
     }
 
-    /// [`forward`](Self::forward) of hard tokens, `[B, H, W]`: the first convolution of a one-hot map is a look-up of one column.
+    /// [`forward`](Self::forward) of hard tokens, `[B, H, W]`. On a one-hot map the first convolution is a table look-up.
     pub fn forward_tokens(&self, tokens: Tensor<3, Int>) -> Tensor<4> {
         let [b, h, w] = tokens.dims();
         let kernel = self.input.w.val();
@@ -66,7 +66,7 @@ impl Decoder {
 
     /// The image of one grid of tokens (`H·W` of them in raster order, H rows of W): RGB8 of `8H × 8W` pixels.
     ///
-    /// For native backends; a browser's GPU must not be read synchronously: see [`Decoder::decode_rgb_async`].
+    /// For native backends. WebGPU in a browser cannot be read synchronously; use [`Decoder::decode_rgb_async`] there.
     ///
     /// # Errors
     /// The tokens do not fill rows of `width`, one is not in the codebook, or the device fails.
@@ -102,7 +102,7 @@ impl Decoder {
     }
 }
 
-/// Tokens that are not a grid of the codebook, or a failed device.
+/// Why tokens could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The tokens do not fill their rows.

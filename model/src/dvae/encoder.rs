@@ -1,4 +1,4 @@
-//! q(z|x): from an image to the logits of its 32×32 image tokens (appendix A.1).
+//! The encoder q(z|x): from an image to the logits of its grid of image tokens (appendix A.1).
 
 use burn::module::Module;
 use burn::tensor::activation::relu;
@@ -46,7 +46,7 @@ impl Encoder {
         }
     }
 
-    /// Pixels after [`map_pixels`](super::pixels::map_pixels), `[B, 3, S, S]`, to logits `[B, vocab, S/8, S/8]`.
+    /// Maps pixels after [`map_pixels`](super::pixels::map_pixels), `[B, 3, S, S]`, to logits `[B, vocab, S/8, S/8]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let mut x = self.input.forward(x);
         for (index, group) in self.groups.iter().enumerate() {
@@ -60,7 +60,7 @@ impl Encoder {
         self.output.forward(relu(x))
     }
 
-    /// The image tokens for stage 2, `[B, S/8, S/8]`: the most likely codebook entry of each cell, without noise (section 2.2).
+    /// The image tokens for stage 2, `[B, S/8, S/8]`: the argmax of the logits in each cell, without noise (section 2.2).
     pub fn encode(&self, x: Tensor<4>) -> Tensor<3, Int> {
         self.forward(x).argmax(1).squeeze_dim(1)
     }

@@ -1,4 +1,4 @@
-//! The building blocks of encoder and decoder: a convolution, and a residual block of four.
+//! The building blocks of encoder and decoder: a convolution, and a residual block of four convolutions.
 
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::activation::relu;
@@ -40,7 +40,7 @@ impl Conv2d {
     }
 }
 
-/// The bottleneck path of a [`Block`]: four times (ReLU, convolution) at a quarter of the block's width.
+/// The bottleneck path of a [`Block`]: four times ReLU and convolution, at a quarter of the block's width.
 #[derive(Module, Debug)]
 pub struct ResPath {
     conv_1: Conv2d,
@@ -52,7 +52,7 @@ pub struct ResPath {
 /// Residual block: `id(x) + post_gain · res(x)` (appendix A.1).
 #[derive(Module, Debug)]
 pub struct Block {
-    /// 1×1 convolution, only where the widths differ.
+    /// 1×1 convolution, only if input and output differ in width.
     id_path: Option<Conv2d>,
     res_path: ResPath,
     post_gain: f64,
@@ -83,8 +83,8 @@ impl Block {
 
     /// The block of the nearest ×2 upsampling of its input, `[B, in, H, W] → [B, out, 2H, 2W]`.
     ///
-    /// ReLU and 1×1 convolutions commute with the upsampling, so the identity path and `conv_1` (1×1 in the decoder) run on
-    /// the small map: the same values with a sixth less work, and without the widest map.
+    /// ReLU and 1×1 convolutions commute with nearest-neighbour upsampling, so the identity path and `conv_1` (1×1 in the decoder)
+    /// run on the small map. This gives the same values with a sixth less work, and without the widest map.
     pub fn forward_upsampled(&self, x: Tensor<4>) -> Tensor<4> {
         let res = upsample(self.res_path.conv_1.forward(relu(x.clone())));
         self.join(x, upsample, res)

@@ -1,4 +1,4 @@
-//! The lower bound that stage 1 maximises: ln p(x|z) − β·KL(q(z|x) ‖ uniform) (section 2.1, appendices A.2 and A.3).
+//! The evidence lower bound that stage 1 maximises: ln p(x|z) − β·KL(q(z|x) ‖ uniform) (section 2.1, appendices A.2 and A.3).
 
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Distribution, Tensor};
@@ -12,11 +12,11 @@ pub struct DvaeLoss {
 }
 
 impl DvaeLoss {
-    /// The loss of the decoder's maps `[B, 6, H, W]` for the target `[B, 3, H, W]`, whose codes were sampled from the encoder's raw
-    /// logits `[B, vocab, H/8, W/8]`.
+    /// The loss of the decoder's maps `[B, 6, H, W]` for the target `[B, 3, H, W]`, and of the encoder's raw logits
+    /// `[B, vocab, H/8, W/8]`.
     ///
-    /// Both terms are joint over the whole image, and both are divided by its H·W·3 values. At the paper's size a nat of KL in each
-    /// of the 32·32 cells thus weighs β·32²/(256²·3) = β/192.
+    /// Both terms are summed over the image and divided by its H·W·3 values. At the paper's size a nat of KL in each of the 32·32
+    /// cells is therefore weighted by β·32²/(256²·3) = β/192.
     ///
     /// # Panics
     /// If the sizes of maps and target differ.
@@ -54,7 +54,7 @@ pub fn logit_laplace_nll(maps: Tensor<4>, x: Tensor<4>) -> Tensor<4> {
 
 /// KL(q ‖ uniform) of the codebook distribution of each cell, summed over cells: logits `[B, vocab, H, W] → [B]`.
 ///
-/// It is computed from the raw logits, without the relaxation's temperature or noise.
+/// Computed from the raw logits, without the relaxation's temperature or noise.
 pub fn kl_to_uniform(logits: Tensor<4>) -> Tensor<1> {
     let vocab = logits.dims()[1] as f64;
     let ln_q = log_softmax(logits, 1);
@@ -64,7 +64,7 @@ pub fn kl_to_uniform(logits: Tensor<4>) -> Tensor<1> {
 
 /// Gumbel noise in the shape of `logits`: −ln(−ln u) with u uniform on (0, 1), from the device's generator.
 pub fn gumbel_noise(logits: &Tensor<4>) -> Tensor<4> {
-    // 2⁻²⁴ is half of f32's spacing just below 1: both logarithms stay finite.
+    // 2⁻²⁴ is half of f32's spacing just below 1, so both logarithms stay finite.
     let tiny = 2f64.powi(-24);
     let uniform = Tensor::random(logits.shape(), Distribution::Uniform(tiny, 1.0 - tiny), &logits.device());
     uniform.clamp(tiny, 1.0 - tiny).log().neg().log().neg()

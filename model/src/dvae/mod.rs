@@ -1,7 +1,7 @@
-//! Stage 1: the discrete variational autoencoder (section 2.1, appendix A), one file for each box of its figure.
+//! Stage 1: the discrete variational autoencoder (section 2.1, appendix A), one file per box of its figure.
 //!
-//! [`Encoder`] computes an image's logits over the codebook, [`loss`] relaxes and scores them, [`Decoder`] computes the parameters of
-//! the pixels' distribution from tokens, and [`pixels`] maps bytes to that distribution's domain and back.
+//! [`Encoder`] computes logits over the codebook from an image, [`Decoder`] the parameters of the pixels' distribution from tokens.
+//! [`loss`] has the relaxation and the loss, and [`pixels`] maps bytes to the distribution's domain and back.
 
 mod decoder;
 mod encoder;

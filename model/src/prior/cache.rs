@@ -1,8 +1,8 @@
-//! Keys and values of earlier positions, so that a step never recomputes them.
+//! The key/value cache of sampling.
 //!
-//! A step reads what its layer's [`Pattern`] lets it see, so that is all that is kept: for rows a ring of `grid + 1` positions, for
-//! the convolution a ring as long as its reach, for columns every position, with the grid transposed so that a column is
-//! contiguous. The caption's part is kept once for all samples of it.
+//! A layer keeps only what its [`Pattern`] can still attend to: for row attention a ring of `grid + 1` positions, for convolutional
+//! attention a ring as long as its reach, for column attention every position, with the grid transposed so that a column is
+//! contiguous. The caption's part is stored once and shared by its samples.
 
 use burn::tensor::{Int, Tensor, TensorData};
 
@@ -14,25 +14,25 @@ use crate::transformer::{KeyValue, Qkv, softmax_f32};
 pub struct Cache {
     pub(super) layers: Vec<LayerCache>,
     pub(super) samples: usize,
-    /// Raster position of the next image token: as many are held.
+    /// Raster position of the next image token, and number of image tokens processed.
     pub(super) position: usize,
 }
 
-/// Keys and values of the beginning of one caption, without an image.
+/// Keys and values of the first slots of a caption, without an image. Used for sampling captions.
 #[derive(Clone, Debug, Default)]
 pub struct TextCache {
-    /// Of each layer `[1, H, slots, K]`; empty before the first slot.
+    /// Per layer, `[1, H, slots, K]`; empty before the first slot.
     layers: Vec<KeyValue>,
 }
 
-/// One layer's part. S samples.
+/// The cache of one layer. S is the number of samples.
 #[derive(Clone, Debug)]
 pub(super) struct LayerCache {
     layout: StreamLayout,
     pattern: Pattern,
-    /// Of the caption, `[1, H, text, K]`.
+    /// The caption's keys and values, `[1, H, text, K]`.
     text: KeyValue,
-    /// Of the image, `[S, H, capacity, K]`; see [`Pattern::capacity`].
+    /// The images' keys and values, `[S, H, capacity, K]`; see [`Pattern::capacity`].
     image: KeyValue,
 }
 
@@ -47,7 +47,7 @@ impl Pattern {
         (reach + 1).min(layout.grid * layout.grid)
     }
 
-    /// Where the image position `position` is kept, below [`capacity`](Self::capacity).
+    /// The slot of image position `position`, below [`capacity`](Self::capacity).
     fn index(self, layout: StreamLayout, position: usize) -> usize {
         match self {
             Self::Column => position % layout.grid * layout.grid + position / layout.grid,
@@ -57,12 +57,12 @@ impl Pattern {
 }
 
 impl TextCache {
-    /// Slots held.
+    /// Number of slots in the cache.
     pub fn slots(&self) -> usize {
         self.layers.first().map_or(0, |layer| layer.k.dims()[2])
     }
 
-    /// Appends slots to layer `index`, `[1, H, n, K]`, and returns all that it then holds.
+    /// Appends slots to layer `index`, `[1, H, n, K]`, and returns all of the layer's slots.
     pub(super) fn extend(&mut self, index: usize, new: KeyValue) -> KeyValue {
         let all = match self.layers.get(index) {
             Some(held) => KeyValue {
@@ -84,7 +84,7 @@ impl KeyValue {
         Self { k: f(self.k), v: f(self.v) }
     }
 
-    /// Overwrites the slots from `index` on.
+    /// Overwrites slots, starting at `index`.
     fn write(&mut self, index: usize, new: Self) {
         let [samples, heads, slots, width] = new.k.dims();
         let area = [0..samples, 0..heads, index..index + slots, 0..width];
@@ -94,7 +94,7 @@ impl KeyValue {
 }
 
 impl LayerCache {
-    /// A cache of the first slots of a stream, `[1, H, text + positions, K]`.
+    /// Creates the cache from the first slots of a stream, `[1, H, text + positions, K]`.
     pub fn new(layout: StreamLayout, pattern: Pattern, stream: &KeyValue) -> Self {
         let [_, heads, slots, width] = stream.k.dims();
         let part = |start: usize, slots: usize| stream.clone().map(|tensor| tensor.narrow(2, start, slots));
@@ -109,25 +109,24 @@ impl LayerCache {
         Self { layout, pattern, text: part(0, layout.text), image }
     }
 
-    /// Adds one position of every sample, `[S, H, 1, K]`, and returns its attention to what it sees, `[S, H, 1, K]`.
+    /// Adds one position of every sample, `[S, H, 1, K]`, and returns the output of its attention, `[S, H, 1, K]`.
     pub fn attend(&mut self, position: usize, Qkv { q, kv }: Qkv) -> Tensor<4> {
         self.image.write(self.pattern.index(self.layout, position), kv);
         let seen = self.seen(position);
-        // The caption's keys are the same for all samples: one product of matrices for each head instead of one of vectors for
-        // each head and sample.
+        // All samples share the caption's keys, so one matrix product per head replaces a vector product per head and sample.
         let text_q = q.clone().swap_dims(0, 2);
         let text_scores = text_q.matmul(self.text.k.clone().swap_dims(2, 3)).swap_dims(0, 2);
         let image_scores = q.matmul(seen.k.swap_dims(2, 3));
         let [_, _, _, image] = image_scores.dims();
-        // One softmax over both (section 2.2).
+        // One softmax over caption and image (section 2.2).
         let weights = softmax_f32(Tensor::cat(vec![text_scores, image_scores], 3));
         let text_weights = weights.clone().narrow(3, 0, self.layout.text).swap_dims(0, 2);
         let text = text_weights.matmul(self.text.v.clone()).swap_dims(0, 2);
         text + weights.narrow(3, self.layout.text, image).matmul(seen.v)
     }
 
-    /// What the image position `position` sees of the image: itself and the earlier positions that its pattern allows, in any
-    /// order.
+    /// The keys and values that image position `position` attends to: its own and those of earlier positions that the pattern
+    /// allows, in any order.
     fn seen(&self, position: usize) -> KeyValue {
         let StreamLayout { grid, .. } = self.layout;
         let image = self.image.clone();
@@ -155,13 +154,13 @@ impl LayerCache {
 }
 
 impl Cache {
-    /// A cache for `samples` samples, which all start from the one prefill of their caption.
+    /// The cache repeated for `samples` samples, which all start from the same prefill.
     ///
     /// # Panics
     /// If it already holds more than one sample.
     #[must_use]
     pub fn repeat(mut self, samples: usize) -> Self {
-        assert_eq!(self.samples, 1, "only a fresh cache is repeated");
+        assert_eq!(self.samples, 1, "only the cache of a single sample can be repeated");
         for layer in &mut self.layers {
             layer.image = layer.image.clone().map(|tensor| tensor.repeat_dim(0, samples));
         }
@@ -169,7 +168,7 @@ impl Cache {
         self
     }
 
-    /// Samples held.
+    /// Number of samples.
     pub fn samples(&self) -> usize {
         self.samples
     }
@@ -187,7 +186,7 @@ mod tests {
 
     use super::*;
 
-    /// Keys that carry the number of their position, so that what is read can be told.
+    /// Keys whose values are their position, so that a test can tell which ones were read.
     fn numbered(positions: std::ops::Range<usize>, device: &Device) -> Tensor<4> {
         let values: Vec<f32> = positions.map(|position| position as f32).collect();
         let count = values.len();

@@ -1,8 +1,8 @@
 //! The input of the prior's first layer: embeddings of tokens and of their positions (section 2.2).
 //!
-//! The stream has `text_length` text slots and `grid²` image slots. Slot 0 is the start token; slots 1 and up hold the caption, and
-//! each slot after its end holds a padding embedding of its own. So a caption has at most `text_length − 1` ids, every one of them
-//! is predicted, and the stream is exactly `text_length + grid²` long.
+//! The stream has `text_length` text slots and `grid²` image slots. Slot 0 is the start token, the caption starts at slot 1, and
+//! every text slot after the caption has its own padding embedding. A caption therefore has at most `text_length − 1` ids, each of
+//! which is predicted.
 
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -16,7 +16,7 @@ use crate::transformer::INIT_STD;
 pub struct Embed {
     /// `[text_vocab, D]`.
     text: Param<Tensor<2>>,
-    /// One padding embedding for each text slot, `[text_length, D]`; that of slot 0, which is never padded, is the start token.
+    /// Padding embeddings of the text slots, `[text_length, D]`. Slot 0 is never padded; its row is the start token.
     padding: Param<Tensor<2>>,
     /// `[text_length, D]`.
     text_position: Param<Tensor<2>>,
@@ -49,7 +49,7 @@ impl Embed {
         }
     }
 
-    /// The sizes of the two streams.
+    /// The sizes of the stream.
     pub fn geometry(&self) -> Geometry {
         let rows = |table: &Param<Tensor<2>>| table.lazy_shape()[0];
         let grid = rows(&self.row);
@@ -62,7 +62,7 @@ impl Embed {
         }
     }
 
-    /// All text slots of captions without padding: `[B, text_length, D]`.
+    /// Embeds captions (ids without padding) into all text slots: `[B, text_length, D]`.
     ///
     /// # Errors
     /// A caption has more than `text_length − 1` ids, or an id that is not in the vocabulary.
@@ -82,13 +82,13 @@ impl Embed {
         Ok(embedded.reshape([captions.len(), slots, d]) + self.text_position.val().unsqueeze())
     }
 
-    /// Image tokens, `tokens[b][t]` at raster position `positions[b] + t`: `[B, T, D]`.
+    /// Embeds image tokens, `tokens[b][t]` at raster position `positions[b] + t`: `[B, T, D]`.
     ///
     /// # Errors
     /// A token is not in the codebook, or an image has more than `grid²`.
     ///
     /// # Panics
-    /// If the rows differ in length, or one goes beyond the grid.
+    /// If the rows differ in length, or one exceeds the grid.
     pub fn image(&self, tokens: &[&[ImageToken]], positions: &[usize]) -> Result<Tensor<3>, RequestError> {
         let geometry = self.geometry();
         let grid = geometry.grid;
@@ -96,8 +96,8 @@ impl Embed {
         let (mut ids, mut rows, mut columns) = (Vec::new(), Vec::new(), Vec::new());
         for (sample, &start) in tokens.iter().zip(positions) {
             check_prefix(sample, &geometry)?;
-            assert!(sample.len() == t, "image rows of unequal length");
-            assert!(start + t <= geometry.image_length(), "the image is complete");
+            assert!(sample.len() == t, "rows of image tokens differ in length");
+            assert!(start + t <= geometry.image_length(), "more image tokens than the grid has cells");
             ids.extend(sample.iter().map(|token| usize::from(token.0)));
             rows.extend((start..start + t).map(|position| position / grid));
             columns.extend((start..start + t).map(|position| position % grid));
@@ -110,7 +110,7 @@ impl Embed {
     }
 }
 
-/// Row numbers as a tensor.
+/// Row indices as a tensor.
 fn indices(rows: Vec<usize>, device: &Device) -> Tensor<1, Int> {
     let rows: Vec<i64> = rows.into_iter().map(|row| row as i64).collect();
     let length = rows.len();

@@ -1,4 +1,4 @@
-//! The loss that stage 2 minimises: the cross-entropies of text and image, each averaged over its own tokens, weighted 1/8 to 7/8
+//! The loss of stage 2: the cross-entropies of text and image, each averaged over its tokens, weighted by 1/8 and 7/8
 //! (section 2.2).
 
 use burn::tensor::activation::log_softmax;
@@ -7,23 +7,23 @@ use dalle_shared::{ImageToken, TextToken};
 
 use super::Logits;
 
-/// Weight of the text's cross-entropy in the loss; the image has the rest.
+/// Weight of the text's cross-entropy. The image's is the rest.
 pub const TEXT_WEIGHT: f64 = 1.0 / 8.0;
 
 /// Losses in nats per token.
 pub struct PriorLoss {
-    /// Mean over the captions' ids and ends, `[1]`.
+    /// Mean over the captions' ids and end tokens, `[1]`.
     pub text: Tensor<1>,
     /// Mean over the image tokens, `[1]`.
     pub image: Tensor<1>,
 }
 
 impl PriorLoss {
-    /// The losses of logits. Their targets are each caption and, where there is room for it, its end. Padding after the end is not
-    /// scored, nor is the text of a pair that was trained without its caption (`None`).
+    /// The losses of logits. Targets are the caption, its end token if there is room for it, and the image. Padding after the end is
+    /// ignored, and so is the text of a pair trained without its caption (`None`).
     ///
     /// # Panics
-    /// If sizes disagree.
+    /// If the numbers of logits and targets differ.
     pub fn new(logits: Logits, captions: &[Option<&[TextToken]>], images: &[&[ImageToken]]) -> Self {
         let [b, slots, classes] = logits.text.dims();
         let end = (classes - 1) as i64;
@@ -46,12 +46,12 @@ impl PriorLoss {
     }
 }
 
-/// Mean of −ln softmax(logits)[target] over the slots that have a target, 0 if none has; logits `[B, T, classes]`.
+/// Mean of −ln softmax(logits)[target] over the slots that have a target, or 0 if none has. Logits are `[B, T, classes]`.
 fn cross_entropy(logits: Tensor<3>, targets: &[Option<i64>]) -> Tensor<1> {
     let [b, t, classes] = logits.dims();
     let device = logits.device();
     let count = targets.iter().flatten().count();
-    assert_eq!(targets.len(), b * t, "one target or none for each slot");
+    assert_eq!(targets.len(), b * t, "expected an entry for each slot");
     let index: Vec<i64> = targets.iter().map(|target| target.unwrap_or(0)).collect();
     let index: Tensor<2, Int> = Tensor::from_data(TensorData::new(index, [b * t, 1]), &device);
     let unscored: Vec<bool> = targets.iter().map(Option::is_none).collect();

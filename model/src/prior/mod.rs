@@ -1,8 +1,8 @@
 //! Stage 2: the transformer prior over the stream `[text | image]` (section 2.2, appendix B).
 //!
-//! [`Prior::forward`] computes the whole stream at once, for training. [`Prior::prefill`] and [`Prior::step`] are the same network
-//! with a [`Cache`], one token at a time, for sampling. A slot predicts the token of the next slot: text slots predict the caption,
-//! the last text slot the first image token, image slots the rest.
+//! [`Prior::forward`] computes the whole stream at once, for training. For sampling, [`Prior::prefill`] and [`Prior::step`] compute
+//! the same network one token at a time with a [`Cache`]. Each slot predicts the token of the next slot: text slots the caption, the
+//! last text slot the first image token, and image slots the rest.
 //!
 //! Shapes: B batch, T slots, D width of the stream, H heads.
 
@@ -35,22 +35,22 @@ pub struct Prior {
     image_logits: Linear,
 }
 
-/// The attention masks of a model on one device: made once, used by every call.
+/// The attention masks of a model on a device, created once.
 #[derive(Clone, Debug)]
 pub struct Masks {
     layout: StreamLayout,
-    /// Of each [`Pattern`], `[slots, slots]`, true where a query (row) must not see a key (column).
+    /// One mask per [`Pattern`], `[slots, slots]`: true where a query (row) must not attend to a key (column).
     by_pattern: [Tensor<2, Bool>; 3],
 }
 
 impl Masks {
-    /// The masks of a model.
+    /// Creates the masks of a model.
     pub fn new(config: &ModelConfig, device: &Device) -> Self {
         let layout = StreamLayout::new(config);
         Self { layout, by_pattern: Pattern::ALL.map(|pattern| layout.mask(pattern, device)) }
     }
 
-    /// The masks of the first `slots` slots, for each layer of `layers`: `[1, 1, slots, slots]`.
+    /// The mask of each of `layers` layers, for the first `slots` slots: `[1, 1, slots, slots]`.
     pub fn of_layers(&self, layers: usize, slots: usize) -> impl Iterator<Item = Tensor<4, Bool>> {
         let masks = self.by_pattern.clone().map(|mask| mask.slice([0..slots, 0..slots]).unsqueeze::<4>());
         (0..layers).map(move |index| masks[Pattern::of_layer(index, layers) as usize].clone())
@@ -59,9 +59,9 @@ impl Masks {
 
 /// Logits of the whole stream.
 pub struct Logits {
-    /// Of the token after each text slot but the last, `[B, text_length − 1, text_vocab + 1]`; the extra class is the caption's end.
+    /// Logits of the ids after all text slots but the last, `[B, text_length − 1, text_vocab + 1]`. The extra class is the end token.
     pub text: Tensor<3>,
-    /// Of the image tokens, `[B, grid², image_vocab]`.
+    /// Logits of the image tokens, `[B, grid², image_vocab]`.
     pub image: Tensor<3>,
 }
 
@@ -71,12 +71,12 @@ impl Prior {
         self.embed.device()
     }
 
-    /// The sizes of its two streams.
+    /// The sizes of the stream.
     pub fn geometry(&self) -> Geometry {
         self.embed.geometry()
     }
 
-    /// Its layers, for what runs them one by one: [`embed`](Self::embed), the layers, [`logits`](Self::logits).
+    /// The layers, for callers that run them one by one between [`embed`](Self::embed) and [`logits`](Self::logits).
     pub fn layers(&self) -> &[Layer] {
         &self.layers
     }
@@ -93,9 +93,9 @@ impl Prior {
         }
     }
 
-    /// The same prior with the matrices of its layers, and so their activations and cache, in another type. The identity path,
-    /// gains, biases, embeddings and logits stay in f32 (section 2.4). Weights that are not initialised yet are made, or loaded,
-    /// one by one in that type.
+    /// The prior with the matrices of its layers, and therefore their activations and cache, in another type. The identity path,
+    /// gains, biases, embeddings and logits stay in f32 (section 2.4). Uninitialised weights are later created or loaded one by one
+    /// in that type.
     #[must_use]
     pub fn with_precision(mut self, precision: Precision) -> Self {
         struct Matrices(FloatDType);
@@ -110,13 +110,13 @@ impl Prior {
         self
     }
 
-    /// Logits of every token of captions (ids without padding) and their images (`grid²` tokens each).
+    /// Logits of all tokens of captions (ids without padding) and their images (`grid²` tokens each).
     ///
     /// # Errors
-    /// A caption is too long, or an id or token is not in its vocabulary.
+    /// A caption is too long, or an id or token is not in the vocabulary.
     ///
     /// # Panics
-    /// If the images differ in length, or in number from the captions.
+    /// If the images differ in length, or there are not as many as captions.
     pub fn forward(
         &self,
         masks: &Masks,
@@ -131,7 +131,7 @@ impl Prior {
         Ok(self.logits(x))
     }
 
-    /// The input of the first layer, `[B, T, D]`: captions, and the first tokens of their images.
+    /// The input of the first layer, `[B, T, D]`, for captions and the first tokens of their images.
     ///
     /// # Errors
     /// As [`forward`](Self::forward).
@@ -161,14 +161,14 @@ impl Prior {
         }
     }
 
-    /// Runs a caption and the first tokens of an image, if any: a new cache of one sample that holds them, and the logits of the
-    /// next image token, `[1, image_vocab]`.
+    /// Runs a caption and the first tokens of an image, which may be none. Returns a cache of one sample with them, and the logits of
+    /// the next image token, `[1, image_vocab]`.
     ///
     /// # Errors
     /// As [`forward`](Self::forward).
     ///
     /// # Panics
-    /// If the whole image is given.
+    /// If the image is complete.
     pub fn prefill(
         &self,
         masks: &Masks,
@@ -177,7 +177,7 @@ impl Prior {
     ) -> Result<(Cache, Tensor<2>), RequestError> {
         let mut x = self.embed(&[caption], &[image])?;
         let slots = x.dims()[1];
-        assert!(slots < masks.layout.slots(), "nothing is left to predict");
+        assert!(slots < masks.layout.slots(), "the image is complete");
         let mut layers = Vec::with_capacity(self.layers.len());
         let indices = 0..self.layers.len();
         for ((index, layer), mask) in indices.zip(&self.layers).zip(masks.of_layers(self.layers.len(), slots))
@@ -192,21 +192,21 @@ impl Prior {
         Ok((cache, self.next_image_logits(x.narrow(1, slots - 1, 1))))
     }
 
-    /// One image token for each sample of each cache, cache by cache: adds it to the cache and returns the logits of the next
-    /// token, `[samples of all caches, image_vocab]`.
+    /// Adds one image token per sample to the caches. `tokens` are ordered by cache. Returns the logits of the next tokens,
+    /// `[samples of all caches, image_vocab]`.
     ///
-    /// Everything but attention is computed for all samples at once. Attention is computed for each cache alone, whose samples
-    /// share a caption and a position, so that captions come and go without moving each other's keys.
+    /// Attention is computed per cache, whose samples share a caption and a position; everything else for all samples at once. So
+    /// captions can be added and removed without moving the keys of others.
     ///
     /// # Errors
     /// A token is not in the codebook.
     ///
     /// # Panics
-    /// If the number of tokens is not that of the samples, or an image is complete.
+    /// If there are not as many tokens as samples, or an image is complete.
     pub fn step(&self, caches: &mut [&mut Cache], tokens: &[ImageToken]) -> Result<Tensor<2>, RequestError> {
         let positions: Vec<usize> =
             caches.iter().flat_map(|cache| vec![cache.position; cache.samples]).collect();
-        assert_eq!(positions.len(), tokens.len(), "one token for each sample");
+        assert_eq!(positions.len(), tokens.len(), "expected one token per sample");
         let rows: Vec<&[ImageToken]> = tokens.iter().map(std::slice::from_ref).collect();
         let mut x = self.embed.image(&rows, &positions)?;
         for (index, layer) in self.layers.iter().enumerate() {
@@ -226,14 +226,14 @@ impl Prior {
         Ok(self.next_image_logits(x))
     }
 
-    /// Logits of the id after a caption's beginning, `[1, text_vocab + 1]`; the last class is the caption's end. The cache holds
-    /// what was computed for shorter beginnings of the same caption.
+    /// Logits of the id after the first ids of a caption, `[1, text_vocab + 1]`; the last class is the end token. The cache holds the
+    /// keys and values of earlier calls with fewer ids of the same caption.
     ///
     /// # Errors
     /// The caption is too long, or an id is not in the vocabulary.
     ///
     /// # Panics
-    /// If no slot is left for the next id, or the cache is that of a longer caption.
+    /// If no slot is left for the next id, or the cache is of a longer caption.
     pub fn continue_text(
         &self,
         masks: &Masks,
@@ -243,7 +243,7 @@ impl Prior {
         let (from, slots) = (cache.slots(), caption.len() + 1);
         let text = self.embed.text(&[caption])?;
         assert!(from < slots && slots < masks.layout.text, "no slot is left for the next id");
-        // All patterns are causal in the text.
+        // Within the text, all patterns are causal.
         let mask = masks.by_pattern[0].clone().slice([from..slots, 0..slots]).unsqueeze::<4>();
         let mut x = text.narrow(1, from, slots - from);
         for (index, layer) in self.layers.iter().enumerate() {
@@ -256,8 +256,8 @@ impl Prior {
         Ok(self.text_logits.forward(self.norm.forward(last)).squeeze_dim(1))
     }
 
-    /// How much each head of layer `layer` takes from every slot when it predicts the token after the last one given: `[H, T]`,
-    /// each row sums to 1. The stream is recomputed up to that layer.
+    /// The attention weights of layer `layer` for the token after the last one given: `[H, T]`, one per head and slot. Each row
+    /// sums to 1. The stream is recomputed up to that layer.
     ///
     /// # Errors
     /// As [`forward`](Self::forward).

@@ -1,8 +1,9 @@
-//! From logits to one token: temperature, top-k, top-p, then the inverse of the cumulative distribution function.
+//! Samples a token from logits: temperature, top-k, top-p, then inverse transform sampling.
 
 use dalle_shared::SamplingSettings;
 
-/// The token chosen by `uniform`, a number on `[0, 1)`. Ties go to the smaller id. `None` if a logit is NaN or +∞, or all are −∞.
+/// The token that the random number `uniform` on `[0, 1)` selects. Ties go to the smaller id. `None` if a logit is NaN or +∞, or
+/// all are −∞.
 pub fn choose(logits: &[f32], settings: &SamplingSettings, uniform: f64) -> Option<usize> {
     let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     if !best.is_finite() || logits.iter().any(|logit| logit.is_nan()) {
@@ -27,11 +28,11 @@ pub fn choose(logits: &[f32], settings: &SamplingSettings, uniform: f64) -> Opti
         left -= weight;
         left < 0.0
     });
-    // Rounding can leave a remainder after the last weight.
+    // Rounding can leave a remainder after the last weight was subtracted.
     picked.or_else(|| kept.iter().rfind(|(_, weight)| *weight > 0.0)).map(|(index, _)| *index)
 }
 
-/// Length of the shortest prefix of `sorted` (weights, descending) with at least the share `p` of their sum.
+/// Length of the shortest prefix of `sorted` (weights in descending order) whose sum is at least `p` of the total.
 fn nucleus(sorted: &[(usize, f64)], p: f64) -> usize {
     let target = p * sorted.iter().map(|(_, weight)| weight).sum::<f64>();
     let mut sum = 0.0;
@@ -88,7 +89,7 @@ mod tests {
         assert_eq!(kept(None, Some(0.45)), [true, false, false, false]);
         assert_eq!(kept(None, Some(0.6)), [true, true, false, false]);
         assert_eq!(kept(None, Some(0.8)), [true, true, true, false]);
-        // Top-p counts within what top-k left: 0.5 of 0.7 is 71 %.
+        // Top-p applies to what top-k left: 0.5 of 0.7 is 71 %.
         assert_eq!(kept(Some(2), Some(0.7)), [true, false, false, false]);
     }
 
@@ -125,7 +126,7 @@ mod tests {
                 prop_assert!(weights[token] > 0.0);
                 weights.sort_by(|a, b| b.total_cmp(a));
                 let kept: f64 = weights.iter().take(k.unwrap_or(usize::MAX)).sum();
-                // What is likelier does not fill the share by itself.
+                // The likelier tokens do not reach `p` without this one.
                 prop_assert!(p.is_none_or(|p| before < f64::from(p) * kept + 1e-5));
             }
         }

@@ -1,7 +1,7 @@
-//! Samples images from the prior: the one loop of the command line, the server and evaluation.
+//! The sampling loop of the command line, the server and evaluation.
 //!
-//! A [`Batch`] advances any number of jobs together, one token a [`step`](Batch::step). Jobs join and leave between steps
-//! (continuous batching). What a job samples does not depend on the other jobs: neither on their tokens nor on their errors.
+//! A [`Batch`] advances any number of jobs together, one token per [`step`](Batch::step). Jobs join and leave between steps
+//! (continuous batching). A job's tokens do not depend on the other jobs or their errors.
 //!
 //! ```
 //! use dalle_model::Device;
@@ -22,7 +22,7 @@
 //! let mut images = vec![Vec::new(); 2];
 //! while !batch.is_empty() {
 //!     for output in batch.step()? {
-//!         // An error here is of this job alone.
+//!         // An error here concerns only this job.
 //!         for (image, token) in images.iter_mut().zip(output.tokens?) {
 //!             image.push(token);
 //!         }
@@ -50,11 +50,11 @@ pub use text::continue_caption;
 use crate::config::ModelConfig;
 use crate::prior::{Cache, Masks, Prior};
 
-/// The caller's name for a job.
+/// The caller's identifier of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobKey(pub u64);
 
-/// What to sample.
+/// A caption and how to sample images from it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SampleRequest {
     /// Caption ids without padding, at most `text_length − 1`.
@@ -70,20 +70,20 @@ pub struct SampleRequest {
 }
 
 impl SampleRequest {
-    /// Rows of the batch that the request takes: one a sample, with guidance two (with and without the caption).
+    /// Number of batch rows that the request takes: one per sample, or two with guidance (with and without the caption).
     pub fn rows(&self) -> usize {
         if self.sampling.is_guided() { 2 * self.samples } else { self.samples }
     }
 }
 
-/// One position of one job.
+/// The result of one position of one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepOutput {
     /// The job.
     pub job: JobKey,
     /// Raster position.
     pub position: usize,
-    /// The token of each sample, or the reason why the job has left the batch.
+    /// One token per sample, or the reason why the job left the batch.
     pub tokens: Result<Vec<ImageToken>, NotFinite>,
 }
 
@@ -94,7 +94,7 @@ pub struct StepOutput {
      try --dtype f32)"
 )]
 pub struct NotFinite {
-    /// Raster position, or index in the caption where a caption is sampled.
+    /// Raster position; in caption sampling, the index of the id.
     pub position: usize,
 }
 
@@ -107,7 +107,7 @@ pub enum SampleError {
     /// The device could not compute, or its memory could not be read.
     #[error("the device failed: {0}")]
     Device(String),
-    /// The logits of a caption that is sampled are not finite.
+    /// Caption sampling produced NaN or infinite logits.
     #[error(transparent)]
     NotFinite(#[from] NotFinite),
 }
@@ -118,7 +118,7 @@ impl From<RequestError> for SampleError {
     }
 }
 
-/// The prior and the jobs it samples.
+/// The prior and the jobs it is sampling.
 pub struct Batch {
     prior: Prior,
     masks: Masks,
@@ -131,13 +131,13 @@ struct Job {
     request: SampleRequest,
     /// Raster position of the next token.
     position: usize,
-    /// The stream with the caption and, for guidance, the one without.
+    /// The stream with the caption, and for guidance the one without.
     streams: Vec<Stream>,
 }
 
 struct Stream {
     cache: Cache,
-    /// Logits of the next token: one row for each sample, or a single row shared by all of them.
+    /// Logits of the next token: one row per sample, or a single row shared by all samples.
     logits: Vec<f32>,
 }
 
@@ -148,20 +148,20 @@ impl Batch {
         Self { prior, masks, geometry: config.geometry(), jobs: Vec::new() }
     }
 
-    /// Rows running, see [`SampleRequest::rows`].
+    /// Number of rows in the batch, see [`SampleRequest::rows`].
     pub fn rows(&self) -> usize {
         self.jobs.iter().map(|job| job.request.rows()).sum()
     }
 
-    /// Whether no job runs.
+    /// Whether there are no jobs.
     pub fn is_empty(&self) -> bool {
         self.jobs.is_empty()
     }
 
-    /// Adds a job: runs its caption and prefix through the prior, once for all samples.
+    /// Adds a job. Its caption and prefix run through the prior once, for all samples.
     ///
     /// # Errors
-    /// [`SampleError::Request`] for a request out of range, [`SampleError::Device`]; the batch is unchanged then.
+    /// [`SampleError::Request`] for a request out of range, [`SampleError::Device`]. The batch is then unchanged.
     pub fn admit(&mut self, key: JobKey, request: SampleRequest) -> Result<(), SampleError> {
         self.check(&request)?;
         let mut streams = Vec::new();
@@ -194,13 +194,13 @@ impl Batch {
         self.jobs.retain(|job| job.key != key);
     }
 
-    /// Samples the next token of every sample of every job. A job's first step also returns its prefix, one output a position.
+    /// Samples the next token of every sample of every job. A job's first step also returns its prefix, one output per position.
     ///
-    /// Jobs whose images are complete leave the batch, and so does a job whose logits are not finite, after an output that says
-    /// so. The other jobs continue.
+    /// A job leaves the batch when its images are complete, or with an error output if its logits are not finite. The other jobs
+    /// continue.
     ///
     /// # Errors
-    /// [`SampleError::Device`]; the batch is empty then.
+    /// [`SampleError::Device`]. The batch is then empty.
     pub fn step(&mut self) -> Result<Vec<StepOutput>, SampleError> {
         let outputs = self.sample();
         let advanced = self.advance(&outputs);
@@ -210,7 +210,7 @@ impl Batch {
         advanced.map(|()| outputs)
     }
 
-    /// The next outputs of every job, from the logits of the last step. Only the jobs that go on stay.
+    /// The next outputs of every job, from the logits of the previous step. Complete and failed jobs are removed.
     fn sample(&mut self) -> Vec<StepOutput> {
         let (length, vocab) = (self.geometry.image_length(), self.geometry.image_vocab);
         let mut outputs = Vec::with_capacity(self.jobs.len());
@@ -235,7 +235,7 @@ impl Batch {
         for job in &self.jobs {
             let output = outputs.iter().rfind(|output| output.job == job.key);
             let last = output.and_then(|output| output.tokens.as_ref().ok());
-            let last = last.expect("every job that stays has just sampled");
+            let last = last.expect("every remaining job has just sampled");
             for _ in &job.streams {
                 tokens.extend(last);
             }
@@ -270,8 +270,8 @@ impl Job {
         (0..samples).map(token).collect()
     }
 
-    /// The logits of a sample's next token: `c`, or with guidance `u + scale·(c − u)`, where `c` is computed with the caption and
-    /// `u` without (Ho & Salimans, "Classifier-Free Diffusion Guidance", applied to logits).
+    /// The logits of a sample's next token: `c`, or with guidance `u + scale·(c − u)`, where `c` is conditional on the caption and
+    /// `u` unconditional (Ho & Salimans, "Classifier-Free Diffusion Guidance", applied to logits).
     fn logits(&self, sample: usize, vocab: usize) -> Cow<'_, [f32]> {
         let row = |stream: &'_ Stream| {
             let row = if stream.logits.len() == vocab { 0 } else { sample };
@@ -292,7 +292,7 @@ impl Job {
     }
 }
 
-/// Logits to the host, in f32.
+/// Copies logits to the host, in f32.
 fn read(logits: Tensor<2>) -> Result<Vec<f32>, SampleError> {
     logits.try_into_vec_as::<f32>().map_err(|error| SampleError::Device(error.to_string()))
 }

@@ -1,7 +1,7 @@
 //! Counter-based random numbers: Philox 4×32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", 2011).
 //!
 //! Architecture invariant: the token at position p of sample s is a function of (weights, text ids, settings, seed + s, p)
-//! alone. A counter has no state to lose: batch size, neighbours, restarts and workers change nothing.
+//! alone. A counter-based generator has no state, so batch size, other jobs, restarts and workers change nothing.
 
 /// A number uniform on `[0, 1)` with 53 random bits, for position `position` of sample `sample` under `seed`.
 pub fn uniform(seed: u64, sample: u64, position: u64) -> f64 {
@@ -33,7 +33,7 @@ mod tests {
 
     #[test]
     fn known_answers() {
-        // The test vectors that the authors' Random123 library ships.
+        // Test vectors of the authors' library Random123.
         assert_eq!(philox([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
         assert_eq!(
             philox([u32::MAX; 4], [u32::MAX; 2]),

@@ -1,19 +1,19 @@
-//! Sampling captions from the prior: the text comes first in the stream and is modelled like the image, so it can be sampled from
-//! scratch or from a prefix.
+//! Samples captions from the prior. The text precedes the image in the stream and is modelled in the same way, so it can be sampled
+//! from scratch or from a prefix.
 
 use dalle_shared::{SamplingSettings, TextToken, check_text};
 
 use super::{NotFinite, SampleError, choose, read, uniform};
 use crate::prior::{Masks, Prior, TextCache};
 
-/// Stream of random numbers for text; images have stream 0.
+/// Random stream for text; images use stream 0.
 const TEXT: u64 = 1;
 
-/// Continues the caption that begins with `prefix` to its end, or to the last text slot. Returns all of its ids, including the
-/// prefix. `settings.guidance` is not used.
+/// Continues the caption `prefix` until the end token or the last text slot. Returns all ids, including the prefix.
+/// `settings.guidance` is ignored.
 ///
 /// # Errors
-/// A prefix that is not a caption of the model, settings out of range, a failed device, or logits that are not finite.
+/// The prefix does not fit the model, a setting is out of range, the device fails, or the logits are not finite.
 pub fn continue_caption(
     prior: &Prior,
     masks: &Masks,
@@ -32,7 +32,7 @@ pub fn continue_caption(
         let position = caption.len();
         let next =
             choose(&logits, settings, uniform(seed, TEXT, position as u64)).ok_or(NotFinite { position })?;
-        // The class after the vocabulary is the caption's end.
+        // The class after the vocabulary is the end of the caption.
         if next == vocab {
             break;
         }

@@ -7,7 +7,7 @@ use burn::tensor::{Bool, DType, Device, Tensor};
 
 use super::{InitStd, Linear};
 
-/// The resblock of a layer that mixes slots.
+/// The resblock of a layer that lets slots attend to each other.
 #[derive(Module, Debug)]
 pub struct AttentionBlock {
     norm: LayerNorm,
@@ -16,16 +16,16 @@ pub struct AttentionBlock {
     heads: usize,
 }
 
-/// Queries, keys and values of some slots.
+/// Queries, keys and values of slots.
 #[derive(Clone, Debug)]
 pub struct Qkv {
     /// Queries divided by √K, `[B, H, T, K]`.
     pub q: Tensor<4>,
-    /// Their keys and values.
+    /// Keys and values.
     pub kv: KeyValue,
 }
 
-/// Keys and values of some slots, `[B, H, T, K]` each.
+/// Keys and values of slots, `[B, H, T, K]` each.
 #[derive(Clone, Debug)]
 pub struct KeyValue {
     /// Keys.
@@ -45,38 +45,39 @@ impl AttentionBlock {
         }
     }
 
-    /// `[B, T, D] → [B, T, D]`, f32. The mask broadcasts to `[B, H, T, T]` and is true where a query (row) must not see a key
+    /// `[B, T, D] → [B, T, D]`, f32. The mask broadcasts to `[B, H, T, T]` and is true where a query (row) must not attend to a key
     /// (column).
     pub fn forward(&self, x: Tensor<3>, mask: Tensor<4, Bool>) -> Tensor<3> {
         x.clone() + self.residual(x, mask)
     }
 
-    /// What the resblock adds to its input `x`: `[B, T, D] → [B, T, D]`, f32. The mask is that of [`forward`](Self::forward).
+    /// The residual that the resblock adds to its input `x`: `[B, T, D] → [B, T, D]`, f32. The mask is as in
+    /// [`forward`](Self::forward).
     pub fn residual(&self, x: Tensor<3>, mask: Tensor<4, Bool>) -> Tensor<3> {
         let Qkv { q, kv } = self.qkv(x);
         self.project(kv.attend(q, mask))
     }
 
-    /// Queries, keys and values of the resblock's input, `[B, T, D]`.
+    /// Queries, keys and values of the input, `[B, T, D]`.
     pub fn qkv(&self, x: Tensor<3>) -> Qkv {
         let [b, t, d] = x.dims();
         let heads = self.heads;
         let qkv = self.qkv.forward(self.norm.forward(x));
         let mut parts =
             qkv.chunk(3, 2).into_iter().map(|part| part.reshape([b, t, heads, d / heads]).swap_dims(1, 2));
-        let mut next = || parts.next().expect("three chunks of three");
+        let mut next = || parts.next().expect("the projection is split into three");
         let scale = 1.0 / ((d / heads) as f64).sqrt();
         Qkv { q: next().mul_scalar(scale), kv: KeyValue { k: next(), v: next() } }
     }
 
-    /// The heads' results, `[B, H, T, K]`, as what the resblock adds to its input: `[B, T, D]`, f32.
+    /// Projects the heads' outputs, `[B, H, T, K]`, to the residual that the resblock adds to its input: `[B, T, D]`, f32.
     pub fn project(&self, attended: Tensor<4>) -> Tensor<3> {
         let [b, h, t, k] = attended.dims();
         self.projection.forward(attended.swap_dims(1, 2).reshape([b, t, h * k])).cast(DType::F32)
     }
 
-    /// How much each head of the slot `slot` takes from every slot: `[B, T, D] → [B, H, T]`, f32; sums to 1 over the last axis.
-    /// The mask `[1, 1, T, T]` is that of [`forward`](Self::forward).
+    /// The attention weights of slot `slot` over all slots: `[B, T, D] → [B, H, T]`, f32. They sum to 1 over the last axis. The mask,
+    /// `[1, 1, T, T]`, is as in [`forward`](Self::forward).
     pub fn weights(&self, x: Tensor<3>, mask: Tensor<4, Bool>, slot: usize) -> Tensor<3> {
         let Qkv { q, kv } = self.qkv(x);
         weights(q.narrow(2, slot, 1), kv.k, mask.narrow(2, slot, 1)).squeeze_dim::<3>(2).cast(DType::F32)
@@ -84,7 +85,7 @@ impl AttentionBlock {
 }
 
 impl Qkv {
-    /// Those of `count` rows of the batch from `start` on.
+    /// `count` rows of the batch, starting at `start`.
     pub fn rows(self, start: usize, count: usize) -> Self {
         let rows = |tensor: Tensor<4>| tensor.narrow(0, start, count);
         Self { q: rows(self.q), kv: KeyValue { k: rows(self.kv.k), v: rows(self.kv.v) } }
@@ -92,8 +93,8 @@ impl Qkv {
 }
 
 impl KeyValue {
-    /// Attention of the queries `q`, `[B, H, Q, K]`, to the keys that the mask lets them see: `[B, H, Q, K]`. The mask broadcasts
-    /// to `[B, H, Q, T]` and is true where a query must not see a key.
+    /// Attention of the queries `q`, `[B, H, Q, K]`, over these keys and values: `[B, H, Q, K]`. The mask broadcasts to
+    /// `[B, H, Q, T]` and is true where a query must not attend to a key.
     pub fn attend(self, q: Tensor<4>, mask: Tensor<4, Bool>) -> Tensor<4> {
         weights(q, self.k, mask).matmul(self.v)
     }
@@ -106,7 +107,7 @@ fn weights(q: Tensor<4>, k: Tensor<4>, mask: Tensor<4, Bool>) -> Tensor<4> {
     softmax_f32(scores.mask_fill(mask, f32::NEG_INFINITY))
 }
 
-/// Softmax over the keys (the last axis), computed in f32 whatever the type of the scores.
+/// Softmax over the keys (the last axis), computed in f32 for scores of any type.
 pub(crate) fn softmax_f32(scores: Tensor<4>) -> Tensor<4> {
     let dtype = scores.dtype();
     softmax(scores.cast(DType::F32), 3).cast(dtype)

@@ -1,4 +1,4 @@
-//! y = x·W + b.
+//! A linear layer, y = x·W + b.
 
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::module::linear;
@@ -14,7 +14,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Weights N(0, std), bias 0.
+    /// A layer with weights N(0, std²) and bias 0.
     pub fn new(n_in: usize, n_out: usize, std: f64, device: &Device) -> Self {
         Self {
             weight: Initializer::Normal { mean: 0.0, std }.init([n_in, n_out], device),
@@ -22,7 +22,7 @@ impl Linear {
         }
     }
 
-    /// `[.., in] → [.., out]`, in the type of the weights.
+    /// `[.., in] → [.., out]`, computed in the type of the weights.
     pub fn forward<const N: usize>(&self, x: Tensor<N>) -> Tensor<N> {
         let weight = self.weight.val();
         let dtype = weight.dtype();

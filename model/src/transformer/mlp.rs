@@ -1,4 +1,4 @@
-//! The MLP resblock: `x + fc2(gelu(fc1(norm(x))))`, four times as wide inside.
+//! The MLP resblock: `x + fc2(gelu(fc1(norm(x))))`, with a hidden layer four times as wide.
 
 use burn::module::Module;
 use burn::nn::{LayerNorm, LayerNormConfig};
@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, Tensor};
 
 use super::{InitStd, Linear};
 
-/// The resblock of a layer that works on each slot alone.
+/// The resblock of a layer that transforms each slot independently.
 #[derive(Module, Debug)]
 pub struct MlpBlock {
     norm: LayerNorm,
@@ -30,7 +30,7 @@ impl MlpBlock {
         x.clone() + self.residual(x)
     }
 
-    /// What the resblock adds to its input `x`: `[B, T, D] → [B, T, D]`, f32.
+    /// The residual that the resblock adds to its input `x`: `[B, T, D] → [B, T, D]`, f32.
     pub fn residual(&self, x: Tensor<3>) -> Tensor<3> {
         self.fc2.forward(gelu(self.fc1.forward(self.norm.forward(x)))).cast(DType::F32)
     }

@@ -1,8 +1,8 @@
-//! The transformer that the prior and both towers of CLIP are made of: layers of two residual blocks (resblocks), attention and
-//! MLP, each of them `x + f(norm(x))`.
+//! The transformer layers of the prior and of both CLIP towers. A layer is two residual blocks (resblocks), attention and MLP, each
+//! `x + f(norm(x))`.
 //!
-//! The residual stream `x` (the identity path) is f32. What a resblock adds to it is computed in the type of its matrices: f32, or
-//! 16 bits (section 2.4).
+//! The residual stream `x` (the identity path) is f32. A resblock's residual is computed in the type of its matrices, f32 or 16 bits
+//! (section 2.4).
 //!
 //! ```text
 //! for layer in &layers {
@@ -11,7 +11,7 @@
 //! }
 //! ```
 //!
-//! A resblock's `residual` is what it adds, in f32: the place to recompute it, or to scale its gradient.
+//! `residual` gives a resblock's residual alone, for example to recompute it or to scale its gradient.
 //!
 //! Shapes: B batch, T slots, H heads, K width of a head, D = H·K.
 
@@ -27,28 +27,28 @@ pub use attention::{AttentionBlock, KeyValue, Qkv};
 pub use linear::Linear;
 pub use mlp::MlpBlock;
 
-/// Standard deviation of the prior's weights (as GPT-2's; the paper leaves it open).
+/// Standard deviation of the prior's initial weights, as in GPT-2. The paper does not state one.
 pub const INIT_STD: f64 = 0.02;
 
-/// Standard deviations of a layer's random weights.
+/// Standard deviations of a layer's initial weights.
 #[derive(Clone, Copy, Debug)]
 pub struct InitStd {
-    /// Of queries, keys and values.
+    /// The matrix of queries, keys and values.
     pub qkv: f64,
-    /// Of the MLP's first matrix.
+    /// The MLP's first matrix.
     pub fc1: f64,
-    /// Of the two matrices that write to the residual stream.
+    /// The two matrices that write to the residual stream.
     pub residual: f64,
 }
 
 impl InitStd {
-    /// GPT-2's. The matrices that write to the residual stream start smaller by √(2·layers), so that its variance does not grow
-    /// with depth.
+    /// As in GPT-2. The matrices that write to the residual stream are smaller by a factor of √(2·layers), so that the stream's
+    /// variance does not grow with depth.
     pub fn gpt2(layers: usize) -> Self {
         Self { qkv: INIT_STD, fc1: INIT_STD, residual: INIT_STD / ((2 * layers) as f64).sqrt() }
     }
 
-    /// Those of CLIP's released code, for a tower of this width.
+    /// As in CLIP's released code, for a tower of this width.
     pub fn clip(width: usize, layers: usize) -> Self {
         let width = width as f64;
         Self {
@@ -62,9 +62,9 @@ impl InitStd {
 /// An attention resblock, then an MLP resblock.
 #[derive(Module, Debug)]
 pub struct Layer {
-    /// Mixes slots.
+    /// Lets slots attend to each other.
     pub attention: AttentionBlock,
-    /// Works on each slot alone.
+    /// Transforms each slot independently.
     pub mlp: MlpBlock,
 }
 

@@ -1,4 +1,4 @@
-//! Loading: exactly the tensors of a module, in exactly its shapes, all finite, read one at a time.
+//! Strict loading of weights: exactly the module's tensors, in its shapes, all finite, read one at a time.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -12,22 +12,22 @@ use safetensors::{Dtype, SafeTensors};
 
 use super::{WeightsError, name};
 
-/// A safetensors file that is read one tensor at a time, so that a network is never in memory twice.
+/// A safetensors file that is read tensor by tensor, so that a network is never in memory twice.
 pub trait TensorSource {
     /// The file's header.
     fn metadata(&self) -> &Metadata;
 
-    /// Bytes of the file's data, which begins after the header.
+    /// A range of the file's data, which starts after the header.
     ///
     /// # Errors
     /// The system's reason.
     fn read(&mut self, range: Range<usize>) -> Result<Cow<'_, [u8]>, Box<dyn Error + Send + Sync>>;
 }
 
-/// `module` with the weights of a file, on the device and in the type that `module` was created with.
+/// Loads the weights of a file into `module`, on the device and in the type that `module` was created with.
 ///
 /// # Errors
-/// The first tensor that is missing, unexpected, of the wrong shape or type, not finite, or not readable.
+/// The first tensor that is missing, unexpected, of the wrong shape or type, not finite, or unreadable.
 pub fn load<M: Module>(module: M, source: &mut impl TensorSource) -> Result<M, WeightsError> {
     let mut loader = Loader { path: Vec::new(), tensors: Tensors::new(source), error: None };
     let module = module.map(&mut loader);
@@ -50,12 +50,12 @@ pub fn check<M: Module>(module: &M, source: &mut impl TensorSource) -> Result<()
 /// [`load`] from the bytes of a safetensors file.
 ///
 /// # Errors
-/// As [`load`], or they are not a safetensors file.
+/// As [`load`], or the bytes are not a safetensors file.
 pub fn from_safetensors<M: Module>(module: M, bytes: &[u8]) -> Result<M, WeightsError> {
     load(module, &mut InMemory::new(bytes)?)
 }
 
-/// A whole file in memory.
+/// A file in memory.
 struct InMemory<'a> {
     metadata: Metadata,
     data: &'a [u8],
@@ -78,7 +78,7 @@ impl TensorSource for InMemory<'_> {
     }
 }
 
-/// The tensors of a file that no parameter has taken yet.
+/// The tensors of a file that have not been loaded yet.
 struct Tensors<'a, S> {
     source: &'a mut S,
     rest: HashMap<String, TensorInfo>,
@@ -90,7 +90,7 @@ impl<'a, S: TensorSource> Tensors<'a, S> {
         Self { rest: rest.collect(), source }
     }
 
-    /// The values of the named tensor, which must be finite and of this shape, and their type.
+    /// The values and type of the named tensor. They must be finite and have this shape.
     fn take(&mut self, name: String, expected: &[usize]) -> Result<(Cow<'_, [u8]>, DType), WeightsError> {
         let Some(info) = self.rest.remove(&name) else { return Err(WeightsError::Missing(name)) };
         if info.shape != expected {
@@ -110,13 +110,13 @@ impl<'a, S: TensorSource> Tensors<'a, S> {
         }
     }
 
-    /// Checks that no tensor is left.
+    /// Checks that every tensor has been loaded.
     fn finish(self) -> Result<(), WeightsError> {
         self.rest.into_keys().min().map_or(Ok(()), |name| Err(WeightsError::Unexpected(name)))
     }
 }
 
-/// Whether no value has the exponent of infinities and NaNs. It reads little-endian bytes of any alignment, and quickly: the
+/// Whether no value has the exponent of infinities and NaNs. Reads little-endian bytes of any alignment. It must be fast: the
 /// paper's model has 12 billion values.
 fn is_finite(bytes: &[u8], dtype: DType) -> bool {
     let halves = |exponent: u16| {

@@ -1,8 +1,8 @@
 //! Weights as safetensors: the content of `model.safetensors`, `encoder.safetensors`, `decoder.safetensors` and
 //! `clip.safetensors`.
 //!
-//! A tensor's [`name`] is its path in the module (`groups.1.0.res_path.conv_2.w`). Loading requires exactly the module's tensors
-//! in exactly its shapes. Files hold f32, f16 or bf16; a module has the type that it was created with.
+//! A tensor's [`name`] is its path in the module (`groups.1.0.res_path.conv_2.w`). Loading requires exactly the module's tensors and
+//! shapes. Files hold f32, f16 or bf16; a module keeps the type that it was created with.
 
 mod load;
 mod name;
@@ -17,22 +17,22 @@ use safetensors::tensor::TensorView;
 pub use load::{TensorSource, check, from_safetensors, load};
 pub use name::name;
 
-/// Weights that cannot be loaded into a module, or saved.
+/// Why weights cannot be loaded or saved.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// Not a safetensors file, or a truncated one.
     #[error("not a safetensors file, or a damaged one: {0}")]
     Malformed(#[from] safetensors::SafeTensorError),
     /// A tensor of the module is not in the file.
-    #[error("the weights hold no tensor `{0}`; they belong to another model or configuration")]
+    #[error("the weights contain no tensor `{0}`; they belong to another model or configuration")]
     Missing(String),
-    /// The file holds a tensor that the module does not have.
+    /// The file contains a tensor that the module does not have.
     #[error(
-        "the weights hold `{0}`, which this model does not have; they belong to another model or configuration"
+        "the weights contain `{0}`, which this model does not have; they belong to another model or configuration"
     )]
     Unexpected(String),
-    /// A tensor has another shape than the module's.
-    #[error("tensor `{name}` has shape {got:?}, the configuration asks for {expected:?}")]
+    /// A tensor does not have the module's shape.
+    #[error("tensor `{name}` has shape {got:?}, expected {expected:?} by the configuration")]
     Shape {
         /// The tensor.
         name: String,
@@ -41,8 +41,8 @@ pub enum WeightsError {
         /// The file's shape.
         got: Vec<usize>,
     },
-    /// A tensor holds NaN or infinite values, in the type of the file.
-    #[error("tensor `{0}` holds NaN or infinite values: its training diverged, or the file is damaged")]
+    /// A tensor contains NaN or infinite values, in the type of the file.
+    #[error("tensor `{0}` contains NaN or infinite values: its training diverged, or the file is damaged")]
     NotFinite(String),
     /// A tensor cannot be read from the file.
     #[error("cannot read tensor `{name}`: {cause}")]
@@ -52,7 +52,7 @@ pub enum WeightsError {
         /// The system's reason.
         cause: Box<dyn Error + Send + Sync>,
     },
-    /// A tensor has a type other than those of weights.
+    /// A tensor is of a type that weights cannot have.
     #[error("tensor `{name}` is of type {got:?}; expected F32, F16 or BF16")]
     Type {
         /// The tensor.
@@ -62,7 +62,7 @@ pub enum WeightsError {
     },
 }
 
-/// The module's weights as the bytes of a safetensors file, in `dtype` (F32, F16 or BF16).
+/// Serialises the module's weights as a safetensors file, in `dtype` (F32, F16 or BF16).
 ///
 /// # Errors
 /// A weight is not finite in `dtype`.
@@ -87,12 +87,12 @@ pub fn to_safetensors<M: Module>(module: &M, dtype: FloatDType) -> Result<Vec<u8
     Ok(safetensors::serialize(views, None)?)
 }
 
-/// Parameters in the part of `module` that is called `path` (all of them for ""), counted without allocating any.
+/// Number of parameters in the part `path` of `module` (the whole module for ""). Allocates none.
 pub fn count_parameters<M: Module>(module: &M, path: &str) -> u64 {
     Counter::count(module, path).total
 }
 
-/// Parameters of the largest tensor of `module`, counted without allocating any.
+/// Number of parameters of the largest tensor of `module`. Allocates none.
 pub fn largest_tensor<M: Module>(module: &M) -> u64 {
     Counter::count(module, "").largest
 }

@@ -1,8 +1,8 @@
-//! Names of parameters in files.
+//! Names of tensors in weights files.
 
-/// The name of the parameter at `path` in a module: the path itself, joined by dots, except in a transformer's layers. There files
-/// have one level less: `layers.3.attention.norm.gamma` is called `blocks.3.norm_attention.gamma`, and `layers.3.mlp.fc1.weight`
-/// is called `blocks.3.fc1.weight`.
+/// The name of the parameter at `path` in a module: the path joined by dots, except in transformer layers, where files have one
+/// level less. `layers.3.attention.norm.gamma` is named `blocks.3.norm_attention.gamma`, and `layers.3.mlp.fc1.weight` is named
+/// `blocks.3.fc1.weight`.
 pub fn name(path: &[String]) -> String {
     let mut parts: Vec<&str> = path.iter().map(String::as_str).collect();
     if let Some(layers) = parts.iter().position(|part| *part == "layers")

@@ -1,5 +1,5 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part; a test fails by panicking")]
-//! What several tests need.
+//! Helpers of several tests.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -43,7 +43,7 @@ pub fn caption(config: &ModelConfig, seed: u64, length: usize) -> Vec<TextToken>
     numbers(seed, length, config.text_vocab).into_iter().map(|t| TextToken(t as u32)).collect()
 }
 
-/// A size at which every ring of the cache goes round several times.
+/// A size at which every ring of the cache wraps around several times.
 pub fn long_config() -> ModelConfig {
     let mut config = config("tiny");
     config.image_size = 64;
@@ -53,16 +53,16 @@ pub fn long_config() -> ModelConfig {
     config
 }
 
-/// A tensor of pseudo-random numbers with mean 0 and the deviation 1. The device's generator serves all tests of a process,
-/// which run at once: what it draws is another thing each time.
+/// A tensor of pseudo-random numbers with mean 0 and standard deviation 1. The device's own generator is shared by all tests of a
+/// process, which run concurrently, so its numbers are not reproducible.
 pub fn random<const D: usize>(seed: u64, shape: [usize; D], device: &Device) -> Tensor<D> {
-    let draw = |place| (uniform(seed, 1, place as u64) as f32 - 0.5) * 12f32.sqrt();
-    let values: Vec<f32> = (0..shape.iter().product()).map(draw).collect();
+    let value = |index| (uniform(seed, 1, index as u64) as f32 - 0.5) * 12f32.sqrt();
+    let values: Vec<f32> = (0..shape.iter().product()).map(value).collect();
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// The module with random weights, always the same, of a size at which every part matters: those that training begins with are
-/// so small that attention hardly does.
+/// The module with reproducible random weights that are large enough for every part to matter. With initial weights, attention
+/// has hardly any effect.
 pub fn loud<M: Module>(module: M) -> M {
     struct Loud(u64);
     impl ModuleMapper for Loud {
@@ -72,13 +72,13 @@ pub fn loud<M: Module>(module: M) -> M {
             param.map(|tensor| {
                 let tracked = tensor.is_autodiff();
                 let quiet = tensor.inner();
-                let drawn = random(seed, quiet.dims(), &quiet.device());
+                let noise = random(seed, quiet.dims(), &quiet.device());
                 let loud = match D {
                     // Gains stay near 1.
-                    1 => quiet.equal_elem(1.0).float() + drawn.mul_scalar(0.2),
-                    2 => drawn.mul_scalar(0.2),
-                    // Of a convolution: what goes in comes out as large.
-                    _ => drawn.div_scalar((quiet.dims()[1..].iter().product::<usize>() as f64).sqrt()),
+                    1 => quiet.equal_elem(1.0).float() + noise.mul_scalar(0.2),
+                    2 => noise.mul_scalar(0.2),
+                    // A convolution keeps the magnitude of its input.
+                    _ => noise.div_scalar((quiet.dims()[1..].iter().product::<usize>() as f64).sqrt()),
                 };
                 if tracked { Tensor::from_inner(loud).require_grad() } else { loud }
             })
@@ -92,7 +92,7 @@ pub fn prior(config: &ModelConfig, device: &Device) -> Prior {
     loud(Prior::new(config, device))
 }
 
-/// The gradient of every parameter, by its name.
+/// The gradient of every parameter, by name.
 pub fn gradients(module: &impl Module, gradients: &Gradients) -> BTreeMap<String, Vec<f32>> {
     struct Collect<'a> {
         gradients: &'a Gradients,
@@ -121,7 +121,7 @@ pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().iter::<f32>().collect()
 }
 
-/// Fails where two values differ by more than `tolerance`, or one is no number.
+/// Asserts that values differ by at most `tolerance`, and that none is NaN.
 pub fn assert_close(got: &[f32], expected: &[f32], tolerance: f32, what: &str) {
     assert_eq!(got.len(), expected.len(), "{what}");
     let distance = |(a, b): (&f32, &f32)| if (a - b).is_nan() { f32::INFINITY } else { (a - b).abs() };
@@ -129,7 +129,7 @@ pub fn assert_close(got: &[f32], expected: &[f32], tolerance: f32, what: &str) {
     assert!(difference <= tolerance, "{what}: differ by {difference}");
 }
 
-/// The greatest absolute value.
+/// The largest absolute value.
 pub fn greatest(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |greatest, value| greatest.max(value.abs()))
 }

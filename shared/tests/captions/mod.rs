@@ -1,23 +1,23 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "each test uses a part; a test fails by panicking")]
-//! Ten thousand captions of every kind, the same in every run and in every language: `fixtures/tokenizer/make.py` makes them
-//! too, spells them with Python's `tokenizers`, and writes down a digest for each hundred.
+//! Ten thousand varied captions, the same in every run. `fixtures/tokenizer/make.py` generates the same captions, encodes them
+//! with Python's `tokenizers`, and writes a digest of each hundred.
 
 use std::fmt::Write;
 
-/// How many captions share a digest.
+/// Captions per digest.
 pub const BLOCK: usize = 100;
-/// The vocabulary that spells them, learned from themselves: a `tokenizer.json`.
+/// A `tokenizer.json` whose vocabulary was trained on these captions.
 pub const TOKENIZER: &str = include_str!("../fixtures/tokenizer/tokenizer.json");
-/// The SHA-256 of each block's ids, a line each.
+/// SHA-256 of each block's ids, one per line.
 pub const DIGESTS: &str = include_str!("../fixtures/tokenizer/digests.txt");
 
 const COUNT: usize = 10_000;
-/// Bytes of the longest, at least.
+/// Minimum length of the longest caption in bytes.
 const LONG: usize = 1 << 16;
-/// Lists of pieces that captions are put together from; those of the first stand between the others.
+/// Lists of pieces that captions are composed of; those of the first list are separators.
 const PARTS: &str = include_str!("../fixtures/tokenizer/parts.json");
 
-/// The captions; the last is of 64 KB.
+/// The captions. The last has at least 64 KiB.
 pub fn captions() -> Vec<String> {
     let parts: Vec<Vec<String>> = serde_json::from_str(PARTS).unwrap();
     let mut random = SplitMix(2021);
@@ -34,7 +34,7 @@ pub fn captions() -> Vec<String> {
     captions
 }
 
-/// What a block's digest is made of: a line of ids for each caption.
+/// The text that a block's digest is computed from: a line of ids for each caption.
 pub fn lines(ids: &[Vec<u32>]) -> String {
     let mut lines = String::new();
     for ids in ids {
@@ -48,7 +48,7 @@ pub fn lines(ids: &[Vec<u32>]) -> String {
 
 fn append(caption: &mut String, parts: &[Vec<String>], random: &mut SplitMix) {
     match random.below(parts.len() + 1) {
-        // Any character at all, a control character, or a piece of one of the lists.
+        // Any character, a control character, or a piece from one of the lists.
         0 => caption.extend(char::from_u32(random.below(0x11_0000) as u32)),
         1 => caption.extend(char::from_u32(random.below(0xA0) as u32)),
         list => caption.push_str(&parts[list - 1][random.below(parts[list - 1].len())]),

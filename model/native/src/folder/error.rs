@@ -1,4 +1,4 @@
-//! What can be wrong with a model folder.
+//! Errors of model folders.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use dalle_shared::files::{CLIP_CONFIG, TOKENIZER};
 
 use crate::publish::PublishError;
 
-/// A model folder, or one of its files, that cannot be used or written.
+/// Why a model folder cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     /// A file cannot be read.
@@ -18,27 +18,27 @@ pub enum FolderError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What it should be.
+        /// The kind of file.
         kind: &'static str,
         /// The system's reason.
         cause: io::Error,
-        /// What was expected, or the command that makes the file.
+        /// What was expected, or the command that creates the file.
         help: &'static str,
     },
-    /// A pipe, a device or a folder in the place of a file: reading it could wait forever.
+    /// A pipe, a device or a folder instead of a file. Reading it could block forever.
     #[error("{} is not a regular file", .0.display())]
     NotAFile(PathBuf),
-    /// A file that is larger than any of its kind.
+    /// A file larger than the limit of its kind.
     #[error("{} is too large for a {kind}: expected JSON of at most {} MiB", path.display(), limit >> 20)]
     TooLarge {
         /// The file.
         path: PathBuf,
         /// What it should be.
         kind: &'static str,
-        /// Most bytes of such a file.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// A configuration is not JSON of the expected form.
+    /// A configuration is not the expected JSON.
     #[error("{} is not a {kind}: {cause}", path.display())]
     Json {
         /// The file.
@@ -58,8 +58,8 @@ pub enum FolderError {
     },
     /// `clip.json` and `clip.safetensors` belong together, and one of them is missing.
     #[error(
-        "{missing} is missing, but {} exists: CLIP needs both; `dalle clip train` makes them, and without either the model \
-         generates images but cannot rank them", existing.display()
+        "{missing} is missing, but {} exists: CLIP needs both; create them with `dalle clip train`, or remove the file to generate \
+        images without reranking", existing.display()
     )]
     HalfClip {
         /// The missing file.
@@ -67,7 +67,7 @@ pub enum FolderError {
         /// The existing file.
         existing: PathBuf,
     },
-    /// CLIP encodes captions with another tokenizer than the prior.
+    /// CLIP was trained with another tokenizer than the prior.
     #[error(
         "{}: this CLIP was trained with another {TOKENIZER} than the one beside it; train it again with `dalle clip train`",
         .0.join(CLIP_CONFIG).display()
@@ -78,12 +78,12 @@ pub enum FolderError {
     Tokenizer {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         cause: TokenizerError,
     },
     /// The tokenizer has more ids than the configuration.
     #[error(
-        "{} has {got} ids, but the configuration has room for {expected} (`text_vocab`): they belong to different models; \
+        "{} has {got} ids, but the configuration allows {expected} (`text_vocab`): they belong to different models; \
          `dalle tokenizer train --vocab {expected}` trains one that fits", path.display()
     )]
     Vocabulary {
@@ -91,7 +91,7 @@ pub enum FolderError {
         path: PathBuf,
         /// `text_vocab`.
         expected: usize,
-        /// Ids of the tokenizer.
+        /// Number of ids of the tokenizer.
         got: usize,
     },
     /// Weights do not fit the configuration, or are damaged.
@@ -99,13 +99,13 @@ pub enum FolderError {
     Weights {
         /// The file.
         path: PathBuf,
-        /// The tensor.
+        /// The error.
         cause: WeightsError,
     },
-    /// The folder's prior predicts the tokens of another encoder.
+    /// The folder's prior was trained on the tokens of another encoder.
     #[error(
-        "{} holds a prior that was trained on the codebook of another encoder; the same command with another folder writes what \
-         was trained", .0.display()
+        "{} contains a prior that was trained on the codebook of another encoder; run the same command with another --out folder \
+        to write the trained dVAE", .0.display()
     )]
     OtherCodebook(PathBuf),
     /// The folder cannot be written.

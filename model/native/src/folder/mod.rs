@@ -1,8 +1,8 @@
 //! A model on disk, in the Hugging Face layout.
 //!
 //! `config.json`, `tokenizer.json`, `model.safetensors` (the prior), `encoder.safetensors` and `decoder.safetensors` (the dVAE),
-//! `README.md` (the model card); optionally `clip.json` and `clip.safetensors` (CLIP). Training adds the parts one after another,
-//! and always replaces the folder as a whole.
+//! `README.md` (the model card); optionally `clip.json` and `clip.safetensors` (CLIP). Each training command adds its part, and
+//! replaces the folder as a whole.
 //!
 //! ```text
 //! let folder = ModelFolder::open(Path::new("assets/models/emoji-128"))?;
@@ -33,31 +33,31 @@ use weights_file::WeightsFile;
 
 use crate::publish::{NewFolder, recover};
 
-/// A model folder, opened.
+/// An open model folder.
 #[derive(Clone, Debug)]
 pub struct ModelFolder {
     path: PathBuf,
-    /// Its configuration.
+    /// The configuration.
     pub config: ModelConfig,
     /// The content of `config.json`.
     pub config_json: Vec<u8>,
 }
 
 impl ModelFolder {
-    /// Opens a folder that holds at least a configuration.
+    /// Opens a folder that contains at least a configuration.
     ///
     /// # Errors
-    /// The configuration is missing, or describes no model.
+    /// The configuration is missing or invalid.
     pub fn open(path: &Path) -> Result<Self, FolderError> {
         if !path.exists() {
-            // Where the folder cannot be brought back, reading it says so.
+            // If the folder cannot be recovered, reading it reports the error.
             let _ = recover(path);
         }
         let (config, config_json) = read_config_and_json(&path.join(CONFIG))?;
         Ok(Self { path: path.to_owned(), config, config_json })
     }
 
-    /// Where one of its files is.
+    /// The path of one of its files.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -67,10 +67,10 @@ impl ModelFolder {
         self.file(name).exists()
     }
 
-    /// Checks that files exist, before anything is slow.
+    /// Checks that files exist, before slow work starts.
     ///
     /// # Errors
-    /// The first that is missing, with the command that makes it, or that is not a regular file.
+    /// The first file that is missing, with the command that creates it, or that is not a regular file.
     pub fn require(&self, names: &[&str]) -> Result<(), FolderError> {
         names.iter().try_for_each(|name| Kind::of(name).open(&self.file(name)).map(drop))
     }
@@ -78,7 +78,7 @@ impl ModelFolder {
     /// Whether the folder has CLIP.
     ///
     /// # Errors
-    /// It has only one of its two files.
+    /// Only one of CLIP's two files exists.
     pub fn has_clip(&self) -> Result<bool, FolderError> {
         match (self.has(CLIP_CONFIG), self.has(CLIP)) {
             (true, false) => Err(FolderError::HalfClip { missing: CLIP, existing: self.file(CLIP_CONFIG) }),
@@ -104,7 +104,7 @@ impl ModelFolder {
         weights_file::sha256(&mut kind.open(&path)?).map_err(|cause| kind.unreadable(&path, cause))
     }
 
-    /// The folder's identity, as the server gives it: a hash over the files that change what it generates.
+    /// The model's hash, as in the server's manifest: over the files that affect generated images.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -147,7 +147,7 @@ impl ModelFolder {
         self.load(PRIOR, Prior::new(&self.config, device).with_precision(precision))
     }
 
-    /// The prior, and SHA-256 of the very file that it was loaded from.
+    /// The prior, and SHA-256 of the file it was loaded from, which is read only once.
     ///
     /// # Errors
     /// As [`prior`](Self::prior).
@@ -166,7 +166,7 @@ impl ModelFolder {
     /// The configuration of CLIP.
     ///
     /// # Errors
-    /// The file is missing or does not fit the model's configuration, or CLIP was trained with another tokenizer.
+    /// The file is missing or does not fit the model, or CLIP was trained with another tokenizer.
     pub fn clip_config(&self) -> Result<ClipConfig, FolderError> {
         let config = read_clip_config(&self.file(CLIP_CONFIG), &self.config)?;
         if config.tokenizer == Some(self.sha256(TOKENIZER)?) {
@@ -179,7 +179,7 @@ impl ModelFolder {
     /// CLIP.
     ///
     /// # Errors
-    /// As [`clip_config`](Self::clip_config), or its weights are missing or do not fit.
+    /// As [`clip_config`](Self::clip_config), or the weights are missing or do not fit.
     pub fn clip(&self, device: &Device) -> Result<Clip, FolderError> {
         self.load(CLIP, Clip::new(&self.clip_config()?, &self.config, device))
     }
@@ -198,7 +198,7 @@ impl ModelFolder {
         FolderError::Weights { path: self.file(name), cause }
     }
 
-    /// `fresh` with the weights in `bytes`, the content of the file `name`.
+    /// Loads `bytes`, the content of the file `name`, into `fresh`.
     ///
     /// # Errors
     /// They do not fit the configuration.
@@ -206,18 +206,18 @@ impl ModelFolder {
         weights::from_safetensors(fresh, bytes).map_err(|cause| self.weights_error(name, cause))
     }
 
-    /// The content of the file of weights `name`, which fit `module`.
+    /// The content of the weights file `name`, after checking that it fits `module`.
     ///
     /// # Errors
     /// The file is missing or does not fit the configuration.
     pub fn read_weights<M: Module>(&self, name: &str, module: &M) -> Result<Vec<u8>, FolderError> {
         let mut file = self.weights_file(name)?;
-        // Only then is it known how large it may be.
+        // Only now is it known how large the file may be.
         weights::check(module, &mut file).map_err(|cause| self.weights_error(name, cause))?;
         file.content().map_err(|cause| Kind::of(name).unreadable(&self.file(name), cause))
     }
 
-    /// Checks that a model can be written to `path`: before hours of training, not after.
+    /// Checks that a model can be written to `path`, before hours of training.
     ///
     /// # Errors
     /// `path` exists and is not a model folder, or its parent cannot be written.
@@ -230,8 +230,8 @@ impl ModelFolder {
     /// others. Creates the folder if it is missing.
     ///
     /// # Errors
-    /// It cannot be written, exists and is not a model folder, or holds a prior that was trained on the codebook of another
-    /// encoder. It is then unchanged.
+    /// The folder cannot be written, exists and is not a model folder, or contains a prior that was trained on the codebook of
+    /// another encoder. It is then unchanged.
     pub fn write(path: &Path, parts: &[(&str, Vec<u8>)]) -> Result<(), FolderError> {
         let folder = NewFolder::begin(path, CONFIG, true)?;
         if path.exists() {

@@ -1,4 +1,4 @@
-//! Reading the files of a model. Anything may be in their place: what is not a regular file of a bounded size is refused.
+//! Reads the files of a model folder. Anything but a regular file of bounded size is refused.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -14,11 +14,11 @@ use super::FolderError;
 
 /// A kind of file.
 pub(super) struct Kind {
-    /// What it is called in messages.
+    /// Its name in messages.
     name: &'static str,
-    /// Most bytes. Weights have no limit: how many are read is known from their header and the configuration.
+    /// Maximum size in bytes. Weights have none: header and configuration determine how much is read.
     limit: u64,
-    /// What to do where it is missing.
+    /// What to do if it is missing.
     help: &'static str,
 }
 
@@ -28,12 +28,15 @@ const MODEL_CONFIG: Kind = Kind {
     help: "expected a model folder, or a configuration such as configs/tiny.json",
 };
 const CLIP_MODEL_CONFIG: Kind =
-    Kind { name: "CLIP configuration", limit: 1 << 20, help: "`dalle clip train` makes it" };
+    Kind { name: "CLIP configuration", limit: 1 << 20, help: "create it with `dalle clip train`" };
 const VOCABULARY: Kind =
-    Kind { name: "tokenizer", limit: 256 << 20, help: "`dalle tokenizer train` makes it" };
-const DVAE_WEIGHTS: Kind = Kind { name: "weights", limit: u64::MAX, help: "`dalle dvae train` makes it" };
-const PRIOR_WEIGHTS: Kind = Kind { name: "weights", limit: u64::MAX, help: "`dalle prior train` makes it" };
-const CLIP_WEIGHTS: Kind = Kind { name: "weights", limit: u64::MAX, help: "`dalle clip train` makes it" };
+    Kind { name: "tokenizer", limit: 256 << 20, help: "create it with `dalle tokenizer train`" };
+const DVAE_WEIGHTS: Kind =
+    Kind { name: "weights", limit: u64::MAX, help: "create it with `dalle dvae train`" };
+const PRIOR_WEIGHTS: Kind =
+    Kind { name: "weights", limit: u64::MAX, help: "create it with `dalle prior train`" };
+const CLIP_WEIGHTS: Kind =
+    Kind { name: "weights", limit: u64::MAX, help: "create it with `dalle clip train`" };
 
 impl Kind {
     /// The kind of a file of a model folder.
@@ -48,7 +51,7 @@ impl Kind {
         }
     }
 
-    /// Opens a regular file. (Opening a pipe would wait for its other end.)
+    /// Opens a regular file. Opening a pipe would wait for its other end.
     pub fn open(&self, path: &Path) -> Result<File, FolderError> {
         if fs::metadata(path).map_err(|cause| self.unreadable(path, cause))?.is_file() {
             File::open(path).map_err(|cause| self.unreadable(path, cause))
@@ -70,7 +73,7 @@ impl Kind {
         Ok(bytes)
     }
 
-    /// Why a file of this kind cannot be read.
+    /// The error for a file of this kind that cannot be read.
     pub fn unreadable(&self, path: &Path, cause: io::Error) -> FolderError {
         FolderError::Read { path: path.to_owned(), kind: self.name, cause, help: self.help }
     }
@@ -87,12 +90,12 @@ impl Kind {
 /// Reads and checks a model's configuration.
 ///
 /// # Errors
-/// The file is missing, of another form, or describes no model.
+/// The file is missing, malformed, or has a field out of range.
 pub fn read_config(path: &Path) -> Result<ModelConfig, FolderError> {
     Ok(read_config_and_json(path)?.0)
 }
 
-/// [`read_config`], with the content of the file.
+/// [`read_config`], and the content of the file.
 pub(super) fn read_config_and_json(path: &Path) -> Result<(ModelConfig, Vec<u8>), FolderError> {
     let json = MODEL_CONFIG.read(path)?;
     let config: ModelConfig = MODEL_CONFIG.parse(path, &json)?;
@@ -103,7 +106,7 @@ pub(super) fn read_config_and_json(path: &Path) -> Result<(ModelConfig, Vec<u8>)
 /// Reads and checks the configuration of a CLIP for `model`.
 ///
 /// # Errors
-/// The file is missing, of another form, or describes no CLIP for this model.
+/// The file is missing, malformed, or does not fit this model.
 pub fn read_clip_config(path: &Path, model: &ModelConfig) -> Result<ClipConfig, FolderError> {
     let config: ClipConfig = CLIP_MODEL_CONFIG.parse(path, &CLIP_MODEL_CONFIG.read(path)?)?;
     config.validate(model).map_err(|cause| FolderError::Config { path: path.to_owned(), cause })?;
@@ -113,7 +116,7 @@ pub fn read_clip_config(path: &Path, model: &ModelConfig) -> Result<ClipConfig, 
 /// Reads a tokenizer for `model`; also returns the content of the file.
 ///
 /// # Errors
-/// The file is missing, of another form, or has more ids than the model.
+/// The file is missing, malformed, or has more ids than the model.
 pub fn read_tokenizer(path: &Path, model: &ModelConfig) -> Result<(Tokenizer, Vec<u8>), FolderError> {
     let json = VOCABULARY.read(path)?;
     let tokenizer = Tokenizer::from_json(&json)

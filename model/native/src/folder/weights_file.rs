@@ -1,4 +1,4 @@
-//! A safetensors file on disk, of which one tensor at a time is in memory.
+//! A safetensors file that is read one tensor at a time.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -11,14 +11,14 @@ use safetensors::SafeTensorError;
 use safetensors::tensor::Metadata;
 use sha2::{Digest, Sha256};
 
-/// Most bytes of a header, as the safetensors crate has it.
+/// Maximum size of a header in bytes, the limit of the safetensors crate.
 const HEADER_LIMIT: u64 = 100_000_000;
 
-/// An open file. What is hashed and what is loaded is the same file, also if another takes its name meanwhile.
+/// An open file. It is hashed and loaded through one handle, so both see the same file even if it is replaced in between.
 pub(super) struct WeightsFile {
     file: File,
     metadata: Metadata,
-    /// Where the tensors begin.
+    /// Offset of the tensors.
     start: u64,
 }
 
@@ -89,7 +89,7 @@ fn read(file: &mut File, length: usize) -> io::Result<Vec<u8>> {
     if bytes.len() == length { Ok(bytes) } else { Err(ErrorKind::UnexpectedEof.into()) }
 }
 
-/// SHA-256 of what is left of a file, read in pieces: it may be larger than the memory.
+/// SHA-256 of the rest of a file, read in chunks because it may be larger than memory.
 pub(super) fn sha256(file: &mut File) -> io::Result<String> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];

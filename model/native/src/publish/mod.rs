@@ -1,8 +1,8 @@
-//! Files and folders that appear complete or not at all.
+//! Atomic writes: files and folders that appear complete or not at all.
 //!
-//! Everything is written under a hidden temporary name beside its target, flushed to disk and then renamed. After an error the
-//! target is unchanged and nothing is left behind. A killed program leaves hidden `.dalle-partial-*` folders, which the next
-//! [`NewFolder`] in the same place removes.
+//! Everything is written under a hidden temporary name beside its target, flushed to disk and then renamed. On an error the target
+//! is unchanged and the temporary files are removed. A killed program leaves hidden `.dalle-partial-*` folders, which the next
+//! [`NewFolder`] in the same folder removes.
 //!
 //! ```text
 //! let folder = NewFolder::begin(Path::new("model"), "config.json", true)?;
@@ -20,64 +20,64 @@ use tempfile::TempDir;
 
 pub use replace::recover;
 
-/// Prefix of the temporary names.
+/// Prefix of temporary names.
 const PARTIAL: &str = ".dalle-partial-";
 
-/// A file or folder that cannot be written.
+/// Why a file or folder cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// The file system refused.
+    /// An I/O error.
     #[error("{action} {}", path.display())]
     Io {
-        /// What failed, such as `writing`.
+        /// The action that failed, such as `writing`.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
     },
-    /// The folder to write exists.
+    /// The target exists.
     #[error("{} exists; choose another --out, or replace it with --overwrite", .0.display())]
     Exists(PathBuf),
-    /// The folder to replace is of another kind, so it is not deleted.
+    /// The target is a folder of another kind, so it is not replaced.
     #[error(
-        "{} holds no {marker}, so it was not written by this command and is not replaced; choose another --out",
+        "{} contains no {marker}, so it was not written by this command and is not replaced; choose another --out",
         path.display()
     )]
     Foreign {
         /// The folder.
         path: PathBuf,
-        /// The file that a folder of the right kind has.
+        /// The file that a folder of the right kind contains.
         marker: String,
     },
 }
 
 impl PublishError {
-    /// For `map_err`: an I/O error with the path and what was done to it.
+    /// For `map_err`: adds the action and the path to an I/O error.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
     }
 }
 
-/// A folder that is being written, and appears under its name with [`publish`](Self::publish).
+/// A folder being written. [`publish`](Self::publish) makes it appear under its name.
 pub struct NewFolder {
     target: PathBuf,
     temporary: TempDir,
-    /// The folder, locked while it is written. A `.dalle-partial-*` folder without a lock is left over from a killed program.
+    /// The folder's lock, held while it is written. A `.dalle-partial-*` folder without a lock was left by a killed program.
     _lock: Option<File>,
 }
 
 impl NewFolder {
-    /// Prepares the folder that is to become `target`. An existing `target` is replaced only if `overwrite` is set and it holds
-    /// the file `marker`, which shows that it is of the same kind.
+    /// Creates a temporary folder that will become `target`. An existing `target` is replaced only if `overwrite` is set and it
+    /// contains the file `marker`, which shows that it is of the same kind.
     ///
     /// # Errors
     /// `target` exists and may not be replaced, or its parent cannot be written.
     pub fn begin(target: &Path, marker: &str, overwrite: bool) -> Result<Self, PublishError> {
         let target = std::path::absolute(target).map_err(PublishError::io("resolving", target))?;
         recover(&target).map_err(PublishError::io("recovering", &target))?;
-        // The folder behind a link is replaced, not the link.
+        // If the target is a symlink, the folder that it points to is replaced.
         let target = target.canonicalize().unwrap_or(target);
         if target.exists() {
             if !overwrite {
@@ -95,7 +95,7 @@ impl NewFolder {
         Ok(Self { target, temporary, _lock: lock })
     }
 
-    /// Where to write.
+    /// The path to write to.
     pub fn path(&self) -> &Path {
         self.temporary.path()
     }
@@ -114,18 +114,18 @@ impl NewFolder {
         write().map_err(PublishError::io("writing", &path))
     }
 
-    /// Adds what `folder` holds, at any depth, except the files named in `except`.
+    /// Adds the files in `folder`, at any depth, except those named in `except`.
     ///
     /// # Errors
-    /// Something cannot be read or written.
+    /// A file cannot be read or written.
     pub fn keep_from(&self, folder: &Path, except: &[&str]) -> Result<(), PublishError> {
         keep_from(folder, self.path(), except)
     }
 
-    /// Makes the folder appear under its name. Where it replaces another, one of the two is under the name at every moment.
+    /// Makes the folder appear under its name. If it replaces another, one of the two has the name at any moment.
     ///
     /// # Errors
-    /// It cannot be renamed; an older folder is then unchanged.
+    /// It cannot be renamed. An older folder is then unchanged.
     pub fn publish(self) -> Result<(), PublishError> {
         let parent = parent_of(&self.target);
         make_readable(self.path(), 0o755)?;
@@ -137,7 +137,7 @@ impl NewFolder {
             fs::rename(self.path(), &self.target).map_err(failed)?;
             None
         };
-        // Under the temporary name there is now the old folder, or nothing.
+        // The temporary name now belongs to the old folder, or to nothing.
         let _ = self.temporary.keep();
         sync(parent)?;
         match old.map(|old| (fs::remove_dir_all(&old), old)) {
@@ -149,37 +149,37 @@ impl NewFolder {
     }
 }
 
-/// A new hidden folder in `parent`, locked. (Where folders cannot be locked, none is taken for a leftover either.)
+/// Creates a hidden folder in `parent` and locks it. If the file system has no locks, no folder counts as a leftover either.
 fn temporary_in(parent: &Path) -> io::Result<(TempDir, Option<File>)> {
     loop {
         let folder = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(parent)?;
         let lock = File::open(folder.path()).ok();
         let taken = |lock: &File| matches!(lock.try_lock(), Err(TryLockError::WouldBlock));
-        // Another program may have taken it for a leftover before it was locked.
+        // Another program may have removed it as a leftover before it was locked.
         if !lock.as_ref().is_some_and(taken) && folder.path().exists() {
             return Ok((folder, lock));
         }
     }
 }
 
-/// Removes the hidden folders in `parent` that killed programs left: those that are not locked.
+/// Removes hidden folders in `parent` that killed programs left behind, which are not locked.
 fn remove_leftovers(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let path = entry.path();
         if entry.file_name().to_string_lossy().starts_with(PARTIAL) && path.is_dir() {
             let lock = File::open(&path);
             if lock.as_ref().is_ok_and(|lock| lock.try_lock().is_ok()) {
-                // One that cannot be removed does no harm.
+                // A leftover that cannot be removed does no harm.
                 let _ = fs::remove_dir_all(&path);
             }
         }
     }
 }
 
-/// Writes one file that appears complete or not at all, replacing an older one.
+/// Writes a file atomically, replacing an older one.
 ///
 /// # Errors
-/// It cannot be written; an older file is then unchanged.
+/// It cannot be written. An older file is then unchanged.
 pub fn write_file(path: &Path, content: &[u8]) -> Result<(), PublishError> {
     let path = std::path::absolute(path).map_err(PublishError::io("resolving", path))?;
     let parent = parent_of(&path);
@@ -196,13 +196,13 @@ pub fn write_file(path: &Path, content: &[u8]) -> Result<(), PublishError> {
     sync(parent)
 }
 
-/// Checks that [`write_file`] can write `path`, and leaves nothing behind.
+/// Checks that [`write_file`] can write `path`, without leaving files behind.
 ///
 /// # Errors
 /// It cannot.
 pub fn try_to_write(path: &Path) -> Result<(), PublishError> {
     let path = std::path::absolute(path).map_err(PublishError::io("resolving", path))?;
-    // Missing folders can be created if the innermost existing one can be written.
+    // Missing folders can be created if the innermost existing one is writable.
     let existing = parent_of(&path).ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
     let file = tempfile::Builder::new().prefix(PARTIAL).tempfile_in(existing);
     file.map(drop).map_err(PublishError::io("writing", &path))
@@ -215,12 +215,12 @@ fn keep_from(from: &Path, to: &Path, except: &[&str]) -> Result<(), PublishError
         if except.iter().any(|name| entry.file_name() == *name) {
             continue;
         }
-        // A link is kept as a link: it may lead to this very folder.
+        // A symlink is copied as a symlink, because it may point to this folder.
         if entry.file_type().map_err(PublishError::io("reading", &old))?.is_dir() {
             fs::create_dir(&new).map_err(PublishError::io("creating", &new))?;
             keep_from(&old, &new, &[])?;
         } else if fs::hard_link(&old, &new).is_err() {
-            // Weights are large: they are copied only where the file system has no links.
+            // Weights are large, so they are copied only if the file system has no hard links.
             fs::copy(&old, &new).map_err(PublishError::io("copying", &old))?;
         }
     }
@@ -232,7 +232,7 @@ fn sync(folder: &Path) -> Result<(), PublishError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(PublishError::io("flushing", folder))
 }
 
-/// Gives a published file or folder the usual permissions: temporary ones are private.
+/// Sets the usual permissions of a published file or folder. Temporary ones are private.
 fn make_readable(path: &Path, mode: u32) -> Result<(), PublishError> {
     #[cfg(unix)]
     {

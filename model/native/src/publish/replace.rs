@@ -1,22 +1,22 @@
-//! Replacing a folder by another one.
+//! Replaces a folder by another one.
 //!
-//! Where the system can exchange two names, one of the two folders is under the name at every moment. Elsewhere the old folder
-//! is first renamed to `.dalle-old-NAME`; [`recover`] brings it back if the program was killed before the second rename.
+//! On systems that can exchange two names atomically, the name is never missing. On others the old folder is first renamed to
+//! `.dalle-old-NAME`, and [`recover`] restores it if the program was killed before the second rename.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use super::parent_of;
 
-/// Puts the folder `new` in the place of the folder `target` beside it, and returns where the old folder is now.
+/// Renames the folder `new` to `target`, which is in the same parent, and returns the path of the old folder.
 ///
 /// # Errors
-/// The names cannot be changed; both folders are then where they were.
+/// The folders cannot be renamed. Both then keep their names.
 pub fn replace(new: &Path, target: &Path) -> io::Result<PathBuf> {
     use io::ErrorKind::{CrossesDevices, InvalidInput, Unsupported};
     match exchange(new, target) {
         Ok(()) => Ok(new.to_owned()),
-        // Not every file system knows it.
+        // Not every file system supports it.
         Err(error) if matches!(error.kind(), CrossesDevices | InvalidInput | Unsupported) => {
             in_two_steps(new, target)
         }
@@ -24,7 +24,7 @@ pub fn replace(new: &Path, target: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Brings back the folder `target` if a program was killed while replacing it, and removes an old one that was replaced.
+/// Restores the folder `target` if a program was killed while replacing it, or removes an old folder that was replaced.
 ///
 /// # Errors
 /// It cannot be renamed or removed.
@@ -33,7 +33,7 @@ pub fn recover(target: &Path) -> io::Result<()> {
     if target.exists() { fs::remove_dir_all(old) } else { fs::rename(old, target) }
 }
 
-/// Where the old folder is between the two steps.
+/// The old folder's name between the two renames.
 fn old_name(target: &Path) -> Option<PathBuf> {
     let mut name = std::ffi::OsString::from(".dalle-old-");
     name.push(target.file_name()?);
@@ -95,7 +95,7 @@ mod tests {
             }
             done.store(true, Ordering::Relaxed);
         });
-        assert!(!missing.into_inner(), "for a moment there was no folder");
+        assert!(!missing.into_inner(), "the folder was missing for a moment");
         assert_eq!(fs::read_to_string(target.join("marker")).unwrap(), "200");
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1, "nothing is left behind");
     }
@@ -104,11 +104,11 @@ mod tests {
     fn a_folder_is_recovered_if_the_program_was_killed_between_the_two_renames() {
         let parent = tempfile::tempdir().unwrap();
         let at = |name: &str| parent.path().join(name);
-        // Killed after the first step.
+        // Killed after the first rename.
         folder_with(&at(".dalle-old-model"), "old");
         NewFolder::begin(&at("model"), "marker", true).unwrap();
         assert_eq!(fs::read_to_string(at("model/marker")).unwrap(), "old");
-        // Killed after the second.
+        // Killed after the second one.
         folder_with(&at("new"), "new");
         assert_eq!(in_two_steps(&at("new"), &at("model")).unwrap(), at(".dalle-old-model"));
         assert_eq!(fs::read_to_string(at(".dalle-old-model/marker")).unwrap(), "old");
