@@ -1,4 +1,4 @@
-//! The parts of the server that handlers share, and the way of a request into the queue.
+//! The state that handlers share, and the admission of requests to the queue.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,25 +11,25 @@ use crate::engine::EngineHandle;
 use crate::error_response::ErrorResponse;
 use crate::jobs::{Job, Registry, Retention};
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::queue::{Full, Queue};
+use crate::queue::{Queue, QueueFull};
 use crate::retry::{Load, RetryAfter};
 use crate::served::ServedModel;
 use crate::server::Options;
 
-/// Retry-After in seconds while the model is loaded.
+/// Retry-After in seconds while the model is loading.
 const RETRY_LOADING: u64 = 2;
 
-/// The server's parts, shared by all handlers.
+/// The shared state of all handlers.
 pub struct App {
-    /// Phase of the server, and its model.
+    /// The server's phase, and its model.
     pub lifecycle: Arc<Lifecycle>,
     /// Known generations.
     pub jobs: Registry,
-    /// Generations that wait for the engine.
+    /// Generations waiting for the engine.
     pub queue: Arc<Queue>,
     /// The thread that owns the device.
     pub engine: EngineHandle,
-    /// The Images API answers within this time.
+    /// Time limit of the Images API.
     pub images_timeout: Duration,
     retry: RetryAfter,
     /// Rows that the engine advances together.
@@ -38,7 +38,7 @@ pub struct App {
 }
 
 impl App {
-    /// A server that is loading its model.
+    /// The state of a server that is loading its model.
     pub fn new(options: &Options, engine: EngineHandle) -> Self {
         let Options { grace, kept_bytes, .. } = *options;
         Self {
@@ -53,10 +53,10 @@ impl App {
         }
     }
 
-    /// The model, if the server takes requests.
+    /// The model, if the server accepts requests.
     ///
     /// # Errors
-    /// 503 while the server starts or stops, or its engine does not respond.
+    /// 503 while the server starts or stops, or if its engine does not respond.
     pub fn model(&self) -> Result<Arc<ServedModel>, ErrorResponse> {
         match (self.lifecycle.phase(), self.lifecycle.model()) {
             (Phase::Ready, Some(_)) if self.engine.is_stalled() => Err(ErrorResponse::stalled()),
@@ -69,11 +69,10 @@ impl App {
         }
     }
 
-    /// Puts a checked request into the queue; `scored` if CLIP is to score its samples.
+    /// Puts a valid request into the queue. `scored` says whether CLIP scores its samples.
     ///
     /// # Errors
-    /// 429 if the queue is full, with the seconds after which this client should find a place; 400 if the request needs more
-    /// rows than the engine has.
+    /// 429 if the queue is full, with a Retry-After for this client; 400 if the request needs more rows than the engine has.
     pub fn admit(&self, request: SampleRequest, scored: bool) -> Result<Arc<Job>, ErrorResponse> {
         let (rows, samples) = (request.rows(), request.samples);
         if rows > self.max_rows {
@@ -90,8 +89,8 @@ impl App {
         Ok(job)
     }
 
-    /// The answer to a request of `rows` rows for which the queue has no place.
-    fn busy(&self, Full { capacity }: Full, rows: usize) -> ErrorResponse {
+    /// The response to a request of `rows` rows when the queue is full.
+    fn busy(&self, QueueFull { capacity }: QueueFull, rows: usize) -> ErrorResponse {
         metrics::counter!("dalle_busy_total").increment(1);
         let length = self.lifecycle.model().map_or(0, |model| model.manifest.geometry.image_length());
         let speed = self.engine.speed();
@@ -102,7 +101,7 @@ impl App {
         };
         let seconds = self.retry.advise(Instant::now(), load, rand::random());
         let message = format!(
-            "the server is busy: all {capacity} places in its queue are taken; try again in {seconds} s"
+            "the server is busy: all {capacity} slots of its queue are taken; try again in {seconds} s"
         );
         ErrorResponse::new(ErrorCode::Busy, message).after(seconds)
     }

@@ -38,7 +38,7 @@ pub struct Config {
     /// Type of the prior's matrices and cache: f32, bf16 or f16. 16 bits halve the memory, and on a GPU also the time.
     #[arg(long, env = "DALLE_DTYPE", default_value = "f32")]
     pub dtype: Precision,
-    /// Requests that may wait for the engine; more are answered 429.
+    /// Requests that may wait for the engine. Further ones get 429.
     #[arg(long, env = "DALLE_QUEUE", default_value_t = 16, value_name = "N", value_parser = at_least(1))]
     pub queue: usize,
     /// Samples of all requests that advance together, at least 9 (one full request); with guidance each counts twice.
@@ -47,33 +47,33 @@ pub struct Config {
     /// Seconds after which a generation that no client watches is cancelled.
     #[arg(long, env = "DALLE_GRACE", default_value = "10", value_name = "SECONDS", value_parser = seconds)]
     pub grace: Duration,
-    /// Seconds within which the Images API answers; images that take longer are cancelled and answered 503.
+    /// Time limit of the Images API in seconds. A request that takes longer is cancelled and gets 503.
     #[arg(long, env = "DALLE_IMAGES_TIMEOUT", default_value = "600", value_name = "SECONDS", value_parser = seconds)]
     pub images_timeout: Duration,
-    /// Seconds that running generations get to finish when the server is stopped. A second signal stops it at once.
+    /// Seconds that running generations have to finish when the server is stopped. A second signal stops it immediately.
     #[arg(long, env = "DALLE_DRAIN", default_value = "5", value_name = "SECONDS", value_parser = seconds)]
     pub drain: Duration,
     /// Seconds without progress (or 20 steps, if they take longer) after which a busy engine counts as stalled: its generations
-    /// fail, and /health/live answers 503.
+    /// fail, and /health/live returns 503.
     #[arg(long, env = "DALLE_STALL_TIMEOUT", default_value = "60", value_name = "SECONDS", value_parser = seconds)]
     pub stall_timeout: Duration,
-    /// Connections served at a time.
+    /// Maximum number of connections.
     #[arg(long, env = "DALLE_MAX_CONNECTIONS", default_value_t = 1024, value_name = "N", value_parser = connections())]
     pub max_connections: usize,
-    /// Connections served at a time for one IPv4 address or IPv6 /64 network. Default: 256, and no limit for this machine.
-    /// Behind a proxy on another machine, set it to --max-connections.
+    /// Maximum number of connections per IPv4 address or IPv6 /64 network [default: 256, and no limit for the local machine].
+    /// Behind a proxy on another machine, set it to the value of --max-connections.
     #[arg(long, env = "DALLE_CONNECTIONS_PER_ADDRESS", value_name = "N", value_parser = connections())]
     pub connections_per_address: Option<usize>,
-    /// Seconds after which a connection is ended whose client reads nothing of a response.
+    /// Seconds after which a connection is closed if the client does not read the response.
     #[arg(long, env = "DALLE_WRITE_TIMEOUT", default_value = "30", value_name = "SECONDS", value_parser = seconds)]
     pub write_timeout: Duration,
     /// Origin of a page hosted elsewhere that may use this server, such as https://example.org (repeatable;
     /// comma-separated in the variable).
     #[arg(long = "allow-origin", env = "DALLE_ALLOW_ORIGIN", value_name = "URL", value_delimiter = ',', value_parser = origin)]
     pub allow_origin: Vec<Option<HeaderValue>>,
-    /// Name by which clients address this server, such as dalle.example.org, besides localhost and IP addresses; * for any name
-    /// (repeatable; comma-separated in the variable). Without it, a server that listens on a loopback address answers to no other
-    /// name, and any other server to every name.
+    /// Host name of this server, such as dalle.example.org, besides localhost and IP addresses; * for any name (repeatable;
+    /// comma-separated in the variable). Without it, a server on a loopback address accepts no other names, and any other server
+    /// accepts all names.
     #[arg(long = "allow-host", env = "DALLE_ALLOW_HOST", value_name = "NAME", value_delimiter = ',', value_parser = host_name)]
     pub allow_host: Vec<Option<String>>,
 }
@@ -98,7 +98,7 @@ impl From<Config> for Options {
     }
 }
 
-/// A time in seconds, at most a year.
+/// Parses a time in seconds, at most a year.
 fn seconds(text: &str) -> Result<Duration, String> {
     const YEAR: f64 = 365.0 * 86_400.0;
     match text.parse() {
@@ -107,12 +107,12 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Enough for a full request, and no more than any device holds.
+/// Enough rows for a full request, and no more than any device can hold.
 fn rows() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(dalle_shared::MAX_SAMPLES as u64..=1 << 16)
 }
 
-/// As many as there can be open files.
+/// At most as many connections as there can be open files.
 fn connections() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=1 << 20)
 }
@@ -121,7 +121,7 @@ fn at_least(least: u64) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(least..)
 }
 
-/// An origin as browsers send it: scheme, host and perhaps port. None for an empty text, as in a variable that is set to nothing.
+/// Parses an origin as browsers send it: scheme, host and optional port. None for an empty string, as from an empty variable.
 fn origin(text: &str) -> Result<Option<HeaderValue>, String> {
     let text = text.trim();
     if text.is_empty() {
@@ -136,7 +136,7 @@ fn origin(text: &str) -> Result<Option<HeaderValue>, String> {
     HeaderValue::from_str(&text.to_ascii_lowercase()).map(Some).map_err(|_| wrong())
 }
 
-/// A host name without port, or `*`. None for an empty text.
+/// Parses a host name without port, or `*`. None for an empty string.
 fn host_name(text: &str) -> Result<Option<String>, String> {
     let text = text.trim();
     let is_name = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
@@ -144,7 +144,7 @@ fn host_name(text: &str) -> Result<Option<String>, String> {
         "" => Ok(None),
         text if text == "*" || is_name => Ok(Some(text.to_ascii_lowercase())),
         _ => Err(format!(
-            "expected a name such as dalle.example.org without scheme and port, or *, got `{text}`"
+            "expected a name such as dalle.example.org, without scheme and port, or *, got `{text}`"
         )),
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use dalle_shared::{ApiError, ErrorCode, RequestError};
 
-/// Retry-After in seconds of a server that stops.
+/// Retry-After in seconds of a server that is stopping.
 const RETRY_STOPPING: u64 = 5;
 /// Retry-After in seconds of a server whose engine has stalled.
 const RETRY_STALLED: u64 = 30;
@@ -31,20 +31,20 @@ impl ErrorResponse {
         Self { error, retry_after: None }
     }
 
-    /// 400: `best_of` where the model has no CLIP to choose by.
+    /// 400: `best_of` is set, but the model has no CLIP.
     pub fn cannot_score() -> Self {
-        let message = "this model has no CLIP to choose images by; leave `best_of` out";
+        let message = "this model has no CLIP to rerank images with; leave `best_of` out";
         Self::invalid("best_of", message)
     }
 
-    /// 500: a fault of the server. The cause is logged under an id, which the client gets.
+    /// 500: the server failed. The cause is logged with an id, which the client gets.
     pub fn internal(cause: impl Display) -> Self {
         let id = log_id();
         tracing::error!(%id, %cause, "internal error");
         Self::new(ErrorCode::Internal, format!("the server failed; try again (log id {id})"))
     }
 
-    /// 503: the server stops.
+    /// 503: the server is stopping.
     pub fn stopping() -> Self {
         let message = "the server is stopping; try again in a moment";
         Self::new(ErrorCode::Unavailable, message).after(RETRY_STOPPING)
@@ -56,7 +56,7 @@ impl ErrorResponse {
         Self::new(ErrorCode::Unavailable, message).after(RETRY_STALLED)
     }
 
-    /// The same with a Retry-After header.
+    /// Adds a Retry-After header.
     #[must_use]
     pub fn after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds);
@@ -64,7 +64,7 @@ impl ErrorResponse {
     }
 }
 
-/// A random id by which an error is found in the log.
+/// A random id for finding an error in the log.
 pub fn log_id() -> String {
     format!("{:08x}", rand::random::<u32>())
 }

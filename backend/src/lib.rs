@@ -1,11 +1,11 @@
-//! `dalle-server`: takes the ids of a caption, and streams image tokens as they are sampled.
+//! `dalle-server`: receives the ids of a caption, and streams image tokens as they are sampled.
 //!
 //! ```text
 //! api ── admission ──▶ queue ──▶ engine (one thread, the device) ──▶ logs of jobs ──▶ api (server-sent events)
 //! ```
 //!
-//! [`serve`] runs a server with [`Options`]; [`Config`] is the command line; [`open_model`] and [`load_model`] read a model.
-//! Any [`Sampler`] can be served.
+//! [`serve`] runs a server with [`Options`]. [`Config`] is the command line. [`open_model`] and [`load_model`] read a model, but any
+//! [`Sampler`] can be served.
 
 mod admission;
 mod api;

@@ -1,4 +1,4 @@
-//! The phase of the server between start and end, and the model once it is loaded.
+//! The phase of the server, and the model once it is loaded.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,24 +9,24 @@ use crate::served::ServedModel;
 /// A phase of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// The engine loads the model and warms up.
+    /// The engine is loading the model and warming up.
     Loading,
     /// Requests are admitted.
     Ready,
-    /// The engine failed, for this reason; the process is about to end.
+    /// The engine failed for this reason; the process is about to exit.
     Failed(String),
-    /// The server was asked to stop: requests are not admitted.
+    /// The server is stopping: requests are not admitted.
     Stopping,
 }
 
-/// See the module.
+/// The server's phase and model.
 pub struct Lifecycle {
     phase: watch::Sender<Phase>,
     model: OnceLock<Arc<ServedModel>>,
 }
 
 impl Lifecycle {
-    /// A server that loads.
+    /// The lifecycle of a server that is loading.
     pub fn new() -> Self {
         Self { phase: watch::Sender::new(Phase::Loading), model: OnceLock::new() }
     }
@@ -41,20 +41,20 @@ impl Lifecycle {
         self.model.get().cloned()
     }
 
-    /// The model is loaded.
+    /// Sets the loaded model. The server is now ready.
     pub fn ready(&self, model: ServedModel) {
-        // The name is from a file: Debug escapes control characters in it.
+        // The name is from a file. Debug escapes control characters in it.
         tracing::info!(model = ?model.manifest.name, hash = %model.manifest.hash, "ready");
         self.model.get_or_init(|| Arc::new(model));
         self.change(Phase::Ready);
     }
 
-    /// The engine has failed.
+    /// Records that the engine has failed.
     pub fn fail(&self, reason: String) {
         self.change(Phase::Failed(reason));
     }
 
-    /// The server is asked to stop.
+    /// Records that the server is stopping.
     pub fn stop(&self) {
         self.change(Phase::Stopping);
     }
@@ -72,7 +72,7 @@ impl Lifecycle {
         }
     }
 
-    /// Changes the phase, only forward: a model that finishes loading does not make a stopping server ready.
+    /// Changes the phase, but only forward: a model that finishes loading does not make a stopping server ready.
     fn change(&self, to: Phase) {
         self.phase.send_if_modified(|phase| {
             let forward = matches!(

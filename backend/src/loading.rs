@@ -1,4 +1,4 @@
-//! Loading: from a model folder to what clients see and what the engine runs.
+//! Loads a model folder into what clients see and what the engine runs.
 
 use std::path::Path;
 
@@ -16,10 +16,10 @@ use dalle_shared::{ModelFile, ModelManifest, sha256_hex};
 use crate::engine::{Loaded, ModelSampler};
 use crate::served::ServedModel;
 
-/// Opens a model folder and checks that its files exist: quick, so that a mistyped path is reported at once.
+/// Opens a model folder and checks that its files exist. Fast, so that a mistyped path is reported immediately.
 ///
 /// # Errors
-/// What is missing or malformed.
+/// A file is missing or malformed.
 pub fn open_model(path: &Path) -> Result<ModelFolder, FolderError> {
     let folder = ModelFolder::open(path)?;
     folder.require(&[TOKENIZER, PRIOR, DECODER])?;
@@ -29,11 +29,11 @@ pub fn open_model(path: &Path) -> Result<ModelFolder, FolderError> {
     Ok(folder)
 }
 
-/// Reads and hashes all files and loads the networks onto a device. Takes seconds, for large models minutes.
+/// Reads and hashes all files and loads the networks onto a device. Takes seconds, or minutes for large models.
 ///
 /// # Errors
-/// A file that does not fit the configuration, a device that this build does not have or that does not compute in `dtype`, or one
-/// with too little memory for the model and the caches of `max_rows` samples.
+/// A file does not fit the configuration, this build has no such device, the device does not support `dtype`, or it has too little
+/// memory for the model and the caches of `max_rows` samples.
 pub fn load_model(
     folder: &ModelFolder,
     device: DeviceName,
@@ -56,7 +56,7 @@ pub fn load_model(
     let bytes = folder.read_weights(DECODER, &fresh)?;
     let decoder = folder.load_from(DECODER, fresh, &bytes)?;
     files.push((DECODER, bytes));
-    // Without an encoder a model generates images, but does not continue one.
+    // A model without an encoder can generate images but not continue one.
     if folder.has(ENCODER) {
         files.push((ENCODER, folder.read_weights(ENCODER, &Encoder::new(&config.dvae, &device))?));
     }
@@ -82,7 +82,7 @@ pub fn load_model(
     Ok(Loaded { model: ServedModel { manifest, tokenizer, contents }, sampler: Box::new(sampler) })
 }
 
-/// A file as it is served. Its address changes with its content, so that browsers may cache it for ever.
+/// A file as it is served. Its URL changes with its content, so that browsers may cache it indefinitely.
 fn served(name: &str, bytes: Vec<u8>) -> (ModelFile, Bytes) {
     let sha256 = sha256_hex(&bytes);
     let url = format!("/v1/model/files/{name}?sha256={sha256}");

@@ -46,7 +46,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
             site.display()
         );
     }
-    // Before anything that takes long, so that Ctrl-C works at any time.
+    // Before anything slow, so that Ctrl-C works at any time.
     let stop = tokio::spawn(shutdown::signal());
     let Config { host, port, .. } = &config;
     let public = listen(&format!("{host}:{port}"), (host.as_str(), *port), "--host or --port").await?;
@@ -64,7 +64,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         match stop.await {
             Ok(Ok(())) => drop(tokio::spawn(end_at_next_signal())),
             failed => {
-                tracing::error!(?failed, "cannot receive signals; stop the server by killing its process");
+                tracing::error!(?failed, "cannot receive signals; kill the process to stop the server");
                 std::future::pending::<()>().await;
             }
         }
@@ -75,13 +75,13 @@ async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Listens on an address, called `name`, that `option` sets.
+/// Listens on an address. `name` and `option` are for the error message.
 async fn listen(name: &str, address: impl ToSocketAddrs, option: &str) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(address).await;
     listener.with_context(|| format!("cannot listen on {name}; choose another {option}"))
 }
 
-/// Ends the process when it is asked to stop a second time.
+/// Ends the process at the second signal.
 async fn end_at_next_signal() {
     if shutdown::signal().await.is_ok() {
         tracing::warn!("stopped before all generations had finished");

@@ -1,38 +1,38 @@
-//! Retry-After of requests that the full queue refused: when there should be a place for this client.
+//! Computes Retry-After for requests that a full queue refuses: when there should be room for this client.
 //!
-//! Clients that are refused at the same time compete for the same places. So each gets a later time than those refused before
-//! it, at the rate at which the engine works through the queue, plus jitter.
+//! Clients that are refused at the same time compete for the same slots. So each gets a later time than those refused before it, at
+//! the rate at which the engine processes the queue, plus jitter.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// Bounds of the advice in seconds.
+/// Minimum and maximum in seconds.
 const BOUNDS: (f64, f64) = (1.0, 600.0);
-/// Most time that is planned for clients refused before: some of them will not try again.
+/// Maximum time reserved for clients refused before, because some of them will not try again.
 const MOST_AHEAD: Duration = Duration::from_secs(60);
-/// Largest share of the advice that is added by chance.
+/// Maximum jitter, as a share of the time.
 const JITTER: f64 = 0.25;
 
-/// When the clients refused so far have had their turn.
+/// When the clients refused so far should have been admitted.
 #[derive(Default)]
 pub struct RetryAfter {
     turns_end: Mutex<Option<Instant>>,
 }
 
-/// What the advice is computed from.
+/// The load that Retry-After is computed from.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// Time until a place in the queue is free.
+    /// Time until a slot of the queue is free.
     pub next_place: Duration,
-    /// Mean time in which the engine works through one row of the queue; zero if nothing was measured yet.
+    /// Mean time in which the engine processes one row of the queue; zero if nothing has been measured yet.
     pub row: Duration,
-    /// Rows of the refused request.
+    /// Number of rows of the refused request.
     pub rows: usize,
 }
 
 impl RetryAfter {
-    /// Whole seconds after which a client that is refused now should try again. `chance` is uniform on `[0, 1)`.
+    /// Whole seconds after which a client that is refused now should retry. `chance` is uniform on `[0, 1)`.
     pub fn advise(&self, now: Instant, load: Load, chance: f64) -> u64 {
         let mut turns_end = self.turns_end.lock();
         let ahead =
@@ -60,7 +60,7 @@ mod tests {
         };
         assert_eq!(advise(Duration::ZERO, 0.0), 1, "nothing measured yet");
         assert_eq!(advise(10 * SECOND, 0.0), 10);
-        assert_eq!(advise(10 * SECOND, 0.99), 13, "chance adds up to a quarter");
+        assert_eq!(advise(10 * SECOND, 0.99), 13, "jitter adds up to a quarter");
         assert_eq!(advise(10_000 * SECOND, 0.0), 600);
     }
 
@@ -72,10 +72,10 @@ mod tests {
         assert_eq!(advice, [1, 4, 7, 10]);
         assert_eq!(retry.advise(now + 12 * SECOND, load, 0.0), 1, "they have had their turns");
         let last = (0..1000).map(|_| retry.advise(now + 12 * SECOND, load, 0.0)).max();
-        assert_eq!(last, Some(61), "a flood of requests does not move the others into next week");
+        assert_eq!(last, Some(61), "a flood of requests does not delay others without limit");
     }
 
-    /// 200 clients at once, 16 places, a job a third of a second: the advice decides how often they try.
+    /// 200 concurrent clients, 16 slots, and jobs of a third of a second: Retry-After determines the number of tries.
     #[test]
     fn clients_that_honour_retry_after_need_few_tries() {
         let start = Instant::now();

@@ -1,4 +1,4 @@
-//! Puts the parts together and runs them from start to end.
+//! Assembles the server and runs it until it stops.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use crate::connections::{self, Service};
 use crate::engine::{Engine, Loaded};
 use crate::{shutdown, stall, telemetry};
 
-/// Connections served at a time at the admin address.
+/// Maximum number of connections at the admin address.
 const ADMIN_CONNECTIONS: usize = 64;
 
 /// Settings of a server.
@@ -24,38 +24,38 @@ const ADMIN_CONNECTIONS: usize = 64;
 pub struct Options {
     /// Folder of the page.
     pub site: Option<PathBuf>,
-    /// Generations that may wait.
+    /// Number of generations that may wait.
     pub queue: usize,
-    /// Samples that advance together. Fewer than [`MAX_SAMPLES`](dalle_shared::MAX_SAMPLES) count as that many, so that every
-    /// request fits.
+    /// Number of samples that advance together. At least [`MAX_SAMPLES`](dalle_shared::MAX_SAMPLES) are used, so that every request
+    /// fits.
     pub max_rows: usize,
     /// An unfinished generation that no client watches is cancelled after this time.
     pub grace: Duration,
-    /// The Images API answers within this time, or 503.
+    /// Time limit of the Images API, after which it returns 503.
     pub images_timeout: Duration,
-    /// Running generations get this long to finish when the server stops.
+    /// Time that running generations have to finish when the server stops.
     pub drain: Duration,
-    /// An engine that has work and makes no progress for this long has stalled.
+    /// An engine that has work and makes no progress for this long counts as stalled.
     pub stall_timeout: Duration,
-    /// Connections served at a time.
+    /// Maximum number of connections.
     pub max_connections: usize,
-    /// Connections served at a time for one address. If it is not set: 256, and no limit for the local machine.
+    /// Maximum number of connections per address [default: 256, and no limit for the local machine].
     pub connections_per_address: Option<usize>,
-    /// A connection whose client reads nothing for this long is ended.
+    /// A connection is closed if its client reads nothing for this long.
     pub write_timeout: Duration,
-    /// An ended generation can be read again for this long, …
+    /// The log of an ended generation can be read for this long, …
     pub kept_age: Duration,
-    /// … unless all generations take more bytes than this: then the oldest ended ones are forgotten.
+    /// … unless all generations together exceed this many bytes: then the oldest ended ones are forgotten.
     pub kept_bytes: usize,
     /// Origins of pages hosted elsewhere.
     pub origins: Vec<HeaderValue>,
-    /// Names by which clients may address the server, besides `localhost` and IP addresses; `*` for every name. If there are none,
-    /// a server on a loopback address answers to no other name, and any other server to every name.
+    /// Host names of the server, besides `localhost` and IP addresses; `*` for any name. If there are none, a server on a loopback
+    /// address accepts no other names, and any other server accepts all names.
     pub hosts: Vec<String>,
 }
 
 impl Default for Options {
-    /// What the command line gives without options.
+    /// The defaults of the command line.
     fn default() -> Self {
         Self {
             site: None,
@@ -77,13 +77,13 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Rows of the batch.
+    /// Number of rows of the batch.
     pub fn rows(&self) -> usize {
         self.max_rows.max(dalle_shared::MAX_SAMPLES)
     }
 }
 
-/// Where the server listens.
+/// The server's listening sockets.
 pub struct Listeners {
     /// For clients.
     pub public: TcpListener,
@@ -97,21 +97,21 @@ impl From<TcpListener> for Listeners {
     }
 }
 
-/// Why a server ended by itself.
+/// Why a server failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The model could not be loaded, or the device failed.
     #[error("{0}")]
     Engine(String),
-    /// The system refused something.
+    /// A system call failed.
     #[error(transparent)]
     System(#[from] std::io::Error),
 }
 
-/// Serves until `stop`. `load` runs on the engine's thread; until it is done, requests are answered 503.
+/// Serves until `stop`. `load` runs on the engine's thread; until it is done, requests get 503.
 ///
 /// # Errors
-/// [`ServerError::Engine`] if loading or the engine failed; every generation has been ended then.
+/// [`ServerError::Engine`] if loading or the engine failed. Every generation has then been ended.
 pub async fn serve(
     listeners: impl Into<Listeners>,
     options: Options,
@@ -143,7 +143,7 @@ pub async fn serve(
         Ok(()) => shutdown::drain(&app, options.drain).await,
         Err(_) => shutdown::abandon(&app),
     }
-    // The engine still decodes images of finished generations while their answers are sent.
+    // While responses are sent, the engine still decodes images of finished generations.
     close.cancel();
     connections.wait().await;
     app.engine.stop();
@@ -151,7 +151,7 @@ pub async fn serve(
     outcome
 }
 
-/// Starts to serve at every address, until `close`.
+/// Starts serving on all listeners, until `close`.
 fn listen(
     listeners: Listeners,
     options: &Options,

@@ -1,4 +1,4 @@
-//! The end of the server: the signals that ask for it, and what running generations and their viewers get.
+//! Graceful shutdown: the signals that start it, and the end of running generations.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use tokio::time::timeout;
 use crate::admission::App;
 use crate::error_response::ErrorResponse;
 
-/// A step in progress gets this long to end, so that the device is not closed while it computes.
+/// Time that the current step has to finish, so that the device is not closed while it computes.
 const LAST_STEP: Duration = Duration::from_secs(2);
 
-/// Waits for Ctrl-C, SIGTERM or, unless the process ignores it as under `nohup`, SIGHUP.
+/// Waits for Ctrl-C, SIGTERM, or SIGHUP unless the process ignores it, as under `nohup`.
 ///
 /// # Errors
-/// The system does not deliver signals.
+/// The signal handlers cannot be installed.
 pub async fn signal() -> std::io::Result<()> {
     #[cfg(unix)]
     {
@@ -38,7 +38,7 @@ pub async fn signal() -> std::io::Result<()> {
     tokio::signal::ctrl_c().await
 }
 
-/// Whether SIGHUP is ignored: a handler would take that back. Where the system does not tell, it is left alone.
+/// Whether SIGHUP is ignored, in which case no handler must be installed. True if the system does not say.
 #[cfg(unix)]
 fn hang_up_is_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -47,26 +47,26 @@ fn hang_up_is_ignored() -> bool {
     ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_none_or(|mask| mask & 1 == 1)
 }
 
-/// Admits no more requests; ends waiting generations at once, and running ones after `patience`. Every log has ended then.
-pub async fn drain(app: &App, patience: Duration) {
+/// Stops admission, and ends waiting generations immediately and running ones after `limit`. Afterwards every log has ended.
+pub async fn drain(app: &App, limit: Duration) {
     tracing::info!("stopping");
     app.lifecycle.stop();
     let failed = || EventKind::Failed { error: ErrorResponse::stopping().error };
     app.jobs.end_waiting(&failed());
-    if timeout(patience, app.jobs.all_ended()).await.is_err() {
+    if timeout(limit, app.jobs.all_ended()).await.is_err() {
         tracing::warn!("some generations did not finish in time");
     }
     app.jobs.end_all(&failed());
 }
 
-/// After a failure of the engine: ends every generation at once.
+/// Ends every generation immediately, after a failure of the engine.
 pub fn abandon(app: &App) {
     let message = "the server's engine failed; try again when the server is back";
     let response = ErrorResponse::new(ErrorCode::Internal, message);
     app.jobs.end_all(&EventKind::Failed { error: response.error });
 }
 
-/// Waits until the engine's thread has ended, at most [`LAST_STEP`].
+/// Waits for the engine's thread to end, at most [`LAST_STEP`].
 pub async fn last_step(ended: oneshot::Receiver<()>) {
     if timeout(LAST_STEP, ended).await.is_err() {
         tracing::warn!("the engine did not end its last step in time");

@@ -1,4 +1,4 @@
-//! Metrics for Prometheus, and a line in the log for each request.
+//! Prometheus metrics, and a log message per request.
 
 use std::convert::Infallible;
 use std::sync::OnceLock;
@@ -11,11 +11,10 @@ use axum::response::Response;
 use metrics::Unit;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-/// Upper bounds in seconds, from a fast GPU's step to a slow processor's whole image.
+/// Upper bounds of histogram buckets in seconds, from a step on a fast GPU to a whole image on a slow CPU.
 const BUCKETS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0, 60.0];
 
-/// How often the samples of histograms are summed up. Scraping does it too, but the memory of a server that is not scraped must
-/// stay bounded.
+/// How often histogram samples are aggregated. Scraping does this too, but memory must also stay bounded if nothing scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Methods with a label of their own.
@@ -24,7 +23,7 @@ const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OP
 /// The route of requests for files of the page.
 const PAGE: &str = "(page)";
 
-/// The process's recorder, installed at the first call.
+/// The process's recorder, installed on the first call.
 pub fn recorder() -> &'static PrometheusHandle {
     static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
     RECORDER.get_or_init(|| {
@@ -53,7 +52,7 @@ pub async fn upkeep() -> Infallible {
 fn describe() {
     use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
     describe_counter!("dalle_requests_total", "HTTP requests by route, method and status");
-    // At 0, so that they are not absent before the first event.
+    // Set to 0, so that they exist before the first event.
     for (name, text) in [
         ("dalle_tokens_sampled_total", "Image tokens sampled"),
         ("dalle_finished_total", "Generations that finished"),
@@ -66,20 +65,17 @@ fn describe() {
         counter!(name).absolute(0);
     }
     for (name, text) in [
-        ("dalle_queue_depth", "Generations that wait for the engine"),
-        ("dalle_rows_running", "Samples that advance together"),
+        ("dalle_queue_depth", "Generations waiting for the engine"),
+        ("dalle_rows_running", "Samples in the batch"),
         ("dalle_connections", "Open connections"),
-        (
-            "dalle_engine_silence_seconds",
-            "Seconds since a busy engine last made progress; 0 if it has no work",
-        ),
+        ("dalle_engine_silence_seconds", "Seconds since a busy engine last made progress; 0 if it is idle"),
         ("dalle_engine_stalled", "1 if the engine does not respond"),
     ] {
         describe_gauge!(name, text);
         gauge!(name).set(0.0);
     }
     for (name, text) in [
-        ("dalle_step_seconds", "Time of one step of the whole batch"),
+        ("dalle_step_seconds", "Duration of one step of the batch"),
         ("dalle_queue_wait_seconds", "Time from admission to the start in the engine"),
         ("dalle_time_to_first_token_seconds", "Time from admission to the first token in the log"),
     ] {
@@ -89,8 +85,8 @@ fn describe() {
     gauge!("dalle_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }
 
-/// Middleware: counts each request under its route, and logs it. Paths of routes are not logged: ids of generations are in
-/// them, and a client that knows an id may cancel.
+/// Middleware that counts and logs each request under its route. Paths of API routes are not logged, because they contain ids of
+/// generations, and a client that knows an id can cancel it.
 pub async fn observe(request: Request, next: Next) -> Response {
     let begin = Instant::now();
     let method = request.method().clone();
@@ -105,7 +101,7 @@ pub async fn observe(request: Request, next: Next) -> Response {
     response
 }
 
-/// A method as a label. Methods that a client invents share one, because each label is a series that is kept.
+/// The label of a method. Unknown methods share one label, so that clients cannot create any number of time series.
 fn label(method: &Method) -> &'static str {
     METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
 }

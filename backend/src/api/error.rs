@@ -1,4 +1,4 @@
-//! Error responses as HTTP: the status of their kind, [`ErrorBody`] as JSON, Retry-After where there is one.
+//! Error responses as HTTP: the status of their kind, [`ErrorBody`] as JSON, and Retry-After if set.
 
 use std::any::Any;
 
@@ -11,9 +11,9 @@ use dalle_shared::{ErrorBody, ErrorCode};
 
 use crate::error_response::ErrorResponse;
 
-/// Most characters of an address that an error repeats.
+/// Maximum number of characters of a path that an error repeats.
 const SHOWN: usize = 200;
-/// Retry-After in seconds where all connections are taken.
+/// Retry-After in seconds when all connections are taken.
 const RETRY_CONNECTION: u64 = 5;
 
 impl IntoResponse for ErrorResponse {
@@ -29,33 +29,33 @@ impl IntoResponse for ErrorResponse {
 }
 
 impl From<PathRejection> for ErrorResponse {
-    /// All path parameters are text, so the only possible error is that they are not UTF-8.
+    /// All path parameters are strings, so the only possible error is invalid UTF-8.
     fn from(_: PathRejection) -> Self {
-        let message = "the address is not text: expected UTF-8 in its percent-encoded bytes";
+        let message = "the URL's path is not UTF-8 after percent-decoding";
         Self::new(ErrorCode::InvalidRequest, message)
     }
 }
 
 impl From<QueryRejection> for ErrorResponse {
-    /// All query parameters are optional text, so the only possible error is that one is repeated.
+    /// All query parameters are optional strings, so the only possible error is a repeated one.
     fn from(_: QueryRejection) -> Self {
         let message = "the query has a parameter more than once; give each once";
         Self::new(ErrorCode::InvalidRequest, message)
     }
 }
 
-/// 404 for an address that does not exist.
+/// 404 for a URL that does not exist.
 pub async fn not_found(uri: Uri) -> ErrorResponse {
     ErrorResponse::new(ErrorCode::NotFound, format!("there is nothing at {}", shown(&uri)))
 }
 
-/// 405 for a method that an address does not have.
+/// 405 for a method that a URL does not support.
 pub async fn method_not_allowed(method: Method, uri: Uri) -> ErrorResponse {
-    let message = format!("{} does not take {method}; the Allow header lists what it takes", shown(&uri));
+    let message = format!("{} does not support {method}; the Allow header lists its methods", shown(&uri));
     ErrorResponse::new(ErrorCode::MethodNotAllowed, message)
 }
 
-/// 503 for a connection that finds no place.
+/// 503 for a connection beyond the limit.
 pub async fn no_connection() -> ErrorResponse {
     let message = "the server has no free connection; try again in a moment";
     ErrorResponse::new(ErrorCode::Unavailable, message).after(RETRY_CONNECTION)
@@ -66,7 +66,7 @@ pub fn panicked(_: Box<dyn Any + Send>) -> Response {
     ErrorResponse::internal("a handler panicked").into_response()
 }
 
-/// The path of an address, or its beginning.
+/// The path of a URL, truncated if it is long.
 fn shown(uri: &Uri) -> String {
     let path = uri.path();
     match path.char_indices().nth(SHOWN) {

@@ -1,7 +1,7 @@
 //! `GET /v1/generations/{id}/events`: a job's log as server-sent events.
 //!
-//! `id` is the event's number, `event` its kind, `data` its JSON. A client that reconnects states the last event it has seen
-//! (`Last-Event-ID`, which browsers send by themselves, or `?after=` on a first connection) and gets the rest.
+//! `id` is the event's number, `event` its kind, `data` its JSON. A client that reconnects names the last event it has seen
+//! (`Last-Event-ID`, which browsers send automatically, or `?after=` on a first connection) and gets the rest.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -23,11 +23,11 @@ use crate::admission::App;
 use crate::error_response::ErrorResponse;
 use crate::jobs::Viewer;
 
-/// A comment is sent if nothing else was for this long: proxies keep the connection, and a dead client is noticed.
+/// A comment is sent after this time without an event, so that proxies keep the connection open and a dead client is detected.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long browsers wait before they reconnect.
 const RECONNECT: Duration = Duration::from_secs(1);
-/// The number of the last event seen.
+/// Number of the last event that the client has seen.
 pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The query of a first connection.
@@ -36,7 +36,8 @@ pub struct Resume {
     after: Option<String>,
 }
 
-/// See the module. 204, which tells a browser not to reconnect, if the log has ended and the client has seen all of it.
+/// Streams the events. If the log has ended and the client has seen all of it, the response is 204, which tells browsers not to
+/// reconnect.
 pub async fn stream_events(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
@@ -61,11 +62,11 @@ pub async fn stream_events(
     Ok((unbuffered, sse).into_response())
 }
 
-/// The number after the last event seen, of a log of `length` events. The header wins, because a browser that reconnects
-/// repeats the old query.
+/// The number of the first unseen event of a log of `length` events. The header takes precedence, because a browser that
+/// reconnects repeats the old query.
 fn first_unseen(headers: &HeaderMap, resume: Resume, length: usize) -> Result<usize, ErrorResponse> {
     let header =
-        headers.get(&LAST_EVENT_ID).map(|value| value.to_str().unwrap_or("something unreadable").to_owned());
+        headers.get(&LAST_EVENT_ID).map(|value| value.to_str().unwrap_or("non-ASCII bytes").to_owned());
     let (field, seen) = match (header, resume.after) {
         (Some(header), _) => ("Last-Event-ID", header),
         (None, Some(after)) => ("after", after),
@@ -75,7 +76,7 @@ fn first_unseen(headers: &HeaderMap, resume: Resume, length: usize) -> Result<us
         Ok(seen) if seen < length => Ok(seen + 1),
         Ok(seen) => {
             let message = format!(
-                "expected the number of an event that was sent, got {seen}: there are {length}, numbered from 0"
+                "expected the number of an event that was sent, got {seen}: there are {length} events, numbered from 0"
             );
             Err(ErrorResponse::invalid(field, message))
         }
@@ -97,7 +98,7 @@ struct Reader {
     unsent: VecDeque<GenerationEvent>,
 }
 
-/// The events of a log from number `next` on, as they are appended, until its end.
+/// The events of a log from number `next` to its end, as they are appended.
 fn follow(viewer: Viewer, next: usize) -> impl Stream<Item = GenerationEvent> {
     let length = viewer.job().log.watch();
     let reader = Reader { viewer, length, next, unsent: VecDeque::new() };

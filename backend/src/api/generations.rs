@@ -1,4 +1,4 @@
-//! `/v1/generations`: create a generation, ask for its state, cancel it.
+//! `/v1/generations`: creates a generation, returns its state, cancels it.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::admission::App;
 use crate::error_response::ErrorResponse;
 use crate::jobs::Job;
 
-/// `POST /v1/generations`: 201 and the address of the event stream.
+/// `POST /v1/generations`: 201 and the URL of the event stream.
 pub async fn create(
     State(app): State<Arc<App>>,
     JsonBody(request): JsonBody<GenerationRequest>,
@@ -25,7 +25,7 @@ pub async fn create(
     let served = &model.manifest.hash;
     if request.model != *served {
         let message = format!(
-            "expected the model {served}, which this server serves, got {}; load /v1/model again and use its tokenizer",
+            "expected {served}, the hash of the served model, got {}; load /v1/model again and use its tokenizer",
             request.model
         );
         let mut response = ErrorResponse::new(ErrorCode::WrongModel, message);
@@ -45,12 +45,12 @@ pub async fn create(
         prefix: request.prefix,
     };
     let job = app.admit(sampled, scored)?;
-    let created = GenerationCreated { id: job.id.clone(), events: events_address(&job) };
+    let created = GenerationCreated { id: job.id.clone(), events: events_url(&job) };
     let location = format!("/v1/generations/{}", job.id);
     Ok((StatusCode::CREATED, AppendHeaders([(LOCATION, location)]), Json(created)))
 }
 
-/// `GET /v1/generations/{id}`: the state. A client that asks for it in time needs no stream: asking counts as watching.
+/// `GET /v1/generations/{id}`: the state. Polling counts as watching, so a client can poll instead of reading the stream.
 pub async fn show(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
@@ -58,11 +58,11 @@ pub async fn show(
     let Path(id) = id?;
     let job = find(&app, &id)?;
     job.touch();
-    let status = GenerationStatus { id, state: job.log.state(), events: events_address(&job) };
+    let status = GenerationStatus { id, state: job.log.state(), events: events_url(&job) };
     Ok(Json(status))
 }
 
-/// `DELETE /v1/generations/{id}`: 204, also if it has ended already. The engine drops it before its next step.
+/// `DELETE /v1/generations/{id}`: 204, also if the generation has ended already. The engine drops it before its next step.
 pub async fn cancel(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
@@ -74,15 +74,15 @@ pub async fn cancel(
 /// The job with this id.
 ///
 /// # Errors
-/// 404 if it is unknown or forgotten.
+/// 404 if there is none, or it has been forgotten.
 pub fn find(app: &App, id: &str) -> Result<Arc<Job>, ErrorResponse> {
     app.jobs.get(id).ok_or_else(|| {
         let message =
-            "there is no such generation: it is too old, or the server was restarted; create it again";
+            "there is no such generation: it has expired, or the server was restarted; create it again";
         ErrorResponse::new(ErrorCode::NotFound, message)
     })
 }
 
-fn events_address(job: &Job) -> String {
+fn events_url(job: &Job) -> String {
     format!("/v1/generations/{}/events", job.id)
 }

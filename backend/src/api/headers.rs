@@ -8,26 +8,26 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// On every response: browsers do not guess another type, and send no referrer.
+/// On every response: browsers neither guess another content type nor send a referrer.
 const ALL: [(HeaderName, &str); 2] = [(X_CONTENT_TYPE_OPTIONS, "nosniff"), (REFERRER_POLICY, "no-referrer")];
 
-/// On every response that sets no other policy: other sites may not embed it.
+/// On every response that sets no other policy: other sites cannot embed it.
 const EMBEDDING: HeaderValue = HeaderValue::from_static("same-origin");
 
-/// On responses that are data: a browser that shows them as a page runs and loads nothing. CORS decides which pages read them;
-/// the others may learn that there is a server, so that they can say that it refuses them.
+/// On API responses: a browser that displays one as a page runs and loads nothing. CORS decides which pages can read them. Other
+/// pages can detect that there is a server, so that they can report that it refuses them.
 const API: [(HeaderName, &str); 2] = [
     (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
     (RESOURCE_POLICY, "cross-origin"),
 ];
 
-/// Adds the headers of every response.
-pub fn of_all(router: Router) -> Router {
+/// Adds the headers of all responses.
+pub fn on_all(router: Router) -> Router {
     with(router, ALL).layer(SetResponseHeaderLayer::if_not_present(RESOURCE_POLICY, EMBEDDING))
 }
 
-/// Adds the headers of data.
-pub fn of_api<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
+/// Adds the headers of API responses.
+pub fn on_api<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     with(router, API)
 }
 

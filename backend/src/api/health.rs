@@ -10,12 +10,12 @@ use crate::admission::App;
 use crate::error_response::ErrorResponse;
 use crate::telemetry;
 
-/// 200, unless the engine has stalled: 503, so that a supervisor restarts the process.
+/// 200, or 503 if the engine has stalled, so that a supervisor restarts the process.
 pub async fn live(State(app): State<Arc<App>>) -> Result<&'static str, ErrorResponse> {
     if app.engine.is_stalled() { Err(ErrorResponse::stalled()) } else { Ok("live\n") }
 }
 
-/// 200 if the server takes requests; 503 while it loads or stops, or its engine has stalled.
+/// 200 if the server accepts requests; 503 while it loads or stops, or if its engine has stalled.
 pub async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, ErrorResponse> {
     app.model().map(|_| "ready\n")
 }

@@ -1,8 +1,8 @@
-//! Which names a client may address the server by.
+//! Checks the Host header.
 //!
-//! A server on a loopback address is reached by every page that the machine's browser shows, if the page's own name resolves to
-//! that address (DNS rebinding). The browser then sends that name as Host, so a server on a loopback address answers only
-//! to its own names.
+//! Any page in a browser on this machine can reach a server on a loopback address if the page's own name resolves to that address
+//! (DNS rebinding). The browser then sends the page's name as Host, so a server on a loopback address answers only to its own
+//! names.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,22 +15,22 @@ use axum::response::{IntoResponse, Response};
 
 use crate::error_response::ErrorResponse;
 
-/// The names: `localhost` and all IP addresses, and those that are configured.
+/// The allowed names: `localhost`, all IP addresses, and configured names.
 #[derive(Clone, Debug)]
 pub struct Hosts {
-    /// None if every name is allowed.
+    /// Configured names; None if every name is allowed.
     names: Option<Arc<[String]>>,
 }
 
 impl Hosts {
-    /// The names of a server that listens on `address`: `names` where there are any, every name for `*`. Without them, every
-    /// name unless `address` is a loopback address.
+    /// The allowed names of a server that listens on `address`: `names`, or every name if they contain `*`. If there are none: every
+    /// name, unless `address` is a loopback address.
     pub fn new(address: IpAddr, names: &[String]) -> Self {
         let any = names.iter().any(|name| name == "*") || (names.is_empty() && !address.is_loopback());
         Self { names: (!any).then(|| names.into()) }
     }
 
-    /// Whether `host`, a name or IP address with or without port, is allowed.
+    /// Whether `host`, a name or IP address with an optional port, is allowed.
     fn allows(&self, host: &str) -> bool {
         let Some(names) = &self.names else { return true };
         if let Some((address, _)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -46,13 +46,13 @@ impl Hosts {
     }
 }
 
-/// Middleware: refuses requests for other names, and those that name none or two, which HTTP/1.1 forbids.
+/// Middleware that refuses requests for other names, and requests with no or several Host headers, which HTTP/1.1 forbids.
 pub async fn check(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
     match host(&request) {
         Err(response) => response.into_response(),
         Ok(Some(host)) if !hosts.allows(host) => {
             let message = format!(
-                "expected this server's address, got `{host}`; if the server is meant, start it with --allow-host {host}"
+                "expected a host name of this server, got `{host}`; to allow this name, start the server with --allow-host {host}"
             );
             ErrorResponse::invalid("Host", message).into_response()
         }
@@ -60,14 +60,14 @@ pub async fn check(State(hosts): State<Hosts>, request: Request, next: Next) -> 
     }
 }
 
-/// The host that a request names; HTTP/1.0 need not name one.
+/// The host that a request names. HTTP/1.0 does not require one.
 fn host(request: &Request) -> Result<Option<&str>, ErrorResponse> {
     let mut values = request.headers().get_all(HOST).iter();
     match (values.next(), values.next()) {
         (Some(_), Some(_)) => Err(ErrorResponse::invalid("Host", "expected one Host header, got several")),
         (Some(host), None) => {
             let unreadable =
-                |_| ErrorResponse::invalid("Host", "expected a name in ASCII as Host, got other bytes");
+                |_| ErrorResponse::invalid("Host", "expected an ASCII name as Host, got other bytes");
             host.to_str().map(Some).map_err(unreadable)
         }
         (None, _) if request.version() == Version::HTTP_11 => {

@@ -1,7 +1,7 @@
-//! `POST /v1/images/generations`: OpenAI's Images API, for its existing clients.
+//! `POST /v1/images/generations`: OpenAI's Images API, for existing clients.
 //!
-//! The prompt is tokenized here, the job runs in the same batch as others, and the engine decodes its tokens. A client that
-//! disconnects cancels its job.
+//! The server tokenizes the prompt, runs the job in the same batch as others, and decodes the tokens. If the client disconnects, its
+//! job is cancelled.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -26,13 +26,13 @@ use crate::admission::App;
 use crate::error_response::ErrorResponse;
 use crate::jobs::{Job, Viewer};
 
-/// Retry-After in seconds where images were not ready in time.
+/// Retry-After in seconds when images were not ready in time.
 const RETRY_SLOW: u64 = 30;
 
-/// OpenAI's request, and `seed`.
+/// OpenAI's request, with `seed` and `best_of` in addition.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code, reason = "fields without meaning here are accepted, because clients send them")]
+#[allow(dead_code, reason = "unused fields are accepted because clients send them")]
 pub struct ImagesRequest {
     prompt: String,
     n: Option<usize>,
@@ -42,7 +42,7 @@ pub struct ImagesRequest {
     stream: Option<bool>,
     /// Samples this many images, at most 32, and returns the `n` that CLIP scores highest, the best first.
     best_of: Option<usize>,
-    /// The same seed, prompt and model give the same images. Random if it is missing.
+    /// The same seed, prompt and model give the same images. Random if missing.
     seed: Option<Seed>,
     model: Option<IgnoredAny>,
     quality: Option<IgnoredAny>,
@@ -69,7 +69,7 @@ struct Image {
     b64_json: String,
 }
 
-/// See the module.
+/// Generates the images of a prompt.
 pub async fn create(
     State(app): State<Arc<App>>,
     JsonBody(request): JsonBody<ImagesRequest>,
@@ -93,7 +93,7 @@ pub async fn create(
     };
     let job = app.admit(sampled, request.best_of.is_some())?;
     let Some(viewer) = job.view() else {
-        return Err(ErrorResponse::internal("a new job has too many viewers"));
+        return Err(ErrorResponse::internal("a new job already has too many viewers"));
     };
     let client = CancelOnDrop(viewer);
     let images = async {
@@ -110,7 +110,7 @@ pub async fn create(
     Ok(Json(ImagesResponse { created, data, seed }))
 }
 
-/// The job of a client that waits for one response. No client can ask for it later, so there is no grace time.
+/// Cancels a job when dropped. Its client waits for a single response and cannot come back, so there is no grace time.
 struct CancelOnDrop(Viewer);
 
 impl Drop for CancelOnDrop {
@@ -135,11 +135,11 @@ fn check(request: &ImagesRequest, geometry: &Geometry) -> Result<(), ErrorRespon
         "response_format",
         request.response_format.as_deref(),
         &["b64_json"],
-        "this server stores no images that a URL could point to",
+        "this server does not store images",
     )?;
     one_of("output_format", request.output_format.as_deref(), &["png"], "images are sent as PNG")?;
     if request.stream == Some(true) {
-        let message = "expected false: this interface does not stream; POST /v1/generations does";
+        let message = "expected false: this endpoint does not stream; use POST /v1/generations for that";
         return Err(ErrorResponse::invalid("stream", message));
     }
     Ok(())
@@ -158,16 +158,16 @@ fn one_of(field: &str, got: Option<&str>, allowed: &[&str], why: &str) -> Result
     }
 }
 
-/// The job is cancelled with this answer.
+/// 503: the images were not ready in time. Their job is cancelled.
 fn too_slow(limit: Duration) -> ErrorResponse {
     let message = format!(
-        "the images were not ready within {} s; ask for fewer, or POST /v1/generations, which streams",
+        "the images were not ready within {} s; request fewer, or use POST /v1/generations, which streams",
         limit.as_secs_f64()
     );
     ErrorResponse::new(ErrorCode::Unavailable, message).after(RETRY_SLOW)
 }
 
-/// Waits for the end of the job. The tokens of each sample, the best first if they were scored.
+/// Waits for the end of the job. Returns the tokens of each sample, best first if they were scored.
 async fn best_tokens(job: &Job) -> Result<Vec<Vec<ImageToken>>, ErrorResponse> {
     let mut length = job.log.watch();
     // The job holds the sender, so waiting cannot fail.

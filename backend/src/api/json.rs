@@ -1,4 +1,4 @@
-//! The JSON body of a request, read within bounds. Errors name the field.
+//! Extracts the JSON body of a request, with limits on size and time. Errors name the field.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use serde_json::error::Category;
 
 use crate::error_response::ErrorResponse;
 
-/// Largest body read.
+/// Maximum size of a body in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
-/// Of a body that is too large, this much is read and discarded, so that a client that is still sending can read the error.
+/// Bytes of a larger body that are read and discarded, so that a client that is still sending can read the error.
 const MAX_DISCARDED: usize = 4 * 1024 * 1024;
-/// Longest wait for the whole body.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time limit for receiving the whole body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Extracts a `T`, like axum's `Json`, with this server's error responses.
 pub struct JsonBody<T>(pub T);
@@ -35,8 +35,8 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
         if declared.is_some_and(|length| length > MAX_DISCARDED) {
             return Err(too_large());
         }
-        let bytes = tokio::time::timeout(PATIENCE, read(body)).await.map_err(|_| {
-            let message = format!("the body did not arrive within {} s", PATIENCE.as_secs());
+        let bytes = tokio::time::timeout(BODY_TIMEOUT, read(body)).await.map_err(|_| {
+            let message = format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs());
             ErrorResponse::new(ErrorCode::InvalidRequest, message)
         })??;
         parse(&bytes).map(Self)
@@ -44,8 +44,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
 }
 
 fn check_type(headers: &HeaderMap) -> Result<(), ErrorResponse> {
-    let got =
-        headers.get(CONTENT_TYPE).map_or("none", |value| value.to_str().unwrap_or("something unreadable"));
+    let got = headers.get(CONTENT_TYPE).map_or("none", |value| value.to_str().unwrap_or("non-ASCII bytes"));
     let essence = got.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {
         return Ok(());
@@ -55,7 +54,7 @@ fn check_type(headers: &HeaderMap) -> Result<(), ErrorResponse> {
 }
 
 fn check_encoding(headers: &HeaderMap) -> Result<(), ErrorResponse> {
-    match headers.get(CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("something unreadable")) {
+    match headers.get(CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("non-ASCII bytes")) {
         Some(got) if !got.trim().is_empty() && !got.trim().eq_ignore_ascii_case("identity") => {
             let message = format!("expected an uncompressed body, got `Content-Encoding: {got}`");
             Err(ErrorResponse::new(ErrorCode::UnsupportedMediaType, message))
@@ -88,11 +87,11 @@ async fn read(mut body: Body) -> Result<Vec<u8>, ErrorResponse> {
     if discarded > 0 { Err(too_large()) } else { Ok(bytes) }
 }
 
-/// serde_json's message about `1e400`. It counts as malformed JSON there, but concerns one field.
+/// serde_json's message about `1e400`. serde_json reports it as malformed JSON, although it concerns a single field.
 const OUT_OF_RANGE: &str = "number out of range";
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ErrorResponse> {
-    // serde would also accept a list of the fields' values.
+    // serde would also accept an array of the fields' values.
     if !bytes.trim_ascii_start().starts_with(b"{") {
         let message = "expected a JSON object, `{…}`, as the body, got something else";
         return Err(ErrorResponse::new(ErrorCode::InvalidRequest, message));
@@ -118,13 +117,13 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ErrorResponse> {
     Ok(value)
 }
 
-/// The field in serde's message, where the path ends before it: a field that is missing, unknown or repeated.
+/// The field that serde's message names, for missing, unknown and repeated fields, whose path ends one level above.
 fn quoted(message: &str) -> Option<&str> {
     let starts = ["missing field `", "duplicate field `", "unknown field `"];
     starts.iter().find_map(|start| message.strip_prefix(start)?.split('`').next())
 }
 
-/// serde's message about a value, without Rust's names of types.
+/// serde's message about a value, without the names of Rust types.
 fn plain(message: &str) -> String {
     let values = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
     let Some((got, expected)) = values.and_then(|values| values.rsplit_once(", expected ")) else {

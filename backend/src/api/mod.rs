@@ -1,4 +1,4 @@
-//! HTTP: one file for each part of the interface. Handlers read and append to shared state; none touches a device.
+//! The HTTP API, one file per part. Handlers read and append to shared state; none of them touches a device.
 
 mod error;
 mod events;
@@ -27,34 +27,34 @@ use crate::admission::App;
 use crate::server::Options;
 use crate::telemetry;
 
-/// What the server answers, by the kind of connection.
+/// The server's routers, by kind of connection.
 pub struct Routers {
-    /// Every address.
+    /// All routes.
     pub public: Router,
-    /// For connections that find no place: `/health` and `/metrics`; all others get 503.
+    /// For connections beyond the limit: `/health` and `/metrics`, and 503 for everything else.
     pub overflow: Router,
     /// For operators: `/health` and `/metrics`.
     pub admin: Router,
 }
 
 impl Routers {
-    /// The routers of a server; `metrics` if `/metrics` is public.
+    /// The routers of a server. `metrics` says whether `/metrics` is public.
     pub fn new(app: &Arc<App>, options: &Options, hosts: &Hosts, metrics: bool) -> Self {
         let api = interface().merge(health()).merge(self::metrics(metrics));
         let api = api.method_not_allowed_fallback(error::method_not_allowed);
         let public = match &options.site {
-            Some(folder) => headers::of_api(api).fallback_service(site::router(folder)),
-            None => headers::of_api(api.fallback(error::not_found)),
+            Some(folder) => headers::on_api(api).fallback_service(site::router(folder)),
+            None => headers::on_api(api.fallback(error::not_found)),
         };
-        let overflow = headers::of_api(health().merge(self::metrics(metrics)).fallback(error::no_connection));
-        let admin = headers::of_api(health().merge(self::metrics(true)).fallback(error::not_found));
+        let overflow = headers::on_api(health().merge(self::metrics(metrics)).fallback(error::no_connection));
+        let admin = headers::on_api(health().merge(self::metrics(true)).fallback(error::not_found));
         let [public, overflow] = [public, overflow].map(|router| {
             let router = router.layer(from_fn_with_state(hosts.clone(), hosts::check));
             if options.origins.is_empty() { router } else { router.layer(cors(options.origins.clone())) }
         });
         let [public, overflow, admin] = [public, overflow, admin].map(|router| {
             let router = router.layer(CatchPanicLayer::custom(error::panicked));
-            headers::of_all(router.with_state(Arc::clone(app))).layer(from_fn(telemetry::observe))
+            headers::on_all(router.with_state(Arc::clone(app))).layer(from_fn(telemetry::observe))
         });
         Self { public, overflow, admin }
     }
@@ -81,7 +81,7 @@ fn metrics(shown: bool) -> Router<Arc<App>> {
     Router::new().route("/metrics", handler)
 }
 
-/// Pages of the configured origins may use the interface; others get no CORS headers.
+/// Allows pages of the configured origins to use the API. Others get no CORS headers.
 fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(origins)

@@ -1,4 +1,4 @@
-//! `/v1/model`: the manifest of the served model, and the files that a browser needs.
+//! `/v1/model`: the served model's manifest and the files that a browser needs.
 
 use std::sync::Arc;
 
@@ -20,14 +20,14 @@ pub async fn show(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Erro
     Ok((AppendHeaders([(CACHE_CONTROL, "no-store")]), Json(manifest)))
 }
 
-/// The content of a file that a client expects.
+/// The version of a file that a client expects.
 #[derive(Deserialize)]
 pub struct Version {
     sha256: Option<String>,
 }
 
-/// `GET /v1/model/files/{name}`: a file of the manifest. With `?sha256=`, as the manifest gives it, the response is
-/// immutable and may be cached; without, it is revalidated at each use.
+/// `GET /v1/model/files/{name}`: a file of the manifest. With `?sha256=`, as in the manifest's URLs, the response is immutable and
+/// may be cached; otherwise it is revalidated at each use.
 pub async fn file(
     State(app): State<Arc<App>>,
     name: Result<Path<String>, PathRejection>,
@@ -39,11 +39,11 @@ pub async fn file(
     let files = model.manifest.files.iter().zip(&model.contents);
     let Some((file, content)) = files.clone().find(|(file, _)| file.name == name) else {
         let names: Vec<&str> = model.manifest.files.iter().map(|file| file.name.as_str()).collect();
-        let message = format!("the model serves no file `{name}`; it serves {}", names.join(", "));
+        let message = format!("there is no file `{name}`; the model's files are {}", names.join(", "));
         return Err(ErrorResponse::new(ErrorCode::NotFound, message));
     };
     if version.sha256.as_ref().is_some_and(|sha256| *sha256 != file.sha256) {
-        let message = format!("{name} has changed; its SHA-256 is {}; load /v1/model again", file.sha256);
+        let message = format!("{name} has changed: its SHA-256 is {}; load /v1/model again", file.sha256);
         return Err(ErrorResponse::new(ErrorCode::WrongModel, message));
     }
     let caching = if version.sha256.is_some() { "public, max-age=31536000, immutable" } else { "no-cache" };

@@ -1,7 +1,7 @@
-//! The built page, from a folder.
+//! Serves the built page from a folder.
 //!
-//! Files are sent compressed where a `.gz` lies beside them, with an ETag, and are revalidated at each use: a new build is
-//! seen at once, an unchanged file costs a 304.
+//! Files with a `.gz` beside them are sent compressed. All have an ETag and are revalidated at each use: a new build is effective
+//! immediately, and an unchanged file costs a 304.
 
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
@@ -19,8 +19,8 @@ use tower_http::services::ServeDir;
 use super::{error, headers};
 use crate::error_response::ErrorResponse;
 
-/// Scripts come from this server alone, and wasm may be compiled; a backend elsewhere and images made in the page are allowed.
-/// The page sets style attributes itself.
+/// Allows scripts from this server only, compiling wasm, a backend on another host, images created in the page, and the style
+/// attributes that the page sets.
 const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; \
     style-src 'self' 'unsafe-inline'; img-src 'self' blob: data:; font-src 'self'; manifest-src 'self'; \
     connect-src 'self' http: https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -42,7 +42,7 @@ pub fn router(folder: &Path) -> Router {
         let mut files = files.clone();
         async move {
             let uri = request.uri().clone();
-            // It would redirect `//host` to the host of that name, if there were such a folder.
+            // `ServeDir` would redirect `//host` to the host of that name if there were such a folder.
             let response = if uri.path().starts_with("//") {
                 error::not_found(uri).await.into_response()
             } else {
@@ -61,7 +61,7 @@ pub fn router(folder: &Path) -> Router {
     headers::with(Router::new().fallback_service(files), HEADERS)
 }
 
-/// Whether the address names no file that could be served, for example because it is longer than a file name may be.
+/// Whether there can be no file for the URL, for example because a path component is longer than file names may be.
 fn no_such_file(error: &io::Error) -> bool {
     matches!(
         error.kind(),

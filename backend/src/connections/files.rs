@@ -1,12 +1,12 @@
-//! The number of files that the process may open: each connection is one, and the file of the page that it is sent is another.
+//! The limit of open files. A connection uses one file descriptor, and another one while it is sent a file of the page.
 
-use super::places::RESERVE;
+use super::limits::RESERVE;
 
-/// Files that the server opens besides those of its connections.
+/// File descriptors that the server needs besides those of connections.
 const OTHERS: usize = 128;
 
-/// Raises the soft limit of open files for `connections` as far as the hard limit lets it. The number of connections that fit,
-/// with a warning where they are fewer.
+/// Raises the soft limit of open files for `connections`, up to the hard limit. Returns the number of connections that fit, and logs
+/// a warning if they are fewer.
 pub fn make_room(connections: usize) -> usize {
     #[cfg(unix)]
     {
@@ -17,14 +17,14 @@ pub fn make_room(connections: usize) -> usize {
         let mut limit = getrlimit(Resource::Nofile);
         if files(limit.current) < needed {
             limit.current = Some(files(limit.maximum).min(needed) as u64);
-            // If it fails, the old limit is read next.
+            // If this fails, the old limit is read next.
             let _ = setrlimit(Resource::Nofile, limit);
         }
         let files = files(getrlimit(Resource::Nofile).current);
         if files < needed {
             let fit = fitting(files);
             tracing::warn!(
-                "the limit of open files, {files}, is enough for {fit} of {connections} connections; raise it to {needed} with `ulimit -n`"
+                "the limit of open files, {files}, allows {fit} of {connections} connections; raise it to {needed} with `ulimit -n`"
             );
             return fit;
         }
@@ -32,7 +32,7 @@ pub fn make_room(connections: usize) -> usize {
     connections
 }
 
-/// Connections for which `files` are enough; at least one.
+/// Number of connections that `files` file descriptors allow; at least one.
 #[cfg(unix)]
 fn fitting(files: usize) -> usize {
     (files.saturating_sub(OTHERS) / 2).saturating_sub(RESERVE).max(1)

@@ -1,9 +1,9 @@
-//! Accepts connections and serves them. Every wait has a bound, and no client can take all places.
+//! Accepts and serves connections. Every wait has a time limit, and no client can take all connections.
 //!
-//! axum's own `serve` limits neither slow request heads, nor clients that do not read, nor the end of a graceful shutdown.
+//! axum's own `serve` has no limits for slow request heads, for clients that do not read, and for a graceful shutdown.
 
 mod files;
-mod places;
+mod limits;
 mod stream;
 
 use std::pin::pin;
@@ -18,42 +18,42 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::files::make_room;
-use self::places::{Admission, Places};
+use self::limits::{Admission, ConnectionLimits};
 use self::stream::ClientStream;
 
-/// Longest wait for the head of a request, also of the next one on an idle connection. Short, because an idle connection takes a
-/// place; its client opens another.
+/// Time limit for a request's head, also for the next request on an idle connection. Short, because an idle connection counts
+/// against the limit and its client can open another one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// The same on a connection from the reserve.
+/// The same for a connection from the reserve.
 const RESERVE_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes that a connection buffers of requests and responses, and so the longest head of a request.
+/// Size of a connection's buffers in bytes, and thereby the maximum size of a request's head.
 const BUFFER: usize = 64 * 1024;
-/// Pause after the system could not accept a connection, mostly because too many files are open.
+/// Pause after the system failed to accept a connection, usually because too many files are open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// After the stop, responses in progress get this long.
+/// Time that responses in progress have after the stop.
 const LAST_RESPONSES: Duration = Duration::from_secs(2);
 
-/// What a listener serves, and its limits.
+/// The router and the limits of a listener.
 #[derive(Clone)]
 pub struct Service {
-    /// Every address.
+    /// For connections within the limits.
     pub router: Router,
-    /// What a connection gets that finds no place: `/health` and `/metrics`, and 503 for all others.
+    /// For connections beyond the limit: `/health` and `/metrics`, and 503 for everything else.
     pub overflow: Router,
-    /// Connections served at a time.
+    /// Maximum number of connections.
     pub connections: usize,
-    /// Connections of one address; see [`places::PER_ADDRESS`] for none.
+    /// Maximum number of connections per address; see [`limits::PER_ADDRESS`] for the default.
     pub per_address: Option<usize>,
-    /// A connection whose client reads nothing for this long is ended.
+    /// A connection is closed if its client reads nothing for this long.
     pub write_timeout: Duration,
 }
 
-/// Serves until `stop`, then accepts no more connections, lets responses in progress end, and returns.
+/// Serves until `stop`, then stops accepting, waits for responses in progress, and returns.
 pub async fn serve(listener: TcpListener, service: Service, stop: CancellationToken) {
-    let places = Places::new(service.connections, service.per_address);
+    let limits = ConnectionLimits::new(service.connections, service.per_address);
     let connections = TaskTracker::new();
     loop {
-        let accept = async { (places.reserve().await, listener.accept().await) };
+        let accept = async { (limits.reserve().await, listener.accept().await) };
         let (reserved, accepted) = tokio::select! {
             accepted = accept => accepted,
             () = stop.cancelled() => break,
@@ -66,15 +66,15 @@ pub async fn serve(listener: TcpListener, service: Service, stop: CancellationTo
                 continue;
             }
         };
-        // Tokens are small and should arrive at once. Without it they arrive a little later, so an error does not matter.
+        // Events are small and should be sent immediately. If this fails they are only delayed a little.
         let _ = tcp.set_nodelay(true);
         let (service, stop) = (service.clone(), stop.clone());
-        match places.admit(peer.ip(), reserved) {
-            Admission::Place(place) => drop(connections.spawn(async move {
+        match limits.admit(peer.ip(), reserved) {
+            Admission::Admitted(permit) => drop(connections.spawn(async move {
                 let mut http = http1::Builder::new();
                 http.header_read_timeout(HEAD_TIMEOUT);
                 serve_connection(&mut http, tcp, service.router, service.write_timeout, stop).await;
-                drop(place);
+                drop(permit);
             })),
             Admission::Reserve(reserved) => drop(connections.spawn(async move {
                 let mut http = http1::Builder::new();
@@ -88,7 +88,7 @@ pub async fn serve(listener: TcpListener, service: Service, stop: CancellationTo
     drop(listener);
     connections.close();
     if tokio::time::timeout(LAST_RESPONSES, connections.wait()).await.is_err() {
-        tracing::warn!("some clients did not read to the end");
+        tracing::warn!("some clients did not read their responses in time");
     }
 }
 
@@ -117,7 +117,7 @@ async fn serve_connection(
                 break;
             }
             () = client_left.as_mut() => {
-                tracing::debug!("the client left");
+                tracing::debug!("the client disconnected");
                 break;
             }
             () = stop.cancelled(), if !stopping => {

@@ -1,4 +1,4 @@
-//! A TCP stream whose writes end with an error when they make no progress, and which tells when its client has left.
+//! A TCP stream whose writes fail if they make no progress, and which detects that its client has disconnected.
 
 use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
@@ -13,16 +13,16 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-/// How often a connection with unread bytes is looked at, and how long after its end hyper gets to notice it.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often a connection with unread bytes is polled, and how long hyper has to notice its end.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Unsent bytes that the system buffers for a client. With more, megabytes would have to be sent before a slow client's progress
-/// shows, and a client that reads nothing would hold that much memory. What is on its way does not count, so that a fast client
-/// far away is not slowed down.
+/// Unsent bytes that the system buffers per client (`TCP_NOTSENT_LOWAT`). With a larger buffer, a slow client's progress would show
+/// only after megabytes, and a client that reads nothing would hold that much memory. Bytes in flight do not count, so fast clients
+/// with high latency are not slowed down.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-const UNSENT: u32 = 64 * 1024;
+const NOTSENT_LOWAT: u32 = 64 * 1024;
 
-/// See the module.
+/// A client's TCP stream.
 pub struct ClientStream {
     tcp: Arc<TcpStream>,
     write_timeout: Duration,
@@ -33,25 +33,25 @@ pub struct ClientStream {
 impl ClientStream {
     /// Writes that make no progress for `write_timeout` fail.
     pub fn new(tcp: TcpStream, write_timeout: Duration) -> Self {
-        // Where it fails, the system buffers more.
+        // If this fails, the system buffers more.
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        let _ = SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT);
+        let _ = SockRef::from(&tcp).set_tcp_notsent_lowat(NOTSENT_LOWAT);
         Self { tcp: Arc::new(tcp), write_timeout, deadline: None }
     }
 
-    /// Waits until the client has closed its side, and a moment more.
+    /// Waits until the client has closed its side, and one interval more.
     ///
-    /// hyper notices this by itself, except where bytes after the request, such as a pipelined one, are in the way.
+    /// hyper notices this itself, unless there are unread bytes after the request, such as a pipelined request.
     pub fn client_left(&self) -> impl Future<Output = ()> + use<> {
         let tcp = Arc::clone(&self.tcp);
         async move {
             while let Ok(ready) = tcp.ready(Interest::READABLE).await
                 && !ready.is_read_closed()
             {
-                // It stays readable as long as there are unread bytes.
-                sleep(LOOK).await;
+                // The stream stays readable as long as there are unread bytes.
+                sleep(POLL_INTERVAL).await;
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -121,7 +121,7 @@ impl AsyncWrite for ClientStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context) -> Poll<io::Result<()>> {
         Poll::Ready(match SockRef::from(&*self.tcp).shutdown(Shutdown::Write) {
-            // The client was faster.
+            // The client closed the connection first.
             Err(error) if error.kind() == ErrorKind::NotConnected => Ok(()),
             done => done,
         })

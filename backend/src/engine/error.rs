@@ -1,4 +1,4 @@
-//! Why a generation, or the engine itself, failed.
+//! Errors of generations and of the engine.
 
 use dalle_model::clip::ScoreError;
 use dalle_model::dvae::DecodeError;
@@ -28,7 +28,7 @@ impl From<NotFinite> for EngineError {
 }
 
 impl EngineError {
-    /// Whether the device failed. The engine stops then; every other error is of one job alone.
+    /// Whether the device failed. The engine then stops; any other error concerns only one job.
     pub fn is_fatal(&self) -> bool {
         matches!(
             self,
@@ -36,11 +36,11 @@ impl EngineError {
         )
     }
 
-    /// The error for the job's client. Unless the request is wrong, it is logged with the job's key under an id, and the client gets
+    /// The error for the job's client. Unless the request is invalid, it is logged with the job's key and an id, and the client gets
     /// the id.
     pub fn report(&self, job: JobKey) -> ApiError {
         let id = match self {
-            // No field: each interface has its own names for them.
+            // No field name, because the two APIs name fields differently.
             Self::Sample(SampleError::Request(message)) | Self::Score(ScoreError::Request(message)) => {
                 return ErrorResponse::new(ErrorCode::InvalidRequest, message.clone()).error;
             }
@@ -79,7 +79,7 @@ mod tests {
             let report = error.report(JobKey(1));
             assert_eq!(report.code, code, "{error}");
             assert_eq!(report.message == request(), code == ErrorCode::InvalidRequest, "{}", report.message);
-            assert!(!report.message.contains("secret"), "internals stay inside: {}", report.message);
+            assert!(!report.message.contains("secret"), "internal details are not sent: {}", report.message);
         }
     }
 }

@@ -1,49 +1,49 @@
-//! Whether the engine makes progress: it beats after every piece of work, and a busy engine that does not beat has stalled.
+//! Detects a stalled engine. It beats after every unit of work, and a busy engine that does not beat for too long has stalled.
 //!
-//! Written by the engine and by those who give it work, read by anyone. An engine without work does not beat, so work that
-//! arrives counts as a beat.
+//! Written by the engine and by the threads that give it work. An idle engine does not beat, so the arrival of work counts as a
+//! beat.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A busy engine has stalled when it has not beaten for this many mean steps, where that is longer than the timeout: the first
-/// step of a new batch size may compile kernels.
+/// A busy engine stalls after this many mean steps without a beat, if that is longer than the timeout: the first step of a new batch
+/// size may compile kernels.
 const STEPS: u32 = 20;
 
-/// See the module.
+/// The engine's heartbeat.
 pub struct Heartbeat {
     start: Instant,
-    /// Milliseconds from the start to the last beat.
+    /// Time of the last beat, in milliseconds since the start.
     last: AtomicU64,
     busy: AtomicBool,
     timeout: Duration,
 }
 
 impl Heartbeat {
-    /// An engine without work, which stalls when it is busy for `timeout` without a beat.
+    /// The heartbeat of an idle engine, which stalls if it is busy for `timeout` without a beat.
     pub fn new(timeout: Duration) -> Self {
         Self { start: Instant::now(), last: AtomicU64::new(0), busy: AtomicBool::new(false), timeout }
     }
 
-    /// The engine did a piece of work and has more.
+    /// The engine finished a unit of work and has more.
     pub fn beat(&self) {
         self.last.store(self.elapsed(Instant::now()), Ordering::SeqCst);
         self.busy.store(true, Ordering::SeqCst);
     }
 
-    /// The engine has no work.
+    /// The engine has no more work.
     pub fn rest(&self) {
         self.busy.store(false, Ordering::SeqCst);
     }
 
-    /// Work is about to be given to the engine. Must come before the command that wakes it.
+    /// Work is about to be given to the engine. To be called before the command that wakes it.
     pub fn work_arrives(&self) {
         if !self.busy.load(Ordering::SeqCst) {
             self.beat();
         }
     }
 
-    /// Time since the last beat of a busy engine; zero for one without work.
+    /// Time since the last beat of a busy engine; zero for an idle one.
     pub fn silence(&self, now: Instant) -> Duration {
         if !self.busy.load(Ordering::SeqCst) {
             return Duration::ZERO;
@@ -51,7 +51,7 @@ impl Heartbeat {
         Duration::from_millis(self.elapsed(now).saturating_sub(self.last.load(Ordering::SeqCst)))
     }
 
-    /// Silence after which the engine has stalled, for a mean step of `step`.
+    /// Silence after which the engine counts as stalled, for a mean step of `step`.
     pub fn patience(&self, step: Duration) -> Duration {
         self.timeout.max(step.saturating_mul(STEPS))
     }

@@ -1,7 +1,7 @@
-//! The thread that owns the device.
+//! The engine: the thread that owns the device.
 //!
-//! It receives commands by a channel and appends events to the logs of jobs. Samples of several requests advance together, one
-//! token a step (continuous batching): a job joins at any step and leaves when it is complete or its log has ended.
+//! It receives commands through a channel and appends events to the logs of jobs. The samples of all requests advance together, one
+//! token per step (continuous batching). A job joins at any step and leaves when it is complete or its log has ended.
 //!
 //! Architecture invariant: HTTP handlers never touch a device; only this thread does.
 
@@ -34,23 +34,23 @@ use crate::served::ServedModel;
 
 pub use self::sampler::{ModelSampler, Sampler};
 
-/// A command of an [`EngineHandle`] to the thread.
+/// A command from an [`EngineHandle`] to the thread.
 enum Command {
     /// A job is in the queue.
     Wake,
     /// Decode an image.
     Decode(Decode),
-    /// End.
+    /// Stop after the current step.
     Stop,
 }
 
-/// An image to decode. Their number is bounded by the finished jobs whose client still waits.
+/// An image to decode. There are at most as many as images of finished jobs whose client is still waiting.
 struct Decode {
     tokens: Vec<ImageToken>,
     reply: oneshot::Sender<Vec<u8>>,
 }
 
-/// Sends commands to the engine, and tells how it is.
+/// Sends commands to the engine, and reads its speed and heartbeat.
 #[derive(Clone)]
 pub struct EngineHandle {
     commands: Sender<Command>,
@@ -58,27 +58,27 @@ pub struct EngineHandle {
     heartbeat: Arc<Heartbeat>,
 }
 
-/// The engine's thread has ended.
+/// The engine's thread has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the engine has stopped")]
-pub struct EngineGone;
+pub struct EngineStopped;
 
-/// A loaded model. It is made on the engine's thread.
+/// A loaded model. Created on the engine's thread.
 pub struct Loaded {
-    /// What clients see of it.
+    /// The model as clients see it.
     pub model: ServedModel,
-    /// Its networks.
+    /// The model's networks.
     pub sampler: Box<dyn Sampler>,
 }
 
-/// An engine that is not started. It has a handle already, which handlers need from the start.
+/// An engine that has not been started. Its handle exists already, because handlers need it from the start.
 pub struct Engine {
     handle: EngineHandle,
     commands: Receiver<Command>,
 }
 
 impl Engine {
-    /// Not yet running. It has stalled when it has work and makes no progress for `stall_timeout`.
+    /// An engine that is not running yet. It counts as stalled if it has work and makes no progress for `stall_timeout`.
     pub fn new(stall_timeout: Duration) -> Self {
         let (commands, receiver) = channel();
         let heartbeat = Arc::new(Heartbeat::new(stall_timeout));
@@ -90,8 +90,8 @@ impl Engine {
         self.handle.clone()
     }
 
-    /// Starts the thread: it loads, warms up, calls `ready`, and works on `queue` until it is stopped. `failed` is called with
-    /// the reason if it fails or panics at any point. The receiver completes when the thread ends.
+    /// Starts the thread, which loads the model, warms up, calls `ready`, and processes `queue` until it is stopped. If it fails or
+    /// panics at any point, it calls `failed` with the reason. The receiver completes when the thread ends.
     ///
     /// # Errors
     /// The system cannot start a thread.
@@ -119,14 +119,14 @@ impl Engine {
                 // The panic hook has printed what happened and where.
                 Err(_) => failed("the engine panicked".to_owned()),
             }
-            // A server that has stopped waiting has dropped the receiver.
+            // The receiver may have been dropped by a server that stopped waiting.
             let _ = end.send(());
         })?;
         Ok(ended)
     }
 }
 
-/// Runs a short caption and one step, so that kernels are compiled and memory is touched before the first request.
+/// Runs a short caption and one step, so that kernels are compiled and memory is paged in before the first request.
 ///
 /// # Errors
 /// The device fails, or the model's logits are not finite.
@@ -148,27 +148,27 @@ fn warm_up(sampler: &mut dyn Sampler) -> Result<(), EngineError> {
 }
 
 impl EngineHandle {
-    /// Tells the engine that a job is in the queue.
+    /// Notifies the engine that a job is in the queue.
     pub fn wake(&self) {
         self.send(Command::Wake);
     }
 
-    /// Asks the engine to end after its present step.
+    /// Stops the engine after its current step.
     pub fn stop(&self) {
         self.send(Command::Stop);
     }
 
-    /// The pixels of an image: RGB8, `image_size² · 3` bytes.
+    /// Decodes an image to RGB8, `image_size² · 3` bytes.
     ///
     /// # Errors
-    /// [`EngineGone`] if it stops first.
-    pub async fn decode(&self, tokens: Vec<ImageToken>) -> Result<Vec<u8>, EngineGone> {
+    /// [`EngineStopped`] if the engine stops first.
+    pub async fn decode(&self, tokens: Vec<ImageToken>) -> Result<Vec<u8>, EngineStopped> {
         let (reply, pixels) = oneshot::channel();
         self.send(Command::Decode(Decode { tokens, reply }));
-        pixels.await.map_err(|_| EngineGone)
+        pixels.await.map_err(|_| EngineStopped)
     }
 
-    /// How fast it is.
+    /// The engine's speed.
     pub fn speed(&self) -> &Speed {
         &self.speed
     }
@@ -178,7 +178,7 @@ impl EngineHandle {
         self.heartbeat.silence(Instant::now())
     }
 
-    /// Silence after which the engine has stalled.
+    /// Silence after which the engine counts as stalled.
     pub fn patience(&self) -> Duration {
         self.heartbeat.patience(self.speed.step())
     }
@@ -190,7 +190,7 @@ impl EngineHandle {
 
     fn send(&self, command: Command) {
         self.heartbeat.work_arrives();
-        // An engine that has ended has reported why, and a reply that it drops says so too.
+        // If the thread has ended, it has reported why, and a dropped reply reports it too.
         let _ = self.commands.send(command);
     }
 }

@@ -1,4 +1,4 @@
-//! A job in the engine: from its `started` event to its `finished` event.
+//! A job in the engine, from its `started` event to its `finished` event.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,12 +9,12 @@ use super::scoring::Scoring;
 use super::throttle::EventThrottle;
 use crate::jobs::Job;
 
-/// A job that samples, or is complete and waits for scores.
+/// A job that is being sampled, or is complete and waits for scores.
 pub struct Running {
     job: Arc<Job>,
     started: Instant,
     throttle: EventThrottle,
-    /// Of a job whose samples are scored.
+    /// Set if the job's samples are scored.
     scoring: Option<Scoring>,
 }
 
@@ -32,7 +32,7 @@ impl Running {
         &self.job
     }
 
-    /// Takes the next token of each sample. True when the job has finished with it.
+    /// Adds the next token of each sample. Returns whether the job is now finished.
     pub fn push(&mut self, tokens: &[ImageToken], now: Instant) -> bool {
         self.throttle.push(tokens, now);
         if let Some(scoring) = &mut self.scoring {
@@ -41,27 +41,27 @@ impl Running {
         self.finish()
     }
 
-    /// Steps until the job has all its tokens.
+    /// Number of steps until the job has all its tokens.
     pub fn steps_left(&self) -> usize {
         self.throttle.steps_left()
     }
 
-    /// Whether a sample waits for its score.
+    /// Whether a sample is waiting for its score.
     pub fn waits_for_score(&self) -> bool {
         self.samples_to_score() > 0
     }
 
-    /// Samples that are complete and wait for their scores: they have left the batch and still take a row.
+    /// Number of complete samples that wait for their scores. They have left the batch but still occupy a row.
     pub fn rows_to_score(&self) -> usize {
         if self.steps_left() == 0 { self.samples_to_score() } else { 0 }
     }
 
-    /// Takes the next sample that waits for its score, with its tokens so far.
+    /// Takes the next sample waiting for its score, with its tokens so far.
     pub fn take_unscored(&mut self) -> Option<(usize, &[ImageToken])> {
         self.scoring.as_mut()?.take()
     }
 
-    /// Records the score of a sample when it had `tokens` tokens. True when the job has finished with it.
+    /// Records the score of a sample at `tokens` tokens. Returns whether the job is now finished.
     pub fn scored(&self, sample: usize, tokens: usize, score: f32) -> bool {
         self.job.log.append(EventKind::Scored { sample, tokens, score });
         self.finish()
@@ -71,7 +71,7 @@ impl Running {
         self.scoring.as_ref().map_or(0, Scoring::waiting)
     }
 
-    /// Ends the log if all tokens and scores are in.
+    /// Ends the log if it has all tokens and scores.
     fn finish(&self) -> bool {
         let complete = self.steps_left() == 0 && !self.waits_for_score();
         if complete {
@@ -105,7 +105,7 @@ mod tests {
         for position in 0..4 {
             let last = running.push(&[ImageToken(position), ImageToken(9)], Instant::now());
             assert!(!last, "scores are missing");
-            // One of two at half: the other has its turn only when it is complete.
+            // One of two is scored at half, the other only when it is complete.
             for _ in 0..if position == 3 { 2 } else { 1 } {
                 let Some((sample, tokens)) = running.take_unscored() else { continue };
                 let tokens = tokens.len();

@@ -1,40 +1,41 @@
-//! The networks of a model as the engine uses them.
+//! The interface between the engine and a model's networks.
 
 use dalle_model::clip::{Clip, ScoreError};
 use dalle_model::dvae::{DecodeError, Decoder};
 use dalle_model::sample::{Batch, JobKey, SampleError, SampleRequest, StepOutput};
 use dalle_shared::{ImageToken, TextToken};
 
-/// A batch of jobs that advance together, one token a step, and the decoder that turns tokens into pixels.
+/// A batch of jobs that advance together, one token per step, and the decoder that turns tokens into pixels.
 ///
-/// It is made and used on the engine's thread alone.
+/// Created and used only on the engine's thread.
 pub trait Sampler {
     /// Adds a job: `request.samples` rows.
     ///
     /// # Errors
-    /// The request does not fit the model (nothing has changed then), or the device failed.
+    /// The request does not fit the model (the batch is then unchanged), or the device failed.
     fn admit(&mut self, job: JobKey, request: SampleRequest) -> Result<(), SampleError>;
 
-    /// Samples one token for every row. Jobs that are complete leave by themselves.
+    /// Samples one token for every row. Complete jobs leave the batch.
     ///
     /// # Errors
-    /// The device failed; the batch is empty then. A job whose logits are not finite leaves with an output that says so.
+    /// The device failed; the batch is then empty. A job with NaN or infinite logits is not an error here: it leaves the batch with
+    /// an output that contains the error.
     fn step(&mut self) -> Result<Vec<StepOutput>, SampleError>;
 
-    /// Drops a job. Does nothing if it has left.
+    /// Removes a job. Does nothing if it has left the batch.
     fn remove(&mut self, job: JobKey);
 
     /// Number of rows that the next step advances.
     fn rows(&self) -> usize;
 
-    /// The image of `grid²` tokens: RGB8, `image_size² · 3` bytes.
+    /// Decodes `grid²` tokens to RGB8, `image_size² · 3` bytes.
     ///
     /// # Errors
     /// The device failed.
     fn decode(&self, tokens: &[ImageToken]) -> Result<Vec<u8>, DecodeError>;
 
-    /// CLIP's score of an image for a caption, from −1 to 1. The missing tokens of an incomplete image are filled with its first
-    /// token, which is most often background.
+    /// CLIP's score of an image for a caption, from −1 to 1. Missing tokens of an incomplete image are filled with its first token,
+    /// which is usually background.
     ///
     /// # Errors
     /// The model has no CLIP, or CLIP fails.
@@ -43,7 +44,7 @@ pub trait Sampler {
 
 /// The prior and the decoder of a model folder.
 pub struct ModelSampler {
-    /// The prior and the jobs that it samples.
+    /// The prior and the jobs it is sampling.
     pub batch: Batch,
     /// The dVAE's decoder.
     pub decoder: Decoder,
@@ -76,7 +77,7 @@ impl Sampler for ModelSampler {
 
     fn score(&self, text: &[TextToken], tokens: &[ImageToken]) -> Result<f32, ScoreError> {
         let (Some(clip), Some(&first)) = (&self.clip, tokens.first()) else {
-            return Err(ScoreError::Request("the model has no CLIP to score with".to_owned()));
+            return Err(ScoreError::Request("the model has no CLIP".to_owned()));
         };
         let mut whole = tokens.to_vec();
         whole.resize(self.grid * self.grid, first);

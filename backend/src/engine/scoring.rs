@@ -1,16 +1,16 @@
-//! Which samples of a `best_of` job wait for a score: all of them at half of their tokens, and again when they are complete.
+//! The samples of a `best_of` job that wait for a score: all of them at half of their tokens, and again when they are complete.
 
 use std::collections::VecDeque;
 
 use dalle_shared::ImageToken;
 
-/// The tokens of a job that is scored, and the samples that wait.
+/// The tokens of a scored job, and its waiting samples.
 pub struct Scoring {
-    /// Tokens of a complete image.
+    /// Number of tokens of a complete image.
     length: usize,
-    /// All tokens so far, one row a sample.
+    /// All tokens so far, one row per sample.
     tokens: Vec<Vec<ImageToken>>,
-    /// Samples that wait for their score.
+    /// Samples waiting for their score.
     waiting: VecDeque<usize>,
 }
 
@@ -20,7 +20,7 @@ impl Scoring {
         Self { length, tokens: vec![Vec::new(); samples], waiting: VecDeque::new() }
     }
 
-    /// Takes the next token of each sample.
+    /// Adds the next token of each sample.
     pub fn push(&mut self, tokens: &[ImageToken]) {
         self.tokens.iter_mut().zip(tokens).for_each(|(row, token)| row.push(*token));
         let count = self.tokens[0].len();
@@ -29,12 +29,12 @@ impl Scoring {
         }
     }
 
-    /// Number of samples that wait for their score.
+    /// Number of samples waiting for their score.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Takes the next sample that waits, with its tokens so far.
+    /// Takes the next waiting sample, with its tokens so far.
     pub fn take(&mut self) -> Option<(usize, &[ImageToken])> {
         let sample = self.waiting.pop_front()?;
         Some((sample, &self.tokens[sample]))

@@ -1,4 +1,4 @@
-//! How fast the engine is, measured: what Retry-After and the stall detection are computed from.
+//! The engine's measured speed, from which Retry-After and stall detection are computed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,17 +6,17 @@ use std::time::Duration;
 /// Weight of the newest step in the moving average.
 const NEWEST: f64 = 0.1;
 
-/// Written by the engine after each step, read by anyone.
+/// Written by the engine after each step, read by other threads.
 #[derive(Default)]
 pub struct Speed {
-    /// Moving average of a step's seconds, as bits; 0 before the first.
+    /// Moving average of a step's duration in seconds, as bits of an f64; 0 before the first step.
     step_seconds: AtomicU64,
-    /// Seconds until the first job of the queue has room, as bits.
+    /// Seconds until there is room for the first job of the queue, as bits of an f64.
     next_place_seconds: AtomicU64,
 }
 
 impl Speed {
-    /// Records a step that took `step`, after which it takes `steps_left` more until the first job of the queue has room.
+    /// Records a step that took `step`. After `steps_left` more steps there is room for the first job of the queue.
     pub fn record(&self, step: Duration, steps_left: usize) {
         let old = read(&self.step_seconds);
         let new = step.as_secs_f64();
@@ -25,17 +25,17 @@ impl Speed {
         write(&self.next_place_seconds, mean * steps_left as f64);
     }
 
-    /// Records that it takes `time` until the first job of the queue has room, if no job samples.
+    /// Records that there is room for the first job of the queue after `time`. For when no job is being sampled.
     pub fn record_next_place(&self, time: Duration) {
         write(&self.next_place_seconds, time.as_secs_f64());
     }
 
-    /// Mean time of a step; zero before the first.
+    /// Mean duration of a step; zero before the first one.
     pub fn step(&self) -> Duration {
         duration(read(&self.step_seconds))
     }
 
-    /// Time until the first job of the queue has room in the engine and leaves its place in the queue.
+    /// Time until the engine has room for the first job of the queue, which then leaves its slot in the queue.
     pub fn next_place(&self) -> Duration {
         duration(read(&self.next_place_seconds))
     }
@@ -76,6 +76,6 @@ mod tests {
         speed.record(Duration::from_millis(200), 10);
         assert!(close(speed.next_place(), 1100));
         speed.record_next_place(Duration::from_secs(3));
-        assert!(close(speed.next_place(), 3000) && close(speed.step(), 110), "it was no step");
+        assert!(close(speed.next_place(), 3000) && close(speed.step(), 110), "the mean step is unchanged");
     }
 }

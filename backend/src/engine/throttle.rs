@@ -1,4 +1,4 @@
-//! Collects a job's tokens and appends them to its log, at most one event an interval.
+//! Collects a job's tokens and appends them to its log, at most one event per interval.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,17 +7,17 @@ use dalle_shared::{EventKind, ImageToken};
 
 use crate::jobs::Job;
 
-/// Least time between two token events of a job that is not complete.
+/// Minimum time between two token events of a job. The last one may come earlier.
 pub const EVENT_INTERVAL: Duration = Duration::from_millis(30);
 
-/// The tokens of a job on their way to its log.
+/// The tokens of a job that are not in its log yet.
 pub struct EventThrottle {
     job: Arc<Job>,
-    /// Tokens of a complete image.
+    /// Number of tokens of a complete image.
     length: usize,
     /// Raster position of the first pending token.
     start: usize,
-    /// Tokens sampled and not yet in the log, one row a sample.
+    /// Sampled tokens that are not in the log yet, one row per sample.
     pending: Vec<Vec<ImageToken>>,
     /// Time of the last token event.
     appended: Option<Instant>,
@@ -30,7 +30,7 @@ impl EventThrottle {
         Self { job, length, start: 0, pending, appended: None }
     }
 
-    /// Takes the next token of each sample. Appends an event when the interval is over or the images are complete.
+    /// Adds the next token of each sample. Appends an event if the interval is over or the images are complete.
     pub fn push(&mut self, tokens: &[ImageToken], now: Instant) {
         for (row, token) in self.pending.iter_mut().zip(tokens) {
             row.push(*token);
@@ -41,7 +41,7 @@ impl EventThrottle {
         }
     }
 
-    /// Steps until the images are complete.
+    /// Number of steps until the images are complete.
     pub fn steps_left(&self) -> usize {
         self.length.saturating_sub(self.start + self.pending[0].len())
     }

@@ -1,4 +1,4 @@
-//! The engine's loop: takes jobs from the queue, steps them all together, appends to their logs, scores and decodes.
+//! The engine's loop: takes jobs from the queue, samples all of them together, appends to their logs, scores and decodes.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,12 +18,12 @@ pub struct Worker {
     queue: Arc<Queue>,
     speed: Arc<Speed>,
     heartbeat: Arc<Heartbeat>,
-    /// Tokens of an image.
+    /// Number of tokens of an image.
     image_length: usize,
     max_rows: usize,
     running: HashMap<JobKey, Running>,
     decodes: VecDeque<Decode>,
-    /// Before this time no image is scored, unless no job samples.
+    /// No image is scored before this time, unless no job is being sampled.
     next_score: Instant,
 }
 
@@ -50,7 +50,7 @@ impl Worker {
         }
     }
 
-    /// Works until it is asked to stop, or all senders of commands are gone.
+    /// Runs until it is stopped, or all senders of commands have been dropped.
     ///
     /// # Errors
     /// The device failed.
@@ -70,7 +70,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Receives commands, waiting for one only if there is no work. False if it is asked to stop.
+    /// Receives commands, waiting for one only if there is no work. Returns false if the engine is to stop.
     fn collect(&mut self, commands: &Receiver<Command>) -> bool {
         let idle = self.running.is_empty() && self.decodes.is_empty() && self.queue.len() == 0;
         let mut next = if idle {
@@ -91,7 +91,7 @@ impl Worker {
         }
     }
 
-    /// Frees the rows of jobs whose log was ended elsewhere: cancelled or abandoned.
+    /// Removes jobs whose log was ended by another thread, because they were cancelled or abandoned.
     fn drop_ended(&mut self) {
         let sampler = &mut self.sampler;
         self.running.retain(|key, running| {
@@ -103,7 +103,7 @@ impl Worker {
         });
     }
 
-    /// Starts the jobs of the queue for which there are rows.
+    /// Starts jobs of the queue while there are free rows.
     fn admit(&mut self) -> Result<(), EngineError> {
         while let Some(job) = self.queue.take(self.max_rows.saturating_sub(self.rows())) {
             tracing::debug!(job = job.key.0, samples = job.request.samples, "started");
@@ -117,7 +117,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Rows in use: those that are sampled, and one for each complete sample that waits for its score.
+    /// Number of rows in use: those being sampled, and one for each complete sample that waits for its score.
     fn rows(&self) -> usize {
         self.sampler.rows() + self.running.values().map(Running::rows_to_score).sum::<usize>()
     }
@@ -150,7 +150,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Steps until the first job of the queue has room; if none waits, until a row is free.
+    /// Number of steps until there is room for the first job of the queue, or if the queue is empty, until a row is free.
     fn steps_until_room(&self) -> usize {
         let needed = self.queue.first_rows().unwrap_or(1);
         let mut free = self.max_rows.saturating_sub(self.rows());
@@ -171,8 +171,8 @@ impl Worker {
         steps
     }
 
-    /// Scores at most one image, of the oldest job that waits for a score, so that the steps of others are not held up. While jobs
-    /// sample, scoring takes at most half of the time.
+    /// Scores at most one image, of the oldest job waiting for a score, so that other jobs are not delayed. While jobs are being
+    /// sampled, scoring takes at most half of the time.
     fn score(&mut self) -> Result<(), EngineError> {
         let samples = self.sampler.rows() > 0;
         if samples && Instant::now() < self.next_score {
@@ -189,7 +189,7 @@ impl Worker {
         let taken = begin.elapsed();
         self.next_score = Instant::now() + taken;
         if !samples {
-            // The queue waits for the scores alone.
+            // The queue waits only for scores.
             let scores = u32::try_from(running.rows_to_score()).unwrap_or(u32::MAX);
             self.speed.record_next_place(taken.saturating_mul(scores));
         }
@@ -207,12 +207,12 @@ impl Worker {
         Ok(())
     }
 
-    /// Decodes at most one image, so that a request of nine does not hold up the steps of others.
+    /// Decodes at most one image, so that a request for nine does not delay other jobs.
     fn decode(&mut self) -> Result<(), EngineError> {
         if let Some(Decode { tokens, reply }) = self.decodes.pop_front()
             && !reply.is_closed()
         {
-            // The receiver may be gone by now.
+            // The receiver may have been dropped by now.
             let _ = reply.send(self.sampler.decode(&tokens)?);
         }
         Ok(())
@@ -222,7 +222,7 @@ impl Worker {
 /// Ends a job with an error.
 ///
 /// # Errors
-/// The error itself, if it is not of this job alone.
+/// The error itself, if it does not concern only this job.
 fn fail(job: &Job, error: impl Into<EngineError>) -> Result<(), EngineError> {
     let error = error.into();
     job.log.append(EventKind::Failed { error: error.report(job.key) });

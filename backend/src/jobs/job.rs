@@ -1,4 +1,4 @@
-//! One generation: the request, its log, and its viewers.
+//! A generation: its request, log and viewers.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -10,20 +10,20 @@ use parking_lot::Mutex;
 
 use super::Log;
 
-/// Viewers that one generation may have at a time.
+/// Maximum number of viewers of a generation.
 const MAX_VIEWERS: usize = 32;
 
-/// A generation, from its admission until it is forgotten.
+/// A generation, from admission until it is forgotten.
 pub struct Job {
-    /// 128 random bits in hexadecimal. A client that knows it may watch and cancel, so it is not logged.
+    /// 128 random bits in hexadecimal. It authorises a client to watch and cancel, so it is not logged.
     pub id: String,
-    /// Number of the job, for the engine and the log.
+    /// The job's number, for the engine and log messages.
     pub key: JobKey,
     /// What to sample.
     pub request: SampleRequest,
     /// Whether CLIP scores its samples.
     pub scored: bool,
-    /// Its events.
+    /// The job's events.
     pub log: Log,
     /// Time of its admission.
     pub created: Instant,
@@ -32,12 +32,12 @@ pub struct Job {
 
 struct Viewers {
     watching: usize,
-    /// When the last one left, or a client last asked for the state, or the job was made.
+    /// When the last viewer left, a client last polled the state, or the job was created.
     alone_since: Instant,
 }
 
 impl Job {
-    /// A new job with a random id. Its memory counts in `memory` until it is dropped.
+    /// A new job with a random id. Its memory is counted in `memory` until it is dropped.
     pub fn new(key: JobKey, request: SampleRequest, scored: bool, memory: Arc<AtomicUsize>) -> Arc<Self> {
         let created = Instant::now();
         let bytes = size_of::<Self>() + size_of_val(&*request.text) + size_of_val(&*request.prefix);
@@ -52,12 +52,12 @@ impl Job {
         })
     }
 
-    /// Ends the job unless it has ended. The engine drops it before its next step.
+    /// Cancels the job unless it has ended. The engine removes it before its next step.
     pub fn cancel(&self) {
         self.log.append(EventKind::Cancelled);
     }
 
-    /// Counts a viewer until the result is dropped. None if there are too many.
+    /// Adds a viewer until the result is dropped. None if there are too many.
     pub fn view(self: &Arc<Self>) -> Option<Viewer> {
         let mut viewers = self.viewers.lock();
         if viewers.watching >= MAX_VIEWERS {
@@ -67,12 +67,12 @@ impl Job {
         Some(Viewer { job: Arc::clone(self) })
     }
 
-    /// Starts the grace time again: a client has asked for the state.
+    /// Restarts the grace time, because a client has polled the state.
     pub fn touch(&self) {
         self.viewers.lock().alone_since = Instant::now();
     }
 
-    /// When the job counts as abandoned, with a grace time of `grace`; none while it has viewers.
+    /// When the job counts as abandoned, with a grace time of `grace`; None while it has viewers.
     pub fn abandoned_at(&self, grace: Duration) -> Option<Instant> {
         let viewers = self.viewers.lock();
         (viewers.watching == 0).then(|| viewers.alone_since + grace)
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(job.abandoned_at(grace), Some(job.created + grace));
         let (first, second) = (job.view().unwrap(), job.view().unwrap());
         drop(first);
-        assert_eq!(job.abandoned_at(grace), None, "one still watches");
+        assert_eq!(job.abandoned_at(grace), None, "one viewer is left");
         let left = Instant::now();
         drop(second);
         assert!(job.abandoned_at(grace).unwrap() >= left + grace);

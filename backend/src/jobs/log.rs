@@ -1,8 +1,8 @@
-//! The append-only log of one generation.
+//! The append-only log of a generation.
 //!
-//! The engine appends, any number of viewers read from any position: streaming, resuming, a second viewer and replay are the
-//! same read. Ending the log ends the job: nothing is appended after a last event, and the engine drops a job whose log has
-//! ended before its next step.
+//! The engine appends, and any number of viewers read from any position: streaming, resuming, a second viewer and replay are the
+//! same read. Ending the log ends the job: nothing is appended after a last event, and before its next step the engine removes jobs
+//! whose log has ended.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,12 +13,12 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// See the module.
+/// The log of a generation.
 pub struct Log {
     entries: Mutex<Entries>,
     /// Number of entries, for viewers to wait on.
     length: watch::Sender<usize>,
-    /// Bytes of all jobs, which this log's are part of.
+    /// Bytes of all jobs, including this log's.
     memory: Arc<AtomicUsize>,
 }
 
@@ -31,14 +31,14 @@ struct Entries {
 }
 
 impl Log {
-    /// The empty log of a job that waits and takes `bytes` itself; its memory counts in `memory` until it is dropped.
+    /// The empty log of a waiting job that takes `bytes` itself. Both count in `memory` until the log is dropped.
     pub fn new(bytes: usize, memory: Arc<AtomicUsize>) -> Self {
         memory.fetch_add(bytes, Ordering::Relaxed);
         let entries = Entries { events: Vec::new(), ended: None, bytes, unfinished: None };
         Self { entries: Mutex::new(entries), length: watch::Sender::new(0), memory }
     }
 
-    /// Appends an event. Returns false, and appends nothing, if the log has ended.
+    /// Appends an event and returns true, or returns false if the log has ended.
     pub fn append(&self, kind: EventKind) -> bool {
         let mut entries = self.entries.lock();
         if entries.ended.is_some() {
@@ -71,7 +71,7 @@ impl Log {
         }
     }
 
-    /// The events from position `from` on, and whether the log has ended.
+    /// The events starting at position `from`, and whether the log has ended.
     pub fn read(&self, from: usize) -> (Vec<GenerationEvent>, bool) {
         let entries = self.entries.lock();
         (entries.events.get(from..).unwrap_or_default().to_vec(), entries.ended.is_some())
@@ -87,12 +87,12 @@ impl Log {
         self.entries.lock().bytes
     }
 
-    /// Time of the last event; none while the job waits or runs.
+    /// Time of the last event; None while the job waits or runs.
     pub fn ended(&self) -> Option<Instant> {
         self.entries.lock().ended
     }
 
-    /// Changes with every append.
+    /// The number of events, which changes with every append.
     pub fn watch(&self) -> watch::Receiver<usize> {
         self.length.subscribe()
     }
@@ -152,7 +152,7 @@ mod tests {
         assert!(log.append(EventKind::Started));
         assert_eq!(log.state(), GenerationState::Running);
         assert!(log.append(EventKind::Cancelled));
-        assert!(!log.append(EventKind::Finished { seconds: 1.0 }), "an ended log takes nothing");
+        assert!(!log.append(EventKind::Finished { seconds: 1.0 }), "nothing is appended to an ended log");
         assert_eq!(log.state(), GenerationState::Cancelled);
         let (events, ended) = log.read(0);
         assert!(ended);

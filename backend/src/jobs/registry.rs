@@ -1,4 +1,4 @@
-//! The jobs that the server knows: those that wait or run, and for a while those that have ended.
+//! The jobs that the server knows: waiting and running ones, and for a while those that have ended.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -13,25 +13,25 @@ use tokio_util::task::TaskTracker;
 
 use super::Job;
 
-/// Least time between two sweeps.
+/// Minimum time between two sweeps.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long jobs are kept.
+/// Limits on how long jobs are kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
     /// An unfinished job without viewers is cancelled after this time.
     pub grace: Duration,
-    /// The log of an ended job can be read for this long …
+    /// The log of an ended job can be read for this long, …
     pub age: Duration,
-    /// … unless all jobs take more bytes than this: then the oldest ended ones are forgotten.
+    /// … unless all jobs together exceed this many bytes: then the oldest ended ones are forgotten.
     pub bytes: usize,
 }
 
-/// See the module.
+/// All jobs by id.
 pub struct Registry {
     jobs: Mutex<HashMap<String, Arc<Job>>>,
     retention: Retention,
-    /// Has a token for each job whose log has not ended.
+    /// Holds a token for each job whose log has not ended.
     unfinished: TaskTracker,
     inserted: Notify,
     /// Bytes of all jobs.
@@ -39,7 +39,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Knows no job.
+    /// An empty registry.
     pub fn new(retention: Retention) -> Self {
         Self {
             jobs: Mutex::default(),
@@ -50,12 +50,12 @@ impl Registry {
         }
     }
 
-    /// Where jobs count their memory.
+    /// The counter of all jobs' memory.
     pub fn memory(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.memory)
     }
 
-    /// Adds a job, and forgets the oldest ended ones if all take too many bytes.
+    /// Adds a job, and forgets the oldest ended ones if all jobs exceed the byte limit.
     pub fn insert(&self, job: Arc<Job>) {
         job.log.hold_until_end(self.unfinished.token());
         let mut jobs = self.jobs.lock();
@@ -66,14 +66,14 @@ impl Registry {
         self.inserted.notify_one();
     }
 
-    /// Forgets the oldest ended jobs until the others take seven eighths of the bytes, so that it is not done at each insertion.
+    /// Forgets the oldest ended jobs until the others take seven eighths of the limit, so that not every insertion has to.
     fn shrink(&self, jobs: &mut HashMap<String, Arc<Job>>) {
         let mut ended: Vec<(Instant, String, usize)> = jobs
             .values()
             .filter_map(|job| Some((job.log.ended()?, job.id.clone(), job.log.bytes())))
             .collect();
         ended.sort_unstable();
-        // A viewer may hold a job beyond this, so that its bytes are counted here.
+        // A viewer may keep a job alive beyond this, so its bytes are counted here.
         let mut held = self.memory.load(Ordering::Relaxed);
         for (_, id, bytes) in ended {
             if held <= self.retention.bytes / 8 * 7 {
@@ -89,7 +89,7 @@ impl Registry {
         self.jobs.lock().get(id).cloned()
     }
 
-    /// Sweeps whenever a job may have expired. Never returns.
+    /// Sweeps when a job may have expired. Never returns.
     pub async fn expire(&self) -> Infallible {
         loop {
             match self.sweep(Instant::now()) {
@@ -99,10 +99,10 @@ impl Registry {
         }
     }
 
-    /// Cancels abandoned jobs and forgets old ones. Returns the time of the next sweep, unless there is no job.
+    /// Cancels abandoned jobs and forgets old ones. Returns the time of the next sweep, or None if there are no jobs.
     fn sweep(&self, now: Instant) -> Option<Instant> {
         let Retention { grace, age, .. } = self.retention;
-        // The grace time of a viewer that leaves, or of a job that is made, after this sweep ends after this.
+        // The grace time of a viewer that leaves, or a job that is created, after this sweep ends later than this.
         let mut next = now + grace;
         let mut jobs = self.jobs.lock();
         jobs.retain(|_, job| {
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(registry.unfinished.len(), 2);
         assert!(
             next > now + Duration::from_secs(9) && next <= now + RETENTION.grace,
-            "when the grace is over"
+            "when the grace time is over"
         );
         registry.sweep(now + Duration::from_secs(11));
         assert_eq!(alone.log.state(), GenerationState::Cancelled);
@@ -197,11 +197,11 @@ mod tests {
         }
         let known = || jobs.iter().filter(|job| registry.get(&job.id).is_some()).count();
         registry.sweep(Instant::now() + Duration::from_secs(59));
-        assert_eq!(known(), 300, "however many they are");
+        assert_eq!(known(), 300, "their number is not limited");
         assert_eq!(
             registry.sweep(Instant::now() + Duration::from_secs(61)),
             None,
-            "nothing is left to expire"
+            "no job is left to expire"
         );
         assert_eq!(known(), 0);
     }
@@ -227,7 +227,7 @@ mod tests {
         let forgotten = known.iter().filter(|known| !**known).count();
         assert!((26..=35).contains(&forgotten), "{forgotten} of 50 with 4 KiB each");
         assert!(known[..forgotten].iter().all(|known| !known), "the oldest");
-        assert!(registry.get(&running.id).is_some(), "what runs is never forgotten");
+        assert!(registry.get(&running.id).is_some(), "a running job is never forgotten");
         assert_eq!(running.log.state(), GenerationState::Queued);
     }
 

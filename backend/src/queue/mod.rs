@@ -1,6 +1,6 @@
-//! Jobs that wait for the engine: first come, first served, up to a number.
+//! The bounded queue of jobs that wait for the engine, first in, first out.
 //!
-//! A job whose log has ended (it was cancelled while it waited) gives up its place.
+//! A job that is cancelled while it waits frees its slot.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,22 +9,22 @@ use parking_lot::Mutex;
 
 use crate::jobs::Job;
 
-/// See the module.
+/// The queue.
 pub struct Queue {
     waiting: Mutex<VecDeque<Arc<Job>>>,
     capacity: usize,
 }
 
-/// The queue has no place.
+/// The queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("all {capacity} places in the queue are taken")]
-pub struct Full {
-    /// Places of the queue.
+#[error("all {capacity} slots of the queue are taken")]
+pub struct QueueFull {
+    /// Number of slots.
     pub capacity: usize,
 }
 
 impl Queue {
-    /// An empty queue of `capacity` places.
+    /// An empty queue with `capacity` slots.
     pub fn new(capacity: usize) -> Self {
         Self { waiting: Mutex::default(), capacity }
     }
@@ -32,19 +32,19 @@ impl Queue {
     /// Appends a job.
     ///
     /// # Errors
-    /// [`Full`] if every place is taken by a job that still waits.
-    pub fn push(&self, job: Arc<Job>) -> Result<(), Full> {
+    /// [`QueueFull`] if every slot is taken by a job that still waits.
+    pub fn push(&self, job: Arc<Job>) -> Result<(), QueueFull> {
         let mut waiting = self.waiting.lock();
         waiting.retain(|job| job.log.ended().is_none());
         if waiting.len() >= self.capacity {
-            return Err(Full { capacity: self.capacity });
+            return Err(QueueFull { capacity: self.capacity });
         }
         waiting.push_back(job);
         Ok(())
     }
 
-    /// Takes the first job if it needs at most `rows` rows. A large job at the front holds back the smaller ones after it, so
-    /// that they cannot overtake it again and again.
+    /// Takes the first job if it needs at most `rows` rows. A large job at the front blocks smaller ones after it, so that it is not
+    /// starved.
     pub fn take(&self, rows: usize) -> Option<Arc<Job>> {
         let mut waiting = self.waiting.lock();
         waiting.retain(|job| job.log.ended().is_none());
@@ -54,13 +54,13 @@ impl Queue {
         waiting.pop_front()
     }
 
-    /// Rows that the first job needs.
+    /// Number of rows that the first job needs.
     pub fn first_rows(&self) -> Option<usize> {
         let waiting = self.waiting.lock();
         waiting.iter().find(|job| job.log.ended().is_none()).map(|job| job.request.rows())
     }
 
-    /// Number of jobs that wait.
+    /// Number of waiting jobs.
     pub fn len(&self) -> usize {
         self.waiting.lock().iter().filter(|job| job.log.ended().is_none()).count()
     }
@@ -77,7 +77,7 @@ mod tests {
         let (first, second) = (job(1), job(2));
         queue.push(first.clone()).unwrap();
         queue.push(second.clone()).unwrap();
-        assert_eq!(queue.push(job(1)), Err(Full { capacity: 2 }));
+        assert_eq!(queue.push(job(1)), Err(QueueFull { capacity: 2 }));
         assert_eq!(queue.take(9).unwrap().id, first.id);
         assert_eq!(queue.first_rows(), Some(2));
         assert!(queue.take(1).is_none(), "two samples do not fit into one row");

@@ -21,7 +21,7 @@ use serde_json::Value;
 use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
-/// Longest wait for anything that must happen.
+/// Time limit for anything that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A model folder with random weights, and the networks in it.
@@ -60,7 +60,7 @@ impl Model {
         Self { folder, config, prior, decoder, tokenizer }
     }
 
-    /// The hash that the server must state.
+    /// The hash that the server must report.
     pub fn hash(&self) -> String {
         let names = [
             "config.json",
@@ -73,7 +73,7 @@ impl Model {
         ModelManifest::hash_files(names.iter().copied().zip(hashes.iter().map(String::as_str)))
     }
 
-    /// The tokens that the model gives outside any server.
+    /// The tokens that the model samples without a server.
     pub fn sample(&self, text: Vec<TextToken>, samples: usize, seed: u64) -> Vec<Vec<ImageToken>> {
         let mut batch = Batch::new(self.prior.clone(), &self.config);
         let sampling = SamplingSettings::default();
@@ -88,7 +88,7 @@ impl Model {
     }
 }
 
-/// The weights of a network as a file holds them.
+/// The weights of a network as a safetensors file.
 pub fn safetensors<M: Module>(module: &M) -> Vec<u8> {
     to_safetensors(module, FloatDType::F32).unwrap()
 }
@@ -170,7 +170,7 @@ pub fn exit(process: &mut Child) -> ExitStatus {
         if let Some(status) = process.try_wait().unwrap() {
             return status;
         }
-        assert!(begin.elapsed() < PATIENCE, "it does not end");
+        assert!(begin.elapsed() < PATIENCE, "the process does not end");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

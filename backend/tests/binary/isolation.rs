@@ -1,4 +1,4 @@
-//! One request whose logits are NaN or infinite does not touch the others.
+//! A request whose logits are NaN or infinite does not affect others.
 
 use std::io::Read;
 use std::process::Stdio;
@@ -55,7 +55,7 @@ async fn one_fails_and_the_others_finish(model: &Model, dtype: &str) {
     let prompt = json!({ "prompt": "a cat" });
     let images = server.post("/v1/images/generations", &prompt);
     let poisoned = async {
-        // When the first tokens of another job are there.
+        // Once another job has its first tokens.
         reqwest::get(server.url(&healthy[0].events)).await.unwrap().chunk().await.unwrap();
         last_event(&server, &create(&[2, POISON], 3).await).await
     };
@@ -69,7 +69,7 @@ async fn one_fails_and_the_others_finish(model: &Model, dtype: &str) {
     assert_eq!(error.code, ErrorCode::Internal);
     assert!(error.message.contains("NaN or infinite"), "{}", error.message);
     let body = json!({ "model": hash, "text": [1, 2], "samples": 2, "seed": 3 });
-    assert_eq!(server.generate(&body).await, alone, "{dtype}: the model is as it was");
+    assert_eq!(server.generate(&body).await, alone, "{dtype}: the model is unchanged");
 
     let metrics = reqwest::get(server.url("/metrics")).await.unwrap().text().await.unwrap();
     assert!(metrics.lines().any(|line| line == "dalle_failed_total 1"), "{metrics}");
@@ -81,7 +81,7 @@ async fn one_fails_and_the_others_finish(model: &Model, dtype: &str) {
     assert!(errors[0].contains("job=") && errors[0].contains("NaN or infinite"), "{log}");
 }
 
-/// The embedding is finite, so that it is loaded, and its LayerNorm overflows.
+/// The embedding is finite, so it can be loaded, but its LayerNorm overflows.
 #[tokio::test]
 async fn a_caption_that_overflows_f32_fails_alone() {
     let model = model();
@@ -90,8 +90,8 @@ async fn a_caption_that_overflows_f32_fails_alone() {
     one_fails_and_the_others_finish(&model, "f32").await;
 }
 
-/// A value of attention that f32 holds and f16 does not: 5.6, the LayerNorm of a vector with one large component, times 15,000.
-/// In other captions the component is not that large.
+/// A value in attention that overflows f16 but not f32: 5.6, the LayerNorm of a vector with one large component, times 15,000. In
+/// other captions the component is smaller.
 #[tokio::test]
 async fn a_caption_that_overflows_only_f16_fails_alone() {
     let model = model();
@@ -104,5 +104,5 @@ async fn a_caption_that_overflows_only_f16_fails_alone() {
     server.until_ready().await;
     let text = [TextToken(2), TextToken(POISON)];
     let body = json!({ "model": model.hash(), "text": text, "seed": 3 });
-    assert_eq!(server.generate(&body).await[0].len(), 256, "f32 holds it");
+    assert_eq!(server.generate(&body).await[0].len(), 256, "f32 can represent it");
 }

@@ -1,4 +1,4 @@
-//! What the log holds, and what it does not.
+//! The content of the log.
 
 use std::io::Read;
 use std::process::Stdio;

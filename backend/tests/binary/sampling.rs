@@ -1,4 +1,4 @@
-//! What it samples is what the model gives outside any server.
+//! The server samples what the model samples without a server.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -24,7 +24,7 @@ async fn returns_the_tokens_and_images_of_the_model() {
     let names: Vec<&str> = manifest.files.iter().map(|file| file.name.as_str()).collect();
     assert_eq!(names, ["config.json", "tokenizer.json", "decoder.safetensors", "encoder.safetensors"]);
 
-    // Several at once, of different captions and sizes: each as if it were alone.
+    // Several concurrent requests with different captions and sizes: each is sampled as if it were alone.
     let generate = |index: u32| {
         let text: Vec<u32> = (0..index * 3).map(|i| (i * 7 + index) % 256).collect();
         let samples = 1 + index as usize % 3;
@@ -37,7 +37,7 @@ async fn returns_the_tokens_and_images_of_the_model() {
         assert_eq!(rows, model.sample(text, samples, seed.into()), "seed {seed}");
     }
 
-    // An image's own beginning as prefix: the rest is sampled as it was. Another prefix is returned unchanged.
+    // With an image's own first tokens as prefix, the rest is sampled as before. Another prefix is returned unchanged.
     let text: Vec<TextToken> = (0..5).map(TextToken).collect();
     let own = model.sample(text.clone(), 1, 9).swap_remove(0);
     let given: Vec<ImageToken> = own.iter().map(|token| ImageToken((token.0 + 1) % 16)).collect();

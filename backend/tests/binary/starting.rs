@@ -1,4 +1,4 @@
-//! What keeps it from starting is named.
+//! Errors that prevent the server from starting.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::fixture::{Model, Server, exit, safetensors};
 
-/// Runs it to its end, which must be a failure, and returns what it said.
+/// Runs the server until it exits, which must be a failure, and returns its error message.
 fn failure(model: &Path, extra: &[&str]) -> String {
     failure_of(Server::command(model).args(extra))
 }

@@ -62,7 +62,7 @@ async fn a_second_signal_ends_it_at_once() {
     while reqwest::get(server.url("/health/ready")).await.unwrap().status().is_success() {
         assert!(begin.elapsed() < PATIENCE);
     }
-    assert!(server.process.try_wait().unwrap().is_none(), "it drains");
+    assert!(server.process.try_wait().unwrap().is_none(), "it is draining");
     send("-INT", &server);
     assert_eq!(exit(&mut server.process).code(), Some(1));
 }

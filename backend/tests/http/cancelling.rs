@@ -1,4 +1,4 @@
-//! Cancelling, abandoning, and what a full queue says.
+//! Cancelled and abandoned generations, and the full queue.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -25,21 +25,21 @@ async fn delete_frees_the_engine_within_one_step() {
     server.until("rows freed", async || server.probe.rows.load(SeqCst) == 0).await;
     assert!(server.probe.steps.load(SeqCst) <= steps + 1, "the step in progress may end, no other begin");
     let rest = events.rest().await;
-    assert_eq!(rest.last().unwrap().kind, EventKind::Cancelled, "viewers are told");
+    assert_eq!(rest.last().unwrap().kind, EventKind::Cancelled, "viewers are notified");
 
-    assert_eq!(server.delete(&created.id).await.status(), StatusCode::NO_CONTENT, "twice is as good as once");
+    assert_eq!(server.delete(&created.id).await.status(), StatusCode::NO_CONTENT, "DELETE is idempotent");
     assert_eq!(server.state(&created.id).await, GenerationState::Cancelled);
     assert_eq!(error(server.delete("0123").await, 404).await.0, "not_found");
 }
 
-/// The rows that are sampled tell what is cancelled without asking for a state, which would count as watching.
+/// Waits until this many rows are sampled. Unlike polling a state, this does not count as watching.
 async fn until_rows(server: &TestServer, rows: usize) {
     server.until(&format!("{rows} rows"), async || server.probe.rows.load(SeqCst) == rows).await;
 }
 
 #[tokio::test]
 async fn a_client_that_disconnects_has_a_grace_time() {
-    // Long enough that even a busy machine asks again in time.
+    // Long enough for a busy machine to reconnect in time.
     let grace = Duration::from_secs(3);
     let server = TestServer::start_with(slow(), Options { grace, ..options() }).await;
     let watched = server.create(&request(1, 1)).await;
@@ -48,11 +48,11 @@ async fn a_client_that_disconnects_has_a_grace_time() {
     until_rows(&server, 2).await;
     until_rows(&server, 1).await;
     assert_eq!(server.state(&never_watched.id).await, GenerationState::Cancelled);
-    assert_eq!(server.state(&watched.id).await, GenerationState::Running, "a client watches");
+    assert_eq!(server.state(&watched.id).await, GenerationState::Running, "a client is watching");
 
     drop(events);
     let again = Events::of(server.get(&watched.events).await);
-    // Made after the client went away and watched by none: when this one is cancelled, the grace time is over.
+    // Created after the client disconnected, and never watched: when this one is cancelled, the grace time is over.
     let clock = server.create(&request(3, 1)).await;
     until_rows(&server, 2).await;
     until_rows(&server, 1).await;
@@ -79,7 +79,7 @@ async fn polling_the_state_counts_as_watching() {
         .await;
     assert_eq!(server.state(&never_watched.id).await, GenerationState::Cancelled);
     until_rows(&server, 0).await;
-    assert_eq!(server.state(&polled.id).await, GenerationState::Cancelled, "it is polled no more");
+    assert_eq!(server.state(&polled.id).await, GenerationState::Cancelled, "polling has stopped");
 }
 
 #[tokio::test]
@@ -96,7 +96,7 @@ async fn ended_generations_stay_readable_however_many_end_after_them() {
     assert_eq!(Events::of(server.get(&first.events).await).rest().await, events);
 }
 
-/// A prefix that is the whole image leaves nothing to sample, only to score.
+/// If the prefix is the whole image, there is nothing to sample, only to score.
 #[tokio::test]
 async fn samples_waiting_for_scores_take_rows_and_their_job_can_be_cancelled() {
     let tight = Options { max_rows: 9, ..options() };
@@ -116,7 +116,7 @@ async fn samples_waiting_for_scores_take_rows_and_their_job_can_be_cancelled() {
     assert_eq!(
         server.state(&second.id).await,
         GenerationState::Queued,
-        "nine wait for scores, there is no row"
+        "nine samples wait for scores, so there is no free row"
     );
     assert_eq!(server.delete(&first.id).await.status(), StatusCode::NO_CONTENT);
     assert_eq!(server.state(&first.id).await, GenerationState::Cancelled);
@@ -140,7 +140,7 @@ async fn a_full_queue_says_when_to_come_back() {
     let (code, message, _) = error(refused, 429).await;
     assert_eq!(code, "busy");
     assert!(message.contains(&format!("{seconds} s")), "{message}");
-    // 64 tokens at 0.1 s each: measured, not guessed.
+    // 64 tokens at 0.1 s each, as measured.
     assert!((3..=60).contains(&seconds), "{seconds}");
     assert_eq!(
         error(
@@ -152,7 +152,7 @@ async fn a_full_queue_says_when_to_come_back() {
         "busy"
     );
 
-    // A place that is given up can be taken, without waiting for the engine.
+    // A freed slot can be taken without waiting for the engine.
     server.delete(&waiting.id).await;
     let next = server.create(&request(4, 1)).await;
     assert_eq!(server.state(&next.id).await, GenerationState::Queued);

@@ -1,4 +1,4 @@
-//! Clients that take connections and give nothing back.
+//! Clients that hold connections without using them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,16 +11,15 @@ use tokio::net::{TcpSocket, TcpStream};
 use crate::sampler::Behaviour;
 use crate::server::{PATIENCE, TestServer, error, options, slow};
 
-/// Bytes of the large file: more than the system buffers for a client.
+/// Size of the large file in bytes, more than the system buffers for a client.
 const LARGE: usize = 32 << 20;
 
 fn large_file(folder: &Path) {
     std::fs::write(folder.join("large.bin"), vec![7; LARGE]).unwrap();
 }
 
-/// Asks for the large file and reads nothing but the status, once it is 200: a connection of an earlier request may still have
-/// the place. The system buffers about `buffer` bytes for the client, since it reports that the client has read only after a
-/// sixteenth of its buffer.
+/// Requests the large file, retrying while earlier connections still count against the limit, and reads only the status 200. The
+/// client's receive buffer has `buffer` bytes: the system reports progress only after a sixteenth of it has been read.
 async fn ask_for_large_file(server: &TestServer, buffer: u32) -> TcpStream {
     loop {
         let socket = TcpSocket::new_v4().unwrap();
@@ -37,7 +36,7 @@ async fn ask_for_large_file(server: &TestServer, buffer: u32) -> TcpStream {
     }
 }
 
-/// Reads to the end of the connection, however it ends, at first `slowly` times 256 KiB with half a second between them.
+/// Reads to the end of the connection, however it ends. The first `slowly` reads are of 256 KiB, half a second apart.
 async fn read_all(mut stream: TcpStream, slowly: usize) -> usize {
     let (mut total, mut buffer) = (0, vec![0; 1 << 20]);
     for read in 0.. {
@@ -59,7 +58,7 @@ async fn a_client_that_reads_nothing_is_disconnected_and_a_slow_one_is_not() {
     large_file(folder.path());
     let options = Options {
         site: Some(folder.path().to_owned()),
-        // Far above the pause between two slow reads, also on a busy machine, and below their total time.
+        // Well above the pause between two slow reads, even on a busy machine, but below their total time.
         write_timeout: Duration::from_secs(8),
         max_connections: 2,
         ..options()
@@ -69,9 +68,11 @@ async fn a_client_that_reads_nothing_is_disconnected_and_a_slow_one_is_not() {
     let reading = read_all(ask_for_large_file(&server, 1 << 20).await, 24);
     let reading = tokio::spawn(reading);
     error(server.get("/v1/model").await, 503).await;
-    server.until("a free place", async || server.get("/v1/model").await.status() == StatusCode::OK).await;
-    assert!(!reading.is_finished(), "the other one still reads");
-    assert!(read_all(silent, 0).await < LARGE, "it got less than the file");
+    server
+        .until("a free connection", async || server.get("/v1/model").await.status() == StatusCode::OK)
+        .await;
+    assert!(!reading.is_finished(), "the slow client is still reading");
+    assert!(read_all(silent, 0).await < LARGE, "it received less than the file");
     assert!(reading.await.unwrap() > LARGE, "head and file");
 }
 
@@ -79,13 +80,13 @@ async fn a_client_that_reads_nothing_is_disconnected_and_a_slow_one_is_not() {
 async fn health_and_metrics_answer_when_all_connections_are_taken() {
     let max_connections = 3;
     let server = TestServer::start_with(Behaviour::default(), Options { max_connections, ..options() }).await;
-    // More than there are, since connections of earlier requests may still have places.
+    // More than the limit, because connections of earlier requests may still count.
     let mut silent = Vec::new();
     for _ in 0..2 * max_connections {
         silent.push(TcpStream::connect(server.address()).await.unwrap());
     }
     let busy = async || server.get("/v1/model").await.status() == StatusCode::SERVICE_UNAVAILABLE;
-    server.until("all places taken", busy).await;
+    server.until("all connections taken", busy).await;
     for _ in 0..100 {
         for path in ["/health/live", "/health/ready", "/metrics"] {
             assert_eq!(server.get(path).await.status(), StatusCode::OK, "{path}");
@@ -112,7 +113,7 @@ async fn connections_of_one_address_are_limited() {
         let read = tokio::time::timeout(PATIENCE, stream.read(&mut byte)).await.unwrap();
         (sent.is_ok() && matches!(read, Ok(1))).then_some(stream)
     };
-    // Connections of earlier requests may still count.
+    // Connections of earlier requests may still count against the limit.
     let served = async || loop {
         if let Some(stream) = connect().await {
             return stream;

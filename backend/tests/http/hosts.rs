@@ -1,4 +1,4 @@
-//! Which names the server answers to, and the headers that protect its clients.
+//! The Host check, and security headers.
 
 use dalle_backend::Options;
 use reqwest::{Response, StatusCode};
@@ -28,7 +28,7 @@ async fn dns_rebinding_is_refused() {
     assert_eq!(error(named(&proxied, "evil.example").await, 400).await.0, "invalid_request");
 }
 
-/// What the server answers to a request as it is written here.
+/// Sends a raw request and returns the response.
 async fn raw(server: &TestServer, request: &str) -> String {
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -85,7 +85,7 @@ async fn every_response_has_security_headers() {
         header("/v1/model", "content-security-policy").await,
         "default-src 'none'; frame-ancestors 'none'"
     );
-    // A page that CORS refuses learns that there is a server; what the site serves is its own.
+    // Pages of other origins can detect the API, so that they can report that it refuses them. They cannot embed the site.
     assert_eq!(header("/v1/model", "cross-origin-resource-policy").await, "cross-origin");
     assert_eq!(header("/", "cross-origin-resource-policy").await, "same-origin");
     assert!(header("/", "content-security-policy").await.contains("wasm-unsafe-eval"));

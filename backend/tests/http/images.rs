@@ -84,7 +84,7 @@ async fn unsupported_options_are_named() {
         let (_, message, named) = error(ask(&server, &body).await, 400).await;
         assert_eq!(named.as_deref(), Some(field), "{body}: {message}");
     }
-    // A prompt longer than the model reads is cut, as in training.
+    // A prompt that is too long for the model is truncated, as in training.
     assert_eq!(ask(&server, &json!({"prompt": "long ".repeat(1000)})).await.status(), 200);
 }
 
@@ -96,14 +96,14 @@ async fn disconnecting_cancels_the_job() {
     assert!(call.unwrap_err().is_timeout());
     assert_eq!(server.probe.most_rows.load(SeqCst), 4, "it ran");
     server.until("rows freed", async || server.probe.rows.load(SeqCst) == 0).await;
-    assert!(server.probe.steps.load(SeqCst) < 60, "it was cancelled, not finished");
+    assert!(server.probe.steps.load(SeqCst) < 60, "the job was cancelled, not finished");
 }
 
 #[tokio::test]
 async fn images_that_are_not_ready_in_time_are_cancelled() {
     let images_timeout = Duration::from_millis(300);
     let server = TestServer::start_with(slow(), Options { images_timeout, ..options() }).await;
-    // One runs, and one waits in the queue.
+    // One is running, and one waits in the queue.
     let body = json!({"prompt": "a cat", "n": 9, "best_of": 32});
     for answer in futures_util::future::join_all([ask(&server, &body), ask(&server, &body)]).await {
         assert!(answer.headers().contains_key("retry-after"));
@@ -112,7 +112,7 @@ async fn images_that_are_not_ready_in_time_are_cancelled() {
         assert!(message.contains("0.3 s") && message.contains("/v1/generations"), "{message}");
     }
     server.until("rows freed", async || server.probe.rows.load(SeqCst) == 0).await;
-    assert!(server.probe.steps.load(SeqCst) < 10, "they were cancelled, not finished");
+    assert!(server.probe.steps.load(SeqCst) < 10, "the jobs were cancelled, not finished");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Every address and every way to be refused.
+//! All routes, and every kind of invalid request.
 
 use dalle_backend::Options;
 use dalle_shared::{MAX_SAMPLES, ModelManifest, sha256_hex};
@@ -71,7 +71,7 @@ async fn each_invalid_field_is_named() {
         let (code, message, named) = error(server.ask(&body).await, 400).await;
         assert_eq!((code.as_str(), named.as_deref()), ("invalid_request", Some(field)), "{body}: {message}");
     }
-    // The edges themselves are fine.
+    // Values at the limits are valid.
     for (field, value) in [
         ("text", json!([])),
         ("text", json!(vec![258; 15])),
@@ -108,7 +108,7 @@ async fn a_wrong_model_hash_is_a_conflict_that_names_the_served_model() {
     let server = TestServer::start(Behaviour::default()).await;
     let mut body = request(1, 1);
     body["model"] = json!("another");
-    // Its ids mean nothing here, so they are not looked at.
+    // Ids of another model have no meaning here, so they are not validated.
     body["text"] = json!([100_000]);
     let (code, message, field) = error(server.ask(&body).await, 409).await;
     assert_eq!((code.as_str(), field.as_deref()), ("wrong_model", Some("model")));
@@ -125,7 +125,7 @@ async fn bodies_have_a_limit_and_a_type() {
         let (code, message, _) =
             error(post("application/json", vec![b' '; size]).send().await.unwrap(), 413).await;
         assert_eq!(code, "too_large");
-        assert!(message.contains("65536"), "the limit is named: {message}");
+        assert!(message.contains("65536"), "the message names the limit: {message}");
     }
     let mut fits = request(1, 1).to_string().into_bytes();
     fits.resize(64 * 1024, b' ');
@@ -155,7 +155,7 @@ async fn bodies_have_a_limit_and_a_type() {
         let (code, ..) = error(post("application/json", rubbish.into()).send().await.unwrap(), 400).await;
         assert_eq!(code, "invalid_request");
     }
-    // A list of the fields' values, in their order, is not taken for the object.
+    // An array of the fields' values is not accepted as an object.
     let positional = json!([model_hash(), [1]]).to_string();
     let (_, message, _) = error(post("application/json", positional.into()).send().await.unwrap(), 400).await;
     assert!(message.contains("object"), "{message}");
@@ -211,7 +211,7 @@ async fn a_connection_without_a_request_is_closed() {
     let server = TestServer::start(Behaviour::default()).await;
     let silent = TcpStream::connect(server.base.trim_start_matches("http://")).await.unwrap();
     let read = tokio::time::timeout(PATIENCE, silent.peek(&mut [0])).await;
-    assert!(matches!(read, Ok(Ok(0))), "the end of the connection, not {read:?}");
+    assert!(matches!(read, Ok(Ok(0))), "expected the end of the connection, got {read:?}");
 }
 
 #[tokio::test]
@@ -235,7 +235,7 @@ async fn only_configured_origins_may_use_it() {
     let refused = preflight("https://evil.example").send().await.unwrap();
     assert!(!refused.headers().contains_key("access-control-allow-origin"));
 
-    // Errors carry the headers too, or the page could not read them.
+    // Errors have the headers too; otherwise the page could not read them.
     let answer = call(Method::POST, "https://page.example").json(&json!({})).send().await.unwrap();
     assert_eq!(answer.headers()["access-control-allow-origin"], "https://page.example");
     let exposed = answer.headers()["access-control-expose-headers"].to_str().unwrap().to_ascii_lowercase();
@@ -268,7 +268,7 @@ async fn metrics_count_what_happened() {
     assert!(value("dalle_time_to_first_token_seconds_count") >= 1.0);
     assert!(value("dalle_queue_wait_seconds_count") >= 1.0);
     assert!(value("dalle_finished_total ") >= 1.0);
-    assert!(value("dalle_connections ") >= 1.0, "this one");
+    assert!(value("dalle_connections ") >= 1.0, "at least this connection");
     assert_eq!(value(&format!(r#"dalle_build_info{{version="{}"}}"#, env!("CARGO_PKG_VERSION"))), 1.0);
     for name in [
         "dalle_queue_depth",
@@ -283,5 +283,5 @@ async fn metrics_count_what_happened() {
         assert!(value(&format!("{name} ")) >= 0.0);
     }
     assert!(value(r#"dalle_requests_total{route="/v1/model",method="other",status="405"}"#) >= 1.0);
-    assert!(!text.contains(&created.id) && !text.contains("FOO123"), "what clients choose is no label");
+    assert!(!text.contains(&created.id) && !text.contains("FOO123"), "values from clients are not labels");
 }

@@ -1,4 +1,4 @@
-//! Starting, failing, stopping.
+//! Start, failure and shutdown.
 
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,11 @@ async fn a_panic_of_the_engine_is_reported_and_ends_the_server() {
     match &events.last().unwrap().kind {
         EventKind::Failed { error } => {
             assert_eq!(error.code, ErrorCode::Internal);
-            assert!(!error.message.contains("panic of the test"), "internals stay inside: {}", error.message);
+            assert!(
+                !error.message.contains("panic of the test"),
+                "internal details are not sent: {}",
+                error.message
+            );
         }
         other => panic!("{other:?}"),
     }
@@ -63,7 +67,7 @@ async fn nan_logits_fail_the_jobs_not_the_server() {
     assert!(matches!(events.last().unwrap().kind, EventKind::Finished { .. }));
 }
 
-/// One that samples, and one that is complete and waits for its scores.
+/// One request is being sampled, and one is complete and waits for its scores.
 #[tokio::test]
 async fn a_request_with_nan_logits_fails_alone() {
     let score_time = Duration::from_millis(30);
@@ -101,7 +105,7 @@ async fn shutdown_lets_running_generations_finish_and_admits_no_more() {
     server.stop.send(()).unwrap();
     let begin = Instant::now();
     loop {
-        // Until the last generation is done, the server answers, and says no.
+        // Until the last generation has finished, the server responds, but refuses requests.
         let response = server.client.get(&url).send().await.unwrap();
         if response.status() != StatusCode::OK {
             assert_eq!(error(response, 503).await.0, "unavailable");
@@ -129,9 +133,9 @@ async fn shutdown_fails_generations_that_cannot_finish_in_time() {
         other => panic!("{other:?}"),
     };
     assert_eq!(last(Events::of(waiting).rest().await), ErrorCode::Unavailable);
-    assert!(begin.elapsed() < Duration::from_secs(3), "a job that waits is ended at once");
+    assert!(begin.elapsed() < Duration::from_secs(3), "a waiting job is ended immediately");
     assert_eq!(last(Events::of(running).rest().await), ErrorCode::Unavailable);
-    assert!(begin.elapsed() >= Duration::from_secs(3), "a job that runs gets the time to finish");
+    assert!(begin.elapsed() >= Duration::from_secs(3), "a running job has time to finish");
     tokio::time::timeout(PATIENCE, server.outcome).await.unwrap().unwrap().unwrap();
     assert!(begin.elapsed() < Duration::from_secs(8));
 }

@@ -1,4 +1,4 @@
-//! The server over real HTTP, with a sampler that is quick, slow or broken as the test needs.
+//! The server over real HTTP, with a test sampler that can be fast, slow or broken.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! The page from its folder.
+//! Serving the page from a folder.
 
 use std::path::Path;
 
@@ -63,7 +63,7 @@ async fn the_page_is_served_with_types_policy_and_revalidation() {
     assert_eq!(server.get("/nothing.js").await.status(), StatusCode::NOT_FOUND);
     assert_eq!(server.get("/..%2f..%2fetc/passwd").await.status(), StatusCode::NOT_FOUND);
     error(server.get("/v1/nothing").await, 404).await;
-    // Longer than a file name or a path may be, no folder, and not redirected to the host `nowhere`.
+    // A name or path that is too long, a missing folder, and a path that must not be redirected to the host `nowhere`.
     for path in [&"a".repeat(256), &"a/".repeat(4000), "page.js/x", "/nowhere", "%00"] {
         let (code, message, _) = error(server.get(&format!("/{path}")).await, 404).await;
         assert_eq!(code, "not_found");

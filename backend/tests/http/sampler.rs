@@ -1,4 +1,4 @@
-//! A sampler whose tokens are a hash of what they may depend on, and which tells what it is doing.
+//! A test sampler. Its tokens are a hash of their inputs, and its activity can be observed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -10,11 +10,11 @@ use dalle_model::dvae::DecodeError;
 use dalle_model::sample::{JobKey, NotFinite, SampleError, SampleRequest, StepOutput};
 use dalle_shared::{Geometry, ImageToken, TextToken, sha256_hex};
 
-/// What every test serves.
+/// The geometry of the test model.
 pub const GEOMETRY: Geometry =
     Geometry { text_length: 16, text_vocab: 259, grid: 8, image_vocab: 4096, image_size: 64 };
 
-/// The token that a caption, a seed, a sample and a position have.
+/// The token for a caption, a seed, a sample and a position.
 pub fn token(text: &[TextToken], seed: u64, sample: usize, position: usize) -> ImageToken {
     let hash = sha256_hex(format!("{text:?} {seed} {sample} {position}").as_bytes());
     ImageToken(u16::from_str_radix(&hash[..3], 16).unwrap())
@@ -25,7 +25,7 @@ pub fn score(tokens: &[ImageToken]) -> f32 {
     tokens.iter().map(|token| f32::from(token.0)).sum::<f32>() / (4096.0 * tokens.len() as f32)
 }
 
-/// The pixels that tokens decode to: each token an 8×8 square of one colour.
+/// The pixels that tokens decode to: an 8×8 square of one colour per token.
 pub fn pixels(tokens: &[ImageToken]) -> Vec<u8> {
     let side = GEOMETRY.image_size;
     let colour = |x: usize, y: usize| {
@@ -35,7 +35,7 @@ pub fn pixels(tokens: &[ImageToken]) -> Vec<u8> {
     (0..side * side).flat_map(|i| colour(i % side, i / side)).collect()
 }
 
-/// What the sampler is doing, seen from the test.
+/// The sampler's activity, for tests to observe.
 #[derive(Default)]
 pub struct Probe {
     pub rows: AtomicUsize,
@@ -43,20 +43,20 @@ pub struct Probe {
     pub steps: AtomicUsize,
 }
 
-/// How the sampler behaves.
+/// The sampler's behaviour.
 #[derive(Clone, Default)]
 pub struct Behaviour {
     pub step_time: Duration,
     pub score_time: Duration,
-    /// Steps are counted from 1; the first is the warm-up.
+    /// The sampler panics at this step. Steps are counted from 1; the first one is the warm-up.
     pub panics_at_step: Option<usize>,
-    /// At this step the logits of every job are NaN.
+    /// The logits of every job are NaN at this step.
     pub nan_at_step: Option<usize>,
-    /// The logits of a request for this many samples are NaN from its second token on.
+    /// The logits of requests for this many samples are NaN from the second token on.
     pub nan_for_samples: Option<usize>,
-    /// This step takes this much longer.
+    /// One step, and by how much longer it takes.
     pub hangs_at_step: Option<(usize, Duration)>,
-    /// A request for this many samples is refused.
+    /// Requests for this many samples are refused.
     pub refuses_samples: Option<usize>,
 }
 

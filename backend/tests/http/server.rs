@@ -1,4 +1,4 @@
-//! A server on a free port, and the few calls that every test makes.
+//! A test server on a free port, and helpers for requests.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -20,12 +20,12 @@ use tokio::task::JoinHandle;
 
 use crate::sampler::{Behaviour, GEOMETRY, Probe, TestSampler};
 
-/// Longest wait for anything that must happen.
+/// Time limit for anything that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct TestServer {
     pub base: String,
-    /// Of the admin address, if there is one.
+    /// URL of the admin address, if there is one.
     pub admin: Option<String>,
     pub client: Client,
     pub probe: Arc<Probe>,
@@ -37,12 +37,12 @@ pub fn options() -> Options {
     Options::default()
 }
 
-/// With steps of this length an image of [`GEOMETRY`] takes longer than any test.
+/// Steps so slow that an image of [`GEOMETRY`] takes longer than any test.
 pub fn slow() -> Behaviour {
     Behaviour { step_time: Duration::from_secs(1), ..Behaviour::default() }
 }
 
-/// Steps with which an image takes about 0.2 s and several events.
+/// Steps with which an image takes about 0.2 s and sends several events.
 pub fn brisk() -> Behaviour {
     Behaviour { step_time: Duration::from_millis(3), ..Behaviour::default() }
 }
@@ -85,23 +85,23 @@ pub fn served_model() -> ServedModel {
     ServedModel { manifest, tokenizer: tokenizer(), contents }
 }
 
-/// On a free port.
+/// Listens on a free port.
 async fn listener() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").await.unwrap()
 }
 
 impl TestServer {
-    /// A server that is ready.
+    /// Starts a server and waits until it is ready.
     pub async fn start(behaviour: Behaviour) -> Self {
         Self::start_with(behaviour, options()).await
     }
 
-    /// The same with options.
+    /// [`start`](Self::start) with options.
     pub async fn start_with(behaviour: Behaviour, options: Options) -> Self {
         Self::start_loading(behaviour, options, || Ok(())).await.ready().await
     }
 
-    /// The same with an admin address.
+    /// [`start_with`](Self::start_with) with an admin address.
     pub async fn start_with_admin(behaviour: Behaviour, options: Options) -> Self {
         let listeners = Listeners { public: listener().await, admin: Some(listener().await) };
         Self::start_at(listeners, behaviour, options, || Ok(())).await.ready().await
@@ -112,7 +112,7 @@ impl TestServer {
         self
     }
 
-    /// A server whose loading begins with `before`.
+    /// Starts a server that calls `before` when it loads.
     pub async fn start_loading(
         behaviour: Behaviour,
         options: Options,
@@ -162,12 +162,12 @@ impl TestServer {
         self.client.post(self.url(path)).json(body)
     }
 
-    /// Asks for a generation.
+    /// Requests a generation.
     pub async fn ask(&self, body: &Value) -> Response {
         self.post("/v1/generations", body).send().await.unwrap()
     }
 
-    /// Asks for a generation that must be accepted.
+    /// Requests a generation, which must be accepted.
     pub async fn create(&self, body: &Value) -> GenerationCreated {
         let response = self.ask(body).await;
         assert_eq!(response.status(), StatusCode::CREATED);
@@ -182,7 +182,7 @@ impl TestServer {
         self.client.delete(self.url(&format!("/v1/generations/{id}"))).send().await.unwrap()
     }
 
-    /// Waits until something holds.
+    /// Waits until a condition holds.
     pub async fn until<F: Future<Output = bool>>(&self, what: &str, holds: impl Fn() -> F) {
         let begin = Instant::now();
         while !holds().await {
@@ -197,7 +197,7 @@ pub fn request(seed: u64, samples: usize) -> Value {
     json!({ "model": model_hash(), "text": [5, 6, 7], "samples": samples, "seed": seed.to_string() })
 }
 
-/// Asserts status and shape of an error answer and returns its parts: code in snake case, message, field.
+/// Asserts the status and shape of an error response and returns its parts: code in snake case, message, field.
 pub async fn error(response: Response, status: u16) -> (String, String, Option<String>) {
     let got = response.status().as_u16();
     let text = response.text().await.unwrap();

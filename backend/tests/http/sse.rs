@@ -1,4 +1,4 @@
-//! A reader of server-sent events that checks what a browser would.
+//! A client for server-sent events that is as strict as a browser.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -28,7 +28,7 @@ impl Events {
         Self { chunks: Box::pin(response.bytes_stream()), text: String::new(), retry: None }
     }
 
-    /// The next event; none at the end, or when the connection broke.
+    /// The next event; None at the end, or if the connection broke.
     pub async fn next(&mut self) -> Option<GenerationEvent> {
         loop {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
@@ -56,7 +56,7 @@ impl Events {
         Some(event)
     }
 
-    /// Everything up to the end.
+    /// All events up to the end.
     pub async fn rest(mut self) -> Vec<GenerationEvent> {
         let mut events = Vec::new();
         while let Some(event) = self.next().await {
@@ -66,13 +66,13 @@ impl Events {
     }
 }
 
-/// Asserts that events are numbered from `first` without gap or repeat.
+/// Asserts that events are numbered from `first` without gaps or repeats.
 pub fn assert_numbered(events: &[GenerationEvent], first: u64) {
     let numbers: Vec<u64> = events.iter().map(|event| event.seq).collect();
     assert_eq!(numbers, (first..first + events.len() as u64).collect::<Vec<_>>());
 }
 
-/// Joins the token events of a whole log.
+/// Joins the token events of a complete log.
 pub fn tokens(events: &[GenerationEvent]) -> Vec<Vec<ImageToken>> {
     let mut rows: Vec<Vec<ImageToken>> = Vec::new();
     for event in events {

@@ -1,4 +1,4 @@
-//! An engine that hangs.
+//! A stalled engine.
 
 use std::time::Duration;
 
@@ -16,7 +16,11 @@ async fn a_stalled_engine_fails_its_generations_and_admits_none_until_it_recover
     let stall_timeout = Duration::from_millis(500);
     let server = TestServer::start_with(behaviour, Options { stall_timeout, ..options() }).await;
     tokio::time::sleep(2 * stall_timeout).await;
-    assert_eq!(server.get("/health/live").await.status(), StatusCode::OK, "an idle engine has not stalled");
+    assert_eq!(
+        server.get("/health/live").await.status(),
+        StatusCode::OK,
+        "an idle engine does not count as stalled"
+    );
 
     let running = server.create(&request(1, 9)).await;
     let waiting = server.create(&request(2, 1)).await;

@@ -1,4 +1,4 @@
-//! The event stream: complete, in order, and the same however often it is cut.
+//! The event stream: complete, in order, and the same however often the connection is lost.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::sampler::{Behaviour, GEOMETRY, score, token};
 use crate::server::{TestServer, brisk, error, request};
 use crate::sse::{Events, assert_numbered, tokens};
 
-/// What `request(seed, samples)` must give.
+/// The expected tokens of `request(seed, samples)`.
 fn expected(seed: u64, samples: usize) -> Vec<Vec<ImageToken>> {
     let text = [5, 6, 7].map(TextToken);
     let row = |sample| (0..GEOMETRY.image_length()).map(|p| token(&text, seed, sample, p)).collect();
@@ -53,7 +53,7 @@ async fn best_of_samples_more_and_scores_them_at_half_and_at_the_end() {
             last[sample] = Some(tokens);
         }
     }
-    assert!(early > 0, "scores come before the end");
+    assert!(early > 0, "there are scores before the end");
     assert_eq!(last, [Some(length); 5], "the last score is of the complete image");
     assert!(matches!(events.last().unwrap().kind, EventKind::Finished { .. }));
 }
@@ -122,7 +122,11 @@ async fn a_prefix_is_returned_unchanged_and_the_rest_is_sampled_as_if_it_had_bee
     for (row, sampled) in generate(&prefix).await.iter().zip(&sampled) {
         assert_eq!((&row[..20], &row[20..]), (&prefix[..], &sampled[20..]));
     }
-    assert_eq!(generate(&sampled[0]).await, [&sampled[0][..]; 2], "a whole image leaves nothing to sample");
+    assert_eq!(
+        generate(&sampled[0]).await,
+        [&sampled[0][..]; 2],
+        "with a complete image there is nothing to sample"
+    );
 }
 
 #[tokio::test]
@@ -140,7 +144,7 @@ async fn batched_requests_give_the_tokens_that_they_give_alone() {
     let server = TestServer::start(brisk()).await;
     let generate = async |seed: u64| {
         let samples = 1 + seed as usize % 4;
-        // Not all at once: they join the batch at different steps.
+        // Not all at the same time, so that they join the batch at different steps.
         tokio::time::sleep(std::time::Duration::from_millis(seed * 7)).await;
         let created = server.create(&request(seed, samples)).await;
         tokens(&Events::of(server.get(&created.events).await).rest().await)
@@ -152,7 +156,7 @@ async fn batched_requests_give_the_tokens_that_they_give_alone() {
     }
 }
 
-/// Reads a generation over connections that are cut after `cuts[i]` events each.
+/// Reads a generation over several connections. Connection i is cut after `cuts[i].0` events.
 async fn read_with_cuts(server: &TestServer, address: &str, cuts: &[(usize, bool)]) -> Vec<GenerationEvent> {
     let mut seen: Vec<GenerationEvent> = Vec::new();
     let mut cuts = cuts.iter();
