@@ -6,8 +6,8 @@ use image::imageops;
 use image::{GenericImageView, RgbImage};
 use rand::{Rng, RngExt};
 
-/// Stage 1: random square crop of the short side s; resized to a side uniform in [min(s, 9/8·target), min(s, 12/8·target)];
-/// random crop of the target size; flipped half of the time.
+/// Stage 1: a random square crop with the side of the short edge s, resized to a side uniform in
+/// [min(s, 9/8·target), min(s, 12/8·target)], a random crop of the target size, and a horizontal flip half of the time.
 pub fn for_dvae(image: &RgbImage, target: u32, rng: &mut impl Rng) -> RgbImage {
     let square = crop(image, short_side(image), everywhere, rng);
     let side = rng.random_range(dvae_sides(short_side(image), target));
@@ -18,15 +18,15 @@ pub fn for_dvae(image: &RgbImage, target: u32, rng: &mut impl Rng) -> RgbImage {
     cropped
 }
 
-/// Stage 2: square crop with an offset in [3/8, 5/8) of the slack; resized to a side uniform in
-/// [target, min(s, 9/8·target)]; random crop of the target size; never flipped, because captions can hold text.
+/// Stage 2: a square crop with an offset in [3/8, 5/8) of the slack, resized to a side uniform in [target, min(s, 9/8·target)], and
+/// a random crop of the target size. Never flipped, because captions can describe text.
 pub fn for_prior(image: &RgbImage, target: u32, rng: &mut impl Rng) -> RgbImage {
     let square = crop(image, short_side(image), near_the_middle, rng);
     let side = rng.random_range(prior_sides(short_side(image), target));
     crop(&resize_area(&square, side), target, everywhere, rng)
 }
 
-/// Without randomness, for validation: the square in the middle, resized to the target size.
+/// Validation: the centre crop, resized to the target size. Deterministic.
 pub fn centred(image: &RgbImage, target: u32) -> RgbImage {
     let side = short_side(image);
     let [x, y] = [image.width(), image.height()].map(|length| (length - side) / 2);
@@ -41,12 +41,12 @@ fn dvae_sides(short: u32, target: u32) -> RangeInclusive<u32> {
     short.min(target * 9 / 8)..=short.min(target * 12 / 8)
 }
 
-/// An image smaller than the target, which the paper's data do not have, is enlarged to it.
+/// An image smaller than the target is enlarged to it. The paper's data has none.
 fn prior_sides(short: u32, target: u32) -> RangeInclusive<u32> {
     target..=short.min(target * 9 / 8).max(target)
 }
 
-/// All offsets of a crop in `slack`.
+/// All offsets in `slack`.
 fn everywhere(slack: u32) -> Range<u32> {
     0..slack + 1
 }
@@ -57,27 +57,27 @@ fn near_the_middle(slack: u32) -> Range<u32> {
     first..(slack * 5 / 8).max(first + 1)
 }
 
-/// A square of side `side` at offsets uniform among those that `offsets` allows for the slack.
+/// A square crop of side `side`. Its offsets are uniform over those that `offsets` allows for the slack.
 fn crop(image: &RgbImage, side: u32, offsets: fn(u32) -> Range<u32>, rng: &mut impl Rng) -> RgbImage {
     let mut offset = |length: u32| rng.random_range(offsets(length - side));
     let (x, y) = (offset(image.width()), offset(image.height()));
     image.view(x, y, side, side).to_image()
 }
 
-/// A square image resized to `side` by area. A new pixel is the mean of the old ones that it covers, those at its border weighted
-/// by the part that it covers; rounded to the nearest byte, ties to even.
+/// Resizes a square image to `side` by area: a new pixel is the mean of the old pixels it covers, weighted by the covered area, and
+/// rounded to the nearest byte, ties to even.
 ///
 /// # Panics
 /// If the image is not square.
 pub fn resize_area(image: &RgbImage, side: u32) -> RgbImage {
     let old = image.width();
-    assert_eq!(old, image.height(), "an image that is not square");
+    assert_eq!(old, image.height(), "the image is not square");
     if old == side {
         return image.clone();
     }
     let covers = covers(old, side);
     let columns = covers.len();
-    // Along rows, then along columns, in units of 1/old² of a new pixel: no rounding before the end.
+    // Along rows, then along columns, in units of 1/old² of a new pixel, so that nothing is rounded before the end.
     let mut rows = vec![[0u64; 3]; columns * old as usize];
     for (y, row) in image.rows().enumerate() {
         let row: Vec<[u8; 3]> = row.map(|pixel| pixel.0).collect();
@@ -97,8 +97,8 @@ pub fn resize_area(image: &RgbImage, side: u32) -> RgbImage {
     })
 }
 
-/// For each of `new` pixels in a row: the old ones that it covers, and how much of each, in units of which a new pixel has `old`
-/// and an old one `new`.
+/// For each of `new` pixels in a row, the old pixels it covers and the covered length of each. In the unit of length a new pixel is
+/// `old` long and an old pixel is `new` long.
 fn covers(old: u32, new: u32) -> Vec<Vec<(usize, u64)>> {
     let (old, new) = (u64::from(old), u64::from(new));
     let cover = |pixel: u64| {
@@ -124,14 +124,14 @@ mod tests {
 
     use super::*;
 
-    /// An image whose pixels hold their own coordinates.
+    /// An image whose pixels contain their own coordinates.
     fn map(width: u32, height: u32) -> RgbImage {
         RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, 0]))
     }
 
     #[test]
     fn sides_and_offsets_are_the_papers() {
-        // An image that is large enough, one that limits the upper end, one that limits both.
+        // An image that is large enough, one that limits the upper end, and one that limits both ends.
         assert_eq!([1000, 300, 270].map(|s| dvae_sides(s, 256)), [288..=384, 288..=300, 270..=270]);
         assert_eq!([1000, 270, 256].map(|s| prior_sides(s, 256)), [256..=288, 256..=270, 256..=256]);
         assert_eq!(everywhere(7), 0..8);
@@ -143,7 +143,7 @@ mod tests {
     fn every_allowed_crop_is_equally_likely_and_no_other_occurs() {
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         let draws = 9000;
-        // 24 wide and 16 high: the slack of 8 is all in the width, and the whole square is as large as the target.
+        // 24 wide and 16 high: all of the slack of 8 is in the width, and the square has the target size.
         for (allowed, mirrors) in [(0..=8, true), (3..=4, false)] {
             let mut seen: BTreeMap<(u8, bool), u32> = BTreeMap::new();
             for _ in 0..draws {
@@ -155,7 +155,7 @@ mod tests {
             }
             let ways = if mirrors { 2 * 9 } else { 2 };
             assert_eq!(seen.len(), ways, "{seen:?}");
-            // Five standard deviations around the same share for each.
+            // Within five standard deviations of a uniform distribution.
             let expected = f64::from(draws) / ways as f64;
             for (&(offset, mirrored), &count) in &seen {
                 assert!(allowed.contains(&offset) && (mirrors || !mirrored), "{offset} {mirrored}");

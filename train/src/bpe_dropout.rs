@@ -1,8 +1,8 @@
-//! BPE dropout (arXiv 1910.13267): spellings of a caption other than the usual one, as the paper trains with (appendix B.2).
+//! BPE dropout (arXiv 1910.13267): random segmentations of a caption, as in the paper's training (appendix B.2).
 //!
-//! Before each merge, every possible merge is dropped with some probability; of the rest, the one learned first is made. A word
-//! is done when none is left. The `tokenizers` library can do this too, but its random numbers cannot be seeded, and a resumed
-//! run must continue as if it had not stopped.
+//! In each step every possible merge is dropped with some probability, and of the rest the one that was learned first is applied. A
+//! word is done when no merge is left. The library `tokenizers` has BPE dropout too, but its random numbers cannot be seeded, and a
+//! resumed run must continue as if it had not stopped.
 
 use std::collections::HashMap;
 
@@ -13,16 +13,16 @@ use rand::{Rng, RngExt};
 /// A tokenizer that drops merges.
 pub struct BpeDropout {
     tokenizer: Tokenizer,
-    /// For each pair of ids that can be merged: when the merge was learned, and the id that it makes.
+    /// For each pair of ids that can be merged, the merge's rank and the resulting id.
     merges: HashMap<(TextToken, TextToken), (usize, TextToken)>,
     probability: f64,
 }
 
 impl BpeDropout {
-    /// Drops each merge with `probability`.
+    /// A tokenizer that drops each merge with `probability`.
     ///
     /// # Errors
-    /// The tokenizer's file has no list of merges, or a merge of tokens that have no id.
+    /// The tokenizer's file has no list of merges, or a merge contains a token without an id.
     pub fn new(tokenizer: Tokenizer, probability: f32) -> Result<Self> {
         let file: serde_json::Value = serde_json::from_str(&tokenizer.to_json()?)?;
         let merges = file["model"]["merges"].as_array().context("the tokenizer has no list of merges")?;
@@ -41,7 +41,7 @@ impl BpeDropout {
     /// Encodes a caption into at most `length` ids.
     ///
     /// # Errors
-    /// The library refuses the text, or a byte has no id.
+    /// The library cannot split the text, or a byte has no id.
     pub fn encode(&self, caption: &str, length: usize, rng: &mut impl Rng) -> Result<Vec<TextToken>> {
         let mut ids = Vec::new();
         for word in self.tokenizer.words(caption)? {
@@ -56,7 +56,7 @@ impl BpeDropout {
         Ok(ids)
     }
 
-    /// Merges the letters of a word.
+    /// Merges the bytes of a word.
     fn merge(&self, mut ids: Vec<TextToken>, rng: &mut impl Rng) -> Vec<TextToken> {
         loop {
             let possible = ids.windows(2).enumerate().filter_map(|(place, pair)| {

@@ -1,10 +1,16 @@
-//! Checkpoints of a training run: the only code that publishes a run's state.
+//! Checkpoints of a training run. No other code publishes a run's state.
 //!
-//! A run folder holds `checkpoints/step-NNNNNNNNN/` with `state.json`, `weights.safetensors` and `optimizer.safetensors`,
-//! `checkpoints/LATEST` with the name of the newest, `model/` with the network's configuration, `curve.png`, and `lock`, which keeps a second training out. A checkpoint is
-//! written into a temporary folder, flushed, listed with sizes and SHA-256 in its `manifest.json`, renamed into place and only
-//! then named in LATEST. A run that is killed at any moment resumes from its newest whole checkpoint. Damaged ones are never
-//! read: they are renamed to `damaged-step-NNNNNNNNN`, and the one before is used.
+//! A run folder contains:
+//!
+//! - `checkpoints/step-NNNNNNNNN/` with `state.json`, `weights.safetensors`, `optimizer.safetensors` and `manifest.json`
+//! - `checkpoints/LATEST`, the name of the newest checkpoint
+//! - `model/`, the configuration of the network
+//! - `curve.png`, and metrics for other programs
+//! - `lock`, which prevents a second training in the folder
+//!
+//! A checkpoint is written to a temporary folder, flushed, listed in its manifest with sizes and SHA-256, renamed, and only then
+//! named in LATEST. A run that is killed at any moment resumes from its newest complete checkpoint. A damaged checkpoint is renamed
+//! to `damaged-step-NNNNNNNNN`, and the one before it is used.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -25,23 +31,23 @@ use crate::run_state::RunState;
 use dalle_data::log_line;
 use dalle_native::publish::{NewFolder, write_file};
 
-/// Checkpoints kept beside the best: the newest and the one before it.
+/// Number of checkpoints kept besides the best one.
 const KEPT: usize = 2;
 
 /// The files of a checkpoint that its manifest lists.
 const FILES: [&str; 3] = ["state.json", "weights.safetensors", "optimizer.safetensors"];
 
-/// Folder in a run folder with the small files that belong to its network: configurations and tokenizer.
+/// Folder in a run folder with the network's configuration files and tokenizer.
 pub const MODEL: &str = "model";
 
-/// Files of a model folder: name and content.
+/// Files of a model folder: names and contents.
 pub type Files = Vec<(&'static str, Vec<u8>)>;
 
-/// A run's folder, locked for one training.
+/// A run folder, locked by one training.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    /// The lock ends when the file is closed, which the system does for a killed process.
+    /// The lock is released when the file is closed, also if the process is killed.
     _lock: File,
 }
 
@@ -68,7 +74,7 @@ impl Manifest {
 }
 
 impl RunFolder {
-    /// Opens or creates the folder, and locks it.
+    /// Opens or creates the folder and locks it.
     ///
     /// # Errors
     /// It cannot be created, another training has locked it, or its `lock` is not a regular file.
@@ -76,10 +82,10 @@ impl RunFolder {
         let cannot = || format!("cannot create the run folder {}", path.display());
         fs::create_dir_all(path).with_context(cannot)?;
         let lock = open_lock(&path.join("lock"))?;
-        // A file system without locks cannot tell: nothing is refused there.
+        // On a file system without locks nothing is refused.
         ensure!(
             !matches!(lock.try_lock(), Err(TryLockError::WouldBlock)),
-            "another training is running in {}; wait for its end, stop it, or name another --run folder",
+            "another training is running in {}; wait for it to end, stop it, or choose another --run folder",
             path.display()
         );
         fs::create_dir_all(path.join("checkpoints")).with_context(cannot)?;
@@ -95,10 +101,10 @@ impl RunFolder {
         self.path.join("checkpoints")
     }
 
-    /// Publishes a checkpoint.
+    /// Writes a checkpoint and removes old ones.
     ///
     /// # Errors
-    /// It cannot be written; earlier ones are then unchanged.
+    /// It cannot be written. Earlier ones are then unchanged.
     pub fn save<M: Module>(&self, state: &RunState, module: &M, optimizer: &AdamW) -> Result<()> {
         let (_, tensors) = optimizer.save();
         let views = tensors.iter().map(|(name, data)| {
@@ -130,7 +136,7 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Writes the small files of the network, which [`Export`](crate::export::Export) needs beside a checkpoint.
+    /// Writes the network's configuration files, which [`Export`](crate::export::Export) needs besides a checkpoint.
     ///
     /// # Errors
     /// They cannot be written.
@@ -153,10 +159,10 @@ impl RunFolder {
         Ok(())
     }
 
-    /// The newest whole checkpoint with its module and optimizer, or nothing if the run is new. `fresh` is the module to fill.
+    /// Loads the newest complete checkpoint: its state, `fresh` with its weights, and its optimizer. None if the run is new.
     ///
     /// # Errors
-    /// Checkpoints exist but none is whole, or the newest whole one has another `identity`.
+    /// Checkpoints exist but none is complete, or the newest complete one has another `identity`.
     pub fn resume<M: Module>(
         &self,
         identity: &serde_json::Value,
@@ -170,7 +176,7 @@ impl RunFolder {
                     let state = &checkpoint.state;
                     ensure!(
                         state.identity == *identity,
-                        "{} was started with other settings ({}); continue with those, or name a new --run folder",
+                        "{} was started with other settings ({}); continue with those, or choose a new --run folder",
                         self.path.display(),
                         differences(&state.identity, identity)
                     );
@@ -188,13 +194,13 @@ impl RunFolder {
         }
         ensure!(
             damaged.is_empty(),
-            "no checkpoint in {} is whole; name a new --run folder to start again",
+            "no checkpoint in {} is complete; choose a new --run folder to start again",
             self.path.display()
         );
         Ok(None)
     }
 
-    /// Renames a damaged checkpoint: under its own name it would be in the way of the next one after the same update.
+    /// Renames a damaged checkpoint, because its name is needed for the next checkpoint after the same update.
     fn set_aside(&self, name: &str) -> Result<()> {
         let (from, to) = (self.checkpoints().join(name), self.checkpoints().join(format!("damaged-{name}")));
         if to.exists() {
@@ -205,8 +211,7 @@ impl RunFolder {
     }
 }
 
-/// The newest state that can be read in the run folder at `path`, or nothing if the run is new. The folder is neither locked
-/// nor changed.
+/// The newest readable state in the run folder at `path`, or None if the run is new. The folder is neither locked nor changed.
 ///
 /// # Errors
 /// The folder exists but cannot be listed.
@@ -222,10 +227,10 @@ pub fn newest_state(path: &Path) -> Result<Option<RunState>> {
     Ok(states.into_iter().find_map(Result::ok))
 }
 
-/// A checkpoint of a run, by the update after which it was saved.
+/// Selects a checkpoint of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// The newest whole one.
+    /// The newest complete one.
     Newest,
     /// The one with the lowest validation loss.
     Best,
@@ -233,20 +238,20 @@ pub enum Which {
     Step(u64),
 }
 
-/// Which of a checkpoint's weights.
+/// Selects the weights of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weights {
-    /// The exponentially weighted average, which training writes at its end.
+    /// The exponentially weighted average, which training writes at the end.
     Averaged,
-    /// Those that the next update would change.
+    /// The weights that the next update would change.
     Raw,
 }
 
-/// A whole checkpoint.
+/// A complete checkpoint.
 pub struct Checkpoint {
     /// The state of the run.
     pub state: RunState,
-    /// Contents of the files.
+    /// Contents of the safetensors files.
     weights: Vec<u8>,
     optimizer: Vec<u8>,
 }
@@ -272,13 +277,13 @@ impl Checkpoint {
         match which {
             Which::Newest => {
                 let whole = names.iter().rev().find_map(|name| Self::read(&folder.join(name)).ok());
-                whole.with_context(|| format!("no checkpoint in {} is whole", run.display()))
+                whole.with_context(|| format!("no checkpoint in {} is complete", run.display()))
             }
             Which::Best => {
                 let best = newest_state(run)?.and_then(|state| state.best);
                 let best = best.with_context(|| {
                     format!(
-                        "{} was not validated, so no checkpoint is the best; train with --validate-every",
+                        "{} was not validated, so it has no best checkpoint; train with --validate-every",
                         run.display()
                     )
                 })?;
@@ -288,10 +293,10 @@ impl Checkpoint {
         }
     }
 
-    /// `fresh` with the checkpoint's weights.
+    /// Loads the checkpoint's weights into `fresh`.
     ///
     /// # Errors
-    /// They do not fit it.
+    /// They do not fit the network.
     pub fn network<M: Module>(&self, fresh: M, weights: Weights) -> Result<M> {
         let module = from_safetensors(fresh, &self.weights)?;
         match weights {
@@ -300,7 +305,7 @@ impl Checkpoint {
         }
     }
 
-    /// Reads a checkpoint, checking size and SHA-256 of every file.
+    /// Reads a checkpoint and checks the size and SHA-256 of every file.
     fn read(folder: &Path) -> Result<Self> {
         let manifest = Manifest::read(folder)?;
         let read = |name| manifest.read_file(folder, name);
@@ -312,7 +317,7 @@ impl Checkpoint {
         })
     }
 
-    /// `fresh` and an optimizer with the checkpoint's values.
+    /// Loads the checkpoint into `fresh` and a new optimizer.
     fn restore<M: Module>(self, config: AdamWConfig, fresh: M) -> Result<(RunState, M, AdamW)> {
         let module = from_safetensors(fresh, &self.weights)?;
         let optimizer = AdamW::load(config, self.state.updates, read_tensors(&self.optimizer)?, &module)?;
@@ -325,7 +330,7 @@ fn name_of(step: u64) -> String {
     format!("step-{step:09}")
 }
 
-/// Names of the checkpoints in `folder`, oldest first.
+/// The names of the checkpoints in `folder`, oldest first.
 fn names(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -338,11 +343,11 @@ fn names(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Opens the file to lock, or creates it. An existing file may be anything: a link is not followed, and the content is kept.
+/// Opens or creates the lock file. An existing file could be anything, so a symlink is not followed and the content is kept.
 fn open_lock(path: &Path) -> Result<File> {
     ensure!(
         fs::symlink_metadata(path).map_or(true, |file| file.is_file()),
-        "{} is no plain file, so it cannot be the run's lock; remove it, or name another --run folder",
+        "{} is not a regular file, so it cannot be the run's lock; remove it, or choose another --run folder",
         path.display()
     );
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
@@ -358,7 +363,7 @@ fn read_tensors(bytes: &[u8]) -> Result<BTreeMap<String, TensorData>> {
     Ok(tensors.collect())
 }
 
-/// The settings in which the identities of two runs differ.
+/// The settings that differ between the identities of two runs.
 fn differences(then: &serde_json::Value, now: &serde_json::Value) -> String {
     let (Some(then), Some(now)) = (then.as_object(), now.as_object()) else {
         return "another kind of run".to_owned();

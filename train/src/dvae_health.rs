@@ -1,41 +1,42 @@
-//! Health check of the dVAE's training: two ways in which it fails while its loss still falls.
+//! Health checks of dVAE training, for two failures that the loss does not show.
 //!
-//! *Collapse of the codebook*: nearly all positions of all images become the same few tokens, so that the prior has nothing to
-//! learn. *Drift of the bounds*: the decoder has learned to read relaxed codes, mixtures of many entries, and reconstructs little
-//! from tokens (section 2.1: τ has to fall far enough for the two bounds to meet).
+//! *Codebook collapse*: nearly all positions of all images become the same few tokens, so the prior has nothing to learn. *Diverging
+//! bounds*: the decoder relies on relaxed codes, mixtures of many entries, and reconstructs badly from tokens (section 2.1: τ must
+//! become low enough for the relaxed bound to be tight).
 
 use crate::run_state::History;
 use crate::stage::Warning;
 
-/// Metric: how many codebook entries are used in effect.
+/// Metric: the effective number of codebook entries in use.
 pub const PERPLEXITY: &str = "codebook perplexity";
-/// Metric: how much worse the reconstruction is from tokens than from relaxed codes, in nats per pixel value.
+/// Metric: the reconstruction loss from tokens minus that from relaxed codes, in nats per pixel value.
 pub const GAP: &str = "relaxation gap";
 
-/// Logged values in a row that must be bad: a single one may be due to its images.
+/// Number of bad logged values in a row that cause a warning. A single one may be due to its images.
 const IN_A_ROW: usize = 3;
-/// Perplexity below this is collapse in any codebook: not even two entries.
+/// A perplexity below this is collapse for any codebook: fewer than two entries are in use.
 const LEAST: f64 = 2.0;
-/// Once β has its final value, perplexity below this share of the run's best is collapse too …
+/// Once β has its final value, a perplexity below this share of the run's best is collapse too …
 const FALLEN: f64 = 0.05;
 /// … and, once τ has its final value too, below this share of the entries that a batch could use.
 const UNUSED: f64 = 0.02;
-/// Once τ has its final value, a gap above this share of what reconstruction has gained since the first logged value is drift.
+/// Once τ has its final value, the bounds diverge if the gap exceeds this share of the improvement in reconstruction since the first
+/// logged value.
 const APART: f64 = 0.1;
 
-/// What a run's history is checked against.
+/// The schedule and size of a run, which its history is checked against.
 #[derive(Clone, Copy, Debug)]
 pub struct HealthCheck {
     /// Updates until β has its final value.
     pub beta_updates: u64,
     /// Updates until τ has its final value.
     pub tau_updates: u64,
-    /// Codebook entries that a batch could use: all, or one for each of its positions.
+    /// Number of codebook entries that a batch could use: all of them, or one per position if there are fewer positions.
     pub entries: usize,
 }
 
 impl HealthCheck {
-    /// Warnings that follow from the logged values.
+    /// The warnings for a history of logged values.
     pub fn warnings(&self, history: &History) -> Vec<Warning> {
         [self.collapse(history), self.drift(history)].into_iter().flatten().collect()
     }
@@ -47,7 +48,7 @@ impl HealthCheck {
         let entries = self.entries as f64;
         let limit = |step| {
             let late = if step > self.tau_updates { UNUSED * entries } else { 0.0 };
-            // A batch of few positions cannot use many.
+            // A batch with few positions cannot use many entries.
             LEAST.max(FALLEN * best).max(late).min(entries / 2.0)
         };
         let bad = |&(step, value): &(u64, f64)| step > self.beta_updates && value < limit(step);
@@ -55,7 +56,7 @@ impl HealthCheck {
         last.iter().all(bad).then(|| Warning {
             kind: "the codebook has collapsed",
             text: format!(
-                "the codebook has collapsed: in effect {value:.1} of {entries} entries are used, where at least {:.1} were \
+                "the codebook has collapsed: effectively {value:.1} of {entries} entries are in use, where at least {:.1} were \
                  expected (the best so far was {best:.1}). The prior can learn little from these tokens. Start a new \
                  --run with a larger --beta from early on (--beta-updates 1), a smaller --learning-rate, or a slower --tau-updates",
                 limit(step)
@@ -72,9 +73,9 @@ impl HealthCheck {
         gaps.last_chunk::<IN_A_ROW>()?.iter().all(bad).then(|| Warning {
             kind: "the bounds have drifted apart",
             text: format!(
-                "the relaxed and the true evidence lower bound have drifted apart: from tokens, images are reconstructed \
-                 {gap:.3} nats per pixel value worse than from the relaxed codes of training, which have gained {gained:.3} since \
-                 the start; at most a tenth of that was expected. Start a new --run with a lower final --tau (the paper's is \
+                "the relaxed and the true evidence lower bound have drifted apart: reconstruction from tokens is {gap:.3} nats per \
+                pixel value worse than from the relaxed codes of training, which has improved by {gained:.3} since the start; at \
+                most a tenth of that was expected. Start a new --run with a lower final --tau (the paper's is \
                  0.0625), or one that falls over more --tau-updates",
             ),
         })
@@ -103,11 +104,11 @@ mod tests {
         assert!(collapsed(&[1.0, 1.0, 1.1, 1.0, 1.9]));
         assert!(!collapsed(&[1.0, 1.0, 1.1, 1.0]), "β is still rising at the first two");
         assert!(!collapsed(&[1.0, 1.0, 1.1, 2.1, 1.9]));
-        assert!(collapsed(&[300.0, 200.0, 14.0, 13.0, 12.0]), "a twentieth of what it was");
+        assert!(collapsed(&[300.0, 200.0, 14.0, 13.0, 12.0]), "below a twentieth of the best");
         assert!(!collapsed(&[300.0, 200.0, 16.0, 16.0, 16.0]));
         let slow = [6.0, 8.0, 10.0, 12.0, 13.0, 14.0, 15.0, 15.0, 15.0];
         assert!(collapsed(&slow), "less than a fiftieth of the entries at the end");
-        assert!(!collapsed(&slow[..8]), "while τ falls there is hope");
+        assert!(!collapsed(&slow[..8]), "τ is still falling");
         assert!(!collapsed(&[6.0, 8.0, 10.0, 20.0, 25.0, 30.0, 40.0, 50.0, 50.0]));
         assert!(!collapsed(&[f64::NAN; 9]));
     }
@@ -118,9 +119,12 @@ mod tests {
         assert!(apart(&[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 0.6, 0.7]));
         assert!(
             !apart(&[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.3, 0.6, 0.7]),
-            "4 nats gained: up to 0.4 is no drift"
+            "an improvement of 4 nats allows a gap of 0.4"
         );
-        assert!(!apart(&[9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0]), "the first of three with τ still falling");
+        assert!(
+            !apart(&[9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0]),
+            "τ was still falling at the first of the three"
+        );
         assert!(!apart(&[-1.0; 9]));
         assert_eq!(kinds(GAP, &[2.0; 10]), ["the bounds have drifted apart"]);
     }

@@ -1,4 +1,4 @@
-//! Stage 1 on the processor: losses and gradients by `dalle-kernels`, several times faster than Burn's and LibTorch's.
+//! Stage 1 on the CPU: losses and gradients by `dalle-kernels`, several times faster than by Burn or LibTorch.
 
 use dalle_kernels::dvae::{Evaluation, Losses, Noise, Sizes, Update, pixel};
 use dalle_model::config::DvaeConfig;
@@ -8,7 +8,7 @@ use image::RgbImage;
 use crate::flat;
 use crate::gradients::Gradients;
 
-/// The kernels of a dVAE, and its parameters as they read them.
+/// The kernels of a dVAE, and its parameters in the kernels' layout.
 pub(crate) struct DvaeKernels {
     update: Update,
     parameters: Vec<f32>,
@@ -23,7 +23,7 @@ impl DvaeKernels {
         Self { update, parameters: Vec::new(), gradients }
     }
 
-    /// The losses of some images, and the gradients of reconstruction + β·KL. A key gives an image its Gumbel noise.
+    /// The losses of a batch of images, and the gradients of reconstruction + β·KL. Each image's key determines its Gumbel noise.
     pub(crate) fn gradients(
         &mut self,
         dvae: &Dvae,
@@ -39,7 +39,7 @@ impl DvaeKernels {
         (losses, flat::gradients(&self.update.network().parameters, gradients))
     }
 
-    /// The losses of some images with the codes that stage 2 sees; with keys and a temperature also those of relaxed codes.
+    /// The losses of a batch of images with the hard codes of stage 2, and with keys and a temperature also with relaxed codes.
     pub(crate) fn evaluate(
         &mut self,
         dvae: &Dvae,
@@ -58,7 +58,7 @@ pub(crate) fn sizes(config: &DvaeConfig) -> Sizes {
     Sizes { n_hid, n_init, blocks_per_group, vocab }
 }
 
-/// Images as the loss compares them, `[B, 3, S, S]`.
+/// The images after the pixel map, `[B, 3, S, S]`.
 fn pixels(images: &[&RgbImage]) -> Vec<f32> {
     let mut values = Vec::with_capacity(images.iter().map(|image| image.as_raw().len()).sum());
     for image in images {

@@ -1,20 +1,20 @@
-//! Event files of TensorBoard: logged values, as `tensorboard --logdir RUN` shows them.
+//! Writes logged values as TensorBoard event files, for `tensorboard --logdir RUN`.
 //!
-//! Written by hand: the format is two checksums and three protobuf messages, and the crates for it need a protobuf compiler or
-//! an HTTP client to build. A file is a series of records (length, its checksum, an `Event`, its checksum).
+//! Implemented here, because the format is two checksums and three protobuf messages, and the crates for it need a protobuf compiler
+//! or an HTTP client to build. A file is a series of records (length, its checksum, an `Event`, its checksum).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// An event file that is being written.
+/// An open event file.
 #[derive(Debug)]
 pub(crate) struct EventFile(File);
 
 impl EventFile {
-    /// Begins a file in `folder` for the values after update `step`. TensorBoard forgets what older files in the folder hold of
-    /// later updates, which a killed run may have logged.
+    /// Creates a file in `folder` for values after update `step`. TensorBoard then ignores values of later updates in older files,
+    /// which a killed run may have logged.
     pub(crate) fn begin(folder: &Path, step: u64) -> io::Result<Self> {
         let (now, process) = (now(), std::process::id());
         let name = format!("events.out.tfevents.{:010}.{process}.{step}", now as u64);
@@ -36,11 +36,11 @@ impl EventFile {
 
 /// Seconds since 1970.
 fn now() -> f64 {
-    // A clock set before 1970 has no time to tell.
+    // A clock set before 1970 gives 0.
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }
 
-/// A record with its checksums.
+/// Frames an event as a record with checksums.
 fn record(event: &[u8]) -> Vec<u8> {
     let length = (event.len() as u64).to_le_bytes();
     [&length, masked_crc(&length).as_slice(), event, &masked_crc(event)].concat()
@@ -50,7 +50,7 @@ fn masked_crc(bytes: &[u8]) -> [u8; 4] {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
 }
 
-/// `Event { wall_time, file_version }`: what a file begins with.
+/// `Event { wall_time, file_version }`, the first event of a file.
 fn version(time: f64) -> Vec<u8> {
     [double(1, time), message(3, b"brain.Event:2")].concat()
 }
@@ -68,7 +68,7 @@ fn scalars<'a>(time: f64, step: u64, values: impl Iterator<Item = (&'a str, f64)
     [double(1, time), integer(2, step), message(5, &summary)].concat()
 }
 
-/// A number of protobuf, seven bits in a byte, the lowest first.
+/// A protobuf varint: seven bits per byte, lowest first.
 fn varint(mut value: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     while value >= 0x80 {
@@ -79,7 +79,7 @@ fn varint(mut value: u64) -> Vec<u8> {
     bytes
 }
 
-/// Fields of protobuf: their number and wire type, and the content.
+// Protobuf fields: number and wire type, then the content.
 fn integer(field: u64, value: u64) -> Vec<u8> {
     [varint(field << 3), varint(value)].concat()
 }

@@ -1,4 +1,4 @@
-//! The weights of a checkpoint as files of a model folder.
+//! Exports a checkpoint into a model folder.
 //!
 //! ```text
 //! let export = Export::of(run, Which::Newest, Weights::Averaged)?;
@@ -23,9 +23,9 @@ use dalle_shared::sha256_hex;
 use crate::checkpoint::{Checkpoint, Files, MODEL, Weights, Which};
 use crate::run_state::NetworkKind;
 
-/// A checkpoint's network.
+/// A checkpoint's network, as files of a model folder.
 pub struct Export {
-    /// What it is.
+    /// The kind of network.
     pub network: NetworkKind,
     /// Updates after which the checkpoint was saved.
     pub step: u64,
@@ -33,19 +33,19 @@ pub struct Export {
     pub small: Files,
     /// Weights, in 16 bits.
     pub weights: Files,
-    /// SHA-256 of the encoder whose codebook a prior was trained on.
+    /// For a prior, SHA-256 of the encoder that made its tokens.
     encoder: Option<String>,
 }
 
 impl Export {
-    /// The network of a checkpoint of the run at `run`, which may be training meanwhile.
+    /// Reads a checkpoint of the run at `run`, whose training may still be running.
     ///
     /// # Errors
-    /// There is no such checkpoint, it is damaged, or the run was made by a version that did not keep its configuration.
+    /// There is no such checkpoint, it is damaged, or the run is from a version that did not store its configuration.
     pub fn of(run: &Path, which: Which, weights: Weights) -> Result<Self> {
         let checkpoint = Checkpoint::open(run, which)?;
         let network = checkpoint.state.network().with_context(|| {
-            format!("{}: its checkpoint does not say which network it holds", run.display())
+            format!("{}: its checkpoint does not say which network it contains", run.display())
         })?;
         let small = small_files(&run.join(MODEL))?;
         let (config, device) = (read_config(&run.join(MODEL).join(CONFIG))?, Device::flex());
@@ -62,23 +62,23 @@ impl Export {
         Ok(Self { network, step, small, weights, encoder })
     }
 
-    /// Writes the network into the model folder at `out`, which is created or gains what it lacks.
+    /// Writes the network into the model folder at `out`, creating the folder if it is missing.
     ///
     /// # Errors
-    /// The folder belongs to another model, or cannot be written; it is then unchanged.
+    /// The folder belongs to another model, or cannot be written. It is then unchanged.
     pub fn write(&self, out: &Path) -> Result<()> {
         let there = |name: &str| fs::read(out.join(name)).ok();
         for (name, content) in &self.small {
             ensure!(
                 there(name).is_none_or(|old| old == *content),
-                "{} holds another {name} than the run was made with; name another --out folder",
+                "{} contains another {name} than the run; choose another --out folder",
                 out.display()
             );
         }
         if let (Some(expected), Some(encoder)) = (&self.encoder, there(ENCODER)) {
             ensure!(
                 sha256_hex(&encoder) == *expected,
-                "{} holds another encoder than the one whose codebook the prior was trained on; name another --out folder",
+                "{} contains another encoder than the one whose tokens the prior was trained on; choose another --out folder",
                 out.display()
             );
         }
@@ -102,7 +102,7 @@ pub fn prior_files(prior: &Prior) -> Result<Files> {
     Ok(vec![(PRIOR, half(prior)?)])
 }
 
-/// The weights of a contrastive model as a file of a model folder, in 16 bits.
+/// The weights of CLIP as a file of a model folder, in 16 bits.
 ///
 /// # Errors
 /// A weight is not finite in 16 bits.
@@ -114,13 +114,13 @@ fn half<M: Module>(module: &M) -> Result<Vec<u8>> {
     Ok(to_safetensors(module, FloatDType::F16)?)
 }
 
-/// Those of the small files of a model folder that are in `folder`.
+/// Reads the configuration files and the tokenizer in `folder`.
 fn small_files(folder: &Path) -> Result<Files> {
     let names = [CONFIG, TOKENIZER, CLIP_CONFIG].into_iter().filter(|name| folder.join(name).exists());
     let files: Files = names.map(|name| Ok((name, fs::read(folder.join(name))?))).collect::<Result<_>>()?;
     ensure!(
         files.iter().any(|(name, _)| *name == CONFIG),
-        "{} holds no {CONFIG}: the run was made by an older version; start its training once more, and it is written there",
+        "{} contains no {CONFIG}, because the run is from an older version; start its training again to write it",
         folder.display()
     );
     Ok(files)

@@ -1,4 +1,4 @@
-//! A module's parameters and gradients in one slice, as `dalle-kernels` has them.
+//! A module's parameters and gradients as one slice, the layout of `dalle-kernels`.
 
 use dalle_kernels::parameters::Parameter;
 use dalle_model::Device;
@@ -7,7 +7,7 @@ use dalle_model::burn::tensor::{Tensor, TensorData};
 
 use crate::gradients::Gradients;
 
-/// Replaces `values` by those of all parameters, in the module's order.
+/// Replaces `values` by the values of all parameters, in the module's order.
 pub(crate) fn read(module: &impl Module, values: &mut Vec<f32>) {
     struct Read<'a>(&'a mut Vec<f32>);
     impl ModuleVisitor for Read<'_> {
@@ -23,7 +23,7 @@ pub(crate) fn read(module: &impl Module, values: &mut Vec<f32>) {
     module.visit(&mut Read(values));
 }
 
-/// Gradients by path, on the processor, from one slice.
+/// Splits a slice of gradients by parameter path. The gradients are on the CPU.
 pub(crate) fn gradients(parameters: &[Parameter], values: &[f32]) -> Gradients {
     let device = Device::flex();
     let mut gradients = Gradients::default();

@@ -1,8 +1,8 @@
-//! Gradients of a network by parameter: what lies between the backward pass and the optimizer.
+//! Gradients by parameter, the interface between the backward pass and the optimizer.
 //!
-//! Anything may produce or change them: Burn's autodiff ([`Gradients::of`]), a backward pass written by hand
-//! ([`Gradients::insert`]), accumulation over parts of a batch ([`Gradients::add`]), or a sum over processes
-//! ([`Gradients::map`]).
+//! They can come from Burn's autodiff ([`Gradients::of`]) or from a hand-written backward pass ([`Gradients::insert`]), be
+//! accumulated over parts of a batch ([`Gradients::add`]), or be changed one by one ([`Gradients::map`]), for example to sum them
+//! over processes.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +10,18 @@ use dalle_model::burn::module::{Module, ModuleVisitor, Param};
 use dalle_model::burn::tensor::{Gradients as Tape, Tensor};
 use dalle_model::weights::name;
 
-/// Gradients by the path of their parameter (`groups.1.0.res_path.conv_2.w`), each flat in row-major order, `[parameters]`, without
-/// autodiff. A parameter that the loss does not depend on has none.
+/// Gradients by parameter path (`groups.1.0.res_path.conv_2.w`), each flat in row-major order, `[values]`, without autodiff. A
+/// parameter that the loss does not depend on has none.
 #[derive(Clone, Debug, Default)]
 pub struct Gradients(BTreeMap<String, Tensor<1>>);
 
 impl Gradients {
-    /// The gradients of `loss`, `[1]`, with respect to all parameters of `network`: runs the backward pass, which consumes the tape.
+    /// Runs the backward pass of `loss`, `[1]`, and collects the gradients of all parameters of `network`. Consumes the tape.
     pub fn of<M: Module>(loss: &Tensor<1>, network: &M) -> Self {
         Self::collect(loss.backward(), network)
     }
 
-    /// The gradients with respect to all parameters of `network` that a backward pass left on its tape.
+    /// Collects the gradients of all parameters of `network` from the tape of a backward pass.
     pub(crate) fn collect<M: Module>(tape: Tape, network: &M) -> Self {
         let mut collector = Collector { tape, path: Vec::new(), found: BTreeMap::new() };
         network.visit(&mut collector);
@@ -54,7 +54,7 @@ impl Gradients {
         }
     }
 
-    /// The gradients with each replaced, in the order of their paths.
+    /// Replaces each gradient, in the order of their paths.
     #[must_use]
     pub fn map(self, mut change: impl FnMut(&str, Tensor<1>) -> Tensor<1>) -> Self {
         Self(self.0.into_iter().map(|(path, gradient)| (path.clone(), change(&path, gradient))).collect())
@@ -89,7 +89,7 @@ impl ModuleVisitor for Collector {
     }
 }
 
-/// Asserts that two sets of gradients are equal but for rounding.
+/// Asserts that two sets of gradients are equal up to rounding.
 #[cfg(test)]
 pub(crate) fn assert_close(ours: &Gradients, expected: &Gradients) {
     let paths = |gradients: &Gradients| gradients.iter().map(|(path, _)| path.to_owned()).collect::<Vec<_>>();
@@ -121,7 +121,7 @@ mod tests {
             gradients.get(path).unwrap().clone().into_data().iter().collect()
         };
         let mut sum = of([1.0, 2.0]);
-        assert!(sum.get("0.weight").is_none(), "the loss does not depend on it");
+        assert!(sum.get("0.weight").is_none(), "the loss does not depend on this weight");
         assert_eq!(values(&sum, "1.weight"), [1.0, 1.0, 1.0, 2.0, 2.0, 2.0], "row by row");
         sum.add(of([10.0, 20.0]));
         assert_eq!(values(&sum, "1.weight"), [11.0, 11.0, 11.0, 22.0, 22.0, 22.0]);

@@ -1,4 +1,4 @@
-//! Stopping a run between two updates.
+//! Stops a run between two updates.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 use dalle_data::log_line;
 
-/// Exit status of a program that Ctrl-C ended: 128 and the number of SIGINT.
+/// Exit status of a program ended by Ctrl-C: 128 plus the number of SIGINT.
 const INTERRUPTED: i32 = 128 + 2;
 
-/// A request to save and stop after the current update.
+/// A flag that makes a run save and stop after the current update.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Listens for Ctrl-C, SIGTERM and SIGHUP, the second of which ends the program at once; and for SIGUSR1, which schedulers
-    /// send some time before they end a job (`sbatch --signal=USR1@600`).
+    /// Listens for Ctrl-C, SIGTERM and SIGHUP, of which the second signal ends the program immediately, and for SIGUSR1, which
+    /// schedulers send some time before they end a job (`sbatch --signal=USR1@600`).
     ///
     /// # Errors
     /// The signal handlers cannot be installed, or already are.
@@ -24,10 +24,10 @@ impl Interrupt {
         let raised = interrupt.clone();
         ctrlc::set_handler(move || {
             if raised.0.swap(true, Ordering::Relaxed) {
-                // Without running destructors: they would take LibTorch away from under the update in progress.
+                // Exits without running destructors, which would unload LibTorch during the update in progress.
                 signal_hook::low_level::exit(INTERRUPTED);
             }
-            log_line(format_args!("\nsaving after the update in work; press Ctrl-C again to stop without"));
+            log_line(format_args!("\nsaving after the current update; press Ctrl-C again to stop without saving"));
         })
         .context("cannot listen for Ctrl-C")?;
         #[cfg(unix)]
@@ -36,7 +36,7 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// Asks the run to stop.
+    /// Makes the run stop.
     pub fn raise(&self) {
         self.0.store(true, Ordering::Relaxed);
     }

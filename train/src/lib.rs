@@ -33,6 +33,6 @@ pub mod token_dataset;
 pub mod tokens;
 pub mod training;
 
-/// Devices have one generator of random numbers, which all tests of this process share: those that seed it hold this.
+/// A device has a single random generator, which all tests of a process share. Tests that seed it hold this lock.
 #[cfg(test)]
 static DEVICE_RANDOM: std::sync::Mutex<()> = std::sync::Mutex::new(());

@@ -1,8 +1,8 @@
-//! Logged values as files in the run folder, for other programs: `metrics.jsonl`, a line of JSON for each log, and event files
-//! of TensorBoard.
+//! Writes logged values into the run folder for other programs: `metrics.jsonl`, one line of JSON per log, and TensorBoard event
+//! files.
 //!
-//! Neither is read again. The history in the checkpoint is the truth: both begin with it at every start, so that they hold what
-//! an undisturbed run logs.
+//! This program never reads them. At every start both are rewritten from the history in the checkpoint, so that they contain what an
+//! undisturbed run logs.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -16,10 +16,10 @@ use serde::Serialize;
 use crate::event_file::EventFile;
 use crate::run_state::History;
 
-/// File of logged values in a run folder.
+/// Name of the file of logged values.
 const METRICS: &str = "metrics.jsonl";
 
-/// Both files, open.
+/// The two open files.
 #[derive(Debug)]
 pub(crate) struct MetricLog {
     lines: File,
@@ -43,7 +43,7 @@ impl Line<'_> {
 }
 
 impl MetricLog {
-    /// Opens the files in the folder `run`, after update `step` and what was logged until then.
+    /// Opens the files in the folder `run` and writes what was logged until update `step`.
     ///
     /// # Errors
     /// They cannot be written.

@@ -1,4 +1,4 @@
-//! Averages of logged values.
+//! Metrics, and their averages between two logs.
 
 use std::collections::BTreeMap;
 
@@ -8,19 +8,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::run_state::exact;
 
-/// Values worth logging, by name, all of shape `[1]`.
+/// Metrics of an update by name, each of shape `[1]`.
 pub type Metrics = Vec<(&'static str, Tensor<1>)>;
 
-/// Metrics that were not computed on a device.
+/// Metrics of values on the host.
 pub(crate) fn scalars(values: &[(&'static str, f64)]) -> Metrics {
     let tensor = |value: f64| Tensor::from_floats([value as f32], &Device::flex());
     values.iter().map(|&(name, value)| (name, tensor(value))).collect()
 }
 
-/// Adds the metrics of a part of a batch to those of the parts before; `share` is the part's weight, all together 1.
+/// Adds the metrics of a part of a batch to `sums`. `share` is the part's weight; the weights of all parts sum to 1.
 pub(crate) fn add_share(sums: &mut Metrics, part: Metrics, share: f64) {
     for (name, value) in part {
-        // Without autodiff: a tracked value would keep the graph of its part.
+        // Without autodiff, because a tracked value would keep the graph of its part alive.
         let value = value.inner().mul_scalar(share);
         match sums.iter_mut().find(|(known, _)| *known == name) {
             Some((_, sum)) => *sum = sum.clone() + value,
@@ -29,20 +29,20 @@ pub(crate) fn add_share(sums: &mut Metrics, part: Metrics, share: f64) {
     }
 }
 
-/// Metrics of updates since the last log that are still on the device: reading each at once would make the device wait for the
-/// program in every update.
+/// Metrics of updates since the last log that are still on the device. Reading them in every update would synchronise the device
+/// with the host.
 #[derive(Default)]
 pub(crate) struct PendingMetrics(Metrics);
 
 impl PendingMetrics {
-    /// Most values to keep on the device.
-    const MOST: usize = 1 << 12;
+    /// Maximum number of values on the device.
+    const MAX_PENDING: usize = 1 << 12;
 
-    /// Adds the metrics of an update. Now and then they are read into `averages`, so that there are not too many.
+    /// Adds the metrics of an update. If there are too many, all are read into `averages`.
     pub(crate) fn add(&mut self, metrics: Metrics, averages: &mut MetricAverages) {
-        // Without autodiff: a tracked value would keep the whole graph.
+        // Without autodiff, because a tracked value would keep the whole graph alive.
         self.0.extend(metrics.into_iter().map(|(name, value)| (name, value.inner())));
-        if self.0.len() > Self::MOST {
+        if self.0.len() > Self::MAX_PENDING {
             self.read(averages);
         }
     }
@@ -69,7 +69,7 @@ struct Sum {
 }
 
 impl MetricAverages {
-    /// Adds a value of one update. One that is not finite would hide all others, and is left out.
+    /// Adds the value of one update. NaN and infinite values are left out, because they would hide all others.
     pub(crate) fn add(&mut self, name: &str, value: f64) {
         if !value.is_finite() {
             return;
@@ -79,7 +79,7 @@ impl MetricAverages {
         sum.count += 1;
     }
 
-    /// The averages, which begin again.
+    /// Returns the averages and starts new ones.
     pub(crate) fn take(&mut self) -> BTreeMap<String, f64> {
         let sums = std::mem::take(&mut self.0).into_iter();
         sums.map(|(name, Sum { sum, count })| (name, sum / count as f64)).collect()

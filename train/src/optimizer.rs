@@ -1,6 +1,6 @@
-//! AdamW with an exponentially weighted average of the weights, and clipping by global norm (appendices A.2, B.2).
+//! AdamW with an exponentially weighted average of the weights, and gradient clipping by global norm (appendices A.2 and B.2).
 //!
-//! The state is kept by parameter path, so that it can be saved and loaded for a new module.
+//! The state is keyed by parameter path, so that it can be saved and loaded for a new module.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::gradients::Gradients;
 
-/// The running variance never exceeds this, value by value (appendix B.2).
+/// Upper bound of the running variance of each value (appendix B.2).
 const MAX_VARIANCE: f64 = 5.0;
 
-/// f32 values held for each parameter: weight, gradient, running mean and variance, average.
+/// Number of f32 values stored per parameter: weight, gradient, running mean and variance, average.
 pub const COPIES: u64 = 5;
 
 /// Hyper-parameters of AdamW other than the learning rate.
@@ -28,11 +28,11 @@ pub struct AdamWConfig {
     pub beta1: f64,
     /// Decay of the running variance.
     pub beta2: f64,
-    /// Added to the root of the variance.
+    /// Added to the square root of the variance.
     pub epsilon: f64,
-    /// Decoupled weight decay, of matrices, kernels and embeddings: gains and biases do not decay.
+    /// Decoupled weight decay of matrices, kernels and embeddings. Gains and biases do not decay.
     pub weight_decay: f64,
-    /// Gradients of a greater global norm are scaled down to it.
+    /// Maximum global norm of the gradients, to which larger gradients are scaled down.
     pub clip: Option<f64>,
     /// Decay of the average of the weights.
     pub ewma: f64,
@@ -42,7 +42,7 @@ impl AdamWConfig {
     /// Stage 1 (appendix A.2).
     pub const DVAE: Self =
         Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 1e-4, clip: None, ewma: 0.999 };
-    /// Stage 2 (appendix B.2). The paper averages the weights of every 25th update with a decay of 0.99: 0.9996 an update.
+    /// Stage 2 (appendix B.2). The paper averages the weights of every 25th update with a decay of 0.99, which is 0.9996 per update.
     pub const PRIOR: Self =
         Self { beta1: 0.9, beta2: 0.96, epsilon: 1e-8, weight_decay: 4.5e-2, clip: Some(4.0), ewma: 0.9996 };
     /// CLIP (table 20 of arXiv 2103.00020), whose weights are not averaged.
@@ -74,8 +74,8 @@ impl AdamW {
         Self { config, updates: 0, state: BTreeMap::new() }
     }
 
-    /// One update. Returns the module and the gradients' global norm before clipping; a norm that is not finite leaves
-    /// everything as it was.
+    /// Applies an update. Returns the module and the global norm of the gradients before clipping. If the norm is not finite, nothing
+    /// changes.
     pub fn step<M: Module>(&mut self, module: M, gradients: Gradients, learning_rate: f64) -> (M, f64) {
         let mut norm = Norm { gradients: &gradients, path: Vec::new(), sums: Vec::new() };
         module.visit(&mut norm);
@@ -94,12 +94,12 @@ impl AdamW {
         module.map(&mut Average { state: &self.state, path: Vec::new() })
     }
 
-    /// Updates applied.
+    /// Number of updates applied.
     pub fn updates(&self) -> u64 {
         self.updates
     }
 
-    /// What to save: the number of updates and named tensors.
+    /// The state to save: the number of updates, and named tensors.
     pub fn save(&self) -> (u64, Vec<(String, TensorData)>) {
         let tensors = self.state.iter().flat_map(|(path, slot)| {
             let tensors = [&slot.mean, &slot.variance, &slot.average];
@@ -108,10 +108,10 @@ impl AdamW {
         (self.updates, tensors.collect())
     }
 
-    /// The state that [`AdamW::save`] gave, on the device of `module`. A parameter that never had a gradient has none.
+    /// Loads a state from [`AdamW::save`], onto the device of `module`. A parameter that never had a gradient has no state.
     ///
     /// # Errors
-    /// There is state for a parameter that the module does not have, or of another size.
+    /// The state has a parameter that the module does not have, or that has another size.
     pub fn load<M: Module>(
         config: AdamWConfig,
         updates: u64,
@@ -122,7 +122,7 @@ impl AdamW {
     }
 }
 
-/// `module` with the averaged weights of the tensors that [`AdamW::save`] gave.
+/// `module` with the averaged weights of a saved state.
 ///
 /// # Errors
 /// As [`AdamW::load`].
@@ -131,7 +131,7 @@ pub fn averaged<M: Module>(module: M, tensors: BTreeMap<String, TensorData>) -> 
     Ok(module.map(&mut Average { state: &state, path: Vec::new() }))
 }
 
-/// What is kept for each parameter, from named tensors.
+/// The state of each parameter, from named tensors.
 fn slots<M: Module>(mut tensors: BTreeMap<String, TensorData>, module: &M) -> Result<BTreeMap<String, Slot>> {
     let mut names = Names { path: Vec::new(), found: Vec::new() };
     module.visit(&mut names);
@@ -162,7 +162,7 @@ fn slots<M: Module>(mut tensors: BTreeMap<String, TensorData>, module: &M) -> Re
     Ok(state)
 }
 
-/// Adds up squares in the order of the module's parameters.
+/// Sums squared gradients in the order of the module's parameters.
 struct Norm<'a> {
     gradients: &'a Gradients,
     path: Vec<String>,
@@ -259,7 +259,7 @@ impl ModuleMapper for Update<'_> {
     }
 }
 
-/// One update in one pass over the values, on the processor.
+/// One update in one pass over the values, on the CPU.
 fn update_slices(
     adamw: kernels::AdamW,
     gradient: Tensor<1>,
@@ -288,7 +288,7 @@ fn update_slices(
     (weight, Slot { mean, variance, average })
 }
 
-/// `value` with its gradient kept, under the strategy of the tensors that it meets; as it is where those are not tracked.
+/// `value`, tracked by autodiff with the same strategy as the tensors it is used with, or untracked if those are.
 pub(crate) fn tracked<const D: usize>(
     value: Tensor<D>,
     tracking: Option<GradientCheckpointingStrategy>,
@@ -361,7 +361,7 @@ mod tests {
         (0..2).map(|_| LinearConfig::new(2, 3).init(&device)).collect()
     }
 
-    /// An update of the first of two layers; the second has no gradient.
+    /// Updates the first of two layers. The second has no gradient.
     fn step(optimizer: &mut AdamW, layers: Vec<Linear>) -> Vec<Linear> {
         let x = Tensor::<2>::ones([1, 2], &Device::flex().autodiff());
         let gradients = Gradients::of(&layers[0].forward(x).square().sum(), &layers);
@@ -381,7 +381,7 @@ mod tests {
         step(&mut optimizer, layers.clone());
         step(&mut loaded, layers.clone());
         assert_eq!(saved(&loaded), saved(&optimizer));
-        // Its average is its value.
+        // The average of a parameter without state is its value.
         let weight = |layers: &[Linear]| layers[1].weight.val().into_data();
         assert_eq!(weight(&optimizer.averaged(layers.clone())), weight(&layers));
     }

@@ -1,4 +1,4 @@
-//! Preparing the data of an update on another thread while the one before is computed.
+//! Prepares the data of the next update on another thread while the current one is computed.
 
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,12 +6,12 @@ use std::thread;
 
 use anyhow::{Context, Result};
 
-/// Batches that wait, beside the one in preparation: enough to bridge an update that takes less time than usual.
+/// Number of ready batches besides the one in preparation. Enough to bridge an update that is faster than usual.
 const AHEAD: usize = 1;
 
-/// The data of a stage.
+/// A source of batches for a stage.
 pub trait Batches: Send + 'static {
-    /// Everything that an update needs, not yet on the device.
+    /// The data of an update, not yet on the device.
     type Batch: Send + Sync + 'static;
 
     /// The data of update `step`: a function of the dataset and `step` alone.
@@ -21,22 +21,23 @@ pub trait Batches: Send + 'static {
     fn batch(&mut self, step: u64) -> Result<Self::Batch>;
 }
 
-/// [`Batches`] that are prepared ahead. The thread ends with this value, after the batch in preparation.
+/// Prefetches [`Batches`]. When this is dropped, the thread ends after the batch in preparation.
 pub struct Prefetch<T> {
     batches: Arc<Mutex<dyn Batches<Batch = T>>>,
-    /// Batches from update `next` on.
+    /// Batches starting with update `next`.
     ready: Option<Receiver<Result<T>>>,
     next: u64,
     last: Option<(u64, Arc<T>)>,
 }
 
 impl<T: Send + Sync + 'static> Prefetch<T> {
-    /// Nothing is prepared before the first call of [`batch`](Self::batch).
+    /// Wraps a source. Nothing is prepared before the first call of [`batch`](Self::batch).
     pub fn new(batches: impl Batches<Batch = T>) -> Self {
         Self { batches: Arc::new(Mutex::new(batches)), ready: None, next: 0, last: None }
     }
 
-    /// The data of update `step`, which is ready if the last one was of the update before. The last one may be asked for again.
+    /// The data of update `step`, which is prefetched if the last call was for the previous update. The last batch can be requested
+    /// again.
     ///
     /// # Errors
     /// The data cannot be read.
@@ -59,7 +60,7 @@ impl<T: Send + Sync + 'static> Prefetch<T> {
     }
 }
 
-/// Starts a thread that prepares batches from update `first` on, until one fails or nothing receives them.
+/// Starts a thread that prepares batches, starting with update `first`, until one fails or the receiver is dropped.
 fn prepare<T: Send + Sync + 'static>(
     batches: Arc<Mutex<dyn Batches<Batch = T>>>,
     first: u64,
@@ -106,7 +107,7 @@ mod tests {
         for step in [0, 1, 1, 2] {
             assert_eq!(*prefetch.batch(step).unwrap(), step * step);
         }
-        // The next two are prepared without being asked for: one waits, one is handed over.
+        // The next two are prefetched: one is ready, one waits to be handed over.
         let begun = Instant::now();
         while made() < 5 && begun.elapsed() < Duration::from_secs(60) {
             thread::yield_now();

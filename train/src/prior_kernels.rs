@@ -1,4 +1,4 @@
-//! Stage 2 on the processor: losses and gradients by `dalle-kernels`, several times faster than Burn's and LibTorch's.
+//! Stage 2 on the CPU: losses and gradients by `dalle-kernels`, several times faster than by Burn or LibTorch.
 
 use dalle_kernels::prior::{Losses, Pair, Sizes, Update};
 use dalle_model::config::ModelConfig;
@@ -8,7 +8,7 @@ use dalle_shared::{ImageToken, TextToken};
 use crate::flat;
 use crate::gradients::Gradients;
 
-/// The kernels of a prior, and its parameters as they read them.
+/// The kernels of a prior, and its parameters in the kernels' layout.
 pub(crate) struct PriorKernels {
     update: Update,
     parameters: Vec<f32>,
@@ -16,7 +16,7 @@ pub(crate) struct PriorKernels {
 }
 
 impl PriorKernels {
-    /// For a model's prior; `None` where its sizes have no kernels.
+    /// The kernels of a model's prior, or None if they do not support its sizes.
     pub(crate) fn new(config: &ModelConfig) -> Option<Self> {
         let sizes = Sizes {
             layers: config.prior.layers,
@@ -35,7 +35,7 @@ impl PriorKernels {
         })
     }
 
-    /// The losses of some pairs, captions that may be missing and images, and the gradients of the weighted sum of the losses.
+    /// The losses of a batch of pairs, in which captions may be missing, and the gradients of their weighted sum.
     pub(crate) fn gradients<'a>(
         &mut self,
         prior: &Prior,
@@ -47,7 +47,7 @@ impl PriorKernels {
         (losses, flat::gradients(&self.update.network().parameters, gradients))
     }
 
-    /// The losses of some pairs.
+    /// The losses of a batch of pairs.
     pub(crate) fn evaluate<'a>(
         &mut self,
         prior: &Prior,
@@ -58,7 +58,7 @@ impl PriorKernels {
     }
 }
 
-/// Calls `run` with the numbers of some pairs' tokens.
+/// Calls `run` with the pairs' tokens as integers.
 fn with_ids<'a, R>(
     pairs: impl Iterator<Item = (Option<&'a [TextToken]>, &'a [ImageToken])>,
     run: impl FnOnce(&[Pair<'_>]) -> R,

@@ -2,14 +2,14 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar over `length` items.
+/// A progress bar over `length` items.
 pub fn bar(length: u64, what: &'static str) -> ProgressBar {
     let bar = ProgressBar::new(length).with_message(what);
     let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} left {eta}");
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// The bar of a run of `steps` updates that stands at `step`.
+/// The progress bar of a run of `steps` updates, at `step`.
 pub(crate) fn run_bar(steps: u64, step: u64) -> ProgressBar {
     let bar = ProgressBar::new(steps).with_position(step);
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {per_sec} left {eta} {wide_msg}");

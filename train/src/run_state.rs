@@ -1,4 +1,4 @@
-//! What a checkpoint holds beside tensors: the position of a run and everything logged so far, as `state.json`.
+//! The state of a run without its tensors: its position and everything logged so far. Stored as `state.json` in a checkpoint.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::metrics::MetricAverages;
 /// Logged values by name: (update, value). All values are finite.
 pub type History = BTreeMap<String, Vec<(u64, f64)>>;
 
-/// What a run trains.
+/// The network that a run trains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkKind {
@@ -20,12 +20,12 @@ pub enum NetworkKind {
     Dvae,
     /// The prior (stage 2).
     Prior,
-    /// The contrastive model.
+    /// CLIP.
     Clip,
 }
 
 impl NetworkKind {
-    /// As it is written in the settings of a run.
+    /// Its name in the identity of a run.
     pub fn name(self) -> &'static str {
         match self {
             Self::Dvae => "dvae",
@@ -38,7 +38,7 @@ impl NetworkKind {
 /// A halving of the learning rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Halving {
-    /// The first update with the lower rate, counted from 0.
+    /// The first update with the halved rate, counted from 0.
     pub step: u64,
     /// Why it was halved.
     pub cause: Cause,
@@ -48,7 +48,7 @@ pub struct Halving {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
-    /// Somebody asked for it on the command line.
+    /// It was requested on the command line.
     ByHand,
     /// The validation loss had stopped falling.
     Plateau,
@@ -57,33 +57,33 @@ pub enum Cause {
 /// The lowest validation loss.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Best {
-    /// Updates after which it was found. Its checkpoint is kept.
+    /// Number of updates after which it was measured. Its checkpoint is kept.
     pub step: u64,
     /// The validation loss.
     #[serde(deserialize_with = "exact")]
     pub loss: f64,
 }
 
-/// The state of a run after an update, without the tensors.
+/// The state of a run after an update, without tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunState {
-    /// What decides the result of an update; a run resumes only with the same.
+    /// The settings that determine the result of an update. A run resumes only with the same ones.
     #[serde(alias = "settings")]
     pub identity: serde_json::Value,
-    /// Updates that the run was started with, from which its schedules follow. They stay as they are when it is made longer.
+    /// The number of updates that the run was started with, which determines its schedules. Unchanged when the run is extended.
     #[serde(default)]
     pub schedule_steps: u64,
-    /// Updates tried so far, including skipped ones: the position in data and schedules.
+    /// Number of updates so far, including skipped ones: the position in data and schedules.
     pub step: u64,
-    /// Updates that the optimizer has applied.
+    /// Number of updates that the optimizer has applied.
     pub updates: u64,
-    /// Halvings of the learning rate beside its schedule.
+    /// Halvings of the learning rate in addition to its schedule.
     #[serde(default)]
     pub halvings: Vec<Halving>,
-    /// The best averaged weights so far.
+    /// The best validation so far.
     #[serde(default)]
     pub best: Option<Best>,
-    /// Validations since the best one, or since the learning rate was halved for want of a better one.
+    /// Number of validations since the best one, or since the last halving on a plateau.
     #[serde(default)]
     pub stale: u64,
     /// Seconds of training so far.
@@ -91,13 +91,13 @@ pub struct RunState {
     /// Everything logged.
     #[serde(deserialize_with = "history")]
     pub history: History,
-    /// Averages since the last log.
+    /// Averages of metrics since the last log.
     #[serde(default)]
     pub averages: MetricAverages,
-    /// Updates skipped since the last log, because a gradient was not finite.
+    /// Number of updates since the last log that were skipped because a gradient was not finite.
     #[serde(default)]
     pub skipped: u64,
-    /// Updates skipped since the last one that was applied.
+    /// Number of updates skipped in a row.
     #[serde(default)]
     pub skipped_in_a_row: u64,
     /// Warnings shown so far, by kind.
@@ -125,7 +125,7 @@ impl RunState {
         }
     }
 
-    /// The state in the bytes of a `state.json`.
+    /// Parses a `state.json`.
     ///
     /// # Errors
     /// The bytes are not a state.
@@ -136,17 +136,17 @@ impl RunState {
         Ok(state)
     }
 
-    /// What the scheduled learning rate is multiplied with.
+    /// The factor of the scheduled learning rate.
     pub fn learning_rate_factor(&self) -> f64 {
         0.5_f64.powi(self.halvings.len() as i32)
     }
 
-    /// What the run trains, if it is a network of this project.
+    /// The network that the run trains, if it is one of this project.
     pub fn network(&self) -> Option<NetworkKind> {
         serde_json::from_value(self.identity["network"].clone()).ok()
     }
 
-    /// Turns the identity that an older version wrote into today's.
+    /// Upgrades an identity that an older version wrote.
     fn upgrade(&mut self) {
         let Some(identity) = self.identity.as_object_mut() else { return };
         identity.remove("log_every");
@@ -174,14 +174,14 @@ impl RunState {
     }
 }
 
-/// Reads a number bit for bit as it was written. serde_json alone may be off by one in the last place, and a resumed run must
-/// log what an undisturbed one logs.
+/// Reads a number exactly. serde_json alone can be off by one in the last place, and a resumed run must log what an undisturbed one
+/// logs.
 pub(crate) fn exact<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let number = Box::<RawValue>::deserialize(deserializer)?;
     number.get().parse().map_err(D::Error::custom)
 }
 
-/// Reads a history, each number [`exact`]. Older versions logged values that are not finite too, as `null`: these are left out.
+/// Reads a history [`exact`]ly. Older versions also logged non-finite values, as `null`. These are left out.
 fn history<'de, D: Deserializer<'de>>(deserializer: D) -> Result<History, D::Error> {
     let stored = BTreeMap::<String, Vec<(u64, Option<Box<RawValue>>)>>::deserialize(deserializer)?;
     let series = stored.into_iter().map(|(name, values)| {
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn numbers_are_read_back_bit_for_bit() {
-        // serde_json alone reads the first of these one too low in the last place.
+        // serde_json alone reads the first one with an error of one in the last place.
         let values: Vec<(u64, f64)> = [51.248_178_758_569_94, 1.0 / 3.0, 5e-324, f64::MAX, -0.1]
             .into_iter()
             .map(|value| (1, value))

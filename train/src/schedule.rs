@@ -2,7 +2,7 @@
 
 use std::f64::consts::PI;
 
-/// Half a cosine from `from` to `to` over `updates` updates, then constant.
+/// A half cosine from `from` to `to` over `updates` updates, then constant.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CosineSchedule {
     /// Value before the first update.
@@ -19,22 +19,22 @@ impl CosineSchedule {
         if step >= self.updates {
             return self.to;
         }
-        // In this form both ends come out exactly.
+        // In this form both ends are exact.
         let cosine = (PI * step as f64 / self.updates as f64).cos();
         self.from * (0.5 + 0.5 * cosine) + self.to * (0.5 - 0.5 * cosine)
     }
 }
 
-/// Linear from 0 over `warmup` updates, then a cosine down to a tenth at `updates`.
+/// Linear warm-up from 0 over `warmup` updates, then a cosine down to a tenth of the peak at `updates`.
 ///
-/// The paper halves the learning rate at five plateaus of a very long run; a run of known length does as well with a cosine.
+/// The paper halves the learning rate at five plateaus of a very long run. For a run of known length a cosine works as well.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WarmupCosine {
-    /// Highest value.
+    /// The highest value.
     pub peak: f64,
-    /// Updates until it is reached.
+    /// Updates until the peak.
     pub warmup: u64,
-    /// Updates in all.
+    /// Total number of updates.
     pub updates: u64,
 }
 

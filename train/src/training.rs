@@ -1,4 +1,4 @@
-//! The training loop that all stages share: resume, update, log, save, stop when asked.
+//! The training loop of all stages: resumes, updates, logs, validates, saves, and stops on request.
 //!
 //! ```text
 //! let (network, state) = train(&mut stage, fresh, &config, &mut hooks, &Interrupt::listen()?)?;
@@ -24,60 +24,60 @@ use crate::progress::run_bar;
 use crate::run_state::{Best, Cause, Halving, History, RunState};
 use crate::stage::{Stage, Validation, Warning};
 
-/// Updates in a row whose gradients are not finite after which a run has diverged: fewer may be an accident.
+/// A run has diverged after this many updates in a row whose gradients are not finite. Fewer may be due to single examples.
 const MAX_SKIPPED: u64 = 20;
 
-/// How long a run is, how often it logs and saves, and where.
+/// Configuration of a run.
 #[derive(Clone, Debug)]
 pub struct RunConfig {
     /// Heading of the curve.
     pub title: String,
-    /// Updates in all.
+    /// Total number of updates.
     pub steps: u64,
-    /// Updates between two logs, which are averages over them.
+    /// Updates between two logs. Logged values are averages over them.
     pub log_every: u64,
-    /// Updates between two validations; there are none without. The best weights are kept in a checkpoint of their own.
+    /// Updates between two validations; None for no validation. The best checkpoint is kept.
     pub validate_every: Option<u64>,
-    /// Validations without a lower loss after which the learning rate is halved; it never is without.
+    /// Validations without improvement after which the learning rate is halved; None to never halve it.
     pub plateau_patience: Option<u64>,
-    /// Updates between two sheets of what the network makes; there are none without.
+    /// Updates between two contact sheets of the network's output; None for no sheets.
     pub sheet_every: Option<u64>,
     /// Seconds between two checkpoints.
     pub save_seconds: u64,
-    /// Times that the learning rate is halved by hand, in all starts of the run together; nothing changes it without.
+    /// Total number of manual halvings of the learning rate, over all starts of the run; None to leave it unchanged.
     pub halvings: Option<usize>,
     /// The run's folder.
     pub run: PathBuf,
-    /// What decides the result of an update; a run resumes only with the same. What else is here may differ.
+    /// The settings that determine the result of an update. A run resumes only with the same ones; the other fields may differ.
     pub identity: serde_json::Value,
-    /// Configurations and tokenizer of the network: small files that `dalle export` needs beside a checkpoint.
+    /// Configurations and tokenizer of the network, which `dalle export` needs besides a checkpoint.
     pub files: Files,
     /// Hyper-parameters of the optimizer.
     pub optimizer: AdamWConfig,
 }
 
-/// What a caller does with a run that this crate has no libraries for. An error is shown once and does not end the run.
+/// Callbacks for output that needs libraries this crate does not have. An error is shown once and does not end the run.
 pub trait Hooks<N> {
-    /// Draws the history of the run in the folder `run`. Called after each checkpoint.
+    /// Plots the history of the run into the folder `run`. Called after each checkpoint.
     ///
     /// # Errors
-    /// The curve cannot be drawn.
+    /// The plot cannot be written.
     fn plot(&mut self, title: &str, history: &History, run: &Path) -> Result<()>;
 
-    /// Writes into the folder `run` what the network makes after update `step`. It has averaged weights and no autodiff.
+    /// Writes a contact sheet of the network's output after update `step` into the folder `run`. The network has averaged weights and
+    /// no autodiff.
     ///
     /// # Errors
-    /// There is nothing to write, or it cannot be written.
+    /// There is no output, or it cannot be written.
     fn sheet(&mut self, network: &N, step: u64, run: &Path) -> Result<()>;
 }
 
-/// Trains `fresh`, or what the run folder has of it, to the end of the run.
+/// Trains `fresh`, or continues from the run folder's newest checkpoint, until the end of the run.
 ///
-/// Returns the network with averaged weights, and the run's state.
+/// Returns the network with averaged weights, and the state of the run.
 ///
 /// # Errors
-/// The run folder cannot be read or written, or belongs to another run; the run diverged; or it was interrupted, and
-/// saved.
+/// The run folder cannot be read or written, or belongs to another run; the run diverged; or it was interrupted and saved.
 pub fn train<S: Stage>(
     stage: &mut S,
     fresh: S::Network,
@@ -103,7 +103,7 @@ pub fn train<S: Stage>(
         }
         if config.sheet_every.is_some_and(|every| last || step.is_multiple_of(every)) {
             let written = hooks.sheet(&run.averaged(&network), step, run.folder.path());
-            run.complain("its sheets", written);
+            run.report_failure("contact sheets", written);
         }
         let best = run.state.best != best_before;
         if stop || last || best || run.saved.elapsed() > Duration::from_secs(config.save_seconds) {
@@ -121,7 +121,7 @@ pub fn train<S: Stage>(
     run.finish(network)
 }
 
-/// A run between two updates, but for its network.
+/// A run between two updates, without its network.
 struct Run<'a> {
     config: &'a RunConfig,
     folder: RunFolder,
@@ -130,17 +130,17 @@ struct Run<'a> {
     /// Metrics since the last log that are still on the device.
     pending: PendingMetrics,
     bar: ProgressBar,
-    /// When the last checkpoint was saved.
+    /// Time of the last checkpoint.
     saved: Instant,
-    /// Updates after which it was saved.
+    /// Number of updates after which it was saved.
     saved_step: Option<u64>,
     metric_log: MetricLog,
-    /// What failed beside the run.
-    complaints: BTreeSet<&'static str>,
+    /// Failed output that has been reported.
+    reported: BTreeSet<&'static str>,
 }
 
 impl<'a> Run<'a> {
-    /// The run in the folder that `config` names, or a new one, and its network.
+    /// Resumes the run in the folder of `config`, or starts a new one. Also returns its network.
     fn open<M: Module>(fresh: M, config: &'a RunConfig) -> Result<(Self, M)> {
         let folder = RunFolder::open(&config.run)?;
         let mut network = fresh;
@@ -180,14 +180,14 @@ impl<'a> Run<'a> {
             state,
             saved: Instant::now(),
             saved_step,
-            complaints: BTreeSet::new(),
+            reported: BTreeSet::new(),
         };
         Ok((run, network))
     }
 
-    /// One update of the network.
+    /// Computes and applies one update.
     fn update<S: Stage>(&mut self, stage: &mut S, network: S::Network) -> Result<S::Network> {
-        let (begun, step) = (Instant::now(), self.state.step);
+        let (start, step) = (Instant::now(), self.state.step);
         let (gradients, metrics) = stage.gradients(&network, step)?;
         let learning_rate = stage.learning_rate(step) * self.state.learning_rate_factor();
         let (network, norm) = self.optimizer.step(network, gradients, learning_rate);
@@ -209,12 +209,12 @@ impl<'a> Run<'a> {
             );
         }
         self.state.updates = self.optimizer.updates();
-        self.state.seconds += begun.elapsed().as_secs_f64();
+        self.state.seconds += start.elapsed().as_secs_f64();
         self.bar.set_position(self.state.step);
         Ok(network)
     }
 
-    /// What else helps a run that has diverged, if it has a checkpoint.
+    /// A second remedy for a run that has diverged, if it has a checkpoint.
     fn other_remedy(&self) -> String {
         let more = self.state.halvings.iter().filter(|halving| halving.cause == Cause::ByHand).count() + 1;
         self.saved_step.map_or_else(String::new, |step| {
@@ -224,9 +224,9 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Averages since the last log.
+    /// The averages of metrics since the last log.
     fn averages<S: Stage>(&mut self, stage: &mut S, network: &S::Network) -> Result<BTreeMap<String, f64>> {
-        let begun = Instant::now();
+        let start = Instant::now();
         let extra = stage.extra_metrics(network, self.state.step - 1)?;
         self.pending.add(extra, &mut self.state.averages);
         self.pending.read(&mut self.state.averages);
@@ -234,13 +234,13 @@ impl<'a> Run<'a> {
         if skipped > 0 {
             self.state.averages.add("skipped updates", skipped as f64);
         }
-        self.state.seconds += begun.elapsed().as_secs_f64();
+        self.state.seconds += start.elapsed().as_secs_f64();
         Ok(self.state.averages.take())
     }
 
-    /// Metrics of held-out data. Remembers the best, and halves the learning rate on a plateau.
+    /// Computes metrics on held-out data. Records the best loss, and halves the learning rate on a plateau.
     fn validate<S: Stage>(&mut self, stage: &mut S, network: &S::Network) -> Result<BTreeMap<String, f64>> {
-        let (begun, step) = (Instant::now(), self.state.step);
+        let (start, step) = (Instant::now(), self.state.step);
         let Validation { loss, others } = stage.validate(&self.averaged(network))?;
         if self.state.best.is_none_or(|best| loss < best.loss) && loss.is_finite() {
             self.state.best = Some(Best { step, loss });
@@ -255,7 +255,7 @@ impl<'a> Run<'a> {
                 log_line(format_args!("halving the learning rate from update {step} on: a plateau"));
             });
         }
-        self.state.seconds += begun.elapsed().as_secs_f64();
+        self.state.seconds += start.elapsed().as_secs_f64();
         let values = std::iter::once(("loss", loss)).chain(others).filter(|(_, value)| value.is_finite());
         Ok(values.map(|(name, value)| (format!("validation {name}"), value)).collect())
     }
@@ -265,18 +265,18 @@ impl<'a> Run<'a> {
         self.optimizer.averaged(network.clone()).valid()
     }
 
-    /// Adds values to the history and to the files made of it, shows them, and warns of what they tell.
+    /// Adds values to the history and the metrics files, shows them, and shows new warnings.
     fn record<S: Stage>(&mut self, values: BTreeMap<String, f64>, stage: &S) {
         let step = self.state.step;
         let shown: Vec<String> = values.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
         let line = shown.join("  ");
-        // Without a terminal there is no bar.
+        // Without a terminal there is no progress bar.
         if !std::io::stderr().is_terminal() {
             log_line(format_args!("update {step}  {line}"));
         }
         self.bar.set_message(line);
         let written = self.metric_log.write(step, &values);
-        self.complain("its log of metrics", written);
+        self.report_failure("its metrics files", written);
         for (name, value) in values {
             self.state.history.entry(name).or_default().push((step, value));
         }
@@ -289,28 +289,28 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Shows that something beside the run failed, once, and goes on.
-    fn complain(&mut self, what: &'static str, result: Result<()>) {
+    /// Reports failed output once. The run continues.
+    fn report_failure(&mut self, what: &'static str, result: Result<()>) {
         if let Err(error) = result
-            && self.complaints.insert(what)
+            && self.reported.insert(what)
         {
-            self.bar.suspend(|| log_line(format_args!("dalle: the run goes on without {what}: {error:#}")));
+            self.bar.suspend(|| log_line(format_args!("dalle: the run continues without {what}: {error:#}")));
         }
     }
 
-    /// Saves a checkpoint, and draws the curve.
+    /// Saves a checkpoint and plots the curve.
     fn save<M: Module>(&mut self, network: &M, hooks: &mut dyn Hooks<M>) -> Result<()> {
         self.pending.read(&mut self.state.averages);
         self.folder.save(&self.state, network, &self.optimizer)?;
         let kinds = self.state.warnings.keys().map(String::as_str);
         let title: Vec<&str> = std::iter::once(self.config.title.as_str()).chain(kinds).collect();
         let drawn = hooks.plot(&title.join("; "), &self.state.history, self.folder.path());
-        self.complain("its curve", drawn);
+        self.report_failure("its curve", drawn);
         (self.saved, self.saved_step) = (Instant::now(), Some(self.state.step));
         Ok(())
     }
 
-    /// The network with averaged weights, and the state.
+    /// Returns the network with averaged weights, and the state.
     fn finish<M: Module>(self, network: M) -> Result<(M, RunState)> {
         ensure!(
             self.state.updates > 0,
@@ -323,8 +323,8 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Initialises parameters, in the module's order. Burn does it when one is first used; then initial weights would depend on what
-/// is computed first, and on what seeds the device's generator meanwhile.
+/// Initialises parameters in the module's order. By default Burn initialises a parameter when it is first used, so initial weights
+/// would depend on the order of use, and on code that seeds the device's generator in between.
 struct Initialise;
 
 impl ModuleVisitor for Initialise {
@@ -333,16 +333,16 @@ impl ModuleVisitor for Initialise {
     }
 }
 
-/// Halves the learning rate until it has been halved `halvings` times by hand. A number in all, and not one more at each start,
-/// so that the same command continues the run.
+/// Halves the learning rate until the total number of manual halvings is `halvings`. The option is a total rather than an increment,
+/// so that repeating the same command does not halve again.
 fn halve_by_hand(state: &mut RunState, halvings: usize) -> Result<()> {
     let before = state.halvings.iter().filter(|halving| halving.cause == Cause::ByHand).count();
     ensure!(
         halvings >= before,
-        "--halvings: the learning rate was halved {before} times by hand; expected at least that, got {halvings}"
+        "--halvings: expected at least {before}, the number of manual halvings so far, got {halvings}"
     );
     for _ in before..halvings {
-        // The remedy of a run that has diverged: what it skipped at a higher rate counts no more.
+        // This is a remedy for divergence, so updates skipped at the higher rate no longer count.
         state.skipped_in_a_row = 0;
         state.halvings.push(Halving { step: state.step, cause: Cause::ByHand });
         log_line(format_args!("halving the learning rate from update {} on", state.step));

@@ -1,4 +1,4 @@
-//! Hyper-parameters against the numbers of the papers: appendices A.2 and B.2, and tables 18 and 20 of CLIP's.
+//! Hyper-parameters, compared with the papers: appendices A.2 and B.2, and tables 18 and 20 of CLIP's paper.
 
 use dalle_train::clip_training::ClipSchedule;
 use dalle_train::dvae_training::DvaeSchedule;

@@ -1,4 +1,4 @@
-//! The training loop on a network of three weights: what is skipped, saved, resumed and reported.
+//! The training loop, on a network of three weights: skipping, saving, resuming and reporting.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,7 +9,7 @@ use std::fs;
 use dalle_train::checkpoint::{Checkpoint, Which};
 use toy::{Toy, Workplace};
 
-/// Everything that must not depend on where a run was interrupted: the weights, and the state but for the time it took.
+/// Everything that must not depend on interruptions: the weights, and the state without its duration.
 fn outcome(toy: &Toy, place: &Workplace) -> (Vec<f32>, serde_json::Value) {
     let weights = place.train(toy).unwrap();
     let mut state = place.state();
@@ -17,7 +17,7 @@ fn outcome(toy: &Toy, place: &Workplace) -> (Vec<f32>, serde_json::Value) {
     (weights, state)
 }
 
-/// Asserts that runs interrupted after these updates end as one that was not.
+/// Asserts that runs interrupted after these updates end like an undisturbed one.
 fn assert_same_when_stopped(toy: &Toy, stops: &[u64]) {
     let whole = outcome(toy, &Workplace::new());
     for &stop in stops {
@@ -41,7 +41,7 @@ fn a_run_that_skipped_updates_resumes_and_ends_like_an_undisturbed_one() {
 #[test]
 fn skipped_updates_are_counted_and_left_out_of_averages() {
     let place = Workplace::new();
-    // Every update of one interval between two logs is skipped, and one of the next.
+    // All updates between two logs are skipped, and one after that.
     place.train(&Toy::new(20).skipping(&[5, 6, 7, 8, 9, 12])).unwrap();
     let history = place.state()["history"].take();
     let of = |name: &str| serde_json::from_value::<Vec<(u64, f64)>>(history[name].clone()).unwrap();
@@ -82,7 +82,7 @@ fn a_newest_checkpoint_without_manifest_is_set_aside_and_does_not_block_the_next
     let toy = Toy::new(20).saving_always();
     let whole = Workplace::new().train(&toy).unwrap();
     let place = Workplace::new();
-    // Twice: the damaged folder of the first time is in the way of that of the second.
+    // Twice, because the second damaged folder replaces the first.
     for _ in 0..2 {
         place.train(&toy.clone().stopping_at(12)).unwrap_err();
         fs::remove_file(place.newest().join("manifest.json")).unwrap();
@@ -123,7 +123,7 @@ fn twenty_skipped_updates_in_a_row_are_divergence_also_across_interruptions() {
         complaint.contains("checkpoint after update 30") && complaint.contains("--halvings 1"),
         "{complaint}"
     );
-    // 14 of the 20 were skipped when it was saved: with a lower rate, they begin again, and are no longer enough.
+    // 14 of the 20 were skipped when the checkpoint was saved. With a lower rate the count restarts, so there are too few.
     place.train(&toy.halved_by_hand(1)).unwrap();
     Workplace::new().train(&Toy::new(60).skipping(&skipped[1..])).unwrap();
     let new =
@@ -159,13 +159,16 @@ fn a_manual_halving_is_applied_once_however_often_the_command_is_repeated() {
     assert_eq!(place.state()["halvings"], serde_json::json!([{ "step": 10, "cause": "by-hand" }]));
     assert_ne!(weights, Workplace::new().train(&toy).unwrap());
 
-    // Undisturbed from there on; and without the option it stays halved.
+    // From then on it is like an undisturbed run, and without the option the rate stays halved.
     let place = Workplace::new();
     place.train(&toy.clone().stopping_at(10)).unwrap_err();
     place.train(&halved.stopping_at(11)).unwrap_err();
     assert_eq!(place.train(&toy).unwrap(), weights);
     let complaint = place.train(&toy.halved_by_hand(0)).unwrap_err().to_string();
-    assert!(complaint.contains("--halvings") && complaint.contains("halved 1 times"), "{complaint}");
+    assert!(
+        complaint.contains("--halvings") && complaint.contains("at least 1, the number of manual halvings"),
+        "{complaint}"
+    );
 }
 
 #[test]
@@ -197,7 +200,7 @@ fn the_metrics_file_of_an_interrupted_run_equals_that_of_an_undisturbed_one() {
 
     let place = Workplace::new();
     place.train(&toy.clone().stopping_at(22)).unwrap_err();
-    // A run that is killed after a log has logged more than its checkpoint knows.
+    // A run that is killed after a log has logged more than its checkpoint contains.
     fs::write(place.run().join("metrics.jsonl"), format!("{}{{\"step\":25,\"lo", lines(&place))).unwrap();
     place.train(&toy).unwrap();
     assert_eq!(lines(&place), lines(&whole));
@@ -208,7 +211,7 @@ fn the_metrics_file_of_an_interrupted_run_equals_that_of_an_undisturbed_one() {
 
 #[test]
 fn validations_are_logged_and_the_best_checkpoint_is_kept() {
-    // Best after update 12, again as good after 24.
+    // Best after update 12, and equally good after 24.
     let toy =
         Toy::new(40).saving_always().validated(6, Some(|updates| if updates % 12 == 0 { 1.0 } else { 2.0 }));
     let place = Workplace::new();
@@ -242,13 +245,13 @@ fn a_new_best_is_saved_at_once() {
 
 #[test]
 fn a_plateau_halves_the_learning_rate_also_across_interruptions() {
-    // Falls until update 9, then stays.
+    // Falls until update 9, then is constant.
     let toy = Toy::new(40).validated(3, Some(|updates| 9u64.saturating_sub(updates) as f64)).with_patience(4);
     assert_same_when_stopped(&toy, &[2, 9, 20, 21, 22]);
     let place = Workplace::new();
     let weights = place.train(&toy).unwrap();
     let halving = |step: u64| serde_json::json!({ "step": step, "cause": "plateau" });
-    // Four validations after the one at update 9, and four after that.
+    // Four validations after update 9, and another four after that.
     assert_eq!(place.state()["halvings"], serde_json::json!([halving(21), halving(33)]));
     assert_ne!(weights, Workplace::new().train(&Toy::new(40)).unwrap());
 }

@@ -104,7 +104,7 @@ fn a_tokenizer_with_duplicate_or_too_many_ids_is_refused() {
     write_config(folder.path(), |config| config.text_vocab = 255);
     fs::write(&path, &json).unwrap();
     let said = refusal(ModelFolder::open(folder.path()).unwrap().tokenizer());
-    assert!(said.contains("has 256 ids, but the configuration has room for 255"), "{said}");
+    assert!(said.contains("has 256 ids, but the configuration allows 255"), "{said}");
 }
 
 #[test]

@@ -249,7 +249,7 @@ fn a_second_ctrl_c_stops_training_at_once() {
     interrupt();
     let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
     let saving = said.by_ref().map(Result::unwrap).find(|line| !line.is_empty()).unwrap();
-    assert!(saving.starts_with("saving after the update in work"), "{saving}");
+    assert!(saving.starts_with("saving after the current update"), "{saving}");
     interrupt();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(said.map(Result::unwrap).collect::<String>(), "");
@@ -289,7 +289,7 @@ fn an_existing_file_named_lock_keeps_its_content() {
     fs::remove_file(run.join("lock")).unwrap();
     std::os::unix::fs::symlink(&notes, run.join("lock")).unwrap();
     let complaint = workshop.fail(&workshop.dvae("model", 2, ""));
-    assert!(complaint.contains("model-run/lock is no plain file"), "{complaint}");
+    assert!(complaint.contains("model-run/lock is not a regular file"), "{complaint}");
     assert_eq!(fs::read_to_string(&notes).unwrap(), "mine too");
 }
 

@@ -1,20 +1,20 @@
-//! Random numbers of training: a function of (seed, purpose, index) alone.
+//! Random numbers of training, as a function of (seed, purpose, index).
 //!
-//! No generator is carried from one example to the next. A run can therefore resume in the middle, and the examples of an
-//! update can be prepared in any order, by any number of threads and in batches of any size.
+//! No generator's state is carried from one example to the next. A run can therefore resume anywhere, and the examples of an update
+//! can be prepared in any order, on any number of threads and in batches of any size.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// What random numbers are for. Each purpose has streams of its own, so that, for example, the order of examples in an epoch
-/// tells nothing about how they are cropped.
+/// The use of random numbers. Each purpose has its own streams, so that, for example, the order of examples is independent of how
+/// they are cropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Order of the shards, by epoch.
     Shards = 1,
     /// Crop, size and flip of an image, by example.
     Augmentation = 2,
-    /// Choice, spelling and dropout of a caption, by example.
+    /// Choice of a caption, its BPE dropout and its caption dropout, by example.
     Caption = 3,
     /// Gumbel noise of the dVAE's relaxation, by example.
     Noise = 4,
@@ -28,7 +28,7 @@ pub enum Purpose {
     Dataset = 8,
 }
 
-/// The generator for `index`: an epoch, say, or the number of an example in the order of training, counted over all epochs.
+/// The generator for `index`, which is an epoch, or the number of an example counted over all epochs.
 pub fn stream(seed: u64, purpose: Purpose, index: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());

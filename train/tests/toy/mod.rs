@@ -1,5 +1,5 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part; a test fails by panicking")]
-//! A network of three weights that trains in milliseconds, and a folder for its runs.
+//! A network of three weights that trains in milliseconds, and a run folder for it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use dalle_train::run_state::History;
 use dalle_train::stage::{Stage, Validation};
 use dalle_train::training::{Hooks, RunConfig, train};
 
-/// Fits a line; the gradients of chosen updates are not numbers.
+/// Fits a line. The gradients of selected updates are NaN.
 #[derive(Clone)]
 pub struct Toy {
     steps: u64,
@@ -31,7 +31,7 @@ pub struct Toy {
     validate_every: Option<u64>,
     patience: Option<u64>,
     sheet_every: Option<u64>,
-    /// The validation loss after so many updates, instead of the sum of the weights.
+    /// The validation loss as a function of the number of updates, instead of the sum of the weights.
     validation: Option<fn(u64) -> f64>,
     updates: u64,
     plotter: bool,
@@ -63,7 +63,7 @@ impl Toy {
         self.first.load(Ordering::Relaxed)
     }
 
-    /// With gradients that are not numbers in these updates, counted from 0.
+    /// With NaN gradients in these updates, counted from 0.
     pub fn skipping(mut self, updates: &[u64]) -> Self {
         self.skipped = updates.to_vec();
         self
@@ -79,7 +79,7 @@ impl Toy {
         self
     }
 
-    /// With this loss of held-out data every so many updates.
+    /// With a validation after every `every` updates, with this loss.
     pub fn validated(mut self, every: u64, loss: Option<fn(u64) -> f64>) -> Self {
         (self.validate_every, self.validation) = (Some(every), loss);
         self
@@ -141,7 +141,7 @@ impl Stage for Toy {
     }
 }
 
-/// A plotter that works or does not.
+/// A plotter that works or fails.
 struct Plotter(bool);
 
 impl Hooks<Linear> for Plotter {
