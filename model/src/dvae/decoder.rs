@@ -21,20 +21,20 @@ impl Decoder {
     /// A decoder with random weights.
     pub fn new(config: &DvaeConfig, device: &Device) -> Self {
         let n_layers = 4 * config.blocks_per_group;
+        let mut groups = Vec::new();
         let mut n_in = config.n_init;
-        let groups = [8, 4, 2, 1].map(|factor| {
+        for factor in [8, 4, 2, 1] {
             let n_out = factor * config.n_hid;
-            (0..config.blocks_per_group)
-                .map(|_| {
-                    let block = Block::new(n_in, n_out, [1, 3, 3, 3], n_layers, device);
-                    n_in = n_out;
-                    block
-                })
-                .collect()
-        });
+            let mut group = Vec::new();
+            for _ in 0..config.blocks_per_group {
+                group.push(Block::new(n_in, n_out, [1, 3, 3, 3], n_layers, device));
+                n_in = n_out;
+            }
+            groups.push(group);
+        }
         Self {
             input: Conv2d::new(config.vocab, config.n_init, 1, device),
-            groups: groups.into(),
+            groups,
             output: Conv2d::new(n_in, 6, 1, device),
         }
     }

@@ -28,20 +28,20 @@ impl Encoder {
     /// An encoder with random weights.
     pub fn new(config: &DvaeConfig, device: &Device) -> Self {
         let n_layers = 4 * config.blocks_per_group;
+        let mut groups = Vec::new();
         let mut n_in = config.n_hid;
-        let groups = [1, 2, 4, 8].map(|factor| {
+        for factor in [1, 2, 4, 8] {
             let n_out = factor * config.n_hid;
-            (0..config.blocks_per_group)
-                .map(|_| {
-                    let block = Block::new(n_in, n_out, [3, 3, 3, 1], n_layers, device);
-                    n_in = n_out;
-                    block
-                })
-                .collect()
-        });
+            let mut group = Vec::new();
+            for _ in 0..config.blocks_per_group {
+                group.push(Block::new(n_in, n_out, [3, 3, 3, 1], n_layers, device));
+                n_in = n_out;
+            }
+            groups.push(group);
+        }
         Self {
             input: Conv2d::new(3, config.n_hid, 7, device),
-            groups: groups.into(),
+            groups,
             output: Conv2d::new(n_in, config.vocab, 1, device),
         }
     }
