@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::ops::Range;
 
 use dalle_model::weights::{TensorSource, WeightsError};
+use dalle_shared::to_hex;
 use safetensors::SafeTensorError;
 use safetensors::tensor::Metadata;
 use sha2::{Digest, Sha256};
@@ -95,7 +96,7 @@ pub(super) fn sha256(file: &mut File) -> io::Result<String> {
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            0 => return Ok(to_hex(&hasher.finalize())),
             read => hasher.update(&buffer[..read]),
         }
     }
