@@ -174,9 +174,11 @@ impl Benchmark<'_> {
     /// Times updates of the dVAE: losses, gradients and AdamW, with what the device trains with.
     ///
     /// # Errors
-    /// The device fails.
+    /// The device fails, or has too little memory.
     pub fn dvae_step(&self) -> Result<Timing> {
         reset_peak_memory();
+        let needed = Footprint::new(self.config).training_dvae(self.batch as u64, COPIES).bytes();
+        memory::check(&format!("training the dVAE of {}", self.config.name), needed, self.device)?;
         let device = self.device.open()?.autodiff();
         let side = self.config.image_size as u32;
         let image = |i: usize| {
@@ -185,14 +187,7 @@ impl Benchmark<'_> {
         let images = Repeated { images: (0..self.batch).map(image).collect(), image_size: side };
         let schedule = DvaeSchedule { batch: self.batch, ..DvaeSchedule::PAPER };
         let mut stage = DvaeStage::new(images, Vec::new(), self.config, schedule, device.clone());
-        let mut optimizer = AdamW::new(AdamWConfig {
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            weight_decay: 1e-4,
-            clip: None,
-            ewma: 0.999,
-        });
+        let mut optimizer = AdamW::new(AdamWConfig::DVAE);
         let mut dvae = Some(Dvae::new(&self.config.dvae, &device));
         let mut step = 0;
         let seconds = self.timed(2, || {
@@ -227,15 +222,7 @@ impl Benchmark<'_> {
         let captions = vec![caption.as_slice(); self.batch];
         let images = vec![image.as_slice(); self.batch];
         let targets: Vec<Option<&[TextToken]>> = captions.iter().copied().map(Some).collect();
-        let config = AdamWConfig {
-            beta1: 0.9,
-            beta2: 0.96,
-            epsilon: 1e-8,
-            weight_decay: 4.5e-2,
-            clip: Some(4.0),
-            ewma: 0.99,
-        };
-        let mut optimizer = AdamW::new(config);
+        let mut optimizer = AdamW::new(AdamWConfig::PRIOR);
         let mut prior = Some(Prior::new(self.config, &device));
         let seconds = self.timed(1, || {
             if let Some(network) = prior.take() {

@@ -31,7 +31,7 @@ fn a_batch_that_does_not_fit_is_refused_with_one_that_does() {
     assert!(!folder.path().join("run").exists());
 }
 
-/// The weights stay small, but the masks and attention of a million positions do not.
+/// The weights are small, but the masks and attention of a million positions are not.
 #[test]
 fn a_grid_that_does_not_fit_is_refused_and_shown_by_the_plan() {
     let folder = tempfile::tempdir().unwrap();
@@ -48,8 +48,12 @@ fn a_grid_that_does_not_fit_is_refused_and_shown_by_the_plan() {
         let said = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap());
         (output.status.success(), said.concat())
     };
-    let (done, said) = dalle("bench sample --repeats 1");
-    assert!(!done && said.contains("sampling tiny needs ") && said.contains("cpu has "), "{said}");
+    for (command, what) in
+        [("sample", "sampling tiny"), ("dvae-step --batch 512", "training the dVAE of tiny")]
+    {
+        let (done, said) = dalle(&format!("bench {command} --repeats 1"));
+        assert!(!done && said.contains(&format!("{what} needs ")) && said.contains("cpu has "), "{said}");
+    }
     let (done, said) = dalle("plan");
     assert!(done && said.contains("does not fit"), "{said}");
 }
