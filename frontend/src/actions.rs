@@ -6,7 +6,7 @@ use wasm_bindgen_futures::JsFuture;
 
 use crate::controller::Controller;
 use crate::form::{Invalid, SeedUse};
-use crate::generation::Input;
+use crate::generation::GenerationInput;
 use crate::link::Link;
 use crate::session::Prompt;
 use crate::state::App;
@@ -40,7 +40,7 @@ pub fn generate(controller: Controller) -> Result<(), Invalid> {
     let prompt = Prompt { caption: inputs.caption, request };
     set_address(&prompt.link(&[]));
     app.notice.set(None);
-    controller.generation(Input::Begin(prompt));
+    controller.generation(GenerationInput::Begin(prompt));
     Ok(())
 }
 
@@ -94,5 +94,5 @@ pub fn start_decoder(controller: Controller) {
         Some("webgpu") => DeviceChoice::Webgpu,
         _ => DeviceChoice::Auto,
     };
-    controller.decoder(decoder::Input::Start(choice));
+    controller.decoder(decoder::DecoderInput::Start(choice));
 }

@@ -61,7 +61,7 @@ impl Controller {
     }
 
     /// Something happened to the generation.
-    pub fn generation(self, input: generation::Input) {
+    pub fn generation(self, input: generation::GenerationInput) {
         let mut effects = Vec::new();
         self.parts.update_value(|parts| {
             if let Some(generation) = &mut parts.generation {
@@ -73,29 +73,29 @@ impl Controller {
     }
 
     /// Something happened to the decoder.
-    pub fn decoder(self, input: decoder::Input) {
+    pub fn decoder(self, input: decoder::DecoderInput) {
         self.decoder_with(input, Vec::new());
     }
 
     /// Uploads an image. It goes to the decoder worker and nowhere else.
     pub fn upload(self, file: File) {
         self.parts.update_value(|parts| parts.upload = Some(file));
-        self.decoder(decoder::Input::Upload);
+        self.decoder(decoder::DecoderInput::Upload);
     }
 
     /// The next images begin with `rows` rows of these tokens, if they have this caption.
     pub fn set_prefix(self, tokens: Vec<ImageToken>, rows: usize, caption: Option<String>) {
         let prefix = self.app.form.prefix;
         prefix.caption.set(caption);
-        self.decoder(decoder::Input::DropUpload);
+        self.decoder(decoder::DecoderInput::DropUpload);
         prefix.shown.set(None);
         prefix.rows.set(rows);
         prefix.tokens.set(tokens.clone());
-        self.decoder(decoder::Input::Prefix(tokens));
+        self.decoder(decoder::DecoderInput::Prefix(tokens));
     }
 
     /// A report of the worker, with pixels if it has some.
-    fn decoder_with(self, input: decoder::Input, pixels: Vec<u8>) {
+    fn decoder_with(self, input: decoder::DecoderInput, pixels: Vec<u8>) {
         let mut effects = Vec::new();
         self.parts.update_value(|parts| effects = parts.decoder.on(browser::now(), input));
         let mut pixels = Some(pixels);
@@ -103,80 +103,80 @@ impl Controller {
         self.show();
     }
 
-    fn execute(self, effect: generation::Effect) {
-        use generation::{Effect, Input};
+    fn execute(self, effect: generation::GenerationEffect) {
+        use generation::{GenerationEffect, GenerationInput};
         let backend = self.app.backend.get_untracked();
         match effect {
-            Effect::Create(ticket, request) => spawn_local(async move {
+            GenerationEffect::Create(ticket, request) => spawn_local(async move {
                 let answer = api::create(&backend, &request).await;
-                self.generation(Input::Created(ticket, answer));
+                self.generation(GenerationInput::Created(ticket, answer));
             }),
-            Effect::Cancel(id) => spawn_local(async move {
+            GenerationEffect::Cancel(id) => spawn_local(async move {
                 // If the request is lost, the server cancels what is no longer followed after its grace time.
                 let _ = api::cancel(&backend, &id).await;
             }),
-            Effect::Open { ticket, events, after } => {
+            GenerationEffect::Open { ticket, events, after } => {
                 let url = address(&backend, &events);
                 let stream = EventStream::open(&url, after, move |signal| {
-                    self.generation(Input::Signal(ticket, signal));
+                    self.generation(GenerationInput::Signal(ticket, signal));
                 });
                 self.parts.update_value(|parts| parts.stream = Some(stream));
             }
-            Effect::Close => self.parts.update_value(|parts| parts.stream = None),
-            Effect::Wait(ticket, ms) => spawn_local(async move {
+            GenerationEffect::Close => self.parts.update_value(|parts| parts.stream = None),
+            GenerationEffect::Wait(ticket, ms) => spawn_local(async move {
                 wait(ms).await;
-                self.generation(Input::Elapsed(ticket));
+                self.generation(GenerationInput::Elapsed(ticket));
             }),
-            Effect::Store(session) => storage::store(&session),
-            Effect::Forget => storage::forget(),
-            Effect::Display => self.display(),
-            Effect::ShowTokens => self.show_tokens(),
-            Effect::ShowRanking => {
+            GenerationEffect::Store(session) => storage::store(&session),
+            GenerationEffect::Forget => storage::forget(),
+            GenerationEffect::Display => self.display(),
+            GenerationEffect::ShowTokens => self.show_tokens(),
+            GenerationEffect::ShowRanking => {
                 let ranking = self.with_generation(|generation| generation.ranking().clone());
                 self.app.ranking.set(ranking.unwrap_or_default());
                 let large = self.app.ranking.with_untracked(|ranking| ranking.shown().to_vec());
-                self.decoder(decoder::Input::Enlarge(large));
+                self.decoder(decoder::DecoderInput::Enlarge(large));
             }
         }
     }
 
-    fn execute_decoder(self, effect: decoder::Effect, pixels: &mut Option<Vec<u8>>) {
-        use decoder::{Effect, Input};
+    fn execute_decoder(self, effect: decoder::DecoderEffect, pixels: &mut Option<Vec<u8>>) {
+        use decoder::{DecoderEffect, DecoderInput};
         let prefix = self.app.form.prefix;
         let grid = self.app.geometry().grid;
         match effect {
-            Effect::StartWorker { worker, choice } => self.start_worker(worker, choice),
-            Effect::EndWorker => self.parts.update_value(|parts| parts.worker = None),
-            Effect::DecodeImage { ticket, image } => {
+            DecoderEffect::StartWorker { worker, choice } => self.start_worker(worker, choice),
+            DecoderEffect::EndWorker => self.parts.update_value(|parts| parts.worker = None),
+            DecoderEffect::DecodeImage { ticket, image } => {
                 let tokens = self.with_generation(|generation| generation.tokens().get(image).cloned());
                 let tokens = fill(&tokens.flatten().unwrap_or_default(), grid);
                 self.send(&DecoderCommand::Decode { ticket, tokens });
             }
-            Effect::DecodePrefix { ticket, tokens } => {
+            DecoderEffect::DecodePrefix { ticket, tokens } => {
                 self.send(&DecoderCommand::Decode { ticket, tokens: fill(&tokens, grid) });
             }
-            Effect::Encode { ticket } => self.parts.with_value(|parts| {
+            DecoderEffect::Encode { ticket } => self.parts.with_value(|parts| {
                 if let (Some(worker), Some(file)) = (&parts.worker, &parts.upload) {
                     worker.send_with(&DecoderCommand::Encode { ticket }, file);
                 }
             }),
-            Effect::ShowImage { image, rows } => {
+            DecoderEffect::ShowImage { image, rows } => {
                 let shown = |images: &Vec<Image>| images.get(image).map(|image| image.shown.clone());
                 if let (Some(shown), Some(rgba)) = (self.app.images.with_untracked(shown), pixels.take()) {
                     shown.set(Some(Arc::new(Shown { rgba, rows })));
                 }
             }
-            Effect::ShowPrefix => {
+            DecoderEffect::ShowPrefix => {
                 let rows = prefix.tokens.with_untracked(|tokens| tokens.len() / grid);
                 prefix.shown.set(pixels.take().map(|rgba| Arc::new(Shown { rgba, rows })));
             }
             // Half of its rows stay, until the person chooses; the paper keeps 15 of 32.
-            Effect::Encoded(tokens) => self.set_prefix(tokens, (grid / 2).max(1), None),
-            Effect::Wait(timer, ms) => spawn_local(async move {
+            DecoderEffect::Encoded(tokens) => self.set_prefix(tokens, (grid / 2).max(1), None),
+            DecoderEffect::Wait(timer, ms) => spawn_local(async move {
                 wait(ms).await;
-                self.decoder(Input::Elapsed(timer));
+                self.decoder(DecoderInput::Elapsed(timer));
             }),
-            Effect::Notice(text) => self.app.notice.set(Some(text)),
+            DecoderEffect::Notice(text) => self.app.notice.set(Some(text)),
         }
     }
 
@@ -188,7 +188,7 @@ impl Controller {
             device: choice,
         };
         let listen = move |report, pixels| {
-            self.decoder_with(decoder::Input::Report { worker, report }, pixels);
+            self.decoder_with(decoder::DecoderInput::Report { worker, report }, pixels);
         };
         match WorkerClient::start(listen) {
             Ok(client) => {
@@ -220,7 +220,7 @@ impl Controller {
         self.app.blank(images);
         self.app.displayed.set(prompt);
         self.app.notice.set(None);
-        self.decoder(decoder::Input::Expect { images, rows: self.app.geometry().grid });
+        self.decoder(decoder::DecoderInput::Expect { images, rows: self.app.geometry().grid });
     }
 
     fn show_tokens(self) {
@@ -230,7 +230,7 @@ impl Controller {
         self.app.images.with_untracked(|images| {
             images.iter().zip(tokens).for_each(|(image, tokens)| image.tokens.set(tokens));
         });
-        self.decoder(decoder::Input::Complete(rows));
+        self.decoder(decoder::DecoderInput::Complete(rows));
     }
 
     /// Shows where the machines stand.

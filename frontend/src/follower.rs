@@ -1,6 +1,6 @@
 //! Following the event stream of one generation: what arrives goes into its [`Log`], and a stream that ends early is opened again.
 //!
-//! A state machine: its methods take what happened to the stream and the time, and return a [`Step`], with the [`Effect`]s that
+//! A state machine: its methods take what happened to the stream and the time, and return a [`Step`], with the [`FollowerEffect`]s that
 //! the caller executes.
 
 use dalle_shared::{GenerationEvent, Geometry};
@@ -28,7 +28,7 @@ pub enum Signal {
 
 /// What the caller must do.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
+pub enum FollowerEffect {
     /// Open the stream in place of the one that is open. Its signals carry the ticket.
     Open {
         /// Names the answers.
@@ -48,7 +48,7 @@ pub enum Effect {
 #[derive(Debug, Default, PartialEq)]
 pub struct Step {
     /// What the caller must do.
-    pub effects: Vec<Effect>,
+    pub effects: Vec<FollowerEffect>,
     /// What it changed: the log, or that following ended with a problem.
     pub outcome: Option<Result<Change, Problem>>,
 }
@@ -103,15 +103,15 @@ impl Follower {
     }
 
     /// Begins to follow, or begins again after it was given up.
-    pub fn start(&mut self, now: f64) -> Vec<Effect> {
+    pub fn start(&mut self, now: f64) -> Vec<FollowerEffect> {
         self.reconnect = Reconnect::default();
         self.open(now)
     }
 
     /// Ends following.
-    pub fn stop(&mut self) -> Vec<Effect> {
+    pub fn stop(&mut self) -> Vec<FollowerEffect> {
         let was = std::mem::replace(&mut self.state, State::Idle);
-        if was == State::Idle { Vec::new() } else { vec![Effect::Close] }
+        if was == State::Idle { Vec::new() } else { vec![FollowerEffect::Close] }
     }
 
     /// Takes a signal of the stream with this ticket.
@@ -137,7 +137,7 @@ impl Follower {
         }
     }
 
-    /// The time of an [`Effect::Wait`] is over.
+    /// The time of an [`FollowerEffect::Wait`] is over.
     pub fn elapsed(&mut self, now: f64, ticket: Ticket) -> Step {
         match self.state {
             State::Waiting(waiting) if waiting == ticket => Step { effects: self.open(now), outcome: None },
@@ -146,17 +146,20 @@ impl Follower {
                 if left <= 0.0 {
                     return self.ended();
                 }
-                Step { effects: vec![Effect::Wait(silence, left)], outcome: None }
+                Step { effects: vec![FollowerEffect::Wait(silence, left)], outcome: None }
             }
             _ => Step::default(),
         }
     }
 
-    fn open(&mut self, now: f64) -> Vec<Effect> {
+    fn open(&mut self, now: f64) -> Vec<FollowerEffect> {
         let (stream, silence) = (Ticket::issue(), Ticket::issue());
         self.state = State::Streaming { stream, silence, heard_at: now };
         let (events, after) = (self.events.clone(), self.log.last());
-        vec![Effect::Open { ticket: stream, events, after }, Effect::Wait(silence, SILENCE_MS)]
+        vec![
+            FollowerEffect::Open { ticket: stream, events, after },
+            FollowerEffect::Wait(silence, SILENCE_MS),
+        ]
     }
 
     fn event(&mut self, event: GenerationEvent) -> Step {
@@ -182,7 +185,7 @@ impl Follower {
         let Some(ms) = wait else { return self.fail(Problem::LostConnection) };
         let ticket = Ticket::issue();
         self.state = State::Waiting(ticket);
-        Step { effects: vec![Effect::Close, Effect::Wait(ticket, ms)], outcome: None }
+        Step { effects: vec![FollowerEffect::Close, FollowerEffect::Wait(ticket, ms)], outcome: None }
     }
 
     fn fail(&mut self, problem: Problem) -> Step {
@@ -228,12 +231,12 @@ mod tests {
         fn execute(&mut self, step: Step) {
             for effect in step.effects {
                 match effect {
-                    Effect::Open { ticket, after, .. } => {
+                    FollowerEffect::Open { ticket, after, .. } => {
                         self.stream = Some((ticket, after));
                         self.opened += 1;
                     }
-                    Effect::Close => self.stream = None,
-                    Effect::Wait(ticket, ms) => self.timers.push((self.now + ms, ticket)),
+                    FollowerEffect::Close => self.stream = None,
+                    FollowerEffect::Wait(ticket, ms) => self.timers.push((self.now + ms, ticket)),
                 }
             }
             self.outcomes.extend(step.outcome);

@@ -7,7 +7,7 @@ use leptos::prelude::*;
 use super::text::flag;
 use crate::controller::{Controller, controller};
 use crate::form::Invalid;
-use crate::generation::Input;
+use crate::generation::GenerationInput;
 use crate::phase::Phase;
 use crate::problem::Problem;
 use crate::state::App;
@@ -34,7 +34,7 @@ pub fn show(app: App, asked: Result<(), Invalid>) {
 /// Presses Stop, if there is something to stop.
 pub fn press_stop(controller: Controller) {
     if untrack(|| can_stop(controller.app)) {
-        controller.generation(Input::Stop);
+        controller.generation(GenerationInput::Stop);
     }
 }
 

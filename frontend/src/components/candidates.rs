@@ -8,7 +8,7 @@ use wasm_bindgen_futures::spawn_local;
 use super::text::{flag, text};
 use crate::canvas::{draw_mosaic, draw_pixels};
 use crate::controller::{app, controller};
-use crate::generation::Input;
+use crate::generation::GenerationInput;
 use crate::ranking::Ranking;
 use crate::state::{App, Image};
 use crate::{browser, format};
@@ -117,7 +117,7 @@ fn Candidate(index: usize, image: Image, focused: RwSignal<Option<usize>>) -> im
                     Some(score) => format!("Show image {}, score {}", index + 1, format::score(score)),
                     None => format!("Show image {}", index + 1),
                 })
-                on:click=move |_| controller.generation(Input::Prefer(index))
+                on:click=move |_| controller.generation(GenerationInput::Prefer(index))
                 on:focus=move |_| focused.set(Some(index))
                 on:blur=move |event| if event.related_target().is_some() { focused.set(None) }
             >

@@ -6,7 +6,7 @@ use wasm_bindgen_futures::spawn_local;
 
 use crate::controller::{Controller, app, controller};
 use crate::decoder::DecoderState;
-use crate::generation::Input;
+use crate::generation::GenerationInput;
 use crate::problem::{Problem, Remedy};
 use crate::{actions, browser, startup};
 
@@ -67,8 +67,8 @@ fn press(controller: Controller, remedy: Remedy) {
         Remedy::Connect if controller.app.model.with_untracked(Option::is_none) => {
             startup::connect(controller);
         }
-        Remedy::Connect | Remedy::Again => controller.generation(Input::Again),
-        Remedy::Resume => controller.generation(Input::Reconnect),
+        Remedy::Connect | Remedy::Again => controller.generation(GenerationInput::Again),
+        Remedy::Resume => controller.generation(GenerationInput::Reconnect),
         Remedy::Decoder => actions::start_decoder(controller),
         Remedy::Reload => browser::reload(),
         Remedy::Nothing => {}

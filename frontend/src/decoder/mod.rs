@@ -1,6 +1,6 @@
 //! The decoder worker's life and what it decodes next, as a state machine.
 //!
-//! [`Decoder::on`] takes an [`Input`] and returns the [`Effect`]s that the caller executes. It knows no worker, clock or page:
+//! [`Decoder::on`] takes an [`DecoderInput`] and returns the [`DecoderEffect`]s that the caller executes. It knows no worker, clock or page:
 //! the caller tells the time, and answers by further inputs.
 
 use dalle_shared::{DecoderDevice, DecoderFailure, DecoderPart, DecoderReport, DeviceChoice, ImageToken};
@@ -55,17 +55,17 @@ pub enum Upload {
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Input {
+pub enum DecoderInput {
     /// A worker is wanted, on this device.
     Start(DeviceChoice),
-    /// A worker reports. `worker` is the number of [`Effect::StartWorker`].
+    /// A worker reports. `worker` is the number of [`DecoderEffect::StartWorker`].
     Report {
         /// Which worker.
         worker: u64,
         /// What it says.
         report: DecoderReport,
     },
-    /// The time of an [`Effect::Wait`] is over.
+    /// The time of an [`DecoderEffect::Wait`] is over.
     Elapsed(Timer),
     /// A new generation of `images` images of `rows` rows of tokens.
     Expect {
@@ -100,7 +100,7 @@ pub enum Timer {
 
 /// What the caller must do.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
+pub enum DecoderEffect {
     /// Start a worker in place of the present one. Its reports carry this number.
     StartWorker {
         /// Number of the worker.
@@ -140,7 +140,7 @@ pub enum Effect {
     ShowPrefix,
     /// The upload became these tokens.
     Encoded(Vec<ImageToken>),
-    /// Send [`Input::Elapsed`] after so many milliseconds.
+    /// Send [`DecoderInput::Elapsed`] after so many milliseconds.
     Wait(Timer, f64),
     /// Tell the person.
     Notice(String),
@@ -197,53 +197,53 @@ impl Decoder {
     }
 
     /// Takes an input at time `now` (milliseconds).
-    pub fn on(&mut self, now: f64, input: Input) -> Vec<Effect> {
+    pub fn on(&mut self, now: f64, input: DecoderInput) -> Vec<DecoderEffect> {
         let mut effects = Vec::new();
         match input {
-            Input::Start(choice) => self.start(choice, &mut effects),
-            Input::Report { worker, report } if worker == self.worker => {
+            DecoderInput::Start(choice) => self.start(choice, &mut effects),
+            DecoderInput::Report { worker, report } if worker == self.worker => {
                 self.report(now, report, &mut effects);
             }
-            Input::Report { .. } => {}
-            Input::Elapsed(Timer::Gpu { worker }) => {
+            DecoderInput::Report { .. } => {}
+            DecoderInput::Elapsed(Timer::Gpu { worker }) => {
                 if worker == self.worker && matches!(self.state, DecoderState::Starting(_)) {
                     let message = "WebGPU did not finish its first decode".to_owned();
                     self.fail(DecoderFailure::Gpu, message, &mut effects);
                 }
             }
-            Input::Elapsed(Timer::Rest) => self.resting = false,
-            Input::Expect { images, rows } => self.expect(images, rows),
-            Input::Complete(rows) => {
+            DecoderInput::Elapsed(Timer::Rest) => self.resting = false,
+            DecoderInput::Expect { images, rows } => self.expect(images, rows),
+            DecoderInput::Complete(rows) => {
                 for (image, rows) in rows.into_iter().enumerate() {
                     self.schedule.complete(image, rows);
                 }
             }
-            Input::Enlarge(images) => self.schedule.enlarge(&images),
-            Input::Prefix(tokens) => {
+            DecoderInput::Enlarge(images) => self.schedule.enlarge(&images),
+            DecoderInput::Prefix(tokens) => {
                 self.prefix = tokens;
                 self.prefix_shown = false;
             }
-            Input::Upload => {
+            DecoderInput::Upload => {
                 let ticket = self.ticket();
                 self.upload = Some(ticket);
                 self.upload_state = Some(Upload::Encoding);
                 if self.is_ready() {
-                    effects.push(Effect::Encode { ticket });
+                    effects.push(DecoderEffect::Encode { ticket });
                 }
             }
-            Input::DropUpload => self.drop_upload(),
+            DecoderInput::DropUpload => self.drop_upload(),
         }
         self.decode_next(now, &mut effects);
         effects
     }
 
-    fn start(&mut self, choice: DeviceChoice, effects: &mut Vec<Effect>) {
+    fn start(&mut self, choice: DeviceChoice, effects: &mut Vec<DecoderEffect>) {
         self.worker += 1;
         self.choice = choice;
         self.state = DecoderState::Waiting;
         self.work = None;
         self.schedule.lost();
-        effects.push(Effect::StartWorker { worker: self.worker, choice });
+        effects.push(DecoderEffect::StartWorker { worker: self.worker, choice });
     }
 
     fn expect(&mut self, images: usize, rows: usize) {
@@ -258,7 +258,7 @@ impl Decoder {
         }
     }
 
-    fn report(&mut self, now: f64, report: DecoderReport, effects: &mut Vec<Effect>) {
+    fn report(&mut self, now: f64, report: DecoderReport, effects: &mut Vec<DecoderEffect>) {
         match report {
             DecoderReport::Progress { part: DecoderPart::Encoder, loaded, total } => {
                 let fetching = Upload::Fetching { loaded, total };
@@ -270,40 +270,40 @@ impl Decoder {
             }
             DecoderReport::Starting { device } => {
                 if matches!(device, DecoderDevice::Webgpu { .. }) {
-                    effects.push(Effect::Wait(Timer::Gpu { worker: self.worker }, GPU_PATIENCE_MS));
+                    effects.push(DecoderEffect::Wait(Timer::Gpu { worker: self.worker }, GPU_PATIENCE_MS));
                 }
                 self.state = DecoderState::Starting(device);
             }
             DecoderReport::Ready { device, decode_ms } => {
                 self.state = DecoderState::Ready { device, decode_ms };
-                effects.extend(self.upload.map(|ticket| Effect::Encode { ticket }));
+                effects.extend(self.upload.map(|ticket| DecoderEffect::Encode { ticket }));
             }
             DecoderReport::Pixels { ticket: _, decode_ms } => self.pixels(now, decode_ms, effects),
             DecoderReport::Encoded { ticket, tokens } if self.upload == Some(ticket) => {
                 self.drop_upload();
-                effects.push(Effect::Encoded(tokens));
+                effects.push(DecoderEffect::Encoded(tokens));
             }
             DecoderReport::NotEncoded { ticket, message } if self.upload == Some(ticket) => {
                 self.drop_upload();
-                effects.push(Effect::Notice(problem::not_encoded(&message)));
+                effects.push(DecoderEffect::Notice(problem::not_encoded(&message)));
             }
             DecoderReport::Encoded { .. } | DecoderReport::NotEncoded { .. } => {}
             DecoderReport::Failed { reason, message } => self.fail(reason, message, effects),
         }
     }
 
-    fn pixels(&mut self, now: f64, decode_ms: f64, effects: &mut Vec<Effect>) {
+    fn pixels(&mut self, now: f64, decode_ms: f64, effects: &mut Vec<DecoderEffect>) {
         match self.work.take() {
             Some(Work::Image { image, rows }) => {
                 self.schedule.decoded(image, rows, now, decode_ms);
                 self.decode_ms = Some(decode_ms);
-                effects.push(Effect::ShowImage { image, rows });
+                effects.push(DecoderEffect::ShowImage { image, rows });
             }
             Some(Work::Prefix(tokens)) => {
                 self.schedule.lost();
                 if tokens == self.prefix {
                     self.prefix_shown = true;
-                    effects.push(Effect::ShowPrefix);
+                    effects.push(DecoderEffect::ShowPrefix);
                 }
             }
             Some(Work::Outdated) => self.schedule.lost(),
@@ -312,17 +312,17 @@ impl Decoder {
     }
 
     /// Ends the worker. A GPU that was not asked for is replaced by the CPU; every other failure is the person's to know.
-    fn fail(&mut self, reason: DecoderFailure, message: String, effects: &mut Vec<Effect>) {
+    fn fail(&mut self, reason: DecoderFailure, message: String, effects: &mut Vec<DecoderEffect>) {
         let on_gpu = matches!(
             &self.state,
             DecoderState::Starting(DecoderDevice::Webgpu { .. })
                 | DecoderState::Ready { device: DecoderDevice::Webgpu { .. }, .. }
         );
         if self.choice == DeviceChoice::Auto && (on_gpu || reason == DecoderFailure::Gpu) {
-            effects.push(Effect::Notice(problem::gpu_replaced(&message)));
+            effects.push(DecoderEffect::Notice(problem::gpu_replaced(&message)));
             return self.start(DeviceChoice::Cpu, effects);
         }
-        effects.push(Effect::EndWorker);
+        effects.push(DecoderEffect::EndWorker);
         self.state = DecoderState::Failed(Problem::Decoder(reason, message));
         // The upload may have been too much for it: it is not tried again and again.
         self.drop_upload();
@@ -334,7 +334,7 @@ impl Decoder {
     }
 
     /// Gives an idle worker its next task.
-    fn decode_next(&mut self, now: f64, effects: &mut Vec<Effect>) {
+    fn decode_next(&mut self, now: f64, effects: &mut Vec<DecoderEffect>) {
         if !self.is_ready() || self.work.is_some() {
             return;
         }
@@ -342,19 +342,19 @@ impl Decoder {
             self.schedule.hold();
             self.work = Some(Work::Prefix(self.prefix.clone()));
             let ticket = self.ticket();
-            effects.push(Effect::DecodePrefix { ticket, tokens: self.prefix.clone() });
+            effects.push(DecoderEffect::DecodePrefix { ticket, tokens: self.prefix.clone() });
             return;
         }
         match self.schedule.next(now) {
             Next::Decode { image, rows } => {
                 self.work = Some(Work::Image { image, rows });
                 let ticket = self.ticket();
-                effects.push(Effect::DecodeImage { ticket, image });
+                effects.push(DecoderEffect::DecodeImage { ticket, image });
             }
             // One timer at a time: when it is over, the schedule is asked again.
             Next::Rest(ms) if !self.resting => {
                 self.resting = true;
-                effects.push(Effect::Wait(Timer::Rest, ms));
+                effects.push(DecoderEffect::Wait(Timer::Rest, ms));
             }
             Next::Rest(_) | Next::Nothing => {}
         }

@@ -11,17 +11,17 @@ fn cpu() -> DecoderDevice {
 }
 
 /// Sends an input at time 0.
-fn on(decoder: &mut Decoder, input: Input) -> Vec<Effect> {
+fn on(decoder: &mut Decoder, input: DecoderInput) -> Vec<DecoderEffect> {
     decoder.on(0.0, input)
 }
 
 /// A report of the present worker.
-fn report(decoder: &mut Decoder, report: DecoderReport) -> Vec<Effect> {
+fn report(decoder: &mut Decoder, report: DecoderReport) -> Vec<DecoderEffect> {
     let worker = decoder.worker;
-    on(decoder, Input::Report { worker, report })
+    on(decoder, DecoderInput::Report { worker, report })
 }
 
-fn ready(decoder: &mut Decoder, device: DecoderDevice) -> Vec<Effect> {
+fn ready(decoder: &mut Decoder, device: DecoderDevice) -> Vec<DecoderEffect> {
     report(decoder, DecoderReport::Starting { device: device.clone() });
     report(decoder, DecoderReport::Ready { device, decode_ms: 10.0 })
 }
@@ -33,20 +33,20 @@ fn failed(reason: DecoderFailure) -> DecoderReport {
 /// A decoder on the CPU, for two images of two rows.
 fn decoder() -> Decoder {
     let mut decoder = Decoder::default();
-    on(&mut decoder, Input::Start(DeviceChoice::Cpu));
+    on(&mut decoder, DecoderInput::Start(DeviceChoice::Cpu));
     ready(&mut decoder, cpu());
-    on(&mut decoder, Input::Expect { images: 2, rows: 2 });
+    on(&mut decoder, DecoderInput::Expect { images: 2, rows: 2 });
     decoder
 }
 
-fn pixels(decoder: &mut Decoder) -> Vec<Effect> {
+fn pixels(decoder: &mut Decoder) -> Vec<DecoderEffect> {
     report(decoder, DecoderReport::Pixels { ticket: 0, decode_ms: 10.0 })
 }
 
 /// The image that the effects ask to decode.
-fn decoded(effects: &[Effect]) -> Option<usize> {
+fn decoded(effects: &[DecoderEffect]) -> Option<usize> {
     effects.iter().find_map(|effect| match effect {
-        Effect::DecodeImage { image, .. } => Some(*image),
+        DecoderEffect::DecodeImage { image, .. } => Some(*image),
         _ => None,
     })
 }
@@ -54,29 +54,29 @@ fn decoded(effects: &[Effect]) -> Option<usize> {
 #[test]
 fn the_timer_of_an_earlier_start_leaves_a_newer_worker_alone() {
     let mut decoder = Decoder::default();
-    on(&mut decoder, Input::Start(DeviceChoice::Webgpu));
+    on(&mut decoder, DecoderInput::Start(DeviceChoice::Webgpu));
     let effects = report(&mut decoder, DecoderReport::Starting { device: gpu() });
-    let [Effect::Wait(old, _)] = effects[..] else { panic!("{effects:?}") };
+    let [DecoderEffect::Wait(old, _)] = effects[..] else { panic!("{effects:?}") };
     report(&mut decoder, failed(DecoderFailure::Gpu));
     assert!(matches!(decoder.state(), DecoderState::Failed(_)));
 
     // The person tries again, and the newer worker starts while the old timer still runs.
-    on(&mut decoder, Input::Start(DeviceChoice::Webgpu));
+    on(&mut decoder, DecoderInput::Start(DeviceChoice::Webgpu));
     let effects = report(&mut decoder, DecoderReport::Starting { device: gpu() });
-    let [Effect::Wait(new, _)] = effects[..] else { panic!("{effects:?}") };
-    assert_eq!(on(&mut decoder, Input::Elapsed(old)), []);
+    let [DecoderEffect::Wait(new, _)] = effects[..] else { panic!("{effects:?}") };
+    assert_eq!(on(&mut decoder, DecoderInput::Elapsed(old)), []);
     assert_eq!(decoder.state(), &DecoderState::Starting(gpu()));
-    assert!(on(&mut decoder, Input::Elapsed(new)).contains(&Effect::EndWorker));
+    assert!(on(&mut decoder, DecoderInput::Elapsed(new)).contains(&DecoderEffect::EndWorker));
 }
 
 #[test]
 fn a_gpu_that_never_comes_back_is_replaced_by_the_cpu_unless_it_was_asked_for() {
     for (choice, replaced) in [(DeviceChoice::Auto, true), (DeviceChoice::Webgpu, false)] {
         let mut decoder = Decoder::default();
-        on(&mut decoder, Input::Start(choice));
+        on(&mut decoder, DecoderInput::Start(choice));
         report(&mut decoder, DecoderReport::Starting { device: gpu() });
-        let effects = on(&mut decoder, Input::Elapsed(Timer::Gpu { worker: 1 }));
-        let started = Effect::StartWorker { worker: 2, choice: DeviceChoice::Cpu };
+        let effects = on(&mut decoder, DecoderInput::Elapsed(Timer::Gpu { worker: 1 }));
+        let started = DecoderEffect::StartWorker { worker: 2, choice: DeviceChoice::Cpu };
         assert_eq!(effects.contains(&started), replaced, "{effects:?}");
         assert_eq!(matches!(decoder.state(), DecoderState::Failed(_)), !replaced);
     }
@@ -85,17 +85,17 @@ fn a_gpu_that_never_comes_back_is_replaced_by_the_cpu_unless_it_was_asked_for() 
 #[test]
 fn a_gpu_that_is_ready_in_time_is_left_alone() {
     let mut decoder = Decoder::default();
-    on(&mut decoder, Input::Start(DeviceChoice::Auto));
+    on(&mut decoder, DecoderInput::Start(DeviceChoice::Auto));
     ready(&mut decoder, gpu());
-    assert_eq!(on(&mut decoder, Input::Elapsed(Timer::Gpu { worker: 1 })), []);
+    assert_eq!(on(&mut decoder, DecoderInput::Elapsed(Timer::Gpu { worker: 1 })), []);
     assert!(matches!(decoder.state(), DecoderState::Ready { .. }));
 }
 
 #[test]
 fn reports_of_an_earlier_worker_are_ignored() {
     let mut decoder = decoder();
-    on(&mut decoder, Input::Start(DeviceChoice::Cpu));
-    let late = Input::Report { worker: 1, report: failed(DecoderFailure::Fault) };
+    on(&mut decoder, DecoderInput::Start(DeviceChoice::Cpu));
+    let late = DecoderInput::Report { worker: 1, report: failed(DecoderFailure::Fault) };
     assert_eq!(on(&mut decoder, late), []);
     assert_eq!(decoder.state(), &DecoderState::Waiting);
 }
@@ -103,90 +103,93 @@ fn reports_of_an_earlier_worker_are_ignored() {
 #[test]
 fn images_are_decoded_one_at_a_time_and_settle() {
     let mut decoder = decoder();
-    let effects = on(&mut decoder, Input::Complete(vec![2, 2]));
+    let effects = on(&mut decoder, DecoderInput::Complete(vec![2, 2]));
     assert_eq!(decoded(&effects), Some(0));
-    assert_eq!(on(&mut decoder, Input::Complete(vec![2, 2])), [], "the worker is busy");
+    assert_eq!(on(&mut decoder, DecoderInput::Complete(vec![2, 2])), [], "the worker is busy");
     assert!(!decoder.is_settled());
     let effects = pixels(&mut decoder);
-    assert_eq!(effects[0], Effect::ShowImage { image: 0, rows: 2 });
+    assert_eq!(effects[0], DecoderEffect::ShowImage { image: 0, rows: 2 });
     assert_eq!(decoded(&effects), Some(1));
-    assert_eq!(pixels(&mut decoder), [Effect::ShowImage { image: 1, rows: 2 }]);
+    assert_eq!(pixels(&mut decoder), [DecoderEffect::ShowImage { image: 1, rows: 2 }]);
     assert!(decoder.is_settled());
 }
 
 #[test]
 fn a_decode_for_an_earlier_generation_is_not_shown() {
     let mut decoder = decoder();
-    on(&mut decoder, Input::Complete(vec![2, 0]));
-    on(&mut decoder, Input::Expect { images: 1, rows: 2 });
-    assert_eq!(on(&mut decoder, Input::Complete(vec![2])), [], "the worker is still busy");
+    on(&mut decoder, DecoderInput::Complete(vec![2, 0]));
+    on(&mut decoder, DecoderInput::Expect { images: 1, rows: 2 });
+    assert_eq!(on(&mut decoder, DecoderInput::Complete(vec![2])), [], "the worker is still busy");
     let effects = pixels(&mut decoder);
-    assert!(!effects.iter().any(|effect| matches!(effect, Effect::ShowImage { .. })), "{effects:?}");
+    assert!(!effects.iter().any(|effect| matches!(effect, DecoderEffect::ShowImage { .. })), "{effects:?}");
     assert_eq!(decoded(&effects), Some(0));
-    assert_eq!(pixels(&mut decoder), [Effect::ShowImage { image: 0, rows: 2 }]);
+    assert_eq!(pixels(&mut decoder), [DecoderEffect::ShowImage { image: 0, rows: 2 }]);
 }
 
 #[test]
 fn a_worker_that_failed_leaves_its_image_to_the_next() {
     let mut decoder = decoder();
-    on(&mut decoder, Input::Complete(vec![2, 0]));
+    on(&mut decoder, DecoderInput::Complete(vec![2, 0]));
     report(&mut decoder, failed(DecoderFailure::Memory));
     assert!(!decoder.is_settled());
-    on(&mut decoder, Input::Start(DeviceChoice::Cpu));
+    on(&mut decoder, DecoderInput::Start(DeviceChoice::Cpu));
     assert_eq!(decoded(&ready(&mut decoder, cpu())), Some(0));
 }
 
 #[test]
 fn previews_rest_with_one_timer() {
     let mut decoder = decoder();
-    on(&mut decoder, Input::Complete(vec![1, 1]));
+    on(&mut decoder, DecoderInput::Complete(vec![1, 1]));
     let effects = pixels(&mut decoder);
-    assert!(effects.contains(&Effect::Wait(Timer::Rest, 10.0)), "{effects:?}");
-    assert_eq!(decoder.on(5.0, Input::Complete(vec![1, 1])), [], "one timer is enough");
-    assert_eq!(decoded(&decoder.on(10.0, Input::Elapsed(Timer::Rest))), Some(1));
+    assert!(effects.contains(&DecoderEffect::Wait(Timer::Rest, 10.0)), "{effects:?}");
+    assert_eq!(decoder.on(5.0, DecoderInput::Complete(vec![1, 1])), [], "one timer is enough");
+    assert_eq!(decoded(&decoder.on(10.0, DecoderInput::Elapsed(Timer::Rest))), Some(1));
 }
 
 #[test]
 fn a_prefix_is_decoded_first_and_shown_if_it_is_still_wanted() {
-    let prefix = |ids: &[u16]| Input::Prefix(ids.iter().copied().map(ImageToken).collect());
+    let prefix = |ids: &[u16]| DecoderInput::Prefix(ids.iter().copied().map(ImageToken).collect());
     let mut decoder = decoder();
-    on(&mut decoder, Input::Complete(vec![2, 0]));
+    on(&mut decoder, DecoderInput::Complete(vec![2, 0]));
     assert_eq!(on(&mut decoder, prefix(&[1, 2])), [], "the worker is busy");
     let effects = pixels(&mut decoder);
-    assert!(matches!(effects[1], Effect::DecodePrefix { .. }), "{effects:?}");
+    assert!(matches!(effects[1], DecoderEffect::DecodePrefix { .. }), "{effects:?}");
     on(&mut decoder, prefix(&[3, 4]));
     let effects = pixels(&mut decoder);
-    assert!(matches!(effects[..], [Effect::DecodePrefix { .. }]), "another one is wanted: {effects:?}");
-    assert_eq!(pixels(&mut decoder), [Effect::ShowPrefix]);
+    assert!(
+        matches!(effects[..], [DecoderEffect::DecodePrefix { .. }]),
+        "another one is wanted: {effects:?}"
+    );
+    assert_eq!(pixels(&mut decoder), [DecoderEffect::ShowPrefix]);
     assert_eq!(on(&mut decoder, prefix(&[])), []);
 }
 
 #[test]
 fn an_upload_waits_for_the_worker_and_is_sent_again_to_the_next() {
     let mut decoder = Decoder::default();
-    on(&mut decoder, Input::Start(DeviceChoice::Auto));
-    assert_eq!(on(&mut decoder, Input::Upload), []);
+    on(&mut decoder, DecoderInput::Start(DeviceChoice::Auto));
+    assert_eq!(on(&mut decoder, DecoderInput::Upload), []);
     let effects = ready(&mut decoder, gpu());
-    let [Effect::Encode { ticket }] = effects[..] else { panic!("{effects:?}") };
+    let [DecoderEffect::Encode { ticket }] = effects[..] else { panic!("{effects:?}") };
     report(&mut decoder, DecoderReport::Progress { part: DecoderPart::Encoder, loaded: 1, total: Some(2) });
     assert_eq!(decoder.upload(), Some(Upload::Fetching { loaded: 1, total: Some(2) }));
     // The GPU fails: the CPU gets the upload too.
     report(&mut decoder, failed(DecoderFailure::Gpu));
-    assert_eq!(ready(&mut decoder, cpu()), [Effect::Encode { ticket }]);
+    assert_eq!(ready(&mut decoder, cpu()), [DecoderEffect::Encode { ticket }]);
     let tokens = vec![ImageToken(1)];
     let encoded = DecoderReport::Encoded { ticket, tokens: tokens.clone() };
-    assert_eq!(report(&mut decoder, encoded), [Effect::Encoded(tokens)]);
+    assert_eq!(report(&mut decoder, encoded), [DecoderEffect::Encoded(tokens)]);
     assert_eq!(decoder.upload(), None);
 }
 
 #[test]
 fn an_upload_that_was_dropped_is_not_taken() {
     let mut decoder = decoder();
-    let effects = on(&mut decoder, Input::Upload);
-    let [Effect::Encode { ticket }] = effects[..] else { panic!("{effects:?}") };
-    on(&mut decoder, Input::DropUpload);
+    let effects = on(&mut decoder, DecoderInput::Upload);
+    let [DecoderEffect::Encode { ticket }] = effects[..] else { panic!("{effects:?}") };
+    on(&mut decoder, DecoderInput::DropUpload);
     assert_eq!(report(&mut decoder, DecoderReport::Encoded { ticket, tokens: Vec::new() }), []);
-    on(&mut decoder, Input::Upload);
+    on(&mut decoder, DecoderInput::Upload);
     assert_eq!(report(&mut decoder, DecoderReport::NotEncoded { ticket, message: "m".into() }), []);
     assert_eq!(decoder.upload(), Some(Upload::Encoding), "the answer was for the first");
 }

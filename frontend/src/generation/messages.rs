@@ -9,7 +9,7 @@ use crate::ticket::Ticket;
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Input {
+pub enum GenerationInput {
     /// The person asks for images.
     Begin(Prompt),
     /// Show what this tab stored for a prompt: the result of a finished generation, or one to follow to its end.
@@ -22,17 +22,17 @@ pub enum Input {
     Stop,
     /// The person prefers an image to the best, or no longer.
     Prefer(usize),
-    /// Answer to [`Effect::Create`].
+    /// Answer to [`GenerationEffect::Create`].
     Created(Ticket, Result<GenerationCreated, Problem>),
-    /// Something happened to the stream of [`Effect::Open`].
+    /// Something happened to the stream of [`GenerationEffect::Open`].
     Signal(Ticket, Signal),
-    /// The time of an [`Effect::Wait`] is over.
+    /// The time of an [`GenerationEffect::Wait`] is over.
     Elapsed(Ticket),
 }
 
 /// What the caller must do.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
+pub enum GenerationEffect {
     /// Send this request.
     Create(Ticket, GenerationRequest),
     /// Cancel the generation with this id on the server.
@@ -48,7 +48,7 @@ pub enum Effect {
     },
     /// Close the event stream.
     Close,
-    /// Send [`Input::Elapsed`] after so many milliseconds.
+    /// Send [`GenerationInput::Elapsed`] after so many milliseconds.
     Wait(Ticket, f64),
     /// Store the session for this tab.
     Store(Session),
@@ -62,12 +62,12 @@ pub enum Effect {
     ShowRanking,
 }
 
-impl From<follower::Effect> for Effect {
-    fn from(effect: follower::Effect) -> Self {
+impl From<follower::FollowerEffect> for GenerationEffect {
+    fn from(effect: follower::FollowerEffect) -> Self {
         match effect {
-            follower::Effect::Open { ticket, events, after } => Self::Open { ticket, events, after },
-            follower::Effect::Close => Self::Close,
-            follower::Effect::Wait(ticket, ms) => Self::Wait(ticket, ms),
+            follower::FollowerEffect::Open { ticket, events, after } => Self::Open { ticket, events, after },
+            follower::FollowerEffect::Close => Self::Close,
+            follower::FollowerEffect::Wait(ticket, ms) => Self::Wait(ticket, ms),
         }
     }
 }

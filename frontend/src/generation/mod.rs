@@ -1,6 +1,6 @@
 //! A generation from the request to its last token, as a state machine.
 //!
-//! [`Generation::on`] takes an [`Input`] and returns the [`Effect`]s that the caller executes. It knows no network, clock or page:
+//! [`Generation::on`] takes an [`GenerationInput`] and returns the [`GenerationEffect`]s that the caller executes. It knows no network, clock or page:
 //! the caller tells the time, and answers by further inputs with the ticket of the effect. Answers that come too late are ignored.
 //! [`Follower`] reads the event stream.
 
@@ -8,7 +8,7 @@ mod messages;
 
 use dalle_shared::{GenerationCreated, Geometry, ImageToken};
 
-pub use self::messages::{Effect, Input};
+pub use self::messages::{GenerationEffect, GenerationInput};
 use crate::follower::{Follower, Step};
 use crate::log::{Change, Log};
 use crate::packing::{pack, unpack};
@@ -135,35 +135,35 @@ impl Generation {
     }
 
     /// Takes an input at time `now` (milliseconds since 1970).
-    pub fn on(&mut self, now: f64, input: Input) -> Vec<Effect> {
+    pub fn on(&mut self, now: f64, input: GenerationInput) -> Vec<GenerationEffect> {
         let mut effects = Vec::new();
         match input {
-            Input::Begin(prompt) => self.begin(now, prompt, &mut effects),
-            Input::Restore(prompt, session) => self.restore(now, prompt, session, &mut effects),
-            Input::Again => self.again(now, &mut effects),
-            Input::Reconnect => self.reconnect(now, &mut effects),
-            Input::Stop => {
+            GenerationInput::Begin(prompt) => self.begin(now, prompt, &mut effects),
+            GenerationInput::Restore(prompt, session) => self.restore(now, prompt, session, &mut effects),
+            GenerationInput::Again => self.again(now, &mut effects),
+            GenerationInput::Reconnect => self.reconnect(now, &mut effects),
+            GenerationInput::Stop => {
                 self.leave(&mut effects);
                 self.stage = Stage::Cancelled;
-                effects.push(Effect::Forget);
+                effects.push(GenerationEffect::Forget);
             }
-            Input::Prefer(image) => {
+            GenerationInput::Prefer(image) => {
                 self.ranking.prefer(image);
-                effects.push(Effect::ShowRanking);
+                effects.push(GenerationEffect::ShowRanking);
                 let preferred = self.ranking.preferred().to_vec();
                 self.store(&mut effects, |session| session.preferred = preferred);
             }
-            Input::Created(ticket, answer) => self.created(now, ticket, answer, &mut effects),
-            Input::Signal(ticket, signal) => {
+            GenerationInput::Created(ticket, answer) => self.created(now, ticket, answer, &mut effects),
+            GenerationInput::Signal(ticket, signal) => {
                 let step = self.follower.signal(now, ticket, signal);
                 self.follow(now, step, &mut effects);
             }
-            Input::Elapsed(ticket) if self.clock == Some(ticket) => {
+            GenerationInput::Elapsed(ticket) if self.clock == Some(ticket) => {
                 self.tick(now);
                 self.run_clock(&mut effects);
             }
-            Input::Elapsed(ticket) if self.is_asked(ticket) => self.create(&mut effects),
-            Input::Elapsed(ticket) => {
+            GenerationInput::Elapsed(ticket) if self.is_asked(ticket) => self.create(&mut effects),
+            GenerationInput::Elapsed(ticket) => {
                 let step = self.follower.elapsed(now, ticket);
                 self.follow(now, step, &mut effects);
             }
@@ -171,7 +171,7 @@ impl Generation {
         effects
     }
 
-    fn begin(&mut self, now: f64, prompt: Prompt, effects: &mut Vec<Effect>) {
+    fn begin(&mut self, now: f64, prompt: Prompt, effects: &mut Vec<GenerationEffect>) {
         self.leave(effects);
         self.asked = Some(Asked { prompt, at: now, ticket: None });
         self.tally = Tally::default();
@@ -180,9 +180,11 @@ impl Generation {
     }
 
     /// Abandons the latest generation, and cancels it on the server if it is still running.
-    fn leave(&mut self, effects: &mut Vec<Effect>) {
+    fn leave(&mut self, effects: &mut Vec<GenerationEffect>) {
         if self.follower.is_following() {
-            effects.extend(self.session.as_ref().map(|session| Effect::Cancel(session.created.id.clone())));
+            effects.extend(
+                self.session.as_ref().map(|session| GenerationEffect::Cancel(session.created.id.clone())),
+            );
         }
         self.stop_following(effects);
         if let Some(asked) = &mut self.asked {
@@ -192,15 +194,15 @@ impl Generation {
         self.problem = None;
     }
 
-    fn stop_following(&mut self, effects: &mut Vec<Effect>) {
-        effects.extend(self.follower.stop().into_iter().map(Effect::from));
+    fn stop_following(&mut self, effects: &mut Vec<GenerationEffect>) {
+        effects.extend(self.follower.stop().into_iter().map(GenerationEffect::from));
     }
 
-    fn create(&mut self, effects: &mut Vec<Effect>) {
+    fn create(&mut self, effects: &mut Vec<GenerationEffect>) {
         let Some(asked) = &mut self.asked else { return };
         let ticket = Ticket::issue();
         asked.ticket = Some(ticket);
-        effects.push(Effect::Create(ticket, asked.prompt.request.clone()));
+        effects.push(GenerationEffect::Create(ticket, asked.prompt.request.clone()));
         self.stage = Stage::Queued;
         self.problem = None;
     }
@@ -214,25 +216,25 @@ impl Generation {
         now: f64,
         ticket: Ticket,
         answer: Result<GenerationCreated, Problem>,
-        effects: &mut Vec<Effect>,
+        effects: &mut Vec<GenerationEffect>,
     ) {
         let Some(asked) = self.asked.as_mut().filter(|asked| asked.ticket == Some(ticket)) else {
             // Stopped meanwhile.
-            return effects.extend(answer.ok().map(|created| Effect::Cancel(created.id)));
+            return effects.extend(answer.ok().map(|created| GenerationEffect::Cancel(created.id)));
         };
         asked.ticket = None;
         match answer {
             Ok(created) => {
                 let (prompt, asked_at) = (asked.prompt.clone(), asked.at);
                 let session = Session::new(created, &prompt, asked_at);
-                effects.push(Effect::Store(session.clone()));
+                effects.push(GenerationEffect::Store(session.clone()));
                 self.display(prompt, session, effects);
-                effects.extend(self.follower.start(now).into_iter().map(Effect::from));
+                effects.extend(self.follower.start(now).into_iter().map(GenerationEffect::from));
             }
             Err(Problem::Busy { retry_at }) => {
                 let ticket = Ticket::issue();
                 asked.ticket = Some(ticket);
-                effects.push(Effect::Wait(ticket, (retry_at - now).max(0.0)));
+                effects.push(GenerationEffect::Wait(ticket, (retry_at - now).max(0.0)));
                 self.fail(Problem::Busy { retry_at });
             }
             Err(problem) => self.fail(problem),
@@ -240,7 +242,7 @@ impl Generation {
     }
 
     /// Shows empty images of a session.
-    fn display(&mut self, prompt: Prompt, session: Session, effects: &mut Vec<Effect>) {
+    fn display(&mut self, prompt: Prompt, session: Session, effects: &mut Vec<GenerationEffect>) {
         let request = &prompt.request;
         let images = request.sample_count();
         self.follower = Follower::new(session.created.events.clone(), images, &self.geometry);
@@ -249,10 +251,10 @@ impl Generation {
         self.tally = Tally { total: images * self.geometry.image_length(), seconds, ..Tally::default() };
         self.displayed = Some(prompt);
         self.session = Some(session);
-        effects.extend([Effect::Display, Effect::ShowRanking]);
+        effects.extend([GenerationEffect::Display, GenerationEffect::ShowRanking]);
     }
 
-    fn restore(&mut self, now: f64, prompt: Prompt, session: Session, effects: &mut Vec<Effect>) {
+    fn restore(&mut self, now: f64, prompt: Prompt, session: Session, effects: &mut Vec<GenerationEffect>) {
         self.leave(effects);
         let Session { asked_at, preferred, result, .. } = session.clone();
         self.asked = Some(Asked { prompt: prompt.clone(), at: asked_at, ticket: None });
@@ -262,15 +264,15 @@ impl Generation {
             Some((log, result)) => self.restore_result(log, result, effects),
             None => {
                 self.stage = Stage::Queued;
-                effects.extend(self.follower.start(now).into_iter().map(Effect::from));
+                effects.extend(self.follower.start(now).into_iter().map(GenerationEffect::from));
                 self.run_clock(effects);
             }
         }
         preferred.into_iter().rev().for_each(|image| self.ranking.prefer(image));
-        effects.push(Effect::ShowRanking);
+        effects.push(GenerationEffect::ShowRanking);
     }
 
-    fn restore_result(&mut self, log: Log, result: SavedResult, effects: &mut Vec<Effect>) {
+    fn restore_result(&mut self, log: Log, result: SavedResult, effects: &mut Vec<GenerationEffect>) {
         let SavedResult { seconds, rate, scores, .. } = result;
         self.tally = Tally { tokens: log.received(), total: log.received(), seconds, rate };
         for (image, score) in scores.into_iter().enumerate() {
@@ -278,7 +280,7 @@ impl Generation {
         }
         self.follower = Follower::complete(log);
         self.stage = Stage::Complete;
-        effects.push(Effect::ShowTokens);
+        effects.push(GenerationEffect::ShowTokens);
     }
 
     /// The log of a stored result, if that fits the request.
@@ -287,25 +289,25 @@ impl Generation {
         Log::complete(tokens, &self.geometry).filter(|log| log.tokens().len() == self.tokens().len())
     }
 
-    fn again(&mut self, now: f64, effects: &mut Vec<Effect>) {
+    fn again(&mut self, now: f64, effects: &mut Vec<GenerationEffect>) {
         if let Some(asked) = self.asked.clone() {
             self.begin(now, asked.prompt, effects);
         }
     }
 
-    fn reconnect(&mut self, now: f64, effects: &mut Vec<Effect>) {
+    fn reconnect(&mut self, now: f64, effects: &mut Vec<GenerationEffect>) {
         if self.session.is_none() {
             return self.again(now, effects);
         }
         self.problem = None;
         self.stage = if self.tally.tokens > 0 { Stage::Running } else { Stage::Queued };
         self.renew = true;
-        effects.extend(self.follower.start(now).into_iter().map(Effect::from));
+        effects.extend(self.follower.start(now).into_iter().map(GenerationEffect::from));
         self.run_clock(effects);
     }
 
-    fn follow(&mut self, now: f64, step: Step, effects: &mut Vec<Effect>) {
-        effects.extend(step.effects.into_iter().map(Effect::from));
+    fn follow(&mut self, now: f64, step: Step, effects: &mut Vec<GenerationEffect>) {
+        effects.extend(step.effects.into_iter().map(GenerationEffect::from));
         match step.outcome {
             Some(Ok(change)) => {
                 self.renew = false;
@@ -321,7 +323,7 @@ impl Generation {
     }
 
     /// Takes a change of the log.
-    fn take(&mut self, now: f64, change: Change, effects: &mut Vec<Effect>) {
+    fn take(&mut self, now: f64, change: Change, effects: &mut Vec<GenerationEffect>) {
         match change {
             Change::Repeat | Change::Ignored => {}
             Change::Started => {
@@ -330,26 +332,26 @@ impl Generation {
             }
             Change::Tokens => {
                 self.tally.tokens = self.follower.log().received();
-                effects.push(Effect::ShowTokens);
+                effects.push(GenerationEffect::ShowTokens);
             }
             Change::Scored { sample, tokens, score } => {
                 self.ranking.scored(sample, tokens, score);
-                effects.push(Effect::ShowRanking);
+                effects.push(GenerationEffect::ShowRanking);
             }
             Change::Finished { seconds } => self.finish(now, seconds, effects),
             Change::Cancelled => {
                 self.stage = Stage::Cancelled;
-                effects.push(Effect::Forget);
+                effects.push(GenerationEffect::Forget);
             }
             Change::Failed(error) => {
                 self.fail(Problem::EngineFailed(error.message));
                 self.session = None;
-                effects.push(Effect::Forget);
+                effects.push(GenerationEffect::Forget);
             }
         }
     }
 
-    fn finish(&mut self, now: f64, engine_seconds: f64, effects: &mut Vec<Effect>) {
+    fn finish(&mut self, now: f64, engine_seconds: f64, effects: &mut Vec<GenerationEffect>) {
         self.tick(now);
         self.tally.rate = (engine_seconds > 0.0).then(|| self.tally.total as f64 / engine_seconds);
         self.stage = Stage::Complete;
@@ -363,9 +365,9 @@ impl Generation {
     }
 
     /// Lets the clock run as long as the person waits.
-    fn run_clock(&mut self, effects: &mut Vec<Effect>) {
+    fn run_clock(&mut self, effects: &mut Vec<GenerationEffect>) {
         self.clock = self.is_waiting().then(Ticket::issue);
-        effects.extend(self.clock.map(|ticket| Effect::Wait(ticket, TICK_MS)));
+        effects.extend(self.clock.map(|ticket| GenerationEffect::Wait(ticket, TICK_MS)));
     }
 
     fn is_waiting(&self) -> bool {
@@ -390,10 +392,10 @@ impl Generation {
     }
 
     /// Changes the session and stores it.
-    fn store(&mut self, effects: &mut Vec<Effect>, change: impl FnOnce(&mut Session)) {
+    fn store(&mut self, effects: &mut Vec<GenerationEffect>, change: impl FnOnce(&mut Session)) {
         if let Some(session) = &mut self.session {
             change(session);
-            effects.push(Effect::Store(session.clone()));
+            effects.push(GenerationEffect::Store(session.clone()));
         }
     }
 }

@@ -54,18 +54,18 @@ impl World {
         }
     }
 
-    fn on(&mut self, input: Input) {
+    fn on(&mut self, input: GenerationInput) {
         for effect in self.machine.on(self.now, input) {
             match effect {
-                Effect::Create(ticket, _) => self.requests.push(ticket),
-                Effect::Cancel(id) => self.cancelled.push(id),
-                Effect::Open { ticket, after, .. } => self.stream = Some((ticket, after)),
-                Effect::Close => self.stream = None,
-                Effect::Wait(ticket, ms) => self.timers.push((self.now + ms, ticket)),
-                Effect::Store(session) => self.stored = Some(session),
-                Effect::Forget => self.stored = None,
-                Effect::Display => self.displays += 1,
-                Effect::ShowTokens | Effect::ShowRanking => {}
+                GenerationEffect::Create(ticket, _) => self.requests.push(ticket),
+                GenerationEffect::Cancel(id) => self.cancelled.push(id),
+                GenerationEffect::Open { ticket, after, .. } => self.stream = Some((ticket, after)),
+                GenerationEffect::Close => self.stream = None,
+                GenerationEffect::Wait(ticket, ms) => self.timers.push((self.now + ms, ticket)),
+                GenerationEffect::Store(session) => self.stored = Some(session),
+                GenerationEffect::Forget => self.stored = None,
+                GenerationEffect::Display => self.displays += 1,
+                GenerationEffect::ShowTokens | GenerationEffect::ShowRanking => {}
             }
         }
     }
@@ -79,7 +79,7 @@ impl World {
         {
             let (at, ticket) = self.timers.remove(next);
             self.now = self.now.max(at);
-            self.on(Input::Elapsed(ticket));
+            self.on(GenerationInput::Elapsed(ticket));
         }
         self.now = end;
     }
@@ -88,12 +88,12 @@ impl World {
     fn answer(&mut self, answer: Result<&str, Problem>) {
         let ticket = self.requests.remove(0);
         let created = |id: &str| GenerationCreated { id: id.into(), events: format!("{id}/events") };
-        self.on(Input::Created(ticket, answer.map(created)));
+        self.on(GenerationInput::Created(ticket, answer.map(created)));
     }
 
     fn signal(&mut self, signal: Signal) {
         let (ticket, _) = self.stream.expect("an open stream");
-        self.on(Input::Signal(ticket, signal));
+        self.on(GenerationInput::Signal(ticket, signal));
     }
 
     fn event(&mut self, seq: u64, kind: EventKind) {
@@ -103,7 +103,7 @@ impl World {
     /// A generation that the server has accepted and begun.
     fn running() -> Self {
         let mut world = Self::new();
-        world.on(Input::Begin(prompt()));
+        world.on(GenerationInput::Begin(prompt()));
         world.answer(Ok("one"));
         world.signal(Signal::Opened);
         world.event(0, EventKind::Started);
@@ -144,7 +144,7 @@ fn a_finished_generation_is_shown_again_without_the_server() {
     let stored = World::finished().stored.expect("a stored session");
     let json = serde_json::to_string(&stored).expect("JSON");
     let mut world = World::new();
-    world.on(Input::Restore(prompt(), serde_json::from_str(&json).expect("what was stored")));
+    world.on(GenerationInput::Restore(prompt(), serde_json::from_str(&json).expect("what was stored")));
     assert_eq!(world.machine.stage(), Stage::Complete);
     assert!(world.requests.is_empty() && world.stream.is_none() && world.timers.is_empty());
     let before = World::finished();
@@ -160,7 +160,7 @@ fn a_stored_result_of_another_shape_is_asked_of_the_server() {
         result.tokens.pop();
     }
     let mut world = World::new();
-    world.on(Input::Restore(prompt(), stored));
+    world.on(GenerationInput::Restore(prompt(), stored));
     assert_eq!((world.machine.stage(), world.stream.is_some()), (Stage::Queued, true));
 }
 
@@ -169,7 +169,7 @@ fn a_running_generation_is_followed_again_after_a_reload() {
     let mut stored = World::running().stored.expect("a stored session");
     stored.preferred = vec![3];
     let mut world = World::new();
-    world.on(Input::Restore(prompt(), stored));
+    world.on(GenerationInput::Restore(prompt(), stored));
     assert_eq!(world.stream.map(|(_, after)| after), Some(None), "from the first event");
     world.event(0, EventKind::Started);
     world.event(1, tokens(&[1]));
@@ -181,7 +181,7 @@ fn a_running_generation_is_followed_again_after_a_reload() {
 fn images_stay_on_display_until_the_server_accepts_the_next_request() {
     let mut world = World::finished();
     let before = world.machine.tokens().to_vec();
-    world.on(Input::Begin(Prompt { caption: "a hen".into(), ..prompt() }));
+    world.on(GenerationInput::Begin(Prompt { caption: "a hen".into(), ..prompt() }));
     assert_eq!(world.machine.stage(), Stage::Queued);
     world.answer(Err(Problem::NoServer));
     assert_eq!((world.machine.stage(), world.machine.problem()), (Stage::Failed, Some(&Problem::NoServer)));
@@ -189,7 +189,7 @@ fn images_stay_on_display_until_the_server_accepts_the_next_request() {
     assert_eq!(world.machine.displayed().map(|prompt| &*prompt.caption), Some("a fox"));
     assert_eq!(world.machine.tally().tokens, 0, "nothing of the new one");
 
-    world.on(Input::Again);
+    world.on(GenerationInput::Again);
     world.answer(Ok("two"));
     assert_eq!(world.displays, 2);
     assert_eq!(world.machine.displayed().map(|prompt| &*prompt.caption), Some("a hen"));
@@ -199,7 +199,7 @@ fn images_stay_on_display_until_the_server_accepts_the_next_request() {
 #[test]
 fn a_busy_server_is_asked_again_when_it_said_and_at_once_when_the_person_says() {
     let mut world = World::new();
-    world.on(Input::Begin(prompt()));
+    world.on(GenerationInput::Begin(prompt()));
     let busy = |world: &World| Problem::Busy { retry_at: world.now + 5_000.0 };
     world.answer(Err(busy(&world)));
     assert!(matches!(world.machine.problem(), Some(Problem::Busy { .. })));
@@ -209,7 +209,7 @@ fn a_busy_server_is_asked_again_when_it_said_and_at_once_when_the_person_says() 
     assert_eq!((world.requests.len(), world.machine.problem()), (1, None));
     world.answer(Err(busy(&world)));
 
-    world.on(Input::Again);
+    world.on(GenerationInput::Again);
     assert_eq!(world.requests.len(), 1);
     world.answer(Ok("one"));
     world.pass(20_000.0);
@@ -220,9 +220,9 @@ fn a_busy_server_is_asked_again_when_it_said_and_at_once_when_the_person_says() 
 #[test]
 fn waiting_for_a_busy_server_can_be_stopped() {
     let mut world = World::new();
-    world.on(Input::Begin(prompt()));
+    world.on(GenerationInput::Begin(prompt()));
     world.answer(Err(Problem::Busy { retry_at: world.now + 1_000.0 }));
-    world.on(Input::Stop);
+    world.on(GenerationInput::Stop);
     world.pass(60_000.0);
     assert_eq!((world.machine.stage(), world.requests.len()), (Stage::Cancelled, 0));
     assert!(world.timers.is_empty(), "nothing goes on");
@@ -231,14 +231,14 @@ fn waiting_for_a_busy_server_can_be_stopped() {
 #[test]
 fn stop_cancels_on_the_server_whenever_it_is_pressed() {
     let mut world = World::running();
-    world.on(Input::Stop);
+    world.on(GenerationInput::Stop);
     assert_eq!((world.machine.stage(), &world.cancelled[..]), (Stage::Cancelled, &["one".to_owned()][..]));
     assert!(world.stream.is_none() && world.stored.is_none());
 
     // Before the server has answered: what it then accepts is cancelled.
     let mut world = World::new();
-    world.on(Input::Begin(prompt()));
-    world.on(Input::Stop);
+    world.on(GenerationInput::Begin(prompt()));
+    world.on(GenerationInput::Stop);
     world.answer(Ok("late"));
     assert_eq!((world.machine.stage(), &world.cancelled[..]), (Stage::Cancelled, &["late".to_owned()][..]));
     assert_eq!(world.displays, 0);
@@ -247,10 +247,10 @@ fn stop_cancels_on_the_server_whenever_it_is_pressed() {
 #[test]
 fn a_new_request_cancels_the_generation_that_is_running() {
     let mut world = World::running();
-    world.on(Input::Begin(prompt()));
+    world.on(GenerationInput::Begin(prompt()));
     assert_eq!(world.cancelled, ["one"]);
     let mut world = World::finished();
-    world.on(Input::Begin(prompt()));
+    world.on(GenerationInput::Begin(prompt()));
     assert!(world.cancelled.is_empty(), "a finished one is left alone");
 }
 
@@ -267,7 +267,7 @@ fn after_a_lost_connection_the_rest_is_read_or_a_forgotten_generation_asked_for_
             }
         }
         assert_eq!(world.machine.problem(), Some(&Problem::LostConnection));
-        world.on(Input::Reconnect);
+        world.on(GenerationInput::Reconnect);
         world
     };
     let mut world = lost();
@@ -317,7 +317,7 @@ fn the_clock_stops_when_nothing_is_waited_for() {
 #[test]
 fn what_the_person_prefers_is_stored() {
     let mut world = World::finished();
-    world.on(Input::Prefer(0));
+    world.on(GenerationInput::Prefer(0));
     assert_eq!(world.machine.ranking().shown(), [0, 3]);
     assert_eq!(world.stored.map(|session| session.preferred), Some(vec![0]));
 }
