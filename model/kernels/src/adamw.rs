@@ -1,33 +1,33 @@
-//! One update of AdamW with an average of the weights, in one pass over a parameter's values.
+//! An update of AdamW with averaged weights, in one pass over a parameter's values.
 
 use pulp::{Simd, WithSimd};
 
-/// The numbers of one update.
+/// Hyper-parameters of an update.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamW {
     /// Decay of the running mean β₁.
     pub beta1: f64,
     /// Decay of the running variance β₂.
     pub beta2: f64,
-    /// Added to the root of the variance.
+    /// Added to the square root of the variance.
     pub epsilon: f64,
-    /// Number of this update, from 1: corrects the bias of mean and variance.
+    /// Number of this update, from 1, for the bias correction of mean and variance.
     pub update: u64,
     /// Learning rate.
     pub learning_rate: f64,
     /// Decoupled weight decay of this parameter.
     pub weight_decay: f64,
-    /// Factor of the gradient: clipping.
+    /// Factor that clips the gradient.
     pub clip: f64,
-    /// Greatest running variance.
+    /// Upper bound of the running variance.
     pub max_variance: f64,
     /// Decay of the average of the weights.
     pub ewma: f64,
 }
 
-/// A parameter and what the optimizer keeps of it, to be dispatched. All of one length.
+/// An update of one parameter, to be dispatched. All slices have the same length.
 pub struct Update<'a> {
-    /// The numbers.
+    /// The hyper-parameters.
     pub adamw: AdamW,
     /// The gradient.
     pub gradient: &'a [f32],

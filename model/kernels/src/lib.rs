@@ -1,9 +1,9 @@
-//! The dVAE's arithmetic for the processor: convolutions, their gradients, and what lies between, on slices of `f32`.
+//! The arithmetic of the dVAE and the prior on CPUs, on slices of `f32`: forward and backward passes.
 //!
-//! [`dvae`] is the way in: losses and gradients of a batch. The modules below it hold one kernel each, a struct that
-//! [`simd::Processor::run`] compiles for the vectors at hand. Maps lie in memory as [`grid`] says.
+//! Start at [`dvae`] or [`prior`], which compute losses and gradients of a batch. The other modules contain one kernel each, a struct
+//! that [`simd::Processor::run`] compiles for the CPU's vector instructions. [`grid`] describes the memory layout of maps.
 //!
-//! No I/O, no unsafe code. Threads only where a batch is trained on, through rayon; results do not depend on their number.
+//! There is no I/O and no unsafe code. Only training uses threads, through rayon. Results do not depend on their number.
 
 #![allow(
     clippy::needless_range_loop,
