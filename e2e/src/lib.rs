@@ -1,3 +1,3 @@
-//! Tests of the running whole: the programs as they are shipped, and the page in a real browser.
+//! End-to-end tests of the built programs, and of the page in a real browser.
 //!
-//! This crate holds nothing but `tests/browser`, which sees the project only from outside: HTTP, the page, the commands.
+//! This crate only contains `tests/browser`. It uses the project from outside, through HTTP, the page and the commands.

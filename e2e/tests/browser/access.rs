@@ -10,14 +10,14 @@ use crate::fixture::models;
 use crate::fixture::page::Page;
 use crate::fixture::server::Server;
 
-/// Roles that need a name.
+/// Roles that require an accessible name.
 const NAMED: [&str; 9] =
     ["button", "link", "textbox", "spinbutton", "img", "image", "progressbar", "region", "slider"];
 
-/// Least contrast of text (WCAG 2.2, 1.4.3).
+/// Minimum contrast of text (WCAG 2.2, 1.4.3).
 const CONTRAST: f64 = 4.5;
 
-/// Functions for the two scripts that measure contrasts.
+/// Helper functions of the two scripts that measure contrast.
 const COLOURS: &str = r"
     const canvas = new OffscreenCanvas(1, 1).getContext('2d', { willReadFrequently: true });
     const rgba = (colour) => {
@@ -53,14 +53,14 @@ const CONTRASTS: &str = r"
             return [name, contrast(getComputedStyle(e).color, ground(e), 1)];
         });";
 
-/// Controls whose name does not contain the words that they show, which people who speak to their browser say.
+/// Finds controls whose accessible name does not contain their visible text, which users of speech input say (WCAG 2.5.3).
 const LABELS: &str = r"
     const words = (text) => text.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, ' ').trim();
     return [...document.querySelectorAll('button[aria-label], a[aria-label]')]
         .filter((e) => !words(e.getAttribute('aria-label')).includes(words(e.innerText)))
         .map((e) => `${e.innerText}: ${e.getAttribute('aria-label')}`);";
 
-/// Contrasts of placeholders.
+/// Measures the contrast of placeholders.
 const PLACEHOLDERS: &str = r"
     return [...document.querySelectorAll('[placeholder]')].map((e) => {
         const style = getComputedStyle(e, '::placeholder');
@@ -149,7 +149,7 @@ async fn every_control_and_image_has_a_name_and_the_page_its_landmarks() -> Resu
         )
         .await?;
     assert_eq!((language.as_str(), headings), ("en", 1));
-    ensure!(twins.is_empty(), "ids that are not unique: {twins:?}");
+    ensure!(twins.is_empty(), "duplicate ids: {twins:?}");
     Ok(())
 }
 
@@ -165,11 +165,11 @@ async fn progress_and_errors_are_announced() -> Result<()> {
     };
     page.generate("red above blue", 1, 4).await?;
     page.until_state("finished").await?;
-    ensure!(announced("status", "Done").await?, "a screen reader does not hear the end");
+    ensure!(announced("status", "Done").await?, "the end is not announced");
     server.kill();
     page.press("generate").await?;
     page.until_trouble("No server answers").await?;
-    ensure!(announced("alert", "No server answers").await?, "a screen reader does not hear the trouble");
+    ensure!(announced("alert", "No server answers").await?, "the error is not announced");
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use crate::fixture::{LONG, models};
 #[tokio::test]
 async fn a_busy_server_is_reported_and_retried_until_it_accepts() -> Result<()> {
     let model = models::slow()?;
-    // The test's own jobs are not followed, and must not be cancelled for that.
+    // No client watches the test's own jobs, and they must not be cancelled for that.
     let server = Server::start(&model, &["--max-rows", "9", "--queue", "1", "--grace", "3600"]).await?;
     let page = Page::open(&server.url("/")).await?;
     let running = server.generate(9, 1).await?;
@@ -22,13 +22,13 @@ async fn a_busy_server_is_reported_and_retried_until_it_accepts() -> Result<()> 
     ensure!(trouble.text.contains("Next attempt in"), "{trouble:?}");
     assert_eq!(trouble.button.as_deref(), Some("Try now"));
 
-    // Still full: trying at once says so again.
+    // The queue is still full, so an immediate retry reports the same.
     let busy = server.metric("dalle_busy_total").await?;
     page.press("retry").await?;
     server.until_metric("dalle_busy_total", |now| now > busy).await?;
     page.until_trouble("The server is busy").await?;
 
-    // A place in the queue becomes free. Nothing is pressed: the page asks again when the server said it should.
+    // A slot of the queue becomes free. No button is pressed: the page retries when the server's Retry-After is over.
     server.cancel(&waiting).await?;
     let accepted = async || Ok((page.trouble().await?.is_none()).then_some(()));
     page.browser.until_within(LONG, "an accepted request", accepted).await?;
@@ -50,6 +50,6 @@ async fn waiting_for_a_busy_server_can_be_stopped() -> Result<()> {
 
     page.press("stop").await?;
     page.until_state("cancelled").await?;
-    ensure!(page.trouble().await?.is_none(), "the message has gone");
+    ensure!(page.trouble().await?.is_none(), "the message is still shown");
     Ok(())
 }

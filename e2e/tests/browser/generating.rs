@@ -1,4 +1,4 @@
-//! A caption becomes the same image on the page as by the command.
+//! The page and the command generate the same images.
 
 use anyhow::{Result, ensure};
 
@@ -30,11 +30,11 @@ async fn the_page_generates_the_images_that_the_command_generates() -> Result<()
         let difference = picture::difference(&shown, &expected)?;
         ensure!(difference <= TOLERANCE, "image {number} differs by {difference} of 255");
     }
-    ensure!(page.tokens(2).await? != tokens, "two samples are two images");
+    ensure!(page.tokens(2).await? != tokens, "two samples differ");
 
     page.press("download-2").await?;
     let saved = image::load_from_memory(&page.browser.download("_43.png").await?)?.to_rgb8();
-    ensure!(saved == page.pixels(2).await?, "the saved image is the one on display");
+    ensure!(saved == page.pixels(2).await?, "the saved image is the displayed one");
 
     let faults = page.browser.console("SEVERE").await?;
     ensure!(faults.is_empty(), "the console has errors: {faults:?}");
@@ -46,7 +46,7 @@ async fn a_link_shows_its_image_and_the_next_images_have_other_seeds() -> Result
     let model = crate::fixture::models::tiny()?;
     let server = Server::start(&model, &[]).await?;
     let page = Page::open(&server.url("/")).await?;
-    // So hot that the tokens depend on the seed alone.
+    // At such a high temperature the tokens depend only on the seed.
     page.open_settings().await?;
     page.fill("temperature", "5").await?;
     page.generate("blue above white", 1, u64::MAX).await?;
@@ -55,7 +55,7 @@ async fn a_link_shows_its_image_and_the_next_images_have_other_seeds() -> Result
 
     let other = Page::open_link(link.as_str()).await?;
     assert_eq!(other.tokens(1).await?, tokens, "{link}");
-    // The seed of a link is for its own images: the next ones are others.
+    // The seed of a link applies only to its own images. The next ones have another seed.
     other.press("generate").await?;
     let differs = async || {
         let finished = other.state().await?.as_deref() == Some("finished");

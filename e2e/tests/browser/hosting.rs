@@ -1,4 +1,4 @@
-//! Page and backend at different places.
+//! The page and its backend on different hosts.
 
 use anyhow::{Result, ensure};
 
@@ -15,7 +15,7 @@ async fn a_page_without_a_server_says_so_and_connects_when_it_starts() -> Result
     let host = Host::start(&backend).await?;
     let page = Page::open_with(&host.origin, &[]).await?;
     let trouble = page.until_trouble("No server answers").await?;
-    ensure!(trouble.text.contains(&backend), "the address is named: {trouble:?}");
+    ensure!(trouble.text.contains(&backend), "the message names the URL: {trouble:?}");
     ensure!(trouble.text.contains("Check your connection"), "{trouble:?}");
     ensure!(trouble.button.as_deref() == Some("Try again"), "{trouble:?}");
 
@@ -33,7 +33,7 @@ async fn a_server_that_refuses_the_page_is_distinguished_from_an_unreachable_one
     let host = Host::start(&server.url("")).await?;
     let page = Page::open_with(&host.origin, &[]).await?;
     let trouble = page.until_trouble("does not allow this page").await?;
-    ensure!(trouble.text.contains(&server.url("")), "the server is named: {trouble:?}");
+    ensure!(trouble.text.contains(&server.url("")), "the message names the server: {trouble:?}");
     ensure!(trouble.text.contains(&format!("--allow-origin {}", host.origin)), "{trouble:?}");
     Ok(())
 }

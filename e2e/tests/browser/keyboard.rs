@@ -1,4 +1,4 @@
-//! Everything by keyboard.
+//! Operation by keyboard.
 
 use anyhow::{Result, ensure};
 use thirtyfour::Key;
@@ -7,10 +7,10 @@ use crate::fixture::models;
 use crate::fixture::page::Page;
 use crate::fixture::server::Server;
 
-/// More stops of the Tab key than the page has.
+/// More Tab stops than the page has.
 const MANY: usize = 60;
 
-/// The focused element's name, and whether a person sees that it has the focus.
+/// The focused element's name, and whether its focus is visible.
 const FOCUSED: &str = "const focused = document.activeElement; const style = getComputedStyle(focused); \
     return [focused.dataset.testid || focused.getAttribute('aria-label') || focused.innerText || focused.tagName, \
     style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0]";
@@ -101,7 +101,7 @@ async fn walk(page: &Page, part: &str) -> Result<Vec<String>> {
     while stops.len() < MANY {
         page.browser.driver.action_chain().send_keys(Key::Tab).perform().await?;
         let (stop, visible): (String, bool) = page.browser.js(FOCUSED, ()).await?;
-        ensure!(visible, "the focus on “{stop}” cannot be seen");
+        ensure!(visible, "the focus on “{stop}” is not visible");
         stops.push(stop);
         if stops.last().is_some_and(|stop| stop == part) {
             return Ok(stops);

@@ -1,6 +1,6 @@
-//! The page at the widths of a phone and of screens, light and dark.
+//! The layout at the widths of a phone and of desktop screens, light and dark.
 //!
-//! With `DALLE_SHOTS=folder`, screenshots are saved there for a person to look at.
+//! With `DALLE_SHOTS=folder`, screenshots are saved there for manual inspection.
 
 use anyhow::{Result, ensure};
 use serde::Deserialize;
@@ -17,7 +17,7 @@ const SIZES: [(u32, u32); 3] = [(375, 812), (1280, 800), (1920, 1080)];
 struct Look {
     /// CSS pixels by which the page is wider than the window.
     overflow: f64,
-    /// Parts that stick out of the window at the right.
+    /// Parts that extend beyond the right edge of the window.
     sticking_out: Vec<String>,
     background: String,
     ink: String,
@@ -25,7 +25,7 @@ struct Look {
     small: Vec<String>,
 }
 
-/// Scrolls to the top, and waits until colours have faded into each other.
+/// Scrolls to the top, and waits for colour transitions to end.
 const SETTLE: &str = "
     scrollTo(0, 0);
     const ends = (animation) => animation.effect.getComputedTiming().endTime < Infinity;
@@ -129,7 +129,7 @@ async fn the_button_for_dark_colours_works_and_is_remembered() -> Result<()> {
     ensure!(light != dark, "the colours stay {light}");
     page.reload().await?;
     page.until_state("idle").await?;
-    assert_eq!(ground().await?, dark, "the choice outlives a reload");
+    assert_eq!(ground().await?, dark, "the choice survives a reload");
     Ok(())
 }
 

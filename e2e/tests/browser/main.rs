@@ -1,7 +1,7 @@
-//! End-to-end tests: the real server, the page in Chromium, and the command `dalle` to compare with.
+//! End-to-end tests: the real server and the page in Chromium, compared with the command `dalle`.
 //!
-//! Each file tests one property; [`fixture`] holds what they share. Each test starts its own server and browser, so they run in any
-//! order and in parallel. A wait that times out leaves a screenshot and prints its path.
+//! Each file tests one area; [`fixture`] has shared code. Each test starts its own server and browser, so tests run in any order and
+//! in parallel. A wait that times out saves a screenshot and prints its path.
 
 mod access;
 mod busy;

@@ -1,4 +1,4 @@
-//! A reload in the middle of a generation loses nothing.
+//! A reload during a generation loses nothing.
 
 use anyhow::{Result, ensure};
 
@@ -12,7 +12,7 @@ const CREATED: &str = r#"dalle_requests_total{route="/v1/generations",method="PO
 #[tokio::test]
 async fn a_reload_resumes_the_running_generation() -> Result<()> {
     let model = models::slow()?;
-    // A grace time that no reload exceeds, however slow the machine.
+    // Longer than any reload, even on a slow machine.
     let server = Server::start(&model, &["--grace", "120"]).await?;
     let page = Page::open(&server.url("/")).await?;
     page.generate("stay with me", 3, 11).await?;

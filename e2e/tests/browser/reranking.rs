@@ -1,4 +1,4 @@
-//! More images are sampled than shown: CLIP chooses, and then the person.
+//! Reranking: more images are sampled than shown, CLIP selects the best, and the user can select others.
 
 use std::path::Path;
 
@@ -32,7 +32,7 @@ async fn the_best_images_are_shown_until_the_user_pins_another() -> Result<()> {
     let scores = candidates.iter().map(|label| score(label)).collect::<Result<Vec<_>>>()?;
     ensure!(scores.is_sorted_by(|a, b| a >= b), "the best first: {candidates:?}");
 
-    // Images that are not shown large are decoded too; the worst of them takes the first place.
+    // Small images are decoded too. The worst of them is moved to the first place.
     let worst = candidates.last().context("no candidates")?;
     let number = worst.split([' ', ',']).nth(2).context("no number")?;
     page.press(&format!("candidate-{number}")).await?;
@@ -58,7 +58,7 @@ async fn a_pinned_image_survives_a_reload_and_has_its_own_link() -> Result<()> {
     let model = environment::shipped_model()?;
     let (_server, page) = open(&model, 32).await?;
     page.generate(CAPTION, 1, SEED).await?;
-    // Sorting moves them, but the keyboard's focus stays on the same one.
+    // Sorting moves the small images, but the keyboard focus stays on the same image.
     page.browser.until("the small images", async || Ok(page.candidates().await?.first().map(|_| ()))).await?;
     page.browser.js::<()>("document.getElementById('candidate-21').focus(); return null", ()).await?;
     page.until_state_within(LONG, "finished").await?;
@@ -71,7 +71,7 @@ async fn a_pinned_image_survives_a_reload_and_has_its_own_link() -> Result<()> {
     let best = page.tokens(1).await?;
     page.press("candidate-3").await?;
     let alone = picture::sample_hot(&model, CAPTION, SEED + 2, "1")?;
-    ensure!(alone != best, "the third is the best: another seed would show more");
+    ensure!(alone != best, "the third image happens to be the best; choose another seed");
     let preferred = async || Ok(Some(page.tokens(1).await?).filter(|tokens| *tokens == alone).map(|_| ()));
     page.browser.until("the third", preferred).await?;
     page.reload().await?;
@@ -81,7 +81,7 @@ async fn a_pinned_image_survives_a_reload_and_has_its_own_link() -> Result<()> {
     let link = page.browser.driver.current_url().await?;
     let other = Page::open_link(link.as_str()).await?;
     assert_eq!(other.tokens(1).await?, alone, "{link}");
-    ensure!(other.candidates().await?.is_empty(), "it is sampled alone");
+    ensure!(other.candidates().await?.is_empty(), "only one image is sampled");
     Ok(())
 }
 
@@ -102,7 +102,7 @@ async fn the_number_in_the_field_is_the_number_that_is_sampled() -> Result<()> {
         async |link: &str| page.browser.js::<()>("location.hash = arguments[0]; return null", link).await;
     follow("caption=red+apple&n=1&seed=1&best_of=2").await?;
     chosen("2").await?;
-    // More than the server samples at once.
+    // More than the server's limit.
     follow("caption=red+apple&n=1&seed=1&best_of=32").await?;
     chosen("16").await?;
     page.press("generate").await?;
@@ -119,14 +119,14 @@ async fn the_number_in_the_field_is_the_number_that_is_sampled() -> Result<()> {
 async fn a_model_without_clip_offers_no_reranking() -> Result<()> {
     let server = Server::start(&models::tiny()?, &[]).await?;
     let page = Page::open(&server.url("/")).await?;
-    ensure!(page.find("best-of").await.is_err(), "a choice is offered");
+    ensure!(page.find("best-of").await.is_err(), "the page offers reranking");
     page.generate("red above blue", 2, 1).await?;
     page.until_state("finished").await?;
     ensure!(page.candidates().await?.is_empty());
     Ok(())
 }
 
-/// A server and its page, set to sample `best_of` images at a temperature at which they differ.
+/// Starts a server and its page, set to sample `best_of` images at a temperature at which they differ.
 async fn open(model: &Path, best_of: usize) -> Result<(Server, Page)> {
     let server = Server::start(model, &[]).await?;
     let page = Page::open(&server.url("/")).await?;

@@ -1,4 +1,4 @@
-//! A server that dies: the page says so, and its button helps.
+//! A server that is killed: the page reports it, and its button recovers.
 
 use anyhow::{Context, Result, ensure};
 
@@ -15,7 +15,7 @@ async fn a_generation_is_requested_again_after_its_server_was_restarted() -> Res
 
     server.kill();
     server.revive().await?;
-    // Which of the two it is depends on how long the server took to come back.
+    // Which of the two messages appears depends on how long the restart took.
     let trouble = page.browser.until("a message", async || page.trouble().await).await?;
     let known = ["no longer knows this generation", "connection to the server was lost"];
     ensure!(known.iter().any(|words| trouble.text.contains(words)), "{trouble:?}");
@@ -23,8 +23,8 @@ async fn a_generation_is_requested_again_after_its_server_was_restarted() -> Res
 
     page.press("retry").await?;
     let after = page.until_cells(before.len()).await?;
-    assert_eq!(after[..before.len()], before, "the seed is kept: the same tokens come again");
-    ensure!(page.trouble().await?.is_none(), "the message has gone");
+    assert_eq!(after[..before.len()], before, "the same seed gives the same tokens again");
+    ensure!(page.trouble().await?.is_none(), "the message is still shown");
     Ok(())
 }
 
@@ -48,7 +48,7 @@ async fn a_lost_server_is_reported_and_retrying_finishes_the_image() -> Result<(
     page.press("retry").await?;
     page.until_state_within(LONG, "finished").await?;
     assert_eq!(page.tokens(1).await?, picture::sample(&model, "away", 1, 22)?);
-    ensure!(page.trouble().await?.is_none(), "the message has gone");
+    ensure!(page.trouble().await?.is_none(), "the message is still shown");
     Ok(())
 }
 
@@ -78,7 +78,7 @@ async fn images_stay_on_display_when_the_next_request_fails() -> Result<()> {
     page.until_trouble("No server answers").await?;
     assert_eq!(page.tokens(1).await?, tokens);
     ensure!(page.pixels(1).await? == pixels);
-    assert_eq!(page.text("asked").await?.as_deref(), Some("red above blue"), "they keep their caption");
+    assert_eq!(page.text("asked").await?.as_deref(), Some("red above blue"), "the images keep their caption");
 
     server.revive().await?;
     page.press("retry").await?;
@@ -102,7 +102,7 @@ async fn a_server_that_comes_back_with_another_model_asks_for_a_reload() -> Resu
     let name: String = page.browser.js("return document.querySelector('.model').innerText", ()).await?;
     assert_eq!(name, "slow-test");
     let caption: String = page.browser.js("return document.getElementById('caption').value", ()).await?;
-    ensure!(caption == "still here", "the caption is kept, as promised: “{caption}”");
+    ensure!(caption == "still here", "the caption is not kept: “{caption}”");
     page.press("generate").await?;
     page.until_cells(1).await.context("the new model generates")?;
     Ok(())

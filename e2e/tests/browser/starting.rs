@@ -1,4 +1,4 @@
-//! Image-to-image: images that begin with rows of another one.
+//! Starting from an image: images that start with rows of another image.
 
 use std::fs;
 use std::path::Path;
@@ -34,7 +34,7 @@ async fn an_uploaded_image_has_the_tokens_of_the_command_and_is_never_sent() -> 
         "the encoder is fetched when it is first needed, and nothing else: {fetched:?}"
     );
     let grid = own.len().isqrt();
-    // All rows but one, so that as many as possible are compared with the command's.
+    // All rows but one, to compare as many as possible with the command.
     page.find("start-rows").await?.send_keys(Key::End).await?;
     page.generate("A blue sky", 2, 7).await?;
     page.until_state_within(LONG, "finished").await?;
@@ -69,7 +69,7 @@ async fn an_uploaded_image_has_the_tokens_of_the_command_and_is_never_sent() -> 
 async fn an_image_is_regenerated_from_a_row_and_its_link_restores_it() -> Result<()> {
     let server = Server::start(&models::tiny()?, &[]).await?;
     let page = Page::open(&server.url("/")).await?;
-    // So hot that the tokens depend on the seed alone.
+    // At such a high temperature the tokens depend only on the seed.
     page.open_settings().await?;
     page.fill("temperature", "5").await?;
     page.generate("blue above white", 2, 1).await?;
@@ -79,7 +79,7 @@ async fn an_image_is_regenerated_from_a_row_and_its_link_restores_it() -> Result
     page.press("choose-row-2").await?;
     let slider = page.find("redraw-rows-2").await?;
     slider.send_keys(Key::Home).await?;
-    // A click into the third of four rows keeps three; the keyboard then takes one back.
+    // A click on the third of four rows keeps three rows; the keyboard then reduces that to two.
     page.click_at("picture-2", 0.5, 0.6).await?;
     assert_eq!(slider.prop("value").await?.as_deref(), Some("3"));
     slider.send_keys(Key::Left).await?;
@@ -94,7 +94,7 @@ async fn an_image_is_regenerated_from_a_row_and_its_link_restores_it() -> Result
         })
         .await?;
     for tokens in &again {
-        assert_eq!(tokens[..8], first[..8], "two rows of four stay");
+        assert_eq!(tokens[..8], first[..8], "two rows of four are kept");
         ensure!(tokens[8..] != first[8..], "the rest is sampled with another seed");
     }
     ensure!(again[0] != again[1]);
@@ -138,7 +138,7 @@ async fn kept_rows_apply_only_to_their_caption_unless_the_user_overrides_it() ->
     page.press("start-use").await?;
     page.generate("red above blue", 1, 3).await?;
     page.until_state("finished").await?;
-    assert_eq!(page.tokens(1).await?[..8], first[..8], "used because the person said so");
+    assert_eq!(page.tokens(1).await?[..8], first[..8], "the user has overridden it");
 
     page.press("choose-row-1").await?;
     page.press("redraw-1").await?;
@@ -146,7 +146,7 @@ async fn kept_rows_apply_only_to_their_caption_unless_the_user_overrides_it() ->
     page.generate("white above red", 1, 3).await?;
     page.until_state("finished").await?;
     let expected = picture::sample_hot(&model, "white above red", 3, "5")?;
-    assert_eq!(page.tokens(1).await?, expected, "nothing is kept of an image of another caption");
+    assert_eq!(page.tokens(1).await?, expected, "no rows of an image of another caption are kept");
     Ok(())
 }
 

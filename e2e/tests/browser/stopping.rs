@@ -1,4 +1,4 @@
-//! Stop frees the engine.
+//! Stopping a generation frees the engine.
 
 use anyhow::{Result, ensure};
 
@@ -8,8 +8,8 @@ use crate::fixture::server::Server;
 
 #[tokio::test]
 async fn stop_frees_the_engine_for_the_next_generation() -> Result<()> {
-    // Nine samples fill the engine: the next generation can only start when they are gone. The server itself would cancel
-    // nothing for an hour.
+    // Nine samples fill the engine, so the next generation starts only when they are cancelled. The grace time is an hour, so the
+    // server does not cancel them itself.
     let server = Server::start(&models::slow()?, &["--max-rows", "9", "--grace", "3600"]).await?;
     let page = Page::open(&server.url("/")).await?;
     page.generate("nine of them", 9, 1).await?;
@@ -45,7 +45,7 @@ async fn a_reload_starts_nothing_that_was_stopped() -> Result<()> {
     page.reload().await?;
     page.until_state("idle").await?;
     page.until_decoder_ready().await?;
-    assert_eq!(page.state().await?.as_deref(), Some("idle"), "its link is still in the address");
+    assert_eq!(page.state().await?.as_deref(), Some("idle"), "although its link is still in the URL");
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Event streams that are not what this page expects, and tokens that arrive before the decoder.
+//! Unexpected event streams, and tokens that arrive before the decoder is ready.
 
 use anyhow::{Result, ensure};
 
@@ -76,7 +76,7 @@ fn with_news(frame: &str) -> String {
     }
 }
 
-/// Leaves out the second event.
+/// Drops the second event.
 fn without_tokens(frame: &str) -> String {
     if number(frame) == Some(1) { String::new() } else { format!("{frame}\n\n") }
 }

@@ -1,4 +1,4 @@
-//! The page spells captions as everything else does.
+//! The page's tokenizer gives the same ids as native code and Python.
 
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -8,7 +8,7 @@ use crate::fixture::models;
 use crate::fixture::page::Page;
 use crate::fixture::server::Server;
 
-/// The digest of the ids that the page's own WebAssembly gives each block of captions.
+/// Computes a digest of the ids of each block of captions, with the page's own WebAssembly.
 const SPELL: &str = "const [file, blocks] = arguments[0]; const bytes = text => new TextEncoder().encode(text); \
     return import('/page.js').then(async ({ CaptionTokenizer }) => { \
     const tokenizer = new CaptionTokenizer(bytes(file)), digests = []; \
@@ -18,7 +18,7 @@ const SPELL: &str = "const [file, blocks] = arguments[0]; const bytes = text => 
     digests.push(Array.from(new Uint8Array(digest), byte => byte.toString(16).padStart(2, '0')).join('')); } \
     return digests; })";
 
-/// The same digests hold natively (`shared/tests/tokenizing.rs`) and in Python.
+/// The same digests are checked natively (`shared/tests/tokenizing.rs`) and come from Python.
 #[tokio::test]
 async fn ten_thousand_captions_have_the_same_ids_in_the_browser() -> Result<()> {
     let server = Server::start(&models::tiny()?, &[]).await?;

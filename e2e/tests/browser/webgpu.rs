@@ -1,4 +1,4 @@
-//! The decoder on WebGPU, on Chromium's adapter in software.
+//! The decoder on WebGPU, with Chromium's software adapter.
 
 use anyhow::{Result, ensure};
 
@@ -22,9 +22,9 @@ async fn webgpu_decodes_the_image_that_the_command_decodes() -> Result<()> {
         let (shown, tokens) = (page.pixels(number).await?, page.tokens(number).await?);
         let expected = picture::decode(&model, &tokens)?;
         let contrast = picture::contrast(&expected);
-        ensure!(contrast > 4.0 * TOLERANCE, "too dull to compare: contrast {contrast}");
+        ensure!(contrast > 4.0 * TOLERANCE, "too little contrast to compare: {contrast}");
         let difference = picture::difference(&shown, &expected)?;
-        ensure!(difference <= TOLERANCE, "picture {number} differs by {difference} of 255");
+        ensure!(difference <= TOLERANCE, "image {number} differs by {difference} of 255");
     }
 
     let folder = tempfile::TempDir::new()?;
@@ -37,7 +37,7 @@ async fn webgpu_decodes_the_image_that_the_command_decodes() -> Result<()> {
     assert_eq!(
         page.tokens(1).await?[..12],
         picture::encode(&model, &png)?[..12],
-        "its tokens are the command's"
+        "the tokens are those of the command"
     );
 
     let device = page.text("device").await?.unwrap_or_default();
@@ -52,6 +52,6 @@ async fn a_software_adapter_is_passed_over_for_the_cpu() -> Result<()> {
     let device = page.until_decoder_ready().await?;
     ensure!(device.starts_with("CPU"), "the page decodes on “{device}”");
     let why = page.find("device").await?.attr("title").await?.unwrap_or_default();
-    ensure!(why.contains("is software"), "the reason is told: “{why}”");
+    ensure!(why.contains("is software"), "the page does not give the reason: “{why}”");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Loss curves as an image: one panel for each metric.
+//! Plots metrics as an image, one panel per metric.
 
 use std::path::Path;
 use std::sync::Once;
@@ -13,7 +13,8 @@ use dalle_train::run_state::History;
 
 static FONT: Once = Once::new();
 
-/// Plots `history` (name → (step, value)) into a PNG. Values that are not finite are left out; an empty history is not plotted.
+/// Plots `history` (name → (step, value)) into a PNG. Values that are not finite are left out, and metrics with fewer than two values
+/// are not plotted. Without any panel no file is written.
 ///
 /// # Errors
 /// The file cannot be written.
@@ -39,8 +40,8 @@ pub fn draw(title: &str, history: &History, path: &Path) -> Result<()> {
     let mut pixels = vec![0; size.0 as usize * size.1 as usize * 3];
     paint(title, &panels, &mut pixels, size)
         .map_err(|error| anyhow!("cannot draw {}: {error}", path.display()))?;
-    let picture = RgbImage::from_raw(size.0, size.1, pixels).context("a curve of an impossible size")?;
-    write_png(path, &picture)
+    let image = RgbImage::from_raw(size.0, size.1, pixels).context("the curve's buffer has another size")?;
+    write_png(path, &image)
 }
 
 /// A name and its (step, value) pairs.
@@ -62,7 +63,7 @@ fn paint(
             points.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &(_, value)| {
                 (low.min(value), high.max(value))
             });
-        // Never so small that it vanishes beside the values: an axis without length has no end.
+        // The margin must not vanish beside large values, because plotters does not terminate on an axis without length.
         let margin = ((high - low) * 0.05).max(high.abs() * 1e-6).max(1e-9);
         let last = points.last().map_or(0, |&(step, _)| step);
         let mut chart = ChartBuilder::on(panel)

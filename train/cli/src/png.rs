@@ -1,4 +1,4 @@
-//! Images as files.
+//! Writes PNG files.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -7,10 +7,10 @@ use anyhow::{Context, Result};
 use dalle_native::publish::write_file;
 use image::{ImageFormat, RgbImage};
 
-/// Writes a PNG that appears complete or not at all, replacing an older one.
+/// Writes a PNG atomically, replacing an older file.
 ///
 /// # Errors
-/// It cannot be written; an older file is then unchanged.
+/// It cannot be written. An older file is then unchanged.
 pub fn write_png(path: &Path, image: &RgbImage) -> Result<()> {
     let mut bytes = Vec::new();
     let encoded = image.write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png);

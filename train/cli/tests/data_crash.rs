@@ -1,4 +1,4 @@
-//! A build that is killed leaves no dataset, and the next one succeeds.
+//! A killed build leaves no dataset, and the next build succeeds.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

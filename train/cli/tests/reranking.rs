@@ -125,7 +125,7 @@ fn a_killed_clip_run_ends_like_an_undisturbed_one() {
     let killed = arguments.replace("model-clip", "killed-clip");
     run_with_kills(&workshop, &format!("{killed} --save-seconds 0"), "killed-clip");
     assert!(fs::read(&weights).unwrap() == whole);
-    // What the dVAE gives back is something else than the drawings.
+    // Reconstructions differ from the drawings.
     let plain = killed.replace("killed-clip", "plain-clip").replace("--reconstructed 0.5", "");
     workshop.run(&plain);
     assert!(fs::read(&weights).unwrap() != whole);
@@ -145,7 +145,7 @@ fn invalid_options_of_reranking_and_clip_are_refused_with_a_remedy() {
         let option = if wrong.contains("--show") { "--show" } else { "--best-of" };
         assert!(complaint.contains(option), "{wrong}: {complaint}");
     }
-    // The last is more than memory holds too: that would be the wrong thing to mend first.
+    // The last batch also exceeds the memory, but the batch size is reported first.
     for batch in ["1", "13", "65536"] {
         let arguments = workshop.clip("model", 5, "").replace("--batch 6", &format!("--batch {batch}"));
         assert!(workshop.fail(&arguments).contains("--batch: expected 2 or more"), "{batch}");
@@ -165,7 +165,7 @@ fn invalid_options_of_reranking_and_clip_are_refused_with_a_remedy() {
     assert!(complaint.contains("cpu has ") && complaint.contains("not even --batch 1"), "{complaint}");
     assert!(!workshop.path("model/clip.json").exists());
 
-    // It reads captions by the ids of one tokenizer.
+    // CLIP depends on one tokenizer.
     workshop.run(&workshop.clip("model", 2, ""));
     let tokenizer = workshop.path("model/tokenizer.json");
     let mut text = fs::read_to_string(&tokenizer).unwrap();

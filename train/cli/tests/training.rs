@@ -1,4 +1,4 @@
-//! The `dalle` command from pictures to pictures, on a model that trains in seconds; and what happens when it is stopped.
+//! The `dalle` command from training images to samples, on a model that trains in seconds, and interrupted trainings.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -37,7 +37,7 @@ fn from_training_images_to_samples() {
         assert!(curve.pixels().any(|pixel| *pixel == Rgb([36, 99, 179])), "{run}: no line in the curve");
     }
 
-    // One sampling loop: the same caption and seed give the same picture, another caption another.
+    // The same caption and seed give the same image, and another caption another image.
     let sample = |caption: &str, out: &str| {
         let (out, tokens) = (workshop.path(out), workshop.path("tokens.json"));
         let mut command = workshop.command("sample");
@@ -51,7 +51,7 @@ fn from_training_images_to_samples() {
     let picture = sample("a red square on the left", "c.png");
     assert_eq!(picture.dimensions(), (32, 32));
     assert!(picture == sample("a red square on the left", "d.png"));
-    // Its tokens decode to it.
+    // The tokens decode to the image.
     workshop.run(&format!(
         "dvae decode {} --model {} --out {}",
         workshop.path("tokens.json").display(),
@@ -71,7 +71,7 @@ fn from_training_images_to_samples() {
     let grid: serde_json::Value = serde_json::from_slice(&fs::read(encoded).unwrap()).unwrap();
     assert_eq!((grid["grid"].as_u64(), grid["tokens"].as_array().map(Vec::len)), (Some(4), Some(16)));
 
-    rows_of_a_picture_are_kept(&workshop, &model, &drawing);
+    rows_of_an_image_are_kept(&workshop, &model, &drawing);
 
     let (sheet, json) = (workshop.path("sheet.png"), workshop.path("retrieval.json"));
     let printed = workshop.run(&format!(
@@ -83,13 +83,13 @@ fn from_training_images_to_samples() {
     ));
     assert!(printed.contains("top-1"), "{printed}");
     let result: serde_json::Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
-    // By chance 1 in 12: no more than better than that is asked of seconds of training.
+    // Chance is 1 in 12. After seconds of training, anything better is enough.
     assert!(result["top_1"].as_f64().unwrap() > 1.5 / 12.0, "{result}");
     assert!(image::open(sheet).unwrap().width() > 128);
 }
 
-/// Image-to-image: `dalle sample` from the first rows of a picture.
-fn rows_of_a_picture_are_kept(workshop: &Workshop, model: &Path, drawing: &Path) {
+/// `dalle sample` from the first rows of an image.
+fn rows_of_an_image_are_kept(workshop: &Workshop, model: &Path, drawing: &Path) {
     let sample = |caption: &str, more: &str| {
         let (out, tokens) = (workshop.path("begun.png"), workshop.path("begun.json"));
         let mut command = workshop.command(&format!("sample --seed 3 --temperature 2 {more}"));
@@ -109,7 +109,7 @@ fn rows_of_a_picture_are_kept(workshop: &Workshop, model: &Path, drawing: &Path)
     };
     let (drawing, encoded) = (drawing.display(), workshop.path("red.json"));
     let encoded = encoded.display();
-    // On the other side, so that a beginning of its own differs from the given one.
+    // On the other side of the image, so that its own first rows differ from the given ones.
     let yellow = "a yellow square on the right";
     let free = sample(yellow, "").unwrap();
     let begun = sample(yellow, &format!("--image {drawing} --rows 2")).unwrap();
@@ -117,7 +117,7 @@ fn rows_of_a_picture_are_kept(workshop: &Workshop, model: &Path, drawing: &Path)
     assert_ne!(begun[..8], free[..8]);
     assert_eq!(sample(yellow, &format!("--image-tokens {encoded} --rows 2")).unwrap(), begun);
 
-    // A picture's own beginning, the same seed: the same picture.
+    // An image's own first rows with the same seed give the same image.
     let own = workshop.path("own.json");
     fs::write(&own, serde_json::json!({ "grid": 4, "tokens": free }).to_string()).unwrap();
     let own = own.display();
@@ -198,7 +198,7 @@ fn ctrl_c_saves_and_the_same_command_continues() {
     let workshop = Workshop::new();
     let arguments = workshop.dvae("model", 300, "--save-seconds 1000 --log-every 1");
     let child = start(workshop.command(&arguments));
-    // The handler is in place before the run folder.
+    // The signal handler is installed before the run folder is created.
     wait_until("the run folder is there", || workshop.path("model-run").join("checkpoints").is_dir());
     let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(interrupt.success());
@@ -222,7 +222,7 @@ fn termination_signals_save_and_the_same_command_continues() {
         let before = fs::read(checkpoints.join("LATEST")).ok();
         let mut child = start(workshop.command(&arguments));
         let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-        // The handler is in place before the first update.
+        // The signal handler is installed before the first update.
         said.by_ref().find(|line| line.starts_with("update")).unwrap();
         let interrupt = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
         assert!(interrupt.success());
@@ -269,11 +269,11 @@ fn a_run_folder_is_locked_until_its_training_ends() {
         complaint.contains("another training is running in") && complaint.contains("--run"),
         "{complaint}"
     );
-    assert!(child.try_wait().unwrap().is_none(), "the first one goes on");
+    assert!(child.try_wait().unwrap().is_none(), "the first training continues");
     child.kill().unwrap();
     child.wait().unwrap();
     let other = workshop.fail(&arguments.replace("--batch 4", "--batch 5"));
-    assert!(other.contains("batch: then 4, now 5"), "a killed one leaves no lock: {other}");
+    assert!(other.contains("batch: then 4, now 5"), "a killed training leaves no lock: {other}");
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn a_damaged_checkpoint_is_not_read_and_other_settings_are_refused() {
     bytes[middle] ^= 1;
     fs::write(&file, bytes).unwrap();
     fs::remove_dir_all(workshop.path("model")).unwrap();
-    // Update 6 is torn: update 5 is taken up and leads to the same end.
+    // The checkpoint of update 6 is damaged. Resuming from update 5 leads to the same result.
     workshop.run(&workshop.dvae("model", 6, "--save-seconds 0"));
     assert_eq!(weights(&workshop.path("model")), expected);
 
@@ -328,7 +328,7 @@ fn a_run_can_be_extended_and_options_that_do_not_change_the_weights_may_differ()
     workshop.run(&workshop.dvae("longer", 12, &format!("{schedules} --log-every 3 --save-seconds 0")));
     assert_eq!(weights(&workshop.path("longer")), weights(&workshop.path("whole")));
 
-    // Schedules that follow from --steps stay those of the start.
+    // Schedules that depend on --steps keep the value of the start.
     let prior = |steps| workshop.prior("whole", steps).replace("--warmup 20", "--warmup 2");
     workshop.run(&prior(6));
     workshop.run(&prior(9));
@@ -349,7 +349,7 @@ fn a_run_that_diverges_says_so_and_writes_no_model() {
     }
 }
 
-/// Runs a training of the dVAE; returns what it warned of on stderr, and what its checkpoint keeps of that.
+/// Trains a dVAE. Returns the warnings on stderr and in the checkpoint.
 fn warned(workshop: &Workshop, name: &str, more: &str) -> [Vec<String>; 2] {
     let output = workshop.output(&workshop.dvae(name, 120, &format!("--log-every 10 {more}")));
     let log = String::from_utf8(output.stderr).unwrap();
@@ -366,12 +366,12 @@ fn codebook_collapse_and_diverging_bounds_are_each_reported_once() {
     let [said, kept] = warned(&workshop, "well", "--beta 15 --beta-updates 1 --tau-updates 60");
     assert!(said.is_empty() && kept.is_empty(), "{said:?}");
 
-    // Without the KL term all places agree on one entry.
+    // Without the KL term all positions use the same entry.
     let [said, kept] = warned(&workshop, "collapsed", "--beta 0");
     assert!(said.len() == 1 && said[0].contains("collapsed") && said[0].contains("--beta"), "{said:?}");
     assert_eq!(said, kept);
 
-    // At so high a temperature all codes are even mixtures, and what little differs is all that the decoder reads.
+    // At such a high temperature all codes are nearly uniform mixtures, and the decoder relies on their small differences.
     let [said, kept] = warned(&workshop, "apart", "--beta 3 --beta-updates 1 --tau 20");
     assert!(said.len() == 1 && said[0].contains("drifted apart") && said[0].contains("--tau"), "{said:?}");
     assert_eq!(said, kept);
@@ -394,7 +394,7 @@ fn other_files_in_a_model_folder_are_kept_and_a_foreign_folder_is_refused() {
     fs::write(workshop.path("foreign/mine.txt"), "mine").unwrap();
     let complaint = workshop.fail(&workshop.dvae("foreign", 2, ""));
     assert!(complaint.contains("config.json"), "{complaint}");
-    assert!(!workshop.path("foreign-run").exists(), "nothing was trained for it");
+    assert!(!workshop.path("foreign-run").exists(), "no training was started");
 }
 
 #[test]
@@ -435,7 +435,7 @@ fn a_prior_can_start_from_the_weights_of_another() {
     let workshop = Workshop::new();
     workshop.run(&workshop.dvae("model", 2, ""));
     workshop.run(&workshop.prior("model", 3));
-    // By name, and as numbers: a zero may lose its sign.
+    // Compared by name and as numbers, because a zero may lose its sign.
     let values = || -> BTreeMap<String, Vec<f32>> {
         let bytes = fs::read(workshop.path("model").join("model.safetensors")).unwrap();
         let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
@@ -445,13 +445,13 @@ fn a_prior_can_start_from_the_weights_of_another() {
         file.iter().map(|(name, view)| (name.to_owned(), read(view.data()))).collect()
     };
     let before = values();
-    // A step too small for 16-bit weights to show it.
+    // A learning rate too small to change 16-bit weights.
     let tiny =
         workshop.prior("model", 1).replace("model-prior", "second-prior").replace("0.003", "0.000000001");
     workshop.run(&format!("{tiny} --init {}", workshop.path("model").display()));
     assert!(values() == before);
     workshop.run(&tiny.replace("second-prior", "third-prior"));
-    assert!(values() != before, "random weights are others");
+    assert!(values() != before, "random weights differ");
 }
 
 /// The files of a folder by name.
@@ -476,7 +476,7 @@ fn export_writes_the_model_folder_that_training_writes() {
     workshop.run(&export("model-clip", "export", ""));
     assert!(files(&workshop.path("export")) == files(&workshop.path("model")));
 
-    // The checkpoint before, and weights that are no average, are others.
+    // The previous checkpoint and the raw weights differ.
     let whole = weights(&workshop.path("model"));
     for (out, more) in [("before", "--step 5"), ("raw", "--raw")] {
         let printed = workshop.run(&export("model-run", out, more));

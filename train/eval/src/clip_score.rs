@@ -21,8 +21,7 @@ pub struct ClipScore {
     pub drawings: f64,
     /// Mean score of every drawing with every caption but its own.
     pub shuffled: f64,
-    /// Share of captions that score their own drawing above all others: how well CLIP knows the drawings. Chance is 1 in
-    /// `captions`.
+    /// Share of captions that score their own drawing above all others, which measures CLIP itself. Chance is 1 in `captions`.
     pub drawings_top_1: f64,
     /// Share of captions that score their own sample above all others.
     pub samples_top_1: f64,

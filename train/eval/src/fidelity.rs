@@ -59,7 +59,7 @@ pub struct BlurRow {
     pub distance: f64,
     /// Score of the samples: mean and standard deviation over the splits (0 for one split).
     pub score: Option<(f64, f64)>,
-    /// Score of the true images: what a perfect model would reach.
+    /// Score of the true images, which a perfect model would reach.
     pub true_score: Option<(f64, f64)>,
 }
 

@@ -68,7 +68,7 @@ pub fn frechet_distance(a: &Gaussian, b: &Gaussian) -> Result<f64> {
     Ok(between + a.trace() + b.trace() - 2.0 * root)
 }
 
-/// On the CPU, whatever device computed the features: other devices have no double precision.
+/// A matrix on the CPU, because other devices have no double precision.
 fn matrix(values: Vec<f64>, shape: [usize; 2]) -> Tensor<2> {
     Tensor::from_data(TensorData::new(values, shape), (&Device::flex(), DType::F64))
 }
@@ -127,7 +127,8 @@ mod tests {
     fn gaussians_of_diagonal_covariance_have_a_closed_form() {
         let (a, b) = (cross(&[1.0, 2.0, 4.0], &[0.0; 3]), cross(&[3.0, 2.0, 0.5], &[1.0, -2.0, 0.0]));
         let (a, b) = (Gaussian::of(&a).unwrap(), Gaussian::of(&b).unwrap());
-        // Variances are 2s²/5, so standard deviations are s·√(2/5). The distance is Σ (difference)² over the axes plus that of the means.
+        // Variances are 2s²/5, so standard deviations are s·√(2/5). The distance sums their squared differences over the axes, and
+        // adds that of the means.
         let expected = 5.0 + 0.4 * (4.0 + 0.0 + 12.25);
         assert!((frechet_distance(&a, &b).unwrap() - expected).abs() < 1e-12 * expected);
         assert!(frechet_distance(&a, &a).unwrap().abs() < 1e-12);

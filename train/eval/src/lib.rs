@@ -1,6 +1,6 @@
 //! Evaluation: sampling and reranking from a model folder, and the paper's metrics (sections 2.6 and 3).
 //!
-//! Each metric is one module that computes it; reading and writing files is up to the caller.
+//! Each metric is a module that computes it. Reading and writing files is up to the caller.
 //!
 //! - [`generator`]: from captions to images
 //! - [`reranking`]: the best of many samples by CLIP score

@@ -1,5 +1,5 @@
-//! What a Fréchet distance needs of symmetric matrices, in double precision: a pivoted Cholesky factorisation and eigenvalues.
-//! Matrices are row-major. `docs/decisions/0005-evaluation.md` says why no library does this.
+//! Symmetric matrices in double precision: pivoted Cholesky factorisation and eigenvalues, for Fréchet distances. Matrices are
+//! row-major. `docs/decisions/0005-evaluation.md` explains why no library is used.
 
 use anyhow::{Context, Result};
 

@@ -3,7 +3,7 @@
 //! Where Python would import a class and call it, the parser records the class's name and its arguments. It accepts only the names
 //! that the caller lists, bounds all sizes, and refuses opcodes that PyTorch does not write.
 //!
-//! `docs/decisions/0010-pytorch-files.md` says why no library does this.
+//! `docs/decisions/0010-pytorch-files.md` explains why no library is used.
 
 mod machine;
 

@@ -17,7 +17,7 @@ use super::values;
 /// Arguments of `dalle caption`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The beginning of the captions; without it they are sampled from scratch.
+    /// Prefix of the captions; without it they are sampled from scratch.
     #[arg(default_value = "")]
     beginning: String,
     /// Model folder.
@@ -51,7 +51,7 @@ pub fn run(args: &Args) -> Result<()> {
         top_p: args.top_p,
         ..SamplingSettings::default()
     };
-    // The class after the vocabulary is the end of the caption.
+    // The extra class is the end of the caption.
     let settings = validated(settings, folder.config.text_vocab + 1)?;
     let footprint = Footprint::new(&folder.config);
     let needed = footprint.prior_bytes(args.on.dtype) + footprint.loading_bytes();
@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
     let encoding = tokenizer.encode(&args.beginning, length)?;
     ensure!(
         encoding.cut == 0,
-        "the beginning has {} tokens, expected at most {length}, the length of this model's captions",
+        "the prefix has {} tokens, expected at most {length}, the maximum length of this model's captions",
         length + encoding.cut
     );
     let mut out = std::io::stdout().lock();

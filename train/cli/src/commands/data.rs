@@ -21,9 +21,9 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Render drawings or read images, join captions, and write WebDataset shards.
+    /// Render drawings or read images, add captions, and write WebDataset shards.
     Build(BuildArgs),
-    /// Write a contact sheet of a dataset's images and captions.
+    /// Render a contact sheet of a dataset's images and captions.
     Sheet(SheetArgs),
 }
 
@@ -34,31 +34,31 @@ struct BuildArgs {
     /// Folder to write.
     #[arg(long)]
     out: PathBuf,
-    /// Replace `--out` if it is a dataset.
+    /// Replace --out if it is a dataset.
     #[arg(long)]
     overwrite: bool,
     /// Emoji families [default: all in colour].
     #[arg(long, value_delimiter = ',', conflicts_with = "images")]
     families: Vec<&'static Family>,
-    /// Unicode groups of emoji [default: all but flags, symbols and component].
+    /// Unicode's emoji groups [default: all but flags, symbols and component].
     #[arg(long, value_delimiter = ',', conflicts_with = "images")]
     groups: Option<Vec<String>>,
     /// Include skin-tone variants.
     #[arg(long, conflicts_with = "images")]
     skin_tones: bool,
-    /// SPDX licence of the images in `--images`.
+    /// SPDX licence of the images in --images.
     #[arg(long, default_value = "unspecified", conflicts_with = "packages")]
     license: String,
     /// Side of the images in pixels.
     #[arg(long, default_value_t = 128)]
     size: u32,
-    /// Coloured backgrounds of each drawing, named in its captions, in addition to white.
+    /// Number of coloured backgrounds per drawing in addition to white; captions name them.
     #[arg(long, default_value_t = 0)]
     backgrounds: usize,
-    /// Most images in a shard.
+    /// Maximum number of images per shard.
     #[arg(long, default_value_t = 1000)]
     shard_size: usize,
-    /// Fraction of concepts that is held out.
+    /// Share of concepts in the validation split.
     #[arg(long = "val", default_value_t = 0.05)]
     val_share: f64,
     /// Seed of the order of images and the choice of backgrounds.
@@ -69,7 +69,7 @@ struct BuildArgs {
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
 struct InputArgs {
-    /// Folder with unpacked npm packages of emoji.
+    /// Folder with unpacked npm packages of emoji drawings.
     #[arg(long)]
     packages: Option<PathBuf>,
     /// Folder of images, each with a caption in a .txt file beside it or in captions.jsonl.
@@ -84,10 +84,10 @@ struct SheetArgs {
     /// Image to write (.png).
     #[arg(long, value_parser = values::png)]
     out: PathBuf,
-    /// Images shown, from the start of the dataset, which is shuffled.
+    /// Number of images shown, from the start of the shuffled dataset.
     #[arg(long, default_value_t = 100, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     count: usize,
-    /// Images in a row.
+    /// Images per row.
     #[arg(long, default_value_t = 10, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     columns: usize,
     /// Show only this split.
@@ -137,16 +137,16 @@ fn build(args: BuildArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Images that are named one by one when they cannot be used.
+/// Maximum number of unusable images that are listed.
 const NAMED: usize = 20;
 
-/// Prints what was stored and what was left out, and names images that cannot be used, the most serious problems first.
+/// Prints what was stored and what was left out, and lists unusable images.
 fn report(manifest: &Manifest, out: &mut impl Write) -> std::io::Result<()> {
     for problem in manifest.problems.iter().take(NAMED) {
         log_line(format_args!("left out: {}: {}", problem.source, problem.message));
     }
     if manifest.problems.len() > NAMED {
-        log_line(format_args!("left out: {} more, named in {MANIFEST}", manifest.problems.len() - NAMED));
+        log_line(format_args!("left out: {} more, listed in {MANIFEST}", manifest.problems.len() - NAMED));
     }
     for source in &manifest.sources {
         let left_out: Vec<String> =
@@ -157,7 +157,7 @@ fn report(manifest: &Manifest, out: &mut impl Write) -> std::io::Result<()> {
     let bytes: u64 = manifest.shards.iter().map(|shard| shard.bytes).sum();
     writeln!(
         out,
-        "{} images of {}×{}: {} to train on, {} held out; {} shards, {:.1} MB",
+        "{} images of {}×{}: {} for training, {} for validation; {} shards, {:.1} MB",
         manifest.records,
         manifest.image_size,
         manifest.image_size,

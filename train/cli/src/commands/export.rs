@@ -1,4 +1,4 @@
-//! `dalle export`: the weights of a checkpoint as a model folder.
+//! `dalle export`: writes the weights of a checkpoint into a model folder.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -11,19 +11,19 @@ use dalle_train::export::Export;
 /// Arguments of `dalle export`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Run folder of a training of the dVAE, the prior or CLIP; the training may still be running.
+    /// Run folder of the dVAE, the prior or CLIP. The training may still be running.
     #[arg(long)]
     run: PathBuf,
-    /// Updates after which the checkpoint was saved [default: the newest].
+    /// Export the checkpoint after this many updates [default: the newest].
     #[arg(long)]
     step: Option<u64>,
-    /// Take the checkpoint with the lowest validation loss.
+    /// Export the checkpoint with the lowest validation loss.
     #[arg(long, conflicts_with = "step")]
     best: bool,
-    /// Model folder to write: a new one, or one of the same model, which keeps its other parts.
+    /// Model folder to write, new or of the same model. Its other parts are kept.
     #[arg(long)]
     out: PathBuf,
-    /// Write the weights as they are instead of their average.
+    /// Write the raw weights instead of the averaged ones.
     #[arg(long)]
     raw: bool,
 }

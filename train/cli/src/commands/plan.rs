@@ -54,7 +54,7 @@ pub fn run(args: &Args) -> Result<()> {
         Some(free) => writeln!(out, "{} has {} free", args.device, gigabytes(free))?,
         None => writeln!(
             out,
-            "the free memory of {} is unknown, so nothing can be said about what fits: {}",
+            "the free memory of {} is unknown, so this cannot say what fits: {}",
             args.device,
             match args.device {
                 DeviceName::Cuda(_) => "NVIDIA's driver has no such device",

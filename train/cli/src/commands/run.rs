@@ -1,4 +1,4 @@
-//! What the three training commands share: options, checks before the start, and the run itself.
+//! The shared part of the three training commands: options, checks before the start, and the run.
 
 use std::path::{Path, PathBuf};
 
@@ -20,27 +20,27 @@ use super::run_hooks::RunHooks;
 use super::training_data::DataArgs;
 use super::values;
 
-/// Options of all training commands. Those that are not skipped belong to the run's identity.
+/// Options of all training commands. Those that serde does not skip are part of the run's identity.
 #[derive(clap::Args, Serialize)]
 pub struct RunArgs {
-    /// Folder for checkpoints, metrics and the loss curve. The same command continues an interrupted run; Ctrl-C lets the
-    /// update in progress finish, and saves.
+    /// Folder for checkpoints, metrics and the loss curve. The same command continues an interrupted run. Ctrl-C finishes the
+    /// current update, saves and stops.
     #[arg(long)]
     #[serde(skip)]
     run: PathBuf,
-    /// Seed of everything random.
+    /// Seed of all random numbers.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// cpu, cuda:N, wgpu or libtorch.
     #[arg(long, default_value = "cpu")]
     #[serde(skip)]
     pub device: DeviceName,
-    /// Compute the batch of an update in this many parts, one after the other; must divide --batch. Takes less memory; the
-    /// result is the same but for rounding.
+    /// Split the batch of an update into this many parts, computed one after another, to save memory; must divide --batch. The
+    /// result is the same up to rounding.
     #[arg(long, value_name = "PARTS", default_value_t = 1, value_parser = values::batch())]
     #[serde(skip)]
     pub accumulate: usize,
-    /// Compute cheap activations again in the backward pass instead of keeping them. Takes less memory.
+    /// Recompute cheap activations in the backward pass instead of keeping them, to save memory.
     #[arg(long)]
     #[serde(skip)]
     gradient_checkpointing: bool,
@@ -48,19 +48,19 @@ pub struct RunArgs {
     #[arg(long, value_name = "UPDATES", default_value_t = 50, value_parser = updates())]
     #[serde(skip)]
     log_every: u64,
-    /// Updates between two validations on the dataset's validation split. The best weights are kept beside the last ones.
+    /// Updates between two validations on the dataset's validation split. The best checkpoint is kept in addition to the newest.
     #[arg(long, value_name = "UPDATES", value_parser = updates())]
     #[serde(skip)]
     validate_every: Option<u64>,
-    /// Validate on at most this many examples, always the same.
+    /// Number of examples to validate on; always the same ones.
     #[arg(long, value_name = "COUNT", default_value_t = 256, value_parser = values::count())]
     #[serde(skip)]
     validation_examples: usize,
-    /// Halve the learning rate after this many validations without a lower loss.
+    /// Halve the learning rate after this many validations without improvement.
     #[arg(long, value_name = "VALIDATIONS", requires = "validate_every", value_parser = updates())]
     #[serde(skip)]
     plateau_patience: Option<u64>,
-    /// Updates between two sheets in the run folder: reconstructions by the dVAE, samples of the prior.
+    /// Updates between two contact sheets in the run folder: reconstructions by the dVAE, samples of the prior.
     #[arg(long, value_name = "UPDATES", value_parser = updates())]
     #[serde(skip)]
     pub sheet_every: Option<u64>,
@@ -68,14 +68,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     #[serde(skip)]
     save_seconds: u64,
-    /// Halve the learning rate by hand, this many times in all. To halve it now, resume with one more than before.
+    /// Total number of manual halvings of the learning rate. To halve it now, resume with one more than before.
     #[arg(long, value_name = "TIMES")]
     #[serde(skip)]
     halvings: Option<usize>,
 }
 
-/// Share of a transformer's activations that gradient checkpointing keeps: 0.46 and 0.55 were measured for streams of 288 and 1040
-/// slots on a processor.
+/// Share of a transformer's activations that gradient checkpointing keeps. On a CPU, 0.46 and 0.55 were measured for streams of 288
+/// and 1040 slots.
 pub const KEPT_BY_TRANSFORMER: f64 = 0.6;
 /// The same for the dVAE: 0.68 was measured for configs/emoji-128.json.
 pub const KEPT_BY_DVAE: f64 = 0.75;
@@ -85,10 +85,10 @@ pub fn updates() -> clap::builder::RangedU64ValueParser<u64> {
     clap::value_parser!(u64).range(1..)
 }
 
-/// What decides the result of an update. A run resumes only with the same.
+/// The settings that determine the result of an update. A run resumes only with the same ones.
 #[derive(Serialize)]
 pub struct RunIdentity<'a, O, M, I> {
-    /// What is trained.
+    /// The network.
     pub network: NetworkKind,
     /// Options of the command.
     #[serde(flatten)]
@@ -97,15 +97,15 @@ pub struct RunIdentity<'a, O, M, I> {
     pub model: &'a M,
     /// Hashes and weights of the datasets.
     pub data: serde_json::Value,
-    /// What else it is trained from.
+    /// Other inputs of the training.
     #[serde(flatten)]
     pub inputs: I,
-    /// When the learning rate depends on validations.
+    /// Set if the learning rate depends on validations.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plateau: Option<PlateauRule>,
 }
 
-/// What a plateau of the validation loss is.
+/// The definition of a plateau of the validation loss.
 #[derive(Serialize)]
 pub struct PlateauRule {
     patience: u64,
@@ -113,11 +113,11 @@ pub struct PlateauRule {
     examples: usize,
 }
 
-/// A run as one of the commands starts it.
+/// A run to start.
 pub struct Job {
     /// Heading of the curve.
     pub title: String,
-    /// Updates in all.
+    /// Total number of updates.
     pub steps: u64,
     /// The [`RunIdentity`].
     pub identity: serde_json::Value,
@@ -128,11 +128,11 @@ pub struct Job {
 }
 
 impl RunArgs {
-    /// Checks that the batch can be computed in parts, and that the device can hold a part, before anything is allocated. `what`
-    /// is trained; `needed` says what a part of so many examples needs. Returns the bytes that the device needs.
+    /// Checks that the batch can be split, and that a part fits the device, before anything is allocated. `what` is the network, and
+    /// `needed` computes the memory for a number of examples. Returns the bytes that the device needs.
     ///
     /// # Errors
-    /// What it needs, what there is, and how many parts would fit.
+    /// --accumulate does not divide the batch, or memory is too small: then the error says which --accumulate would fit.
     pub fn check_memory(&self, what: &str, batch: usize, needed: impl Fn(u64) -> Training) -> Result<u64> {
         let parts = self.accumulate;
         ensure!(
@@ -154,16 +154,16 @@ impl RunArgs {
         Ok(bytes(parts))
     }
 
-    /// `training` with what gradient checkpointing keeps of its activations, if it is on: the share `kept`.
+    /// `training` with the share `kept` of its activations, if gradient checkpointing is on.
     pub fn checkpointed(&self, training: Training, kept: f64) -> Training {
         let kept = if self.gradient_checkpointing { kept } else { 1.0 };
         Training { activations: (training.activations as f64 * kept) as u64, ..training }
     }
 
-    /// The device to train on, and the same without autodiff.
+    /// Opens the device to train on. Returns it with and without autodiff.
     ///
     /// # Errors
-    /// There is no such device.
+    /// The device is missing or does not work.
     pub fn open_device(&self) -> Result<(Device, Device)> {
         let plain = self.device.open()?;
         let device = plain.clone().autodiff();
@@ -176,7 +176,7 @@ impl RunArgs {
         &self.run
     }
 
-    /// The examples to validate on; none if nothing is validated.
+    /// The examples to validate on; empty if there is no validation.
     ///
     /// # Errors
     /// The dataset has no validation split.
@@ -187,7 +187,7 @@ impl RunArgs {
         }
     }
 
-    /// What a plateau is, if the learning rate depends on it.
+    /// The plateau rule, if the learning rate depends on one.
     pub fn plateau(&self) -> Option<PlateauRule> {
         Some(PlateauRule {
             patience: self.plateau_patience?,
@@ -196,7 +196,7 @@ impl RunArgs {
         })
     }
 
-    /// Updates from which the schedules follow: those that the run was started with, or `steps` if it is new.
+    /// The number of updates for schedules: the one that the run was started with, or `steps` if it is new.
     ///
     /// # Errors
     /// The run folder cannot be listed.
@@ -230,7 +230,7 @@ impl RunArgs {
             files,
             optimizer,
         };
-        // Before the run folder is there: whoever sees it may press Ctrl-C.
+        // Before the run folder is created, because its existence tells scripts that Ctrl-C is handled.
         let interrupt = Interrupt::listen()?;
         Ok(train(stage, fresh, &config, hooks, &interrupt)?.0)
     }

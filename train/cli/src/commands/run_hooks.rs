@@ -1,4 +1,4 @@
-//! What a training draws beside its log: the curve, and sheets of what its network makes.
+//! The images that training writes: the loss curve, and contact sheets of the network's output.
 
 use std::path::Path;
 
@@ -17,12 +17,12 @@ use image::RgbImage;
 use crate::curve;
 use crate::png::write_png;
 
-/// Most cells of a sheet.
+/// Maximum number of cells of a sheet.
 pub const CELLS: usize = 16;
-/// Cells in a row.
+/// Cells per row.
 const COLUMNS: usize = 4;
 
-/// Makes a sheet of a network's work.
+/// Renders a sheet of a network's output.
 type Sheet<N> = Box<dyn FnMut(&N) -> Result<RgbImage>>;
 
 /// The hooks of all training commands.
@@ -42,7 +42,7 @@ impl<N> Hooks<N> for RunHooks<N> {
 }
 
 impl<N> RunHooks<N> {
-    /// Hooks of a network that makes nothing to look at.
+    /// Hooks for a network without visible output.
     pub fn without_sheets() -> Self {
         Self { sheet: None }
     }
@@ -66,7 +66,7 @@ impl RunHooks<Dvae> {
 }
 
 impl RunHooks<Prior> {
-    /// Sheets of a sample for each caption, always with the same seeds.
+    /// Sheets with a sample of each caption, always with the same seeds.
     pub fn samples(
         captions: Vec<String>,
         tokenizer: Tokenizer,
@@ -89,7 +89,7 @@ impl RunHooks<Prior> {
             }
             let grid = config.geometry().grid;
             let images = grids.iter().map(|tokens| decode_image(&decoder, tokens, grid));
-            let images: Vec<RgbImage> = images.collect::<Result<_>>().context("a sample is not a grid")?;
+            let images: Vec<RgbImage> = images.collect::<Result<_>>().context("decoding a sample")?;
             let cells = images.iter().zip(&captions);
             let cells: Vec<Cell> =
                 cells.map(|(image, caption)| Cell { images: vec![image], caption }).collect();

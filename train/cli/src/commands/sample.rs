@@ -35,7 +35,7 @@ const COLUMNS: usize = 4;
 pub struct Args {
     /// The caption.
     caption: String,
-    /// The image to write (.png); several samples are placed side by side.
+    /// Image to write (.png); several samples are placed side by side.
     #[arg(long, value_parser = values::png)]
     out: PathBuf,
     /// Model folder.
@@ -44,8 +44,8 @@ pub struct Args {
     /// Number of samples, 1 to 9.
     #[arg(long, default_value_t = 1)]
     samples: usize,
-    /// Sample this many images, with consecutive seeds from --seed on, and rerank them with CLIP. --out becomes a contact sheet of
-    /// the best with their scores. A lower --temperature makes them more alike.
+    /// Sample this many images, with consecutive seeds starting at --seed, and rerank them with CLIP. --out becomes a contact sheet
+    /// of the best images with their scores. A lower --temperature makes the images more similar.
     #[arg(long, conflicts_with = "samples", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_BEST_OF))]
     best_of: Option<usize>,
     /// With --best-of, show this many of the best [default: 8, or all if there are fewer].
@@ -65,7 +65,7 @@ pub struct Args {
     /// Number of rows of tokens to keep of --image or --image-tokens; a row is 8 pixels high.
     #[arg(long, requires = "beginning")]
     rows: Option<usize>,
-    /// Also write the tokens of the first sample (.json); with --best-of, of the best.
+    /// Also write the tokens of the first sample (.json), or of the best one with --best-of.
     #[arg(long, value_parser = values::file)]
     tokens: Option<PathBuf>,
     #[command(flatten)]
@@ -180,7 +180,7 @@ fn prefix(args: &Args, folder: &ModelFolder, device: &Device) -> Result<Vec<Imag
     let rows = args.rows.unwrap_or_default();
     ensure!(
         (1..side).contains(&rows),
-        "--rows: expected 1 to {}, so that some rows are kept and some sampled, got {rows}",
+        "--rows: expected 1 to {}, so that some rows are kept and others sampled, got {rows}",
         side - 1
     );
     Ok(grid.tokens[..rows * side].to_vec())

@@ -1,4 +1,4 @@
-//! `dalle tokenizer`: train the caption tokenizer.
+//! `dalle tokenizer`: trains the caption tokenizer.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Learn a byte-level BPE vocabulary from the captions of a dataset's training split.
+    /// Train a byte-level BPE tokenizer on the captions of a dataset's training split.
     Train(TrainArgs),
 }
 
@@ -32,7 +32,7 @@ struct TrainArgs {
     /// Dataset folder.
     #[arg(long)]
     data: PathBuf,
-    /// Most ids, at least 256 for the bytes. The default is the paper's.
+    /// Maximum size of the vocabulary, at least 256 (all bytes). The default is the paper's.
     #[arg(long, default_value_t = 16_384, value_parser = RangedU64ValueParser::<usize>::new().range(tokenizer_train::BYTES as u64..=1 << 24))]
     vocab: usize,
     /// File to write: tokenizer.json.
@@ -55,10 +55,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "wrote {made} ids ({} merges) to {}", made - tokenizer_train::BYTES, args.out.display())?;
     if made < args.vocab {
-        writeln!(out, "--vocab {} allows more, but no other pair repeats in the captions", args.vocab)?;
+        writeln!(out, "fewer than --vocab {}, because no other pair repeats in the captions", args.vocab)?;
     }
     let lengths = lengths(captions(None), &tokenizer).context("encoding the dataset's captions")?;
-    writeln!(out, "main captions take {:.1} ids on average, at most {}", lengths.mean, lengths.longest)?;
+    writeln!(out, "main captions have {:.1} ids on average, at most {}", lengths.mean, lengths.longest)?;
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use clap::builder::RangedU64ValueParser;
 
 use dalle_data::Split;
 
-/// Largest batch; more fits no device.
+/// Largest batch; no device fits more.
 const MAX_BATCH: u64 = 1 << 16;
 /// Largest number of images to evaluate; the paper's evaluation uses 30,000.
 const MAX_COUNT: u64 = 100_000;

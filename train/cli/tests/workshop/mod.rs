@@ -1,5 +1,5 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part; a test fails by panicking")]
-//! Where the tests of training work: a dataset, a tokenizer, and the `dalle` command.
+//! A temporary folder for tests of training: a dataset, a tokenizer, and the `dalle` command.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ const COLOURS: [(&str, [u8; 3]); 4] =
     [("red", [220, 30, 30]), ("green", [30, 200, 60]), ("blue", [40, 60, 220]), ("yellow", [240, 220, 40])];
 const PLACES: [(&str, u32); 3] = [("left", 2), ("middle", 10), ("right", 18)];
 
-/// A folder with a dataset of twelve pictures, a coloured square at one of three places, and a tokenizer.
+/// A folder with a tokenizer and a dataset of twelve images: a coloured square at one of three positions.
 pub struct Workshop {
     folder: tempfile::TempDir,
 }
@@ -64,7 +64,7 @@ impl Workshop {
         self.command(arguments).output().unwrap()
     }
 
-    /// Runs to success; returns what was printed.
+    /// Runs a command that must succeed, and returns its output.
     pub fn run(&self, arguments: &str) -> String {
         let output = self.output(arguments);
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -72,7 +72,7 @@ impl Workshop {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Runs to failure; returns the complaint.
+    /// Runs a command that must fail, and returns its error message.
     pub fn fail(&self, arguments: &str) -> String {
         let output = self.output(arguments);
         assert!(!output.status.success(), "dalle {arguments} should have failed");
@@ -127,7 +127,7 @@ pub fn start(mut command: Command) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// Runs a training that is killed three times, each time after a checkpoint, and then once to its end.
+/// Runs a training that is killed three times, each time after a checkpoint, and then to its end.
 pub fn run_with_kills(workshop: &Workshop, arguments: &str, run: &str) {
     for _ in 0..3 {
         let mut child = start(workshop.command(arguments));
