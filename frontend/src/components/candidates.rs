@@ -53,12 +53,12 @@ fn hint(app: App) -> &'static str {
         _ if !ranking.is_scored() && !app.phase.get().is_active() => {
             "No scores: the generation stopped early."
         }
-        None => "CLIP scores how well each fits the caption: when half of it is there, and at the end.",
+        None => "CLIP scores how well each image fits the caption, at half of its tokens and at the end.",
         Some(spread) if spread < ALIKE => {
             "Nearly identical. Raise the temperature in Settings for more variety. Press one to see it large."
         }
         Some(_) => {
-            "CLIP scored how well each fits the caption. Press another to see it large, and again to go back."
+            "CLIP scored how well each image fits the caption. Press one to see it large, and again to go back."
         }
     })
 }
