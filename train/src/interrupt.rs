@@ -27,7 +27,9 @@ impl Interrupt {
                 // Exits without running destructors, which would unload LibTorch during the update in progress.
                 signal_hook::low_level::exit(INTERRUPTED);
             }
-            log_line(format_args!("\nsaving after the current update; press Ctrl-C again to stop without saving"));
+            log_line(format_args!(
+                "\nsaving after the current update; press Ctrl-C again to stop without saving"
+            ));
         })
         .context("cannot listen for Ctrl-C")?;
         #[cfg(unix)]
