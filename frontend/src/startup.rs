@@ -8,7 +8,7 @@ use wasm_bindgen_futures::spawn_local;
 
 use crate::controller::Controller;
 use crate::form::{Inputs, SeedUse};
-use crate::generation::Input;
+use crate::generation::GenerationInput;
 use crate::link::Link;
 use crate::model::Model;
 use crate::problem::Problem;
@@ -54,7 +54,7 @@ fn opened(controller: Controller, model: &Arc<Model>, link: Option<Link>) {
         Some((prompt, session)) => {
             // The seed in the address has been used.
             controller.app.form.seed_use.set(SeedUse::Never);
-            controller.generation(Input::Restore(prompt, session));
+            controller.generation(GenerationInput::Restore(prompt, session));
         }
         None => storage::forget(),
     }
