@@ -4,7 +4,7 @@ use std::path::Path;
 
 use axum::body::Bytes;
 use dalle_model::burn::module::Module;
-use dalle_model::dvae::{Decoder, Encoder};
+use dalle_model::dvae::{Decoder, Encoder, ImageDecoder};
 use dalle_model::footprint::Footprint;
 use dalle_model::precision::Precision;
 use dalle_model::sample::Batch;
@@ -54,7 +54,7 @@ pub fn load_model(
     let mut files = vec![(CONFIG, folder.config_json.clone()), (TOKENIZER, tokenizer_json)];
     let fresh = Decoder::new(&config.dvae, &device);
     let bytes = folder.read_weights(DECODER, &fresh)?;
-    let decoder = folder.load_from(DECODER, fresh, &bytes)?;
+    let decoder = ImageDecoder::new(folder.load_from(DECODER, fresh, &bytes)?);
     files.push((DECODER, bytes));
     // A model without an encoder can generate images but not continue one.
     if folder.has(ENCODER) {

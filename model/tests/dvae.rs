@@ -11,7 +11,7 @@ use dalle_model::burn::tensor::{Int, Tensor, TensorData};
 use dalle_model::config::DvaeConfig;
 use dalle_model::dvae::loss::{gumbel_noise, gumbel_softmax, kl_to_uniform, logit_laplace_nll};
 use dalle_model::dvae::pixels::{images_to_tensor, map_pixels, unmap_pixels};
-use dalle_model::dvae::{Decoder, Dvae};
+use dalle_model::dvae::{Decoder, Dvae, ImageDecoder};
 use dalle_model::weights::count_parameters;
 use dalle_shared::ImageToken;
 
@@ -40,14 +40,20 @@ fn images_are_downsampled_by_8_and_restored() {
 fn invalid_token_grids_are_refused() {
     let config = config("tiny");
     let decoder = Decoder::new(&config.dvae, &Device::flex());
+    let kernels = ImageDecoder::new(decoder.clone());
     let tokens = image(&config, 1);
     assert_eq!(decoder.decode_rgb(&tokens, 4).unwrap().len(), 3 * 32 * 32);
-    let said = |tokens: &[ImageToken], width| decoder.decode_rgb(tokens, width).unwrap_err().to_string();
-    assert_eq!(said(&tokens, 5), "tokens: expected rows of 5, got 16 tokens");
-    assert_eq!(said(&[], 4), "tokens: expected rows of 4, got 0 tokens");
-    assert_eq!(said(&tokens, 0), "tokens: expected rows of 0, got 16 tokens");
     let outside = ImageToken(config.dvae.vocab as u16);
-    assert_eq!(said(&[tokens[0], outside], 2), "tokens: expected ids below 64, got 64 at index 1");
+    for (tokens, width, expected) in [
+        (&tokens[..], 5, "tokens: expected rows of 5, got 16 tokens"),
+        (&[], 4, "tokens: expected rows of 4, got 0 tokens"),
+        (&tokens, 0, "tokens: expected rows of 0, got 16 tokens"),
+        (&[tokens[0], outside], 2, "tokens: expected ids below 64, got 64 at index 1"),
+    ] {
+        assert_eq!(decoder.decode_rgb(tokens, width).unwrap_err().to_string(), expected);
+        assert_eq!(kernels.decode(tokens, width).unwrap_err().to_string(), expected);
+        assert_eq!(kernels.decode_batch(&[tokens], width).unwrap_err().to_string(), expected);
+    }
 }
 
 #[test]

@@ -6,16 +6,17 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{caption, config, image, long_config, loud, random, values};
+use common::{caption, config, image, long_config, loud, numbers, random, values};
 use dalle_kernels::dvae::{Noise, Sizes, Update};
 use dalle_kernels::parameters::Parameter;
 use dalle_kernels::prior;
 use dalle_model::Device;
-use dalle_model::burn::module::{Module, ModuleVisitor, Param};
+use dalle_model::burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use dalle_model::burn::tensor::{Gradients, Tensor};
 use dalle_model::config::DvaeConfig;
-use dalle_model::dvae::Dvae;
 use dalle_model::dvae::loss::{DvaeLoss, gumbel_softmax};
+use dalle_model::dvae::pixels::{images_to_tensor, map_pixels};
+use dalle_model::dvae::{Dvae, ImageDecoder, ImageEncoder};
 use dalle_model::prior::loss::PriorLoss;
 use dalle_model::prior::{Masks, Prior};
 use dalle_model::weights::name;
@@ -167,5 +168,124 @@ fn prior_kernels_match_burns_losses_and_gradients() {
         assert!(near(losses.text, loss.text), "{}: text", config.name);
         assert!(near(losses.image, loss.image), "{}: image", config.name);
         assert_gradients(&network.parameters, &found, &collect.found);
+    }
+}
+
+/// Sizes of dVAEs, the last as wide as the released one, and of the grids that they decode: rows and columns.
+const DVAES: [(DvaeConfig, &[[usize; 2]]); 4] = [
+    (DvaeConfig { n_hid: 24, n_init: 64, blocks_per_group: 2, vocab: 1024 }, &[[16, 16], [1, 1], [5, 3]]),
+    (DvaeConfig { n_hid: 32, n_init: 128, blocks_per_group: 2, vocab: 300 }, &[[7, 9], [2, 1]]),
+    (DvaeConfig { n_hid: 64, n_init: 20, blocks_per_group: 1, vocab: 77 }, &[[3, 11]]),
+    (DvaeConfig { n_hid: 256, n_init: 128, blocks_per_group: 2, vocab: 512 }, &[[3, 2]]),
+];
+
+/// Greatest minus least byte.
+fn contrast(image: &[u8]) -> u8 {
+    image.iter().max().unwrap() - image.iter().min().unwrap()
+}
+
+#[test]
+fn images_are_burns_within_one_255th() {
+    let device = Device::flex();
+    for (config, grids) in &DVAES {
+        let network = loud(Dvae::new(config, &device)).decoder;
+        let decoder = ImageDecoder::new(network.clone());
+        for &[rows, width] in *grids {
+            let grid = |seed: u64| -> Vec<ImageToken> {
+                let tokens = numbers(seed, rows * width, config.vocab);
+                tokens.into_iter().map(|token| ImageToken(token as u16)).collect()
+            };
+            let grids = [grid(1), grid(2), grid(3)];
+            let expected: Vec<Vec<u8>> =
+                grids.iter().map(|tokens| network.decode_rgb(tokens, width).unwrap()).collect();
+            let tokens: Vec<&[ImageToken]> = grids.iter().map(Vec::as_slice).collect();
+            let batch = decoder.decode_batch(&tokens, width).unwrap();
+            assert_eq!(network.decode_rgb_batch(&tokens, width).unwrap().len(), 3);
+            for ((tokens, expected), image) in tokens.iter().zip(&expected).zip(&batch) {
+                assert!(contrast(expected) > 60, "{config:?}: too flat to compare, {}", contrast(expected));
+                assert_eq!(image.len(), expected.len());
+                let worst = image.iter().zip(expected).map(|(a, b)| a.abs_diff(*b)).max();
+                assert!(worst <= Some(1), "{config:?}, {rows} × {width}: {worst:?} of 255 apart");
+                assert_eq!(&decoder.decode(tokens, width).unwrap(), image, "alone as in a batch");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_batch_on_burn_is_its_images_one_by_one() {
+    let config = &config("tiny").dvae;
+    let decoder = loud(Dvae::new(config, &Device::flex())).decoder;
+    let grid = |seed: u64| -> Vec<ImageToken> {
+        numbers(seed, 15, config.vocab).into_iter().map(|token| ImageToken(token as u16)).collect()
+    };
+    let grids = [grid(1), grid(2), grid(3)];
+    let batch = decoder.decode_rgb_batch(&grids.each_ref().map(Vec::as_slice), 5).unwrap();
+    assert!(batch[0] != batch[1] && batch[1] != batch[2]);
+    for (tokens, image) in grids.iter().zip(&batch) {
+        let alone = decoder.decode_rgb(tokens, 5).unwrap();
+        assert!(alone.iter().zip(image).all(|(a, b)| a.abs_diff(*b) <= 1));
+    }
+    assert_eq!(decoder.decode_rgb_batch(&[], 5).unwrap(), Vec::<Vec<u8>>::new());
+}
+
+#[test]
+fn tokens_are_burns_wherever_rounding_does_not_decide() {
+    let device = Device::flex();
+    for (config, grids) in &DVAES {
+        let network = loud(Dvae::new(config, &device)).encoder;
+        let encoder = ImageEncoder::new(network.clone());
+        for &[rows, columns] in *grids {
+            let (height, width) = (8 * rows, 8 * columns);
+            let images = [1, 2].map(|seed| -> Vec<u8> {
+                let patches = numbers(seed, 3 * rows * columns, 256);
+                let noise = numbers(seed + 2, 3 * height * width, 64);
+                let byte = |i: usize| {
+                    let (x, y) = (i / 3 % width, i / 3 / width);
+                    (patches[(y / 8 * columns + x / 8) * 3 + i % 3] * 3 / 4 + noise[i]) as u8
+                };
+                (0..3 * height * width).map(byte).collect()
+            });
+            let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
+            let logits = network.forward(map_pixels(images_to_tensor(&images, width, height, &device)));
+            let places = rows * columns;
+            let logits = values(logits);
+            let tokens = encoder.encode(&images, width).unwrap();
+            assert_eq!(tokens.len(), images.len());
+            let mut decided = 0;
+            for (logits, tokens) in logits.chunks(config.vocab * places).zip(&tokens) {
+                assert_eq!(tokens.len(), places);
+                for (place, token) in tokens.iter().enumerate() {
+                    let mut ranked: Vec<(f32, usize)> =
+                        (0..config.vocab).map(|entry| (logits[entry * places + place], entry)).collect();
+                    ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
+                    let rounding = 1e-4 * ranked[0].0.abs();
+                    if ranked[0].0 - ranked[1].0 > rounding {
+                        assert_eq!(usize::from(token.0), ranked[0].1, "{config:?}, place {place}");
+                        decided += 1;
+                    }
+                }
+            }
+            assert!(2 * places < decided + 2 + places / 8, "{decided} of {} are decided", 2 * places);
+        }
+    }
+}
+
+#[test]
+fn weights_that_are_not_finite_still_give_tokens_of_the_codebook() {
+    let config = &config("tiny").dvae;
+    let device = Device::flex();
+    let dvae = Dvae::new(config, &device).map(&mut NotFinite);
+    let tokens = ImageEncoder::new(dvae.encoder).encode(&[&[7; 3 * 16 * 8]], 8).unwrap().swap_remove(0);
+    assert!(tokens.iter().all(|token| usize::from(token.0) < config.vocab), "{tokens:?}");
+    assert_eq!(ImageDecoder::new(dvae.decoder).decode(&tokens, 1).unwrap().len(), 3 * 16 * 8);
+}
+
+/// Makes all weights NaN, as a training does that diverges.
+struct NotFinite;
+
+impl ModuleMapper for NotFinite {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|tensor| tensor.mul_scalar(f64::NAN))
     }
 }

@@ -3,6 +3,7 @@
 use dalle_kernels::dvae::{Evaluation, Losses, Noise, Sizes, Update, pixel};
 use dalle_model::config::DvaeConfig;
 use dalle_model::dvae::Dvae;
+use dalle_model::weights::read_values;
 use image::RgbImage;
 
 use crate::flat;
@@ -32,7 +33,7 @@ impl DvaeKernels {
         tau: f64,
         beta: f64,
     ) -> (Losses, Gradients) {
-        flat::read(dvae, &mut self.parameters);
+        read_values(dvae, &mut self.parameters);
         let (pixels, noise) = (pixels(images), Noise::Keys(keys));
         let gradients = &mut self.gradients;
         let losses = self.update.run(&self.parameters, &pixels, noise, tau as f32, beta as f32, gradients);
@@ -46,14 +47,14 @@ impl DvaeKernels {
         images: &[&RgbImage],
         relaxed: Option<(&[u64], f64)>,
     ) -> Evaluation {
-        flat::read(dvae, &mut self.parameters);
+        read_values(dvae, &mut self.parameters);
         let relaxed = relaxed.map(|(keys, tau)| (Noise::Keys(keys), tau as f32));
         self.update.evaluate(&self.parameters, &pixels(images), relaxed)
     }
 }
 
 /// The sizes of a dVAE as the kernels read them.
-pub(crate) fn sizes(config: &DvaeConfig) -> Sizes {
+fn sizes(config: &DvaeConfig) -> Sizes {
     let DvaeConfig { n_hid, n_init, blocks_per_group, vocab } = *config;
     Sizes { n_hid, n_init, blocks_per_group, vocab }
 }

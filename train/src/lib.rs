@@ -7,7 +7,6 @@ pub mod clip_data;
 pub mod clip_training;
 pub mod dvae_data;
 pub mod dvae_health;
-mod dvae_inference;
 mod dvae_kernels;
 pub mod dvae_training;
 mod event_file;

@@ -86,7 +86,7 @@ mod tests {
     use dalle_data::Split;
     use dalle_model::Device;
     use dalle_model::config::ModelConfig;
-    use dalle_model::dvae::Encoder;
+    use dalle_model::dvae::{Encoder, ImageEncoder};
     use image::{Rgb, RgbImage};
 
     use super::*;
@@ -104,7 +104,7 @@ mod tests {
         let tokenizer = Tokenizer::from_json(TOKENIZER).unwrap();
         let device = Device::flex();
         device.seed(5);
-        let encoder = Encoder::new(&config.dvae, &device);
+        let encoder = ImageEncoder::new(Encoder::new(&config.dvae, &device));
         let captions = ["a cat", "two dogs", "a boat", "sushi"];
         let dataset = TestDataset::new(captions.iter().zip(1..).map(|(caption, number)| {
             let image = |x, y| Rgb([x * 5, y * 5, x * y * number % 256].map(|value: u32| value as u8));

@@ -3,6 +3,7 @@
 use dalle_kernels::prior::{Losses, Pair, Sizes, Update};
 use dalle_model::config::ModelConfig;
 use dalle_model::prior::Prior;
+use dalle_model::weights::read_values;
 use dalle_shared::{ImageToken, TextToken};
 
 use crate::flat;
@@ -41,7 +42,7 @@ impl PriorKernels {
         prior: &Prior,
         pairs: impl Iterator<Item = (Option<&'a [TextToken]>, &'a [ImageToken])>,
     ) -> (Losses, Gradients) {
-        flat::read(prior, &mut self.parameters);
+        read_values(prior, &mut self.parameters);
         let (parameters, gradients) = (&self.parameters, &mut self.gradients);
         let losses = with_ids(pairs, |pairs| self.update.run(parameters, pairs, gradients));
         (losses, flat::gradients(&self.update.network().parameters, gradients))
@@ -53,7 +54,7 @@ impl PriorKernels {
         prior: &Prior,
         pairs: impl Iterator<Item = (Option<&'a [TextToken]>, &'a [ImageToken])>,
     ) -> Losses {
-        flat::read(prior, &mut self.parameters);
+        read_values(prior, &mut self.parameters);
         with_ids(pairs, |pairs| self.update.evaluate(&self.parameters, pairs))
     }
 }

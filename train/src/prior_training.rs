@@ -173,7 +173,7 @@ impl Stage for PriorStage {
 mod tests {
     use dalle_data::{Share, Split, TrainingData};
     use dalle_model::burn::module::Module;
-    use dalle_model::dvae::Encoder;
+    use dalle_model::dvae::{Encoder, ImageEncoder};
     use dalle_shared::Tokenizer;
     use image::{Rgb, RgbImage};
 
@@ -202,7 +202,8 @@ mod tests {
         let (plain, device) = (Device::flex(), Device::flex().autodiff());
         let tokenizer = Tokenizer::from_json(TOKENIZER).unwrap();
         device.seed(5);
-        let (encoder, prior) = (Encoder::new(&config.dvae, &plain), Prior::new(&config, &device));
+        let encoder = ImageEncoder::new(Encoder::new(&config.dvae, &plain));
+        let prior = Prior::new(&config, &device);
         let (dataset, run) = (dataset(), tempfile::tempdir().unwrap());
         let images = dataset.shards();
         let format = token_dataset::format(images, &config, String::new(), 1, 0);

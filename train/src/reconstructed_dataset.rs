@@ -7,15 +7,15 @@ use anyhow::{Context, Result};
 use dalle_data::random::{Purpose, stream};
 use dalle_data::{Entry, MANIFEST, Manifest, ShardWriter, Shards, Split, encode_png};
 use dalle_model::config::ModelConfig;
-use dalle_model::dvae::{Decoder, Encoder};
+use dalle_model::dvae::{ImageDecoder, ImageEncoder};
 use dalle_native::publish::NewFolder;
 use dalle_shared::sha256_hex;
 use image::RgbImage;
 use rayon::prelude::*;
 
 use crate::augment;
-use crate::dvae_inference::{ImageDecoder, ImageEncoder};
 use crate::token_dataset::ENCODED_TOGETHER;
+use crate::tokens::{decode_images, encode_images};
 
 /// The reconstructions of a dataset of images, made at the first start of the run and found at the later ones. Each is of one
 /// random crop. `dvae` is the hash of encoder and decoder; `progress` is called after each image.
@@ -25,7 +25,7 @@ use crate::token_dataset::ENCODED_TOGETHER;
 pub fn in_run_folder(
     run: &Path,
     shards: &Shards,
-    (encoder, decoder): &(Encoder, Decoder),
+    (encoder, decoder): &(ImageEncoder, ImageDecoder),
     dvae: &str,
     config: &ModelConfig,
     seed: u64,
@@ -44,16 +44,14 @@ pub fn in_run_folder(
 
 fn write(
     shards: &Shards,
-    encoder: &Encoder,
-    decoder: &Decoder,
+    encoder: &ImageEncoder,
+    decoder: &ImageDecoder,
     config: &ModelConfig,
     seed: u64,
     out: &NewFolder,
     mut progress: impl FnMut(),
 ) -> Result<()> {
     let (size, grid) = (config.image_size as u32, config.geometry().grid);
-    let encoder = ImageEncoder::new(encoder, &config.dvae);
-    let decoder = ImageDecoder::new(decoder, &config.dvae);
     let mut writer = ShardWriter::new(out.path(), shards.manifest().options.shard_size.max(1));
     let mut entries = (0..).zip(shards.entries(Some(Split::Train)));
     let mut records = 0;
@@ -70,8 +68,8 @@ fn write(
             let rng = &mut stream(seed, Purpose::Tokenization, *index);
             Ok(augment::for_prior(&entry.image()?, size, rng))
         });
-        let tokens = encoder.encode(&cropped.collect::<Result<Vec<RgbImage>>>()?)?;
-        let images = decoder.decode(&tokens, grid)?;
+        let tokens = encode_images(encoder, &cropped.collect::<Result<Vec<RgbImage>>>()?)?;
+        let images = decode_images(decoder, &tokens, grid)?;
         let files = group
             .par_iter()
             .zip(images)

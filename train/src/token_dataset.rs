@@ -11,14 +11,14 @@ use anyhow::{Context, Result, ensure};
 use dalle_data::random::{Purpose, stream};
 use dalle_data::{DataError, Entry, MANIFEST, Manifest, Record, ShardWriter, Shards, Split, TokenFormat};
 use dalle_model::config::ModelConfig;
-use dalle_model::dvae::Encoder;
+use dalle_model::dvae::ImageEncoder;
 use dalle_native::publish::NewFolder;
 use dalle_shared::{ImageToken, sha256_hex};
 use image::RgbImage;
 use rayon::prelude::*;
 
 use crate::augment;
-use crate::dvae_inference::ImageEncoder;
+use crate::tokens::encode_images;
 
 /// Images on the device at the same time.
 pub const ENCODED_TOGETHER: usize = 16;
@@ -55,19 +55,19 @@ pub fn write(
     shards: &Shards,
     format: &TokenFormat,
     config: &ModelConfig,
-    encoder: &Encoder,
+    encoder: &ImageEncoder,
     out: NewFolder,
     mut progress: impl FnMut(),
 ) -> Result<Manifest> {
     let options = &shards.manifest().options;
-    let (image_size, encoder) = (config.image_size as u32, ImageEncoder::new(encoder, &config.dvae));
+    let image_size = config.image_size as u32;
     let mut writer = ShardWriter::new(out.path(), options.shard_size.max(1));
     let (sender, receiver) = sync_channel(AHEAD);
     std::thread::scope(|scope| -> Result<()> {
         // It owns the sender, so that the receiver ends with it.
         scope.spawn(move || crop_all(shards, format, image_size, &sender));
         // Without a receiver the other thread ends, also after an error here.
-        store_all(receiver, format, &encoder, &mut writer, &mut progress)
+        store_all(receiver, format, encoder, &mut writer, &mut progress)
     })?;
     let manifest = Manifest {
         image_size,
@@ -131,7 +131,7 @@ fn crop(index: u64, entry: &Entry, format: &TokenFormat, image_size: u32) -> Res
 fn store_all(
     groups: Receiver<Result<Vec<Cropped>, DataError>>,
     format: &TokenFormat,
-    encoder: &ImageEncoder<'_>,
+    encoder: &ImageEncoder,
     writer: &mut ShardWriter,
     progress: &mut impl FnMut(),
 ) -> Result<()> {
@@ -140,7 +140,7 @@ fn store_all(
         let images: Vec<&RgbImage> = group.iter().flat_map(|image| &image.crops).collect();
         let mut tokens: Vec<Vec<ImageToken>> = Vec::with_capacity(images.len());
         for images in images.chunks(ENCODED_TOGETHER) {
-            tokens.extend(encoder.encode(images)?);
+            tokens.extend(encode_images(encoder, images)?);
         }
         for (image, tokens) in group.iter().zip(tokens.chunks(format.crops)) {
             let tokens = TokenFormat::encode(tokens.iter().map(Vec::as_slice));
@@ -163,7 +163,7 @@ pub fn in_run_folder(
     shards: &Shards,
     format: &TokenFormat,
     config: &ModelConfig,
-    encoder: impl FnOnce() -> Result<Encoder>,
+    encoder: impl FnOnce() -> Result<ImageEncoder>,
     progress: impl FnMut(),
 ) -> Result<Shards> {
     let identity = sha256_hex(&serde_json::to_vec(format)?);
@@ -208,11 +208,11 @@ pub fn check(shards: &Shards, expected: &TokenFormat) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use dalle_model::Device;
+    use dalle_model::dvae::Encoder;
     use image::Rgb;
 
     use super::*;
     use crate::test_dataset::TestDataset;
-    use crate::tokens::encode_images;
 
     #[test]
     fn the_tokens_are_those_that_the_encoder_gives_each_crop() {
@@ -220,7 +220,7 @@ mod tests {
         let config: ModelConfig = serde_json::from_str(include_str!("../../configs/tiny.json")).unwrap();
         let device = Device::flex();
         device.seed(5);
-        let encoder = Encoder::new(&config.dvae, &device);
+        let encoder = ImageEncoder::new(Encoder::new(&config.dvae, &device));
         // More than the encoder takes together, in several shards, larger than the model's; the last ones are held out.
         let images = (0..9).map(|number| {
             let image = RgbImage::from_fn(48, 48, |x, y| {

@@ -6,8 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, ensure};
 use dalle_data::{MAX_PIXELS, read_regular_file};
 use dalle_model::config::DOWNSAMPLING;
-use dalle_model::dvae::pixels::{images_to_tensor, map_pixels};
-use dalle_model::dvae::{Decoder, Encoder};
+use dalle_model::dvae::{ImageDecoder, ImageEncoder};
 use dalle_shared::ImageToken;
 use image::{DynamicImage, RgbImage, Rgba, RgbaImage};
 use serde::{Deserialize, Serialize};
@@ -32,7 +31,7 @@ impl TokenGrid {
     ///
     /// # Errors
     /// The device fails.
-    pub fn encode(encoder: &Encoder, image: &RgbImage) -> Result<Self> {
+    pub fn encode(encoder: &ImageEncoder, image: &RgbImage) -> Result<Self> {
         let tokens = encode_images(encoder, &[image])?.swap_remove(0);
         Ok(Self { grid: image.width() as usize / DOWNSAMPLING, tokens })
     }
@@ -94,26 +93,39 @@ pub fn read_image(path: &Path, image_size: usize) -> Result<RgbImage> {
 ///
 /// # Errors
 /// The device fails.
-pub fn encode_images(encoder: &Encoder, images: &[impl Borrow<RgbImage>]) -> Result<Vec<Vec<ImageToken>>> {
+pub fn encode_images(
+    encoder: &ImageEncoder,
+    images: &[impl Borrow<RgbImage>],
+) -> Result<Vec<Vec<ImageToken>>> {
     let Some(first) = images.first() else { return Ok(Vec::new()) };
-    let (width, height) = first.borrow().dimensions();
     let bytes: Vec<&[u8]> = images.iter().map(|image| image.borrow().as_raw().as_slice()).collect();
-    let x = images_to_tensor(&bytes, width as usize, height as usize, &encoder.device());
-    let tokens = encoder.encode(map_pixels(x)).into_data();
-    let tokens: Vec<ImageToken> = tokens
-        .iter::<i64>()
-        .map(|token| u16::try_from(token).map(ImageToken))
-        .collect::<Result<_, _>>()
-        .context("the encoder returned a token beyond 65535")?;
-    Ok(tokens.chunks(tokens.len() / images.len()).map(<[ImageToken]>::to_vec).collect())
+    Ok(encoder.encode(&bytes, first.borrow().width() as usize)?)
 }
 
 /// The image of a grid of tokens.
 ///
 /// # Errors
 /// The tokens do not fill rows of `width`.
-pub fn decode_image(decoder: &Decoder, tokens: &[ImageToken], width: usize) -> Result<RgbImage> {
-    let rgb = decoder.decode_rgb(tokens, width)?;
+pub fn decode_image(decoder: &ImageDecoder, tokens: &[ImageToken], width: usize) -> Result<RgbImage> {
+    image_of(decoder.decode(tokens, width)?, tokens.len(), width)
+}
+
+/// The images of grids of tokens of one size, rows of `width`.
+///
+/// # Errors
+/// As [`decode_image`].
+pub fn decode_images(
+    decoder: &ImageDecoder,
+    grids: &[Vec<ImageToken>],
+    width: usize,
+) -> Result<Vec<RgbImage>> {
+    let grids: Vec<&[ImageToken]> = grids.iter().map(Vec::as_slice).collect();
+    let images = decoder.decode_batch(&grids, width)?;
+    images.into_iter().zip(&grids).map(|(rgb, tokens)| image_of(rgb, tokens.len(), width)).collect()
+}
+
+/// RGB8 pixels of `count` tokens as an image.
+fn image_of(rgb: Vec<u8>, count: usize, width: usize) -> Result<RgbImage> {
     let side = |tokens: usize| (tokens * DOWNSAMPLING) as u32;
-    RgbImage::from_raw(side(width), side(tokens.len() / width), rgb).context("an image of an impossible size")
+    RgbImage::from_raw(side(width), side(count / width), rgb).context("an image of an impossible size")
 }

@@ -1,7 +1,7 @@
 //! The interface between the engine and a model's networks.
 
 use dalle_model::clip::{Clip, ScoreError};
-use dalle_model::dvae::{DecodeError, Decoder};
+use dalle_model::dvae::{DecodeError, ImageDecoder};
 use dalle_model::sample::{Batch, JobKey, SampleError, SampleRequest, StepOutput};
 use dalle_shared::{ImageToken, TextToken};
 
@@ -47,7 +47,7 @@ pub struct ModelSampler {
     /// The prior and the jobs it is sampling.
     pub batch: Batch,
     /// The dVAE's decoder.
-    pub decoder: Decoder,
+    pub decoder: ImageDecoder,
     /// Side of the token grid.
     pub grid: usize,
     /// CLIP, if the folder has it.
@@ -72,7 +72,7 @@ impl Sampler for ModelSampler {
     }
 
     fn decode(&self, tokens: &[ImageToken]) -> Result<Vec<u8>, DecodeError> {
-        self.decoder.decode_rgb(tokens, self.grid)
+        self.decoder.decode(tokens, self.grid)
     }
 
     fn score(&self, text: &[TextToken], tokens: &[ImageToken]) -> Result<f32, ScoreError> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use dalle_model::burn::module::Module;
 use dalle_model::burn::tensor::FloatDType;
 use dalle_model::config::ModelConfig;
-use dalle_model::dvae::{Decoder, Encoder};
+use dalle_model::dvae::{Decoder, Encoder, ImageDecoder};
 use dalle_model::prior::Prior;
 use dalle_model::sample::{Batch, JobKey, SampleRequest};
 use dalle_model::weights::to_safetensors;
@@ -29,7 +29,7 @@ pub struct Model {
     pub folder: tempfile::TempDir,
     pub config: ModelConfig,
     pub prior: Prior,
-    pub decoder: Decoder,
+    pub decoder: ImageDecoder,
     pub tokenizer: Tokenizer,
 }
 
@@ -57,7 +57,7 @@ impl Model {
         write("model.safetensors", &safetensors(&prior));
         write("encoder.safetensors", &safetensors(&Encoder::new(&config.dvae, &device)));
         write("decoder.safetensors", &safetensors(&decoder));
-        Self { folder, config, prior, decoder, tokenizer }
+        Self { folder, config, prior, decoder: ImageDecoder::new(decoder), tokenizer }
     }
 
     /// The hash that the server must report.

@@ -61,6 +61,6 @@ async fn returns_the_tokens_and_images_of_the_model() {
     for (row, image) in rows.iter().zip(data) {
         let png = STANDARD.decode(image["b64_json"].as_str().unwrap()).unwrap();
         let got = image::load_from_memory(&png).unwrap().into_rgb8();
-        assert_eq!(got.into_raw(), model.decoder.decode_rgb(row, manifest.geometry.grid).unwrap());
+        assert_eq!(got.into_raw(), model.decoder.decode(row, manifest.geometry.grid).unwrap());
     }
 }

@@ -75,6 +75,25 @@ impl Decoder {
         Ok(rgb_bytes(&pixels.try_into_data()?))
     }
 
+    /// [`Decoder::decode_rgb`] of several grids of one size at once.
+    ///
+    /// # Errors
+    /// As [`Decoder::decode_rgb`].
+    pub fn decode_rgb_batch(
+        &self,
+        grids: &[&[ImageToken]],
+        width: usize,
+    ) -> Result<Vec<Vec<u8>>, DecodeError> {
+        let grids: Vec<Tensor<3, Int>> =
+            grids.iter().map(|tokens| self.grid(tokens, width)).collect::<Result<_, _>>()?;
+        let count = grids.len();
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let pixels = maps_to_rgb(self.forward_tokens(Tensor::cat(grids, 0)));
+        pixels.chunk(count, 0).into_iter().map(|image| Ok(rgb_bytes(&image.try_into_data()?))).collect()
+    }
+
     /// [`Decoder::decode_rgb`] for every backend.
     ///
     /// # Errors
@@ -88,18 +107,38 @@ impl Decoder {
         Ok(rgb_bytes(&pixels.into_data_async().await?))
     }
 
+    /// The device of the weights.
+    pub fn device(&self) -> Device {
+        self.input.b.lazy_device()
+    }
+
+    /// The sizes of its dVAE.
+    pub fn config(&self) -> DvaeConfig {
+        let [n_init, vocab] = [0, 1].map(|side| self.input.w.lazy_shape()[side]);
+        DvaeConfig {
+            n_hid: self.output.w.lazy_shape()[1],
+            n_init,
+            blocks_per_group: self.groups.first().map_or(0, Vec::len),
+            vocab,
+        }
+    }
+
     /// Tokens as `[1, H, W]`.
     fn grid(&self, tokens: &[ImageToken], width: usize) -> Result<Tensor<3, Int>, DecodeError> {
+        check_grid(tokens, width, self.input.w.lazy_shape()[1])?;
         let count = tokens.len();
-        if count == 0 || width == 0 || !count.is_multiple_of(width) {
-            return Err(DecodeError::Grid { count, width });
-        }
-        let vocab = self.input.w.lazy_shape()[1];
-        check_ids("tokens", tokens.iter().map(|token| usize::from(token.0)), count, vocab)?;
         let ids: Vec<i32> = tokens.iter().map(|token| i32::from(token.0)).collect();
-        let device = self.input.b.lazy_device();
-        Ok(Tensor::from_data(TensorData::new(ids, [1, count / width, width]), &device))
+        Ok(Tensor::from_data(TensorData::new(ids, [1, count / width, width]), &self.device()))
     }
+}
+
+/// Checks that tokens fill rows of `width` and are in a codebook of `vocab` entries.
+pub(super) fn check_grid(tokens: &[ImageToken], width: usize, vocab: usize) -> Result<(), DecodeError> {
+    let count = tokens.len();
+    if count == 0 || width == 0 || !count.is_multiple_of(width) {
+        return Err(DecodeError::Grid { count, width });
+    }
+    Ok(check_ids("tokens", tokens.iter().map(|token| usize::from(token.0)), count, vocab)?)
 }
 
 /// Why tokens could not be decoded.

@@ -25,6 +25,16 @@ impl Encoder {
         self.input.b.lazy_device()
     }
 
+    /// The sizes of its dVAE. `n_init`, which the encoder does not have, is 0.
+    pub fn config(&self) -> DvaeConfig {
+        DvaeConfig {
+            n_hid: self.input.w.lazy_shape()[0],
+            n_init: 0,
+            blocks_per_group: self.groups.first().map_or(0, Vec::len),
+            vocab: self.output.w.lazy_shape()[0],
+        }
+    }
+
     /// An encoder with random weights.
     pub fn new(config: &DvaeConfig, device: &Device) -> Self {
         let n_layers = 4 * config.blocks_per_group;

@@ -1,16 +1,21 @@
 //! Stage 1: the discrete variational autoencoder (section 2.1, appendix A), one file per box of its figure.
 //!
 //! [`Encoder`] computes logits over the codebook from an image, [`Decoder`] the parameters of the pixels' distribution from tokens.
-//! [`loss`] has the relaxation and the loss, and [`pixels`] maps bytes to the distribution's domain and back.
+//! [`loss`] has the relaxation and the loss, and [`pixels`] maps bytes to the distribution's domain and back. Native programs use
+//! `ImageEncoder` and `ImageDecoder`, which choose the fastest implementation for the device.
 
 mod decoder;
 mod encoder;
+#[cfg(not(target_arch = "wasm32"))]
+mod images;
 mod layers;
 pub mod loss;
 pub mod pixels;
 
 pub use decoder::{DecodeError, Decoder};
 pub use encoder::Encoder;
+#[cfg(not(target_arch = "wasm32"))]
+pub use images::{ImageDecoder, ImageEncoder};
 
 use burn::module::Module;
 use burn::tensor::Device;

@@ -87,6 +87,22 @@ pub fn to_safetensors<M: Module>(module: &M, dtype: FloatDType) -> Result<Vec<u8
     Ok(safetensors::serialize(views, None)?)
 }
 
+/// Replaces `values` by the values of all parameters, in the module's order, which is that of `dalle-kernels`.
+pub fn read_values(module: &impl Module, values: &mut Vec<f32>) {
+    struct Read<'a>(&'a mut Vec<f32>);
+    impl ModuleVisitor for Read<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let data = param.val().into_data();
+            match data.as_slice::<f32>() {
+                Ok(slice) => self.0.extend_from_slice(slice),
+                Err(_) => self.0.extend(data.iter::<f32>()),
+            }
+        }
+    }
+    values.clear();
+    module.visit(&mut Read(values));
+}
+
 /// Number of parameters in the part `path` of `module` (the whole module for ""). Allocates none.
 pub fn count_parameters<M: Module>(module: &M, path: &str) -> u64 {
     Counter::count(module, path).total

@@ -8,10 +8,9 @@ use std::time::Instant;
 use anyhow::Result;
 use dalle_data::random::{Purpose, stream};
 use dalle_kernels::dvae::{Network, Sizes};
-use dalle_model::burn::tensor::{Int, Tensor, TensorData};
+use dalle_model::burn::tensor::Tensor;
 use dalle_model::config::{DvaeConfig, ModelConfig};
-use dalle_model::dvae::pixels::maps_to_rgb;
-use dalle_model::dvae::{Decoder, Dvae};
+use dalle_model::dvae::{Decoder, Dvae, ImageDecoder};
 use dalle_model::footprint::Footprint;
 use dalle_model::precision::Precision;
 use dalle_model::prior::loss::PriorLoss;
@@ -145,7 +144,7 @@ impl Benchmark<'_> {
         self.timing("sample", seconds, rows, flops, Some(bytes as f64 / seconds / 1e9))
     }
 
-    /// Times decoding grids of tokens into images.
+    /// Times decoding grids of tokens into images, from ids to bytes.
     ///
     /// # Errors
     /// The device fails, or has too little memory.
@@ -156,15 +155,13 @@ impl Benchmark<'_> {
         let needed = footprint.decoding(self.config, pixels);
         memory::check(&format!("decoding {} images", self.batch), needed, self.device)?;
         let device = self.device.open()?;
-        let decoder = Decoder::new(&self.config.dvae, &device);
+        let decoder = ImageDecoder::new(Decoder::new(&self.config.dvae, &device));
         let geometry = self.config.geometry();
-        let (grid, length) = (geometry.grid, geometry.image_length());
-        let ids: Vec<i32> =
-            (0..self.batch * length).map(|place| (place * 31 % geometry.image_vocab) as i32).collect();
-        let tokens: Tensor<3, Int> =
-            Tensor::from_data(TensorData::new(ids, [self.batch, grid, grid]), &device);
+        let token = |place: usize| ImageToken((place * 31 % geometry.image_vocab) as u16);
+        let tokens: Vec<ImageToken> = (0..self.batch * geometry.image_length()).map(token).collect();
+        let grids: Vec<&[ImageToken]> = tokens.chunks(geometry.image_length()).collect();
         let seconds = self.timed(1, || {
-            black_box(maps_to_rgb(decoder.forward_tokens(tokens.clone())).into_data());
+            black_box(decoder.decode_batch(&grids, geometry.grid)?);
             Ok(())
         })?;
         let flops = footprint.decode_flops as f64 * self.batch as f64;

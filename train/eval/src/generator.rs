@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use anyhow::{Result, ensure};
 use dalle_data::log_line;
 use dalle_model::config::ModelConfig;
-use dalle_model::dvae::Decoder;
+use dalle_model::dvae::ImageDecoder;
 use dalle_model::footprint::Footprint;
 use dalle_model::precision::Precision;
 use dalle_model::sample::{Batch, JobKey, SampleRequest};
@@ -34,7 +34,7 @@ pub struct Generator {
     /// The model's configuration.
     pub config: ModelConfig,
     tokenizer: Tokenizer,
-    decoder: Decoder,
+    decoder: ImageDecoder,
     batch: Batch,
     footprint: Footprint,
     device: DeviceName,

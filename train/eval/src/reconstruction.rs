@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use dalle_model::burn::tensor::{Device, Int, Tensor, TensorData};
 use dalle_model::config::DOWNSAMPLING;
-use dalle_model::dvae::{Decoder, Encoder};
+use dalle_model::dvae::{ImageDecoder, ImageEncoder};
 use dalle_train::dvae_training::codebook_use;
 use dalle_train::tokens::{decode_image, encode_images};
 use image::RgbImage;
@@ -50,8 +50,8 @@ pub struct ImageQuality {
 /// # Errors
 /// There are no images, an image is smaller than SSIM's window, or the device fails.
 pub fn evaluate(
-    encoder: &Encoder,
-    decoder: &Decoder,
+    encoder: &ImageEncoder,
+    decoder: &ImageDecoder,
     vocab: usize,
     images: &[(&str, &RgbImage)],
     mut progress: impl FnMut(),

@@ -66,6 +66,16 @@ pub(super) fn each<B: Send>(bands: &mut [B], work: impl Fn(&mut B) + Send + Sync
     bands.iter_mut().for_each(work);
 }
 
+/// The result of `work` for each item, in order; several at once where there are threads.
+pub(super) fn all<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Send + Sync) -> Vec<R> {
+    #[cfg(not(target_arch = "wasm32"))]
+    if items.len() > 1 {
+        use rayon::prelude::*;
+        return items.par_iter().map(work).collect();
+    }
+    items.iter().map(work).collect()
+}
+
 /// Copies the rows of a map that border on other bands to them. `phases` is 4, or 1 for a map of tiles.
 pub(super) fn exchange<B>(
     bands: &mut [B],

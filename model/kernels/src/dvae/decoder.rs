@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use pulp::{Simd, WithSimd};
 
 use super::EPSILON;
-use super::bands::{Grids, each, exchange, fitting};
+use super::bands::{Grids, all, each, exchange, fitting};
 use super::layers::{BlockLayers, Layer, Pointwise, Use, Winograd};
 use super::network::{Network, Sizes};
 use crate::finish::Finish;
@@ -94,6 +94,14 @@ impl Decoder {
         self.table.len() / self.n_init
     }
 
+    /// [`decode`](Self::decode) of each grid, several at once where there are threads.
+    ///
+    /// # Panics
+    /// As [`decode`](Self::decode).
+    pub fn decode_batch(&self, grids: &[&[u16]], width: usize) -> Vec<Vec<u8>> {
+        all(grids, |tokens| self.decode(tokens, width))
+    }
+
     /// The image of `tokens`, rows of `width`: RGB8 of eight times as many rows and columns.
     ///
     /// # Panics
@@ -140,7 +148,8 @@ impl Decoder {
             self.processor.run(Colours(maps));
             interleave(grid, maps, rgb);
         });
-        let image = bands.iter().flat_map(|band| &band.rgb).copied().collect();
+        let mut image = Vec::with_capacity(192 * tokens.len());
+        bands.iter().for_each(|band| image.extend_from_slice(&band.rgb));
         if let Ok(mut free) = self.free.lock() {
             free.push(bands);
         }

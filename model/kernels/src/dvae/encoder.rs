@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use super::bands::{Grids, each, exchange, fitting};
+use super::bands::{Grids, all, each, exchange, fitting};
 use super::layers::{BlockLayers, Layer, Pointwise, Use, Winograd};
 use super::network::{Network, Sizes};
 use super::pixel;
@@ -82,6 +82,14 @@ impl Encoder {
             flops: network.encoder_flops(),
             free: Mutex::new(Vec::new()),
         }
+    }
+
+    /// [`encode`](Self::encode) of each image, several at once where there are threads.
+    ///
+    /// # Panics
+    /// As [`encode`](Self::encode).
+    pub fn encode_batch(&self, images: &[&[u8]], width: usize) -> Vec<Vec<u16>> {
+        all(images, |rgb| self.encode(rgb, width))
     }
 
     /// The most likely token of each 8×8 pixels of `rgb`, rows of `width` pixels, in raster order.

@@ -19,7 +19,7 @@ use dalle_model::Device;
 use dalle_model::burn::module::Module;
 use dalle_model::clip::{Clip, ClipConfig};
 use dalle_model::config::ModelConfig;
-use dalle_model::dvae::{Decoder, Encoder};
+use dalle_model::dvae::{Decoder, Encoder, ImageDecoder, ImageEncoder};
 use dalle_model::precision::Precision;
 use dalle_model::prior::Prior;
 use dalle_model::weights::{self, WeightsError};
@@ -127,16 +127,16 @@ impl ModelFolder {
     ///
     /// # Errors
     /// The file is missing or does not fit the configuration.
-    pub fn encoder(&self, device: &Device) -> Result<Encoder, FolderError> {
-        self.load(ENCODER, Encoder::new(&self.config.dvae, device))
+    pub fn encoder(&self, device: &Device) -> Result<ImageEncoder, FolderError> {
+        self.load(ENCODER, Encoder::new(&self.config.dvae, device)).map(ImageEncoder::new)
     }
 
     /// The dVAE's decoder.
     ///
     /// # Errors
     /// The file is missing or does not fit the configuration.
-    pub fn decoder(&self, device: &Device) -> Result<Decoder, FolderError> {
-        self.load(DECODER, Decoder::new(&self.config.dvae, device))
+    pub fn decoder(&self, device: &Device) -> Result<ImageDecoder, FolderError> {
+        self.load(DECODER, Decoder::new(&self.config.dvae, device)).map(ImageDecoder::new)
     }
 
     /// The prior.
@@ -184,7 +184,11 @@ impl ModelFolder {
         self.load(CLIP, Clip::new(&self.clip_config()?, &self.config, device))
     }
 
-    fn load<M: Module>(&self, name: &str, fresh: M) -> Result<M, FolderError> {
+    /// `fresh` with the weights in the file `name`.
+    ///
+    /// # Errors
+    /// The file is missing or does not fit the configuration.
+    pub fn load<M: Module>(&self, name: &str, fresh: M) -> Result<M, FolderError> {
         let mut file = self.weights_file(name)?;
         weights::load(fresh, &mut file).map_err(|cause| self.weights_error(name, cause))
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use clap::Subcommand;
 use dalle_data::{Entry, MANIFEST, Shards};
-use dalle_model::dvae::Encoder;
+use dalle_model::dvae::ImageEncoder;
 use dalle_model::footprint::Footprint;
 use dalle_native::ModelFolder;
 use dalle_native::device::DeviceName;
@@ -106,14 +106,14 @@ struct NamedGrid<'a> {
 }
 
 /// Encodes single images, each after the memory for it was checked.
-struct ImageEncoder {
+struct FileEncoder {
     folder: ModelFolder,
     footprint: Footprint,
     device: DeviceName,
-    encoder: Encoder,
+    encoder: ImageEncoder,
 }
 
-impl ImageEncoder {
+impl FileEncoder {
     fn open(args: &EncodeArgs) -> Result<Self> {
         let folder = ModelFolder::open(&args.model)?;
         let encoder = folder.encoder(&args.device.open()?)?;
@@ -136,7 +136,7 @@ fn encode(args: &EncodeArgs) -> Result<()> {
     ensure!(!args.out.is_dir(), "--out: expected a file, {} is a folder", args.out.display());
     let inputs: Vec<&Path> = args.images.iter().map(PathBuf::as_path).collect();
     outputs::check(&inputs, &[("--out", Some(&args.out))])?;
-    let encoder = ImageEncoder::open(args)?;
+    let encoder = FileEncoder::open(args)?;
     let mut lines = Vec::new();
     let mut write = |name: &str, grid: TokenGrid| -> Result<()> {
         serde_json::to_writer(&mut lines, &NamedGrid { name, grid })?;

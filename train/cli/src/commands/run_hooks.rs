@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use dalle_eval::sheet::{Cell, contact_sheet};
 use dalle_model::config::ModelConfig;
-use dalle_model::dvae::{Decoder, Dvae};
+use dalle_model::dvae::{Dvae, ImageDecoder, ImageEncoder};
 use dalle_model::prior::Prior;
 use dalle_model::sample::{Batch, JobKey, SampleRequest};
 use dalle_shared::{ImageToken, SamplingSettings, Tokenizer};
@@ -53,8 +53,10 @@ impl RunHooks<Dvae> {
     pub fn reconstructions(images: &[RgbImage], config: &ModelConfig) -> Self {
         let (images, grid) = (images.to_vec(), config.geometry().grid);
         let sheet = move |dvae: &Dvae| {
-            let tokens = encode_images(&dvae.encoder, &images)?;
-            let decoded = tokens.iter().map(|tokens| decode_image(&dvae.decoder, tokens, grid));
+            let encoder = ImageEncoder::new(dvae.encoder.clone());
+            let decoder = ImageDecoder::new(dvae.decoder.clone());
+            let tokens = encode_images(&encoder, &images)?;
+            let decoded = tokens.iter().map(|tokens| decode_image(&decoder, tokens, grid));
             let decoded: Vec<RgbImage> = decoded.collect::<Result<_>>()?;
             let cells = images.iter().zip(&decoded);
             let cells: Vec<Cell> =
@@ -70,7 +72,7 @@ impl RunHooks<Prior> {
     pub fn samples(
         captions: Vec<String>,
         tokenizer: Tokenizer,
-        decoder: Decoder,
+        decoder: ImageDecoder,
         config: ModelConfig,
     ) -> Self {
         let sheet = move |prior: &Prior| {
