@@ -76,7 +76,7 @@ impl Footprint {
         // Burn initialises parameters when they are first used, so counting them allocates nothing.
         let device = Device::flex();
         let (d, layers) = (config.prior.d_model() as u64, config.prior.layers as u64);
-        let cache = config.cache_slots();
+        let cache = CacheSlots::new(config);
         let grid = config.geometry().grid as u64;
         let pixels = (config.image_size as u64).pow(2);
         let seen =
@@ -198,13 +198,13 @@ pub struct CacheSlots {
     pub sample: usize,
 }
 
-impl ModelConfig {
+impl CacheSlots {
     /// The number of slots of the prior's key/value cache.
-    pub fn cache_slots(&self) -> CacheSlots {
-        let layout = StreamLayout::new(self);
-        let layers = self.prior.layers;
+    pub fn new(config: &ModelConfig) -> Self {
+        let layout = StreamLayout::new(config);
+        let layers = config.prior.layers;
         let sample = (0..layers).map(|index| Pattern::of_layer(index, layers).capacity(layout)).sum();
-        CacheSlots { caption: layers * layout.text, sample }
+        Self { caption: layers * layout.text, sample }
     }
 }
 

@@ -15,7 +15,6 @@
 //! - [`weights`]: safetensors bytes to modules and back
 
 pub mod clip;
-pub mod config;
 pub mod dvae;
 pub mod footprint;
 pub mod precision;
@@ -26,3 +25,4 @@ pub mod weights;
 
 pub use burn;
 pub use burn::tensor::Device;
+pub use dalle_files::config;

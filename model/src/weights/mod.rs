@@ -7,60 +7,14 @@
 mod load;
 mod name;
 
-use std::error::Error;
-
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, FloatDType, Tensor, TensorData};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
-pub use load::{TensorSource, check, from_safetensors, load};
+pub use dalle_files::tensors::{TensorSource, WeightsError};
+pub use load::{check, from_safetensors, load};
 pub use name::name;
-
-/// Why weights cannot be loaded or saved.
-#[derive(Debug, thiserror::Error)]
-pub enum WeightsError {
-    /// Not a safetensors file, or a truncated one.
-    #[error("not a safetensors file, or a damaged one: {0}")]
-    Malformed(#[from] safetensors::SafeTensorError),
-    /// A tensor of the module is not in the file.
-    #[error("the weights contain no tensor `{0}`; they belong to another model or configuration")]
-    Missing(String),
-    /// The file contains a tensor that the module does not have.
-    #[error(
-        "the weights contain `{0}`, which this model does not have; they belong to another model or configuration"
-    )]
-    Unexpected(String),
-    /// A tensor does not have the module's shape.
-    #[error("tensor `{name}` has shape {got:?}, expected {expected:?} by the configuration")]
-    Shape {
-        /// The tensor.
-        name: String,
-        /// The module's shape.
-        expected: Vec<usize>,
-        /// The file's shape.
-        got: Vec<usize>,
-    },
-    /// A tensor contains NaN or infinite values, in the type of the file.
-    #[error("tensor `{0}` contains NaN or infinite values: its training diverged, or the file is damaged")]
-    NotFinite(String),
-    /// A tensor cannot be read from the file.
-    #[error("cannot read tensor `{name}`: {cause}")]
-    Read {
-        /// The tensor.
-        name: String,
-        /// The system's reason.
-        cause: Box<dyn Error + Send + Sync>,
-    },
-    /// A tensor is of a type that weights cannot have.
-    #[error("tensor `{name}` is of type {got:?}; expected F32, F16 or BF16")]
-    Type {
-        /// The tensor.
-        name: String,
-        /// The file's type.
-        got: Dtype,
-    },
-}
 
 /// Serialises the module's weights as a safetensors file, in `dtype` (F32, F16 or BF16).
 ///

@@ -85,7 +85,10 @@ pub struct ConfigError {
 }
 
 /// Checks one field.
-pub(crate) fn check(
+///
+/// # Errors
+/// It is not `ok`.
+pub fn check(
     ok: bool,
     field: &'static str,
     expected: impl Into<String>,
@@ -95,7 +98,10 @@ pub(crate) fn check(
 }
 
 /// Checks that fields are in a range. The upper bounds only prevent absurd allocations; the paper's sizes are far below them.
-pub(crate) fn check_ranges(fields: &[(&'static str, usize, usize, usize)]) -> Result<(), ConfigError> {
+///
+/// # Errors
+/// The first that is out of its range.
+pub fn check_ranges(fields: &[(&'static str, usize, usize, usize)]) -> Result<(), ConfigError> {
     fields.iter().try_for_each(|&(field, got, low, high)| {
         check((low..=high).contains(&got), field, format!("must be from {low} to {high}"), &got)
     })

@@ -1,0 +1,7 @@
+//! What the files of a model hold, for programs with and without Burn: the configuration and tensors. No I/O.
+//!
+//! - [`config`]: one typed configuration for a model of any size
+//! - [`tensors`]: safetensors files that must have exactly the tensors of a network
+
+pub mod config;
+pub mod tensors;
