@@ -4,7 +4,7 @@ use pulp::{Simd, WithSimd};
 
 use crate::finish::Finish;
 use crate::grid::{Buffer, Grid, zeros};
-use crate::simd::{channels_at_once, relu, roomy, vectors};
+use crate::simd::{MOST_VECTORS, channels_at_once, relu, vectors, vectors_at_once};
 
 /// A packed kernel, `[out / block, in, block]`.
 #[derive(Clone, Debug)]
@@ -18,7 +18,9 @@ pub struct Kernel {
 impl Kernel {
     /// A kernel of zeros.
     pub fn zeros(n_out: usize, n_in: usize) -> Self {
-        let block = channels_at_once(n_out);
+        // Each value of the input is read, and passes its ReLU, once for all channels of a block.
+        let wide = cfg!(target_arch = "wasm32") && n_out.is_multiple_of(4);
+        let block = if wide { 4 } else { channels_at_once(n_out) };
         Self { w: zeros(n_out.next_multiple_of(block) * n_in), n_in, n_out, block }
     }
 
@@ -63,16 +65,13 @@ pub struct Pointwise<'a> {
     pub y: &'a mut [f32],
 }
 
-/// Most vectors in work at once.
-const VECTORS: usize = 3;
-
 impl WithSimd for Pointwise<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, s: S) {
         let vectors = self.grid.tiles / S::F32_LANES;
-        let blocks = vectors.div_ceil(if roomy::<S>() { VECTORS } else { 2 });
+        let blocks = vectors.div_ceil(vectors_at_once::<S>(self.kernel.block));
         for phase in 0..4 {
             let mut from = 0;
             for block in 0..blocks {
@@ -81,7 +80,8 @@ impl WithSimd for Pointwise<'_> {
                 match to - from {
                     1 => self.block::<S, 1>(s, phase, tile),
                     2 => self.block::<S, 2>(s, phase, tile),
-                    _ => self.block::<S, VECTORS>(s, phase, tile),
+                    3 => self.block::<S, 3>(s, phase, tile),
+                    _ => self.block::<S, MOST_VECTORS>(s, phase, tile),
                 }
                 from = to;
             }

@@ -63,9 +63,24 @@ pub(crate) fn roomy<S: Simd>() -> bool {
     S::REGISTER_COUNT >= 32 && !cfg!(target_arch = "wasm32")
 }
 
+/// Most vectors that a product of channels and pixels computes at once.
+pub(crate) const MOST_VECTORS: usize = if cfg!(target_arch = "wasm32") { 4 } else { 3 };
+
+/// Vectors that a product of channels and pixels computes at once, `channels` of its output together. In browsers eight sums:
+/// twelve are slower there, although there are registers for them.
+#[inline(always)]
+pub(crate) fn vectors_at_once<S: Simd>(channels: usize) -> usize {
+    match () {
+        () if cfg!(target_arch = "wasm32") => 8 / channels,
+        () if roomy::<S>() => 3,
+        () => 2,
+    }
+}
+
 /// Output channels that a product of matrices computes at once, of `n_out`: their sums stay in registers.
 pub(crate) fn channels_at_once(n_out: usize) -> usize {
     match n_out {
+        _ if cfg!(target_arch = "wasm32") => 2,
         _ if n_out.is_multiple_of(6) => 6,
         1 | 2 => 2,
         _ => 4,

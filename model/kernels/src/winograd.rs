@@ -7,10 +7,7 @@ use pulp::{Simd, WithSimd};
 
 use crate::finish::Finish;
 use crate::grid::{Buffer, Grid, View, zeros};
-use crate::simd::{channels_at_once, gate, load, relu, roomy, vectors, vectors_mut};
-
-/// Most vectors of tiles in work at once: their transformed windows stay in the fast caches.
-const VECTORS: usize = 3;
+use crate::simd::{MOST_VECTORS, channels_at_once, gate, load, relu, vectors, vectors_at_once, vectors_mut};
 
 /// A transformed kernel, `[16, out / block, in, block]`.
 #[derive(Clone, Debug)]
@@ -95,7 +92,7 @@ impl WithSimd for Convolution<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, s: S) {
         let vectors = self.grid.tiles / S::F32_LANES;
-        let blocks = vectors.div_ceil(if roomy::<S>() { VECTORS } else { 2 });
+        let blocks = vectors.div_ceil(vectors_at_once::<S>(self.kernel.block));
         let mut from = 0;
         for block in 0..blocks {
             let to = vectors * (block + 1) / blocks;
@@ -103,7 +100,8 @@ impl WithSimd for Convolution<'_> {
             match to - from {
                 1 => self.block::<S, 1>(s, tile),
                 2 => self.block::<S, 2>(s, tile),
-                _ => self.block::<S, VECTORS>(s, tile),
+                3 => self.block::<S, 3>(s, tile),
+                _ => self.block::<S, MOST_VECTORS>(s, tile),
             }
             from = to;
         }

@@ -178,6 +178,7 @@ impl Network {
     }
 
     /// Multiplies the gradients of each block's last convolution by the factor that its kernel contains.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn apply_gain(&self, gradients: &mut [f32]) {
         let gain = self.post_gain();
         for block in self.encoder.iter().chain(&self.decoder).flatten() {
