@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use dalle_shared::{DecoderCommand, DecoderFailure, DecoderReport, DeviceChoice, ImageToken, address};
+use dalle_shared::{
+    DecoderCommand, DecoderFailure, DecoderProgram, DecoderReport, DeviceChoice, ImageToken, address,
+};
 use gloo_timers::future::TimeoutFuture;
 use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
@@ -27,6 +29,8 @@ struct Parts {
     decoder: Decoder,
     stream: Option<EventStream>,
     worker: Option<WorkerClient>,
+    /// Loads the program for GPUs while the other decodes.
+    gpu: Option<WorkerClient>,
     upload: Option<File>,
 }
 
@@ -145,8 +149,19 @@ impl Controller {
         let prefix = self.app.form.prefix;
         let grid = self.app.geometry().grid;
         match effect {
-            DecoderEffect::StartWorker { worker, choice } => self.start_worker(worker, choice),
-            DecoderEffect::EndWorker => self.parts.update_value(|parts| parts.worker = None),
+            DecoderEffect::StartWorker { worker, program, choice } => {
+                let client = self.start_worker(worker, program, choice);
+                self.parts.update_value(|parts| (parts.worker, parts.gpu) = (client, None));
+            }
+            DecoderEffect::StartGpu { worker } => {
+                let client = self.start_worker(worker, DecoderProgram::Webgpu, DeviceChoice::Auto);
+                self.parts.update_value(|parts| parts.gpu = client);
+            }
+            DecoderEffect::UseGpu => self.parts.update_value(|parts| parts.worker = parts.gpu.take()),
+            DecoderEffect::EndGpu => self.parts.update_value(|parts| parts.gpu = None),
+            DecoderEffect::EndWorker => {
+                self.parts.update_value(|parts| (parts.worker, parts.gpu) = (None, None));
+            }
             DecoderEffect::DecodeImage { ticket, image } => {
                 let tokens = self.with_generation(|generation| generation.tokens().get(image).cloned());
                 let tokens = fill(&tokens.flatten().unwrap_or_default(), grid);
@@ -180,8 +195,13 @@ impl Controller {
         }
     }
 
-    fn start_worker(self, worker: u64, choice: DeviceChoice) {
-        let Some(model) = self.app.model.get_untracked() else { return };
+    fn start_worker(
+        self,
+        worker: u64,
+        program: DecoderProgram,
+        choice: DeviceChoice,
+    ) -> Option<WorkerClient> {
+        let model = self.app.model.get_untracked()?;
         let command = DecoderCommand::Load {
             backend: self.app.backend.get_untracked(),
             files: model.manifest.files.clone(),
@@ -190,18 +210,21 @@ impl Controller {
         let listen = move |report, pixels| {
             self.decoder_with(decoder::DecoderInput::Report { worker, report }, pixels);
         };
-        match WorkerClient::start(listen) {
+        match WorkerClient::start(program, listen) {
             Ok(client) => {
                 client.send(&command);
-                self.parts.update_value(|parts| parts.worker = Some(client));
+                Some(client)
             }
-            Err(error) => listen(
-                DecoderReport::Failed {
-                    reason: DecoderFailure::Fault,
-                    message: format!("the browser started no worker ({error:?})"),
-                },
-                Vec::new(),
-            ),
+            Err(error) => {
+                listen(
+                    DecoderReport::Failed {
+                        reason: DecoderFailure::Fault,
+                        message: format!("the browser started no worker ({error:?})"),
+                    },
+                    Vec::new(),
+                );
+                None
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! The page's end of the message port to the decoder worker.
 
-use dalle_shared::{DecoderCommand, DecoderFailure, DecoderReport};
+use dalle_shared::{DecoderCommand, DecoderFailure, DecoderProgram, DecoderReport};
 use js_sys::{Array, Uint8Array};
 use wasm_bindgen::prelude::*;
 use web_sys::{ErrorEvent, MessageEvent, Worker, WorkerOptions, WorkerType};
@@ -13,13 +13,17 @@ pub struct WorkerClient {
 }
 
 impl WorkerClient {
-    /// Starts the worker. Each report goes to `listen`, with pixels if it has some; so does a crash, as
+    /// Starts a worker with this program. Each report goes to `listen`, with pixels if it has some; so does a crash, as
     /// [`DecoderReport::Failed`].
     ///
     /// # Errors
     /// If the browser refuses to start it.
-    pub fn start(listen: impl Fn(DecoderReport, Vec<u8>) + Clone + 'static) -> Result<Self, JsValue> {
+    pub fn start(
+        program: DecoderProgram,
+        listen: impl Fn(DecoderReport, Vec<u8>) + Clone + 'static,
+    ) -> Result<Self, JsValue> {
         let options = WorkerOptions::new();
+        options.set_name(program.name());
         options.set_type(WorkerType::Module);
         let worker = Worker::new_with_options("worker.js", &options)?;
         let on_message = Closure::new({

@@ -1,7 +1,8 @@
 // The decoder worker before its WebAssembly runs.
 //
-// It takes the page's first message, downloads the program with progress in bytes, probes the WebGPU adapter, and calls `run` of
-// decoder.js. Messages have the form [json, buffer]; see dalle_shared::DecoderReport.
+// It takes the page's first message, downloads the program with progress in bytes, probes the WebGPU adapter, and calls the
+// program's `run`. The page chooses the program by the worker's name; see dalle_shared::DecoderProgram. Messages have the form
+// [json, buffer]; see dalle_shared::DecoderReport.
 
 const first = new Promise((resolve) => {
   addEventListener("message", (event) => resolve(event.data[0]), { once: true });
@@ -19,9 +20,17 @@ if (globalThis.GPUAdapter) {
   };
 }
 
-// What dalle_decoder_worker::probe::Adapter reads, or null.
+// The smallest module with an instruction of relaxed SIMD: three v128 to f32x4.relaxed_madd of them.
+const RELAXED = new Uint8Array([
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 8, 1, 96, 3, 123, 123, 123, 1, 123, 3, 2, 1, 0, 10, 13, 1, 11, 0, 32, 0, 32, 1, 32, 2, 253, 133, 2,
+  11,
+]);
+
+// What dalle_decoder_worker::probe::Adapter reads, or null. A driver that does not answer counts as none.
 async function probe() {
-  const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" }).catch(() => null);
+  const silence = new Promise((resolve) => setTimeout(resolve, 5000, null));
+  const answer = navigator.gpu?.requestAdapter({ powerPreference: "high-performance" }).catch(() => null);
+  const adapter = await Promise.race([answer, silence]);
   if (!adapter) return null;
   const info = adapter.info ?? {};
   const words = [info.vendor, info.architecture, info.device, info.description].filter(Boolean);
@@ -66,14 +75,17 @@ async function download(url) {
 }
 
 try {
-  const [decoder, bytes] = await Promise.all([
-    import("./decoder.js"),
-    download(new URL("decoder_bg.wasm.gz", import.meta.url)),
+  const cpu = WebAssembly.validate(RELAXED) ? "decoder-cpu-relaxed" : "decoder-cpu";
+  const name = self.name === "webgpu" ? "decoder-webgpu" : cpu;
+  const [decoder, bytes, adapter] = await Promise.all([
+    import(`./${name}.js`),
+    download(new URL(`${name}_bg.wasm.gz`, import.meta.url)),
+    probe(),
   ]);
   const program = await decoder.default({ module_or_path: bytes });
-  // Once: see frontend/worker/build.rs.
-  program.__wasm_call_ctors();
-  await decoder.run(await first, JSON.stringify(await probe()));
+  // Once: see frontend/worker/webgpu/build.rs.
+  program.__wasm_call_ctors?.();
+  await decoder.run(await first, JSON.stringify(adapter));
 } catch (error) {
   // A network failure is a TypeError; a RangeError or a trap means that the program got no memory.
   const memory = error instanceof RangeError || error instanceof WebAssembly.RuntimeError;

@@ -1,4 +1,6 @@
-//! Messages between the page and its decoder worker.
+//! Messages between the page and its decoder workers.
+//!
+//! A worker runs one of two [`DecoderProgram`]s, which speak the same protocol.
 //!
 //! A message is a two-element array `[json, attachment]`: the JSON of a [`DecoderCommand`] or [`DecoderReport`], and with
 //! [`DecoderCommand::Encode`] the image's file (a `Blob`), with [`DecoderReport::Pixels`] an `ArrayBuffer` of pixels, else null.
@@ -6,6 +8,25 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{ImageToken, ModelFile};
+
+/// A program of a decoder worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecoderProgram {
+    /// The small one, for the CPU.
+    Cpu,
+    /// The large one, for GPUs.
+    Webgpu,
+}
+
+impl DecoderProgram {
+    /// The name of its worker, by which `worker.js` knows what to download.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Webgpu => "webgpu",
+        }
+    }
+}
 
 /// Page to worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +94,8 @@ pub enum DecoderReport {
         /// Measured milliseconds of one decode.
         decode_ms: f64,
     },
+    /// The program for the CPU found a GPU: the program for GPUs may decode faster. Sent once, after [`DecoderReport::Ready`].
+    GpuFound,
     /// A decoded image; the buffer holds `image_size² · 4` bytes, RGBA in raster order.
     Pixels {
         /// The ticket of the command.

@@ -19,7 +19,9 @@ mod token;
 mod tokenizer;
 
 pub use address::address;
-pub use decoder::{DecoderCommand, DecoderDevice, DecoderFailure, DecoderPart, DecoderReport, DeviceChoice};
+pub use decoder::{
+    DecoderCommand, DecoderDevice, DecoderFailure, DecoderPart, DecoderProgram, DecoderReport, DeviceChoice,
+};
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use event::{EventKind, GenerationEvent, GenerationState, GenerationStatus};
 pub use geometry::Geometry;

@@ -40,7 +40,7 @@ async fn a_stream_without_progress_is_given_up_after_a_few_attempts() -> Result<
 #[tokio::test]
 async fn the_page_says_that_tokens_wait_for_the_decoder() -> Result<()> {
     let server = Server::start(&models::tiny()?, &[]).await?;
-    let recorder = Recorder::holding(&server.url(""), "decoder_bg.wasm").await?;
+    let recorder = Recorder::holding(&server.url(""), "decoder-cpu").await?;
     let page = Page::open_with(&recorder.origin, &[]).await?;
     page.until_state("idle").await?;
     page.generate(CAPTION, 1, SEED).await?;

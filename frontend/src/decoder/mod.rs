@@ -1,9 +1,14 @@
-//! The decoder worker's life and what it decodes next, as a state machine.
+//! The decoder workers' lives and what is decoded next, as a state machine.
+//!
+//! The small program for the CPU starts first. If it finds a GPU, a second worker loads the program for GPUs meanwhile, and takes
+//! over once it has decoded faster than the first.
 //!
 //! [`Decoder::on`] takes an [`DecoderInput`] and returns the [`DecoderEffect`]s that the caller executes. It knows no worker, clock or page:
 //! the caller tells the time, and answers by further inputs.
 
-use dalle_shared::{DecoderDevice, DecoderFailure, DecoderPart, DecoderReport, DeviceChoice, ImageToken};
+use dalle_shared::{
+    DecoderDevice, DecoderFailure, DecoderPart, DecoderProgram, DecoderReport, DeviceChoice, ImageToken,
+};
 
 use crate::problem::{self, Problem};
 use crate::schedule::{Next, Schedule};
@@ -32,7 +37,7 @@ pub enum DecoderState {
     Ready {
         /// What it decodes on.
         device: DecoderDevice,
-        /// Milliseconds of a decode.
+        /// Milliseconds of the fastest decode: browsers run new code slowly at first.
         decode_ms: f64,
     },
     /// Failed.
@@ -58,7 +63,7 @@ pub enum Upload {
 pub enum DecoderInput {
     /// A worker is wanted, on this device.
     Start(DeviceChoice),
-    /// A worker reports. `worker` is the number of [`DecoderEffect::StartWorker`].
+    /// A worker reports. `worker` is the number of [`DecoderEffect::StartWorker`] or [`DecoderEffect::StartGpu`].
     Report {
         /// Which worker.
         worker: u64,
@@ -101,14 +106,25 @@ pub enum Timer {
 /// What the caller must do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DecoderEffect {
-    /// Start a worker in place of the present one. Its reports carry this number.
+    /// Start a worker in place of all present ones. Its reports carry this number.
     StartWorker {
         /// Number of the worker.
         worker: u64,
+        /// What it runs.
+        program: DecoderProgram,
         /// Which device it may use.
         choice: DeviceChoice,
     },
-    /// End the worker.
+    /// Start a worker with the program for GPUs beside the present one.
+    StartGpu {
+        /// Number of the worker.
+        worker: u64,
+    },
+    /// The worker of [`DecoderEffect::StartGpu`] takes the place of the present one, which ends.
+    UseGpu,
+    /// End the worker of [`DecoderEffect::StartGpu`].
+    EndGpu,
+    /// End all workers.
     EndWorker,
     /// Decode an image as far as it is known.
     DecodeImage {
@@ -163,6 +179,12 @@ pub struct Decoder {
     state: DecoderState,
     choice: DeviceChoice,
     worker: u64,
+    /// The worker that loads the program for GPUs meanwhile.
+    gpu: Option<u64>,
+    /// Number of the latest worker.
+    workers: u64,
+    /// Milliseconds of the present worker's fastest decode.
+    fastest_ms: f64,
     schedule: Schedule,
     work: Option<Work>,
     prefix: Vec<ImageToken>,
@@ -204,11 +226,16 @@ impl Decoder {
             DecoderInput::Report { worker, report } if worker == self.worker => {
                 self.report(now, report, &mut effects);
             }
+            DecoderInput::Report { worker, report } if Some(worker) == self.gpu => {
+                self.gpu_report(worker, report, &mut effects);
+            }
             DecoderInput::Report { .. } => {}
             DecoderInput::Elapsed(Timer::Gpu { worker }) => {
+                let message = "WebGPU did not finish its first decode";
                 if worker == self.worker && matches!(self.state, DecoderState::Starting(_)) {
-                    let message = "WebGPU did not finish its first decode".to_owned();
-                    self.fail(DecoderFailure::Gpu, message, &mut effects);
+                    self.fail(DecoderFailure::Gpu, message.to_owned(), &mut effects);
+                } else if Some(worker) == self.gpu {
+                    self.drop_gpu(message, &mut effects);
                 }
             }
             DecoderInput::Elapsed(Timer::Rest) => self.resting = false,
@@ -238,12 +265,22 @@ impl Decoder {
     }
 
     fn start(&mut self, choice: DeviceChoice, effects: &mut Vec<DecoderEffect>) {
-        self.worker += 1;
+        self.worker = self.next_worker();
+        self.gpu = None;
         self.choice = choice;
         self.state = DecoderState::Waiting;
         self.work = None;
         self.schedule.lost();
-        effects.push(DecoderEffect::StartWorker { worker: self.worker, choice });
+        let program = match choice {
+            DeviceChoice::Webgpu => DecoderProgram::Webgpu,
+            DeviceChoice::Auto | DeviceChoice::Cpu => DecoderProgram::Cpu,
+        };
+        effects.push(DecoderEffect::StartWorker { worker: self.worker, program, choice });
+    }
+
+    fn next_worker(&mut self) -> u64 {
+        self.workers += 1;
+        self.workers
     }
 
     fn expect(&mut self, images: usize, rows: usize) {
@@ -275,8 +312,14 @@ impl Decoder {
                 self.state = DecoderState::Starting(device);
             }
             DecoderReport::Ready { device, decode_ms } => {
-                self.state = DecoderState::Ready { device, decode_ms };
-                effects.extend(self.upload.map(|ticket| DecoderEffect::Encode { ticket }));
+                self.ready(device, decode_ms, effects);
+            }
+            DecoderReport::GpuFound => {
+                if self.choice == DeviceChoice::Auto && self.gpu.is_none() && self.is_ready() {
+                    let worker = self.next_worker();
+                    self.gpu = Some(worker);
+                    effects.push(DecoderEffect::StartGpu { worker });
+                }
             }
             DecoderReport::Pixels { ticket: _, decode_ms } => self.pixels(now, decode_ms, effects),
             DecoderReport::Encoded { ticket, tokens } if self.upload == Some(ticket) => {
@@ -292,7 +335,51 @@ impl Decoder {
         }
     }
 
+    fn ready(&mut self, device: DecoderDevice, decode_ms: f64, effects: &mut Vec<DecoderEffect>) {
+        self.fastest_ms = decode_ms;
+        self.state = DecoderState::Ready { device, decode_ms };
+        effects.extend(self.upload.map(|ticket| DecoderEffect::Encode { ticket }));
+    }
+
+    /// A report of the worker that loads the program for GPUs while the CPU decodes.
+    fn gpu_report(&mut self, worker: u64, report: DecoderReport, effects: &mut Vec<DecoderEffect>) {
+        match report {
+            DecoderReport::Starting { .. } => {
+                effects.push(DecoderEffect::Wait(Timer::Gpu { worker }, GPU_PATIENCE_MS));
+            }
+            DecoderReport::Ready { device, decode_ms } if decode_ms < self.fastest_ms => {
+                (self.worker, self.gpu) = (worker, None);
+                // What the other worker was doing is done again.
+                self.work = None;
+                self.schedule.lost();
+                effects.push(DecoderEffect::UseGpu);
+                self.ready(device, decode_ms, effects);
+            }
+            DecoderReport::Ready { decode_ms, .. } => {
+                let why = format!("WebGPU is slower here: an image takes {decode_ms:.0} ms");
+                self.drop_gpu(&why, effects);
+            }
+            DecoderReport::Failed { message, .. } => {
+                self.drop_gpu(&format!("WebGPU failed: {message}"), effects);
+            }
+            _ => {}
+        }
+    }
+
+    /// Stays on the CPU, and notes why.
+    fn drop_gpu(&mut self, reason: &str, effects: &mut Vec<DecoderEffect>) {
+        self.gpu = None;
+        effects.push(DecoderEffect::EndGpu);
+        if let DecoderState::Ready { device: DecoderDevice::Cpu { why }, .. } = &mut self.state {
+            reason.clone_into(why);
+        }
+    }
+
     fn pixels(&mut self, now: f64, decode_ms: f64, effects: &mut Vec<DecoderEffect>) {
+        self.fastest_ms = self.fastest_ms.min(decode_ms);
+        if let DecoderState::Ready { decode_ms, .. } = &mut self.state {
+            *decode_ms = self.fastest_ms;
+        }
         match self.work.take() {
             Some(Work::Image { image, rows }) => {
                 self.schedule.decoded(image, rows, now, decode_ms);
@@ -311,7 +398,7 @@ impl Decoder {
         }
     }
 
-    /// Ends the worker. A GPU that was not asked for is replaced by the CPU; every other failure is the person's to know.
+    /// Ends the workers. A GPU that was not asked for is replaced by the CPU; every other failure is the person's to know.
     fn fail(&mut self, reason: DecoderFailure, message: String, effects: &mut Vec<DecoderEffect>) {
         let on_gpu = matches!(
             &self.state,
@@ -323,6 +410,7 @@ impl Decoder {
             return self.start(DeviceChoice::Cpu, effects);
         }
         effects.push(DecoderEffect::EndWorker);
+        self.gpu = None;
         self.state = DecoderState::Failed(Problem::Decoder(reason, message));
         // The upload may have been too much for it: it is not tried again and again.
         self.drop_upload();

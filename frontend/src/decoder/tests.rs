@@ -76,7 +76,8 @@ fn a_gpu_that_never_comes_back_is_replaced_by_the_cpu_unless_it_was_asked_for() 
         on(&mut decoder, DecoderInput::Start(choice));
         report(&mut decoder, DecoderReport::Starting { device: gpu() });
         let effects = on(&mut decoder, DecoderInput::Elapsed(Timer::Gpu { worker: 1 }));
-        let started = DecoderEffect::StartWorker { worker: 2, choice: DeviceChoice::Cpu };
+        let (program, choice) = (DecoderProgram::Cpu, DeviceChoice::Cpu);
+        let started = DecoderEffect::StartWorker { worker: 2, program, choice };
         assert_eq!(effects.contains(&started), replaced, "{effects:?}");
         assert_eq!(matches!(decoder.state(), DecoderState::Failed(_)), !replaced);
     }
@@ -192,4 +193,94 @@ fn an_upload_that_was_dropped_is_not_taken() {
     on(&mut decoder, DecoderInput::Upload);
     assert_eq!(report(&mut decoder, DecoderReport::NotEncoded { ticket, message: "m".into() }), []);
     assert_eq!(decoder.upload(), Some(Upload::Encoding), "the answer was for the first");
+}
+
+/// A decoder on the CPU whose worker found a GPU, and the report of the GPU's worker.
+fn with_gpu() -> (Decoder, impl Fn(&mut Decoder, DecoderReport) -> Vec<DecoderEffect>) {
+    let mut decoder = Decoder::default();
+    let effects = on(&mut decoder, DecoderInput::Start(DeviceChoice::Auto));
+    let (program, choice) = (DecoderProgram::Cpu, DeviceChoice::Auto);
+    assert_eq!(effects, [DecoderEffect::StartWorker { worker: 1, program, choice }]);
+    ready(&mut decoder, cpu());
+    assert_eq!(report(&mut decoder, DecoderReport::GpuFound), [DecoderEffect::StartGpu { worker: 2 }]);
+    on(&mut decoder, DecoderInput::Expect { images: 2, rows: 2 });
+    (decoder, |decoder, report| on(decoder, DecoderInput::Report { worker: 2, report }))
+}
+
+fn gpu_ready(decode_ms: f64) -> DecoderReport {
+    DecoderReport::Ready { device: gpu(), decode_ms }
+}
+
+#[test]
+fn the_cpu_decodes_until_the_gpu_is_ready_and_then_the_gpu_goes_on() {
+    let (mut decoder, gpus) = with_gpu();
+    let progress = DecoderReport::Progress { part: DecoderPart::Program, loaded: 1, total: None };
+    assert_eq!(gpus(&mut decoder, progress), []);
+    assert!(matches!(decoder.state(), DecoderState::Ready { device: DecoderDevice::Cpu { .. }, .. }));
+    assert_eq!(decoded(&on(&mut decoder, DecoderInput::Complete(vec![2, 0]))), Some(0));
+    let effects = on(&mut decoder, DecoderInput::Upload);
+    let [DecoderEffect::Encode { ticket }] = effects[..] else { panic!("{effects:?}") };
+    gpus(&mut decoder, DecoderReport::Starting { device: gpu() });
+
+    let effects = gpus(&mut decoder, gpu_ready(9.0));
+    assert_eq!(effects[..2], [DecoderEffect::UseGpu, DecoderEffect::Encode { ticket }]);
+    assert_eq!(decoded(&effects), Some(0), "what the CPU was decoding is decoded again");
+    assert_eq!(decoder.state(), &DecoderState::Ready { device: gpu(), decode_ms: 9.0 });
+    let late = DecoderReport::Pixels { ticket: 1, decode_ms: 10.0 };
+    assert_eq!(
+        on(&mut decoder, DecoderInput::Report { worker: 1, report: late }),
+        [],
+        "the CPU's worker is gone"
+    );
+    assert_eq!(pixels(&mut decoder)[0], DecoderEffect::ShowImage { image: 0, rows: 2 });
+
+    // A GPU that fails later is replaced by the CPU, for good.
+    let effects = report(&mut decoder, failed(DecoderFailure::Gpu));
+    let (program, choice) = (DecoderProgram::Cpu, DeviceChoice::Cpu);
+    assert!(effects.contains(&DecoderEffect::StartWorker { worker: 3, program, choice }), "{effects:?}");
+    ready(&mut decoder, cpu());
+    assert_eq!(report(&mut decoder, DecoderReport::GpuFound), []);
+}
+
+#[test]
+fn a_gpu_that_is_slower_or_fails_or_never_comes_back_leaves_the_cpu_at_work() {
+    let cases: [(DecoderInput, &str); 3] = [
+        (DecoderInput::Report { worker: 2, report: gpu_ready(11.0) }, "slower here: an image takes 11 ms"),
+        (DecoderInput::Report { worker: 2, report: failed(DecoderFailure::Memory) }, "WebGPU failed: m"),
+        (DecoderInput::Elapsed(Timer::Gpu { worker: 2 }), "did not finish"),
+    ];
+    for (input, words) in cases {
+        let (mut decoder, gpus) = with_gpu();
+        on(&mut decoder, DecoderInput::Complete(vec![2, 2]));
+        let effects = gpus(&mut decoder, DecoderReport::Starting { device: gpu() });
+        assert!(matches!(effects[..], [DecoderEffect::Wait(Timer::Gpu { worker: 2 }, _)]), "{effects:?}");
+        assert_eq!(on(&mut decoder, input), [DecoderEffect::EndGpu]);
+        let DecoderState::Ready { device: DecoderDevice::Cpu { why }, .. } = decoder.state() else {
+            panic!("{:?}", decoder.state())
+        };
+        assert!(why.contains(words), "{why}");
+        assert_eq!(pixels(&mut decoder)[0], DecoderEffect::ShowImage { image: 0, rows: 2 });
+        assert_eq!(gpus(&mut decoder, gpu_ready(1.0)), [], "it has ended");
+    }
+}
+
+#[test]
+fn a_start_ends_the_search_for_a_gpu() {
+    let (mut decoder, gpus) = with_gpu();
+    on(&mut decoder, DecoderInput::Start(DeviceChoice::Cpu));
+    assert_eq!(gpus(&mut decoder, gpu_ready(1.0)), []);
+    assert_eq!(on(&mut decoder, DecoderInput::Elapsed(Timer::Gpu { worker: 2 })), []);
+    assert_eq!(decoder.state(), &DecoderState::Waiting);
+}
+
+#[test]
+fn the_time_of_a_decode_is_that_of_the_fastest() {
+    let mut decoder = decoder();
+    for (decode_ms, shown) in [(12.0, 10.0), (4.0, 4.0), (5.0, 4.0)] {
+        on(&mut decoder, Input::Expect { images: 1, rows: 1 });
+        on(&mut decoder, Input::Complete(vec![1]));
+        report(&mut decoder, DecoderReport::Pixels { ticket: 0, decode_ms });
+        assert_eq!(decoder.state(), &DecoderState::Ready { device: cpu(), decode_ms: shown });
+        assert_eq!(decoder.decode_ms(), Some(decode_ms));
+    }
 }

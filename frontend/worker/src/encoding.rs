@@ -1,65 +1,65 @@
 //! Encoding of images to tokens. The encoder is downloaded for the first one.
 
-use dalle_model::config::ModelConfig;
-use dalle_model::dvae::Encoder;
-use dalle_model::{Device, weights};
+use dalle_files::config::ModelConfig;
 use dalle_shared::{DecoderPart, ImageToken, ModelFile};
 use wasm_bindgen::JsValue;
 
 use crate::failure::Failure;
+use crate::program::Program;
 use crate::{download, image};
 
 /// The encoder of a model, downloaded when it is first needed.
-pub struct Encoding {
+pub struct Encoding<P: Program> {
     backend: String,
     /// None if the model has no encoder.
     file: Option<ModelFile>,
     config: ModelConfig,
-    device: Device,
-    encoder: Option<Encoder>,
+    encoder: Option<P::Encoder>,
 }
 
-impl Encoding {
+impl<P: Program> Encoding<P> {
     /// An encoder to be downloaded from `backend` for the first image.
-    pub fn new(backend: &str, file: Option<ModelFile>, config: ModelConfig, device: Device) -> Self {
-        Self { backend: backend.to_owned(), file, config, device, encoder: None }
+    pub fn new(backend: &str, file: Option<ModelFile>, config: ModelConfig) -> Self {
+        Self { backend: backend.to_owned(), file, config, encoder: None }
     }
 
     /// The `grid²` tokens of an image file in raster order; or why it cannot be encoded, in a sentence, if the worker can go on.
     ///
     /// # Errors
     /// A failure of the device, which ends the worker.
-    pub async fn encode(&mut self, file: &JsValue) -> Result<Result<Vec<ImageToken>, String>, Failure> {
+    pub async fn encode(
+        &mut self,
+        program: &P,
+        file: &JsValue,
+    ) -> Result<Result<Vec<ImageToken>, String>, Failure> {
         let size = self.config.image_size;
         let rgb = match image::square(file, size).await {
             Ok(rgb) => rgb,
             Err(message) => return Ok(Err(message)),
         };
-        let encoder = match self.encoder().await {
+        let encoder = match self.encoder(program).await {
             Ok(encoder) => encoder,
             Err(message) => return Ok(Err(message)),
         };
-        let tokens = encoder
-            .encode_rgb_async(&rgb, size)
+        let tokens = P::encode(encoder, &rgb, size)
             .await
             .map_err(|error| Failure::of_running(format!("the image could not be encoded: {error}")))?;
         Ok(Ok(tokens))
     }
 
-    async fn encoder(&mut self) -> Result<&Encoder, String> {
+    async fn encoder(&mut self, program: &P) -> Result<&P::Encoder, String> {
         let encoder = match self.encoder.take() {
             Some(encoder) => encoder,
-            None => self.fetch().await?,
+            None => self.fetch(program).await?,
         };
         Ok(self.encoder.insert(encoder))
     }
 
-    async fn fetch(&self) -> Result<Encoder, String> {
+    async fn fetch(&self, program: &P) -> Result<P::Encoder, String> {
         let file = self.file.as_ref().ok_or("this model has no encoder")?;
         let bytes = download::file(&self.backend, file, DecoderPart::Encoder)
             .await
             .map_err(|failure| failure.message)?;
-        weights::from_safetensors(Encoder::new(&self.config.dvae, &self.device), &bytes)
-            .map_err(|error| format!("{}: {error}", file.name))
+        program.encoder(&self.config.dvae, &bytes).map_err(|error| format!("{}: {error}", file.name))
     }
 }

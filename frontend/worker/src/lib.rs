@@ -1,12 +1,11 @@
 //! The decoder worker: decodes tokens to pixels in a Web Worker, so that the page stays responsive, and encodes a person's images to
 //! tokens, so that they stay on their machine.
 //!
-//! `static/worker.js` downloads this program, probes the WebGPU adapter and calls [`browser::run`] with the result and the page's
-//! first message. The page then sends [`dalle_shared::DecoderCommand`]s and receives [`dalle_shared::DecoderReport`]s. Only
-//! [`probe`] builds natively, for its tests.
+//! There are two programs. `dalle-decoder-cpu` is small and starts first; `dalle-decoder-webgpu` is loaded where the browser has a
+//! GPU. Each implements [`Program`] and calls [`run`], which does everything else. `static/worker.js` downloads the program that
+//! the page asks for, probes the WebGPU adapter and calls `run` with the result and the page's first message. The page then sends
+//! [`dalle_shared::DecoderCommand`]s and receives [`dalle_shared::DecoderReport`]s. Only [`probe`] builds natively, for its tests.
 
-#[cfg(target_arch = "wasm32")]
-pub mod browser;
 #[cfg(target_arch = "wasm32")]
 mod cache;
 #[cfg(target_arch = "wasm32")]
@@ -22,3 +21,10 @@ mod loading;
 #[cfg(target_arch = "wasm32")]
 mod port;
 pub mod probe;
+#[cfg(target_arch = "wasm32")]
+mod program;
+
+#[cfg(target_arch = "wasm32")]
+pub use failure::{Failure, set_on_gpu};
+#[cfg(target_arch = "wasm32")]
+pub use program::{Program, run};

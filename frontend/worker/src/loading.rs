@@ -1,81 +1,65 @@
 //! Loading a model: from the page's first command to a decoder that is warmed up.
 
-use dalle_model::config::ModelConfig;
-use dalle_model::dvae::Decoder;
-use dalle_model::{Device, weights};
+use dalle_files::config::ModelConfig;
 use dalle_shared::{
-    DecoderDevice, DecoderFailure, DecoderPart, DecoderReport, DeviceChoice, Geometry, ImageToken, ModelFile,
-    files,
+    DecoderDevice, DecoderFailure, DecoderPart, DecoderReport, Geometry, ImageToken, ModelFile, files,
 };
 
 use crate::download;
 use crate::encoding::Encoding;
-use crate::failure::{Failure, set_on_gpu};
+use crate::failure::Failure;
 use crate::port::{scope, send};
-use crate::probe::{Adapter, choose};
+use crate::program::Program;
 
-/// A loaded decoder, and the model's encoder, which is not downloaded yet.
-pub struct Loaded {
-    decoder: Decoder,
+/// A decode that takes less is repeated before it is reported: browsers run new code slowly at first.
+const QUICK_MS: f64 = 100.0;
+
+/// A program with a loaded decoder, and the model's encoder, which is not downloaded yet.
+pub struct Loaded<P: Program> {
+    /// The program.
+    pub program: P,
+    decoder: P::Decoder,
     geometry: Geometry,
     /// Encodes images to tokens.
-    pub encoding: Encoding,
+    pub encoding: Encoding<P>,
 }
 
-/// Downloads, checks and loads a model's decoder, and decodes once to warm it up.
-///
-/// # Errors
-/// A download, file, device or decode that failed.
-pub async fn load(
-    backend: &str,
-    files: &[ModelFile],
-    choice: DeviceChoice,
-    adapter: Option<&Adapter>,
-) -> Result<Loaded, Failure> {
-    let device = choose(choice, adapter).map_err(|why| Failure::new(DecoderFailure::Gpu, why))?;
-    let find = |name: &str| {
-        files.iter().find(|file| file.name == name).ok_or_else(|| {
-            Failure::new(DecoderFailure::WrongFile, format!("the server's manifest lists no {name}"))
-        })
-    };
-    let config = download::file(backend, find(files::CONFIG)?, DecoderPart::Weights).await?;
-    let config: ModelConfig = serde_json::from_slice(&config)
-        .map_err(|error| Failure::new(DecoderFailure::WrongFile, format!("config.json: {error}")))?;
-    config.validate().map_err(|error| Failure::new(DecoderFailure::WrongFile, error.to_string()))?;
-    let bytes = download::file(backend, find(files::DECODER)?, DecoderPart::Weights).await?;
-
-    send(&DecoderReport::Starting { device: device.clone() });
-    let burn_device = open(&device).await?;
-    let decoder = weights::from_safetensors(Decoder::new(&config.dvae, &burn_device), &bytes)
-        .map_err(|error| Failure::new(DecoderFailure::WrongFile, format!("decoder.safetensors: {error}")))?;
-    let geometry = config.geometry();
-    let encoder = find(files::ENCODER).ok().cloned();
-    let encoding = Encoding::new(backend, encoder, config, burn_device);
-    let loaded = Loaded { decoder, geometry, encoding };
-
-    let blank = vec![ImageToken(0); loaded.geometry.image_length()];
-    if matches!(device, DecoderDevice::Webgpu { .. }) {
-        // The first decode on a GPU compiles its shaders, so its time is not representative.
-        loaded.decode(&blank).await?;
-    }
-    let (_, decode_ms) = loaded.decode(&blank).await?;
-    send(&DecoderReport::Ready { device, decode_ms });
-    Ok(loaded)
-}
-
-async fn open(device: &DecoderDevice) -> Result<Device, Failure> {
-    match device {
-        DecoderDevice::Cpu { .. } => Ok(Device::flex()),
-        DecoderDevice::Webgpu { .. } => {
-            set_on_gpu();
-            Device::wgpu_options().init_async().await.map_err(|error| {
-                Failure::new(DecoderFailure::Gpu, format!("WebGPU could not be started: {error}"))
+impl<P: Program> Loaded<P> {
+    /// Downloads, checks and loads a model's decoder, and decodes once to warm it up.
+    ///
+    /// # Errors
+    /// A download, file, device or decode that failed.
+    pub async fn load(backend: &str, files: &[ModelFile], device: DecoderDevice) -> Result<Self, Failure> {
+        let find = |name: &str| {
+            files.iter().find(|file| file.name == name).ok_or_else(|| {
+                Failure::new(DecoderFailure::WrongFile, format!("the server's manifest lists no {name}"))
             })
-        }
-    }
-}
+        };
+        let config = download::file(backend, find(files::CONFIG)?, DecoderPart::Weights).await?;
+        let config: ModelConfig = serde_json::from_slice(&config)
+            .map_err(|error| Failure::new(DecoderFailure::WrongFile, format!("config.json: {error}")))?;
+        config.validate().map_err(|error| Failure::new(DecoderFailure::WrongFile, error.to_string()))?;
+        let bytes = download::file(backend, find(files::DECODER)?, DecoderPart::Weights).await?;
 
-impl Loaded {
+        send(&DecoderReport::Starting { device: device.clone() });
+        let program = P::open().await?;
+        let decoder = program.decoder(&config.dvae, &bytes).map_err(|error| {
+            Failure::new(DecoderFailure::WrongFile, format!("decoder.safetensors: {error}"))
+        })?;
+        let geometry = config.geometry();
+        let encoding = Encoding::new(backend, find(files::ENCODER).ok().cloned(), config);
+        let loaded = Self { program, decoder, geometry, encoding };
+
+        let blank = vec![ImageToken(0); loaded.geometry.image_length()];
+        let (_, mut decode_ms) = loaded.decode(&blank).await?;
+        // The first decode on a GPU compiles its shaders.
+        if decode_ms < QUICK_MS || matches!(device, DecoderDevice::Webgpu { .. }) {
+            (_, decode_ms) = loaded.decode(&blank).await?;
+        }
+        send(&DecoderReport::Ready { device, decode_ms });
+        Ok(loaded)
+    }
+
     /// The RGBA pixels of a whole grid of tokens, `image_size² · 4` bytes, and the milliseconds that decoding took.
     ///
     /// # Errors
@@ -91,12 +75,14 @@ impl Loaded {
             return Err(Failure::new(DecoderFailure::Fault, message));
         }
         let start = now();
-        let rgb = self
-            .decoder
-            .decode_rgb_async(tokens, grid)
+        let rgb = P::decode(&self.decoder, tokens, grid)
             .await
             .map_err(|error| Failure::of_running(format!("the image could not be decoded: {error}")))?;
-        let rgba = rgb.chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], u8::MAX]).collect();
+        let rgb = rgb.as_chunks::<3>().0;
+        let mut rgba = vec![u8::MAX; 4 * rgb.len()];
+        for (rgba, rgb) in rgba.as_chunks_mut::<4>().0.iter_mut().zip(rgb) {
+            *rgba = [rgb[0], rgb[1], rgb[2], u8::MAX];
+        }
         Ok((rgba, now() - start))
     }
 }

@@ -42,26 +42,46 @@ fn unusable(adapter: &Adapter) -> Option<String> {
     .map(|(limit, got, needed)| format!("the WebGPU adapter {name} has {limit} {got}, {needed} is needed"))
 }
 
-/// The device for this choice and adapter.
+/// What a program decodes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The device.
+    pub device: DecoderDevice,
+    /// Whether the program for GPUs could decode here too, perhaps faster.
+    pub gpu: bool,
+}
+
+/// The name of the adapter to decode on.
+fn adapter_for(choice: DeviceChoice, adapter: Option<&Adapter>) -> Result<&str, String> {
+    if choice == DeviceChoice::Cpu {
+        return Err("the CPU was asked for".to_owned());
+    }
+    let adapter = adapter.ok_or("this browser offers no WebGPU adapter")?;
+    unusable(adapter).map_or(Ok(()), Err)?;
+    if adapter.software && choice == DeviceChoice::Auto {
+        return Err(format!("the WebGPU adapter {} is software, which is slower", adapter.name));
+    }
+    Ok(&adapter.name)
+}
+
+/// The choice of the program for the CPU.
+pub fn cpu(choice: DeviceChoice, adapter: Option<&Adapter>) -> Choice {
+    let adapter = adapter_for(choice, adapter);
+    let gpu = adapter.is_ok();
+    let why = match adapter {
+        Ok(name) => format!("the decoder for the WebGPU adapter {name} is being loaded"),
+        Err(why) => why,
+    };
+    Choice { device: DecoderDevice::Cpu { why }, gpu }
+}
+
+/// The choice of the program for GPUs.
 ///
 /// # Errors
-/// Why WebGPU cannot be used, if it was asked for.
-pub fn choose(choice: DeviceChoice, adapter: Option<&Adapter>) -> Result<DecoderDevice, String> {
-    let refusal = match adapter {
-        None => Some("this browser offers no WebGPU adapter".to_owned()),
-        Some(adapter) => unusable(adapter),
-    };
-    match (choice, adapter, refusal) {
-        (DeviceChoice::Cpu, _, _) => Ok(DecoderDevice::Cpu { why: "the CPU was asked for".to_owned() }),
-        (DeviceChoice::Webgpu, _, Some(why)) => Err(why),
-        (DeviceChoice::Auto, _, Some(why)) => Ok(DecoderDevice::Cpu { why }),
-        (DeviceChoice::Auto, Some(adapter), None) if adapter.software => Ok(DecoderDevice::Cpu {
-            why: format!("the WebGPU adapter {} is software, which is slower", adapter.name),
-        }),
-        (_, adapter, None) => Ok(DecoderDevice::Webgpu {
-            adapter: adapter.map(|adapter| adapter.name.clone()).unwrap_or_default(),
-        }),
-    }
+/// Why it cannot decode here.
+pub fn gpu(choice: DeviceChoice, adapter: Option<&Adapter>) -> Result<Choice, String> {
+    let adapter = adapter_for(choice, adapter)?.to_owned();
+    Ok(Choice { device: DecoderDevice::Webgpu { adapter }, gpu: true })
 }
 
 #[cfg(test)]
@@ -79,22 +99,24 @@ mod tests {
         }
     }
 
-    fn is_gpu(choice: DeviceChoice, adapter: Option<&Adapter>) -> bool {
-        matches!(choose(choice, adapter), Ok(DecoderDevice::Webgpu { .. }))
+    fn is_found(choice: DeviceChoice, adapter: Option<&Adapter>) -> bool {
+        let found = cpu(choice, adapter).gpu;
+        assert_eq!(gpu(choice, adapter).is_ok(), found, "the programs agree");
+        found
     }
 
     #[test]
     fn a_real_gpu_is_used_unless_the_cpu_is_asked_for() {
-        assert!(is_gpu(DeviceChoice::Auto, Some(&adapter())));
-        assert!(is_gpu(DeviceChoice::Webgpu, Some(&adapter())));
-        assert!(!is_gpu(DeviceChoice::Cpu, Some(&adapter())));
+        assert!(is_found(DeviceChoice::Auto, Some(&adapter())));
+        assert!(is_found(DeviceChoice::Webgpu, Some(&adapter())));
+        assert!(!is_found(DeviceChoice::Cpu, Some(&adapter())));
     }
 
     #[test]
     fn a_software_adapter_is_used_only_if_asked_for() {
         let software = Adapter { software: true, ..adapter() };
-        assert!(!is_gpu(DeviceChoice::Auto, Some(&software)));
-        assert!(is_gpu(DeviceChoice::Webgpu, Some(&software)));
+        assert!(!is_found(DeviceChoice::Auto, Some(&software)));
+        assert!(is_found(DeviceChoice::Webgpu, Some(&software)));
     }
 
     #[test]
@@ -107,11 +129,13 @@ mod tests {
             (Some(Adapter { workgroup_invocations: 1, ..adapter() }), "maxComputeInvocationsPerWorkgroup 1"),
         ];
         for (adapter, word) in cases {
-            let Ok(DecoderDevice::Cpu { why }) = choose(DeviceChoice::Auto, adapter.as_ref()) else {
+            let Choice { device: DecoderDevice::Cpu { why }, gpu: false } =
+                cpu(DeviceChoice::Auto, adapter.as_ref())
+            else {
                 panic!("{adapter:?} was chosen");
             };
             assert!(why.contains(word), "{why}");
-            assert_eq!(choose(DeviceChoice::Webgpu, adapter.as_ref()), Err(why));
+            assert_eq!(gpu(DeviceChoice::Webgpu, adapter.as_ref()), Err(why));
         }
     }
 }
