@@ -1,7 +1,7 @@
 //! The networks of "Zero-Shot Text-to-Image Generation" (arXiv 2102.12092), without I/O.
 //!
 //! Architecture invariant: this crate does no I/O and starts no thread. It builds natively (CPU, CUDA, wgpu) and for wasm32
-//! (WebGPU, wasm SIMD): training, the server and the browser use the same code. Files, devices and memory are the job of the
+//! (WebGPU): training, the server and the browser use the same code. Files, devices and memory are the job of the
 //! crate `dalle-native`.
 //!
 //! - [`config`]: one typed configuration for a model of any size
@@ -16,6 +16,7 @@
 
 pub mod clip;
 pub mod dvae;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod footprint;
 pub mod precision;
 pub mod prior;
