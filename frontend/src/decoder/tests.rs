@@ -277,8 +277,8 @@ fn a_start_ends_the_search_for_a_gpu() {
 fn the_time_of_a_decode_is_that_of_the_fastest() {
     let mut decoder = decoder();
     for (decode_ms, shown) in [(12.0, 10.0), (4.0, 4.0), (5.0, 4.0)] {
-        on(&mut decoder, Input::Expect { images: 1, rows: 1 });
-        on(&mut decoder, Input::Complete(vec![1]));
+        on(&mut decoder, DecoderInput::Expect { images: 1, rows: 1 });
+        on(&mut decoder, DecoderInput::Complete(vec![1]));
         report(&mut decoder, DecoderReport::Pixels { ticket: 0, decode_ms });
         assert_eq!(decoder.state(), &DecoderState::Ready { device: cpu(), decode_ms: shown });
         assert_eq!(decoder.decode_ms(), Some(decode_ms));
