@@ -36,8 +36,7 @@ impl Hosts {
         if let Some((address, _)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             return address.parse::<IpAddr>().is_ok();
         }
-        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-        let name = name.trim_end_matches('.');
+        let name = without_port(host);
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         name.parse::<IpAddr>().is_ok()
             || is("localhost")
@@ -46,13 +45,19 @@ impl Hosts {
     }
 }
 
+/// The name of `name[:port]`.
+fn without_port(host: &str) -> &str {
+    host.rsplit_once(':').map_or(host, |(name, _)| name).trim_end_matches('.')
+}
+
 /// Middleware that refuses requests for other names, and requests with no or several Host headers, which HTTP/1.1 forbids.
 pub async fn check(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
     match host(&request) {
         Err(response) => response.into_response(),
         Ok(Some(host)) if !hosts.allows(host) => {
             let message = format!(
-                "expected a host name of this server, got `{host}`; to allow this name, start the server with --allow-host {host}"
+                "expected a host name of this server, got `{host}`; to allow this name, start the server with --allow-host {}",
+                without_port(host)
             );
             ErrorResponse::invalid("Host", message).into_response()
         }

@@ -15,9 +15,11 @@ async fn named(server: &TestServer, host: &str) -> Response {
 #[tokio::test]
 async fn dns_rebinding_is_refused() {
     let server = TestServer::start(Behaviour::default()).await;
-    let (code, message, field) = error(named(&server, "evil.example").await, 400).await;
-    assert_eq!((code.as_str(), field.as_deref()), ("invalid_request", Some("Host")));
-    assert!(message.contains("--allow-host evil.example"), "{message}");
+    for host in ["evil.example", "evil.example:80"] {
+        let (code, message, field) = error(named(&server, host).await, 400).await;
+        assert_eq!((code.as_str(), field.as_deref()), ("invalid_request", Some("Host")));
+        assert!(message.ends_with("--allow-host evil.example"), "the option takes no port: {message}");
+    }
     for own in ["localhost", "127.0.0.1:1", "[::1]"] {
         assert_eq!(named(&server, own).await.status(), StatusCode::OK, "{own}");
     }
