@@ -59,7 +59,7 @@ impl SeedUse {
 pub struct Invalid {
     /// Its element on the page.
     pub id: &'static str,
-    /// What was expected and what came, in a sentence.
+    /// What was expected and what was entered, in one sentence.
     pub message: String,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! An image is previewed when one more row of its tokens is complete. Previews take turns and use at most half of the time, so that
 //! they do not slow down what they preview: on a laptop, the server may run on the same processor. An image whose tokens are
-//! complete is decoded at once. Images that are not shown large use the time that is left.
+//! complete is decoded next. Images that are not shown large use the time that is left.
 
 use dalle_shared::ImageToken;
 
@@ -53,7 +53,7 @@ impl Schedule {
         }
     }
 
-    /// So many rows of this image's tokens are complete.
+    /// Sets how many rows of an image's tokens are complete.
     pub fn complete(&mut self, image: usize, rows: usize) {
         if let Some(image) = self.images.get_mut(image) {
             image.complete = rows.min(self.rows);

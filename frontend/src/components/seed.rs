@@ -9,7 +9,7 @@ use crate::form::SeedUse;
 
 #[component]
 pub fn Seed(
-    /// Whether what is typed is no seed.
+    /// Whether the text is not a valid seed.
     #[prop(into)]
     invalid: Signal<bool>,
 ) -> impl IntoView {

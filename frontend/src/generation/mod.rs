@@ -1,6 +1,6 @@
 //! A generation from the request to its last token, as a state machine.
 //!
-//! [`Generation::on`] takes an [`GenerationInput`] and returns the [`GenerationEffect`]s that the caller executes. It knows no network, clock or page:
+//! [`Generation::on`] takes a [`GenerationInput`] and returns the [`GenerationEffect`]s that the caller executes. It knows no network, clock or page:
 //! the caller tells the time, and answers by further inputs with the ticket of the effect. Answers that come too late are ignored.
 //! [`Follower`] reads the event stream.
 

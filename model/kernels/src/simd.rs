@@ -22,7 +22,7 @@ enum Vectors {
 }
 
 impl Processor {
-    /// Asks the processor what it has.
+    /// Detects the instructions of this CPU.
     pub fn detect() -> Self {
         Self::all().swap_remove(0)
     }
