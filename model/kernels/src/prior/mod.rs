@@ -6,9 +6,11 @@ mod attention;
 mod memory;
 mod network;
 mod pass;
+mod pattern;
+mod product;
 mod update;
 mod weights;
 
-pub use attention::Pattern;
 pub use network::{Network, Sizes};
+pub use pattern::Pattern;
 pub use update::{Losses, Pair, Update};

@@ -4,10 +4,11 @@ use std::sync::Mutex;
 
 use rayon::prelude::*;
 
-use super::attention::{Group, Pattern, groups};
+use super::attention::{Group, groups};
 use super::memory::Memory;
 use super::network::{Network, Sizes};
 use super::pass::Context;
+use super::pattern::Pattern;
 use super::weights::Weights;
 use crate::grid::UNIT;
 use crate::simd::Processor;
