@@ -1,9 +1,11 @@
-//! The arithmetic of the dVAE and the prior on CPUs, on slices of `f32`: forward and backward passes.
+//! The arithmetic of the dVAE and the prior on CPUs, on slices of `f32`: forward and backward passes, and sampling.
 //!
-//! Start at [`dvae`] or [`prior`], which compute losses and gradients of a batch. The other modules contain one kernel each, a struct
-//! that [`simd::Processor::run`] compiles for the CPU's vector instructions. [`grid`] describes the memory layout of maps.
+//! Start at [`dvae`] or [`prior`], which compute losses and gradients of a batch; [`prior`] also samples. The other modules contain one
+//! kernel each, a struct that [`simd::Processor::run`] compiles for the CPU's vector instructions. [`grid`] describes the memory layout
+//! of maps, [`skinny`] that of a few rows.
 //!
-//! There is no I/O and no unsafe code. Only training uses threads, through rayon. Results do not depend on their number.
+//! There is no I/O and no unsafe code. Only training and sampling use threads, natively, through rayon. Results do not depend on their
+//! number.
 
 #![allow(
     clippy::needless_range_loop,
@@ -22,12 +24,14 @@ pub mod matrix;
 pub mod outer;
 pub mod parameters;
 pub mod pointwise;
-#[cfg(not(target_arch = "wasm32"))]
 pub mod prior;
 pub mod resize;
 pub mod rows;
 pub mod simd;
+pub mod skinny;
 pub mod stem;
+pub mod storage;
 #[cfg(not(target_arch = "wasm32"))]
 mod sums;
+mod threads;
 pub mod winograd;

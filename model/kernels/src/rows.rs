@@ -7,7 +7,7 @@ use pulp::{Simd, WithSimd};
 use crate::simd::exp;
 
 /// ε of LayerNorm.
-const EPSILON: f32 = 1e-5;
+pub(crate) const EPSILON: f32 = 1e-5;
 
 /// Vectors of a row.
 #[inline(always)]
@@ -166,6 +166,23 @@ impl WithSimd for Gelu<'_> {
     }
 }
 
+/// GELU in place, to be dispatched.
+pub struct GeluInPlace<'a> {
+    /// The input, replaced by the result.
+    pub x: &'a mut [f32],
+}
+
+impl WithSimd for GeluInPlace<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        for x in row_of_mut::<S>(self.x) {
+            *x = s.mul_f32s(*x, normal(s, *x).0);
+        }
+    }
+}
+
 /// GELU again, and its gradient, to be dispatched.
 pub struct GeluGradient<'a> {
     /// The input, replaced by the result.
@@ -251,5 +268,30 @@ impl WithSimd for Columns<'_> {
                 *sum = s.add_f32s(*sum, *x);
             }
         }
+    }
+}
+
+/// The sum of all values, to be dispatched. It is as fast as memory is read.
+pub struct Sum<'a> {
+    /// The values, whole units.
+    pub x: &'a [f32],
+}
+
+impl WithSimd for Sum<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) -> f32 {
+        let mut sums = [s.splat_f32s(0.0); 4];
+        let (groups, rest) = row_of::<S>(self.x).as_chunks::<4>();
+        for group in groups {
+            for (sum, x) in sums.iter_mut().zip(group) {
+                *sum = s.add_f32s(*sum, *x);
+            }
+        }
+        for x in rest {
+            sums[0] = s.add_f32s(sums[0], *x);
+        }
+        s.reduce_sum_f32s(s.add_f32s(s.add_f32s(sums[0], sums[1]), s.add_f32s(sums[2], sums[3])))
     }
 }

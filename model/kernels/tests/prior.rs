@@ -6,7 +6,7 @@ use common::{assert_close, numbers};
 use dalle_kernels::grid::zeros;
 use dalle_kernels::matrix::{Outer, Packed, Product, Rows, Then};
 use dalle_kernels::prior::{Pair, Sizes, Update};
-use dalle_kernels::rows::{CrossEntropy, Gelu, GeluGradient, Norm, NormGradient};
+use dalle_kernels::rows::{CrossEntropy, Gelu, GeluGradient, GeluInPlace, Norm, NormGradient, Sum};
 use dalle_kernels::simd::Processor;
 
 const SIZES: Sizes = Sizes {
@@ -106,6 +106,12 @@ fn rows_follow_their_definitions() {
         assert_close(&again, &expected, 1e-6, "GELU again");
         let slope = |&x: &f32| (share(f64::from(x)) + f64::from(x) * density(f64::from(x))) as f32;
         assert_close(&dy, &x.iter().map(slope).collect::<Vec<_>>(), 1e-6, "GELU's gradient");
+
+        let mut in_place = x.clone();
+        processor.run(GeluInPlace { x: &mut in_place });
+        assert_eq!(in_place, y, "GELU in place");
+        let sum: f64 = x.iter().map(|&x| f64::from(x)).sum();
+        assert!((f64::from(processor.run(Sum { x: &x })) - sum).abs() < 1e-4, "sum");
 
         let (gamma, beta) = (numbers(d, 2), numbers(d, 3));
         let mut statistics = vec![[0.0; 2]; 3];

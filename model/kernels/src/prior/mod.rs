@@ -1,16 +1,29 @@
-//! Stage 2 on the processor: losses and gradients of the prior, forward and backward written out by hand.
+//! Stage 2 on the processor: losses and gradients of the prior, forward and backward written out by hand, and sampling.
 //!
-//! [`Network`] lists the parameters, by the paths that they have in `dalle-model`. [`Update`] computes a batch.
+//! [`Network`] lists the parameters, by the paths that they have in `dalle-model`. [`Update`] computes a batch of training,
+//! [`Sampler`] the logits of the next image tokens.
 
+#[cfg(not(target_arch = "wasm32"))]
 mod attention;
+#[cfg(not(target_arch = "wasm32"))]
 mod memory;
+#[cfg_attr(
+    target_arch = "wasm32",
+    allow(dead_code, reason = "training reads where parameters begin, and is native")
+)]
 mod network;
+#[cfg(not(target_arch = "wasm32"))]
 mod pass;
 mod pattern;
 mod product;
+mod sampling;
+#[cfg(not(target_arch = "wasm32"))]
 mod update;
+#[cfg(not(target_arch = "wasm32"))]
 mod weights;
 
 pub use network::{Network, Sizes};
 pub use pattern::Pattern;
+pub use sampling::{Cache, Sampler};
+#[cfg(not(target_arch = "wasm32"))]
 pub use update::{Losses, Pair, Update};
