@@ -8,6 +8,8 @@
 
 mod cache;
 mod embed;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod kernels;
 pub mod loss;
 pub mod mask;
 

@@ -3,7 +3,8 @@
 
 use dalle_shared::{SamplingSettings, TextToken, check_text};
 
-use super::{NotFinite, SampleError, choose, read, uniform};
+use super::network::read;
+use super::{NotFinite, SampleError, choose, uniform};
 use crate::prior::{Masks, Prior, TextCache};
 
 /// Random stream for text; images use stream 0.

@@ -22,6 +22,12 @@ impl Linear {
         }
     }
 
+    /// The type of the weights.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn dtype(&self) -> burn::tensor::DType {
+        self.weight.val().dtype()
+    }
+
     /// `[.., in] → [.., out]`, computed in the type of the weights.
     pub fn forward<const N: usize>(&self, x: Tensor<N>) -> Tensor<N> {
         let weight = self.weight.val();

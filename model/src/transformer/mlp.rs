@@ -25,6 +25,12 @@ impl MlpBlock {
         }
     }
 
+    /// The type of the matrices.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn dtype(&self) -> burn::tensor::DType {
+        self.fc1.dtype()
+    }
+
     /// `[B, T, D] → [B, T, D]`, f32.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         x.clone() + self.residual(x)

@@ -81,4 +81,10 @@ impl Layer {
         };
         (0..layers).map(layer).collect()
     }
+
+    /// The type of the matrices.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn dtype(&self) -> burn::tensor::DType {
+        self.mlp.dtype()
+    }
 }
