@@ -26,6 +26,8 @@ pub struct Footprint {
     pub encoder: u64,
     /// Parameters of the dVAE's decoder.
     pub decoder: u64,
+    /// Values in f32 that a step reads beside the matrices: gains, biases and the logits' matrix.
+    pub step_values: u64,
     /// Values in the key/value cache of a caption, in all layers; its samples share them.
     pub caption_values: u64,
     /// Values in the key/value cache of a sample, in all layers.
@@ -93,6 +95,7 @@ impl Footprint {
             matrices: layers * 12 * d * d,
             encoder: count_parameters(&Encoder::new(&config.dvae, &device), ""),
             decoder: count_parameters(&Decoder::new(&config.dvae, &device), ""),
+            step_values: 13 * layers * d + 2 * d + (d + 1) * config.dvae.vocab as u64,
             caption_values: 2 * d * cache.caption as u64,
             sample_values: 2 * d * cache.sample as u64,
             seen_values: 2 * d * seen.sum::<u64>(),
@@ -181,11 +184,12 @@ impl Footprint {
         Training::new(clip_parameters(clip, config), copies, frozen, activations)
     }
 
-    /// Bytes that a step of `captions` captions with `samples` samples in total reads, on average over the image: the weights once,
-    /// each caption's cache once, and the slots of its image that each sample attends to.
+    /// Bytes read for a step of `captions` captions with `samples` samples in all, on average over the image: the weights that a
+    /// step needs once (of the embeddings, only the tokens' own rows), each caption's cache once, and what each sample sees of its
+    /// image.
     pub fn step_bytes(&self, precision: Precision, captions: u64, samples: u64) -> u64 {
-        let values = captions * self.caption_values + samples * self.seen_values;
-        self.prior_bytes(precision) + values * precision.bytes()
+        let cached = captions * self.caption_values + samples * self.seen_values;
+        (self.matrices + cached) * precision.bytes() + self.step_values * Precision::F32.bytes()
     }
 }
 

@@ -25,6 +25,13 @@ fn the_footprint_of_the_papers_model_matches_its_figures() {
     // Two bytes each for keys and values: 256 slots per layer for the text; for the image 47 · 33 + 16 · 1024 + 166.
     assert_eq!(footprint.cache_bytes(Precision::Bf16, 1, 0), 64 * 256 * 2 * 3968 * 2);
     assert_eq!(footprint.cache_bytes(Precision::Bf16, 0, 1), (47 * 33 + 16 * 1024 + 166) * 2 * 3968 * 2);
+    // A step reads the matrices, 13 gains and biases of each layer and two more, and the image's head; of the cache all text, and on
+    // average 33, 16 and 61 slots of the image.
+    let weights = 2 * footprint.matrices + 4 * ((64 * 13 + 2) * d + (d + 1) * 8192);
+    let seen: u64 = 47 * 33 + 16 * 16 + 61;
+    let expected = |captions: u64, samples: u64| weights + (64 * 256 * captions + seen * samples) * 2 * d * 2;
+    assert_eq!(footprint.step_bytes(Precision::Bf16, 1, 1), expected(1, 1));
+    assert_eq!(footprint.step_bytes(Precision::Bf16, 2, 8), expected(2, 8));
     // The largest tensor is the text head.
     assert_eq!(footprint.loading_bytes(), 2 * 4 * d * 16385);
     // The released dVAE has 53.8 and 43.8 million parameters, and a decode takes 308 GFLOP.
