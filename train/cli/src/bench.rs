@@ -8,6 +8,8 @@ use std::time::Instant;
 use anyhow::Result;
 use dalle_data::random::{Purpose, stream};
 use dalle_kernels::dvae::{Network, Sizes};
+use dalle_kernels::rows::Sum;
+use dalle_kernels::simd::Processor;
 use dalle_model::burn::tensor::Tensor;
 use dalle_model::config::{DvaeConfig, ModelConfig};
 use dalle_model::dvae::{Decoder, Dvae, ImageDecoder};
@@ -303,6 +305,24 @@ pub fn copy_bandwidth(name: DeviceName) -> Result<f64> {
         }
     }
     Ok((2 * VALUES * size_of::<f32>()) as f64 / median(times))
+}
+
+/// Bytes per second that all threads of the processor read together, of one large buffer; `None` for other devices.
+pub fn read_bandwidth(name: DeviceName) -> Option<f64> {
+    const VALUES: usize = 1 << 26;
+    const CHUNK: usize = 1 << 16;
+    if name != DeviceName::Cpu {
+        return None;
+    }
+    let values = vec![1.0_f32; VALUES];
+    let processor = Processor::detect();
+    let sum = |chunk: &[f32]| processor.run(Sum { x: chunk });
+    let times = (0..7).map(|_| {
+        let begun = Instant::now();
+        black_box(values.par_chunks(CHUNK).map(sum).sum::<f32>());
+        begun.elapsed().as_secs_f64()
+    });
+    Some(size_of_val(values.as_slice()) as f64 / median(times.collect()))
 }
 
 /// Resets the peak memory of this process (Linux: "5" in `clear_refs`), so that each row has its own.

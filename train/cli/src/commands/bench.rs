@@ -13,7 +13,7 @@ use dalle_native::read_config;
 use serde::Serialize;
 
 use super::{outputs, values};
-use crate::bench::{Benchmark, Timing, copy_bandwidth};
+use crate::bench::{Benchmark, Timing, copy_bandwidth, read_bandwidth};
 
 /// Arguments of `dalle bench`.
 #[derive(clap::Args)]
@@ -71,6 +71,8 @@ struct Results {
     rows: Vec<Timing>,
     /// GB/s that a copy on the same device reads and writes.
     copy_gigabytes_per_second: f64,
+    /// GB/s that the processor reads; `None` for other devices.
+    read_gigabytes_per_second: Option<f64>,
 }
 
 /// Runs `dalle bench`.
@@ -123,8 +125,13 @@ pub fn run(args: Args) -> Result<()> {
     // After the rows, because it allocates memory of its own.
     let copy_gigabytes_per_second = copy_bandwidth(args.device)? / 1e9;
     writeln!(out, "a copy reads and writes {copy_gigabytes_per_second:.1} GB/s")?;
+    let read_gigabytes_per_second = read_bandwidth(args.device).map(|rate| rate / 1e9);
+    if let Some(rate) = read_gigabytes_per_second {
+        writeln!(out, "the processor reads {rate:.1} GB/s")?;
+    }
     if let Some(path) = &args.json {
-        write_file(path, &serde_json::to_vec_pretty(&Results { rows, copy_gigabytes_per_second })?)?;
+        let results = Results { rows, copy_gigabytes_per_second, read_gigabytes_per_second };
+        write_file(path, &serde_json::to_vec_pretty(&results)?)?;
     }
     Ok(())
 }
