@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Times sampling here and in DALLE-pytorch at the same sizes, on two CPU threads, in one run.
+# Times sampling here and in PyTorch at the same sizes, on two CPU threads, in turns within one run.
 #
-#   benches/sampling.sh [CONFIG…]      default: configs/emoji-128.json configs/bench.json
+#   benches/sampling.sh [--base PROGRAM] [CONFIG…]      default: configs/emoji-128.json configs/bench.json
 #
-# Prints a table and writes benches/results/dalle_pytorch.json. Needs Python 3.10 or newer with venv. Installs PyTorch and
-# DALLE-pytorch into a virtual environment in the cache.
+# PyTorch runs the same prior with fixed caches, compiled and not (torch_prior.py), and DALLE-pytorch. --base is the program `dalle`
+# of another version, to compare with. Prints a table and writes benches/results/sampling.json. Needs Python 3.10 or newer with
+# venv. Installs PyTorch and DALLE-pytorch into a virtual environment in the cache.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${DALLE_CACHE:-$HOME/.cache/dalle}
@@ -18,7 +19,6 @@ if [ ! -f "$venv/complete" ]; then
     "$venv/bin/pip" install --quiet --no-deps dalle-pytorch==1.6.6
     touch "$venv/complete"
 fi
-CARGO_TARGET_DIR=$cache/target cargo build --quiet --release --locked -p dalle-cli
-configs=("$@")
-[ $# -gt 0 ] || configs=(configs/emoji-128.json configs/bench.json)
-"$venv/bin/python" benches/sampling.py "$cache/target/release/dalle" "${configs[@]}"
+target=${CARGO_TARGET_DIR:-$cache/target}
+CARGO_TARGET_DIR=$target cargo build --quiet --release --locked -p dalle-cli
+"$venv/bin/python" benches/sampling.py "$target/release/dalle" "$@"
