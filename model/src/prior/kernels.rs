@@ -1,17 +1,15 @@
-//! The prior's weights for `dalle-kernels`, which samples on the processor, several times faster than Burn's CPU backend.
+//! The prior's weights for `dalle-kernels`, which samples on the CPU, several times faster than Burn's CPU backend.
 
 use std::collections::VecDeque;
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::nn::LayerNorm;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use dalle_kernels::prior::{Sampler, Sizes};
 use dalle_kernels::storage::Storage;
 
 use super::Prior;
-use super::embed::Embed;
 use crate::config::ModelConfig;
-use crate::transformer::{Layer, Linear};
+use crate::transformer::Layer;
 
 /// The prior's sizes.
 pub fn sizes(config: &ModelConfig) -> Sizes {
@@ -27,12 +25,11 @@ pub fn sizes(config: &ModelConfig) -> Sizes {
     }
 }
 
-/// A part of a prior whose weights are read, and freed, at once.
-enum Part {
-    Embed(Embed),
-    Layer(Layer),
-    Norm(LayerNorm),
-    Linear(Linear),
+/// Reads the weights of one part of a prior, and frees them.
+type Part = Box<dyn FnOnce(&mut Read)>;
+
+fn part(module: impl Module + 'static) -> Part {
+    Box::new(move |read| module.visit(read))
 }
 
 /// Parameters in the order of the module, in their own type.
@@ -49,7 +46,7 @@ impl Prior {
     /// so that they are not in memory twice.
     ///
     /// # Errors
-    /// The prior, if it is not on the processor or has sizes without kernels.
+    /// The prior, if it is not on the CPU or has sizes without kernels.
     pub fn into_kernels(self, config: &ModelConfig) -> Result<Sampler, Box<Self>> {
         let sizes = sizes(config);
         if self.device() != Device::flex() || !Sampler::supports(&sizes) {
@@ -61,20 +58,17 @@ impl Prior {
             _ => Storage::F32,
         };
         let Self { embed, layers, norm, text_logits, image_logits } = self;
-        let layers = layers.into_iter().map(Part::Layer);
-        let rest = [Part::Norm(norm), Part::Linear(text_logits), Part::Linear(image_logits)];
-        let mut parts = std::iter::once(Part::Embed(embed)).chain(layers).chain(rest);
+        let mut parts = std::iter::once(part(embed)).chain(layers.into_iter().map(part)).chain([
+            part(norm),
+            part(text_logits),
+            part(image_logits),
+        ]);
         let mut read = Read(VecDeque::new());
         let sampler = Sampler::new(sizes, storage, |parameter| {
             while read.0.is_empty()
                 && let Some(part) = parts.next()
             {
-                match part {
-                    Part::Embed(embed) => embed.visit(&mut read),
-                    Part::Layer(layer) => layer.visit(&mut read),
-                    Part::Norm(norm) => norm.visit(&mut read),
-                    Part::Linear(linear) => linear.visit(&mut read),
-                }
+                part(&mut read);
             }
             let data = read.0.pop_front().ok_or_else(|| parameter.name.clone())?;
             Ok::<Vec<f32>, String>(match data.as_slice() {
