@@ -11,10 +11,10 @@ use crate::engine::EngineHandle;
 use crate::error_response::ErrorResponse;
 use crate::jobs::{Job, Registry, Retention};
 use crate::lifecycle::{Lifecycle, Phase};
+use crate::options::Options;
 use crate::queue::{Queue, QueueFull};
 use crate::retry::{Load, RetryAfter};
 use crate::served::ServedModel;
-use crate::server::Options;
 
 /// Retry-After in seconds while the model is loading.
 const RETRY_LOADING: u64 = 2;

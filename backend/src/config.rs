@@ -11,7 +11,7 @@ use clap::builder::RangedU64ValueParser;
 use dalle_model::precision::Precision;
 use dalle_native::device::DeviceName;
 
-use crate::server::Options;
+use crate::options::Options;
 
 /// Serves a text-to-image model: image tokens as a stream of events, OpenAI's Images API, and the page.
 #[derive(Clone, Debug, Parser)]

@@ -24,7 +24,7 @@ use tower_http::cors::CorsLayer;
 
 pub use self::hosts::Hosts;
 use crate::admission::App;
-use crate::server::Options;
+use crate::options::Options;
 use crate::telemetry;
 
 /// The server's routers, by kind of connection.

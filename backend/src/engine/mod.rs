@@ -5,6 +5,7 @@
 //!
 //! Architecture invariant: HTTP handlers never touch a device; only this thread does.
 
+mod command;
 mod error;
 mod heartbeat;
 mod running;
@@ -24,6 +25,7 @@ use dalle_model::sample::{JobKey, SampleRequest};
 use dalle_shared::{ImageToken, SamplingSettings, TextToken};
 use tokio::sync::oneshot;
 
+use self::command::{Command, Decode};
 use self::error::EngineError;
 use self::heartbeat::Heartbeat;
 use self::running::Running;
@@ -33,22 +35,6 @@ use crate::queue::Queue;
 use crate::served::ServedModel;
 
 pub use self::sampler::{ModelSampler, Sampler};
-
-/// A command from an [`EngineHandle`] to the thread.
-enum Command {
-    /// A job is in the queue.
-    Wake,
-    /// Decode an image.
-    Decode(Decode),
-    /// Stop after the current step.
-    Stop,
-}
-
-/// An image to decode. There are at most as many as images of finished jobs whose client is still waiting.
-struct Decode {
-    tokens: Vec<ImageToken>,
-    reply: oneshot::Sender<Vec<u8>>,
-}
 
 /// Sends commands to the engine, and reads its speed and heartbeat.
 #[derive(Clone)]

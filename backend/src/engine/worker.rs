@@ -8,7 +8,12 @@ use std::time::Instant;
 use dalle_model::sample::JobKey;
 use dalle_shared::EventKind;
 
-use super::{Command, Decode, EngineError, Heartbeat, Running, Sampler, Speed};
+use super::command::{Command, Decode};
+use super::error::EngineError;
+use super::heartbeat::Heartbeat;
+use super::running::Running;
+use super::sampler::Sampler;
+use super::speed::Speed;
 use crate::jobs::Job;
 use crate::queue::Queue;
 
