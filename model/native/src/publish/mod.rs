@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use replace::parent_of;
+
 pub use replace::recover;
 
 /// Prefix of temporary names.
@@ -241,10 +243,6 @@ fn make_readable(path: &Path, mode: u32) -> Result<(), PublishError> {
             .map_err(PublishError::io("setting permissions of", path))?;
     }
     Ok(())
-}
-
-fn parent_of(path: &Path) -> &Path {
-    path.parent().unwrap_or_else(|| Path::new("/"))
 }
 
 #[cfg(all(test, unix))]

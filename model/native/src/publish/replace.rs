@@ -6,8 +6,6 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use super::parent_of;
-
 /// Renames the folder `new` to `target`, which is in the same parent, and returns the path of the old folder.
 ///
 /// # Errors
@@ -31,6 +29,11 @@ pub fn replace(new: &Path, target: &Path) -> io::Result<PathBuf> {
 pub fn recover(target: &Path) -> io::Result<()> {
     let Some(old) = old_name(target).filter(|old| old.is_dir()) else { return Ok(()) };
     if target.exists() { fs::remove_dir_all(old) } else { fs::rename(old, target) }
+}
+
+/// The folder that contains `path`.
+pub fn parent_of(path: &Path) -> &Path {
+    path.parent().unwrap_or_else(|| Path::new("/"))
 }
 
 /// The old folder's name between the two renames.
