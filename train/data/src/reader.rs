@@ -62,8 +62,15 @@ pub struct Reader {
     next: u64,
 }
 
+impl TrainingData {
+    /// Reads the batches of a worker.
+    pub fn reader(&self, share: Share) -> Reader {
+        Reader::new(self.clone(), share)
+    }
+}
+
 impl Reader {
-    pub(crate) fn new(data: TrainingData, share: Share) -> Self {
+    fn new(data: TrainingData, share: Share) -> Self {
         let mixture = data.mixture();
         Self { data, share, mixture, streams: BTreeMap::new(), next: 0 }
     }

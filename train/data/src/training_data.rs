@@ -9,7 +9,6 @@ use crate::error::DataError;
 use crate::mixture::Mixture;
 use crate::order::{Order, ShardSize};
 use crate::random::{Purpose, stream};
-use crate::reader::{Reader, Share};
 use crate::record::Split;
 use crate::shards::Shards;
 use crate::stream::Stream;
@@ -104,11 +103,6 @@ impl TrainingData {
     /// Bytes of shards that are in memory at the same time.
     pub fn memory(&self) -> u64 {
         self.orders().map(|order| order.memory()).sum()
-    }
-
-    /// Reads the batches of a worker.
-    pub fn reader(&self, share: Share) -> Reader {
-        Reader::new(self.clone(), share)
     }
 
     pub(crate) fn mixture(&self) -> Mixture {
