@@ -7,7 +7,7 @@ use resvg::usvg::Tree;
 use resvg::usvg::filter::Kind;
 use resvg::usvg::roxmltree::{Document, Node, ParsingOptions};
 
-use super::SvgError;
+use super::error::SvgError;
 
 /// Most bytes of a document.
 pub const MAX_BYTES: u64 = 2 << 20;

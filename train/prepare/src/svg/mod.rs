@@ -1,23 +1,22 @@
 //! SVG documents from elsewhere as pixels. Nothing but the document is read, and bytes, elements, pixels and time are bounded:
 //! a document beyond them is an error, never a long wait or a large memory.
 
+mod error;
 mod limits;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
-use std::time::Duration;
 
 use image::RgbaImage;
 use resvg::tiny_skia::{Pixmap, Transform};
-use resvg::usvg::{self, ImageHrefResolver, Tree, roxmltree};
+use resvg::usvg::{self, ImageHrefResolver, Tree};
 
+use error::{MAX_ABANDONED, TIME};
+
+pub use error::SvgError;
 pub use limits::MAX_BYTES;
 
-/// Longest time that one document may take.
-const TIME: Duration = Duration::from_secs(20);
-/// Most documents that have taken too long and are still being rendered. A thread cannot be stopped from outside.
-const MAX_ABANDONED: usize = 4;
 /// Longest side of any rendering in pixels.
 const LONGEST_SIDE: f32 = 4096.0;
 /// Longest side of the small rendering that finds where the drawing is.
@@ -25,45 +24,6 @@ const PROBE: f32 = 96.0;
 
 /// Documents that have taken too long and are still being rendered.
 static ABANDONED: AtomicUsize = AtomicUsize::new(0);
-
-/// Why a document cannot be rendered.
-#[derive(Debug, thiserror::Error)]
-pub enum SvgError {
-    /// Not an SVG document.
-    #[error("not a usable SVG: {0}")]
-    Svg(#[from] usvg::Error),
-    /// Not well-formed XML, or with too many nodes.
-    #[error("not a usable SVG: {0}")]
-    Xml(#[from] roxmltree::Error),
-    /// It is larger than any drawing.
-    #[error("is too complex: {what}; at most {limit} are rendered")]
-    TooComplex {
-        /// What there is too much of.
-        what: &'static str,
-        /// The bound.
-        limit: usize,
-    },
-    /// It shows other files or text, which are not rendered.
-    #[error("contains {0}, which is not rendered; convert it to paths")]
-    NotRendered(&'static str),
-    /// Nothing visible is drawn.
-    #[error("nothing visible is drawn")]
-    Empty,
-    /// Its sides are so unequal that it cannot be rendered.
-    #[error("cannot be rendered at {0} pixels")]
-    Size(u32),
-    /// It takes too long.
-    #[error("takes more than {} seconds to render", TIME.as_secs())]
-    TooSlow,
-    /// Too many others took too long.
-    #[error(
-        "not rendered: {MAX_ABANDONED} earlier images take too long and are still being rendered; remove them"
-    )]
-    Busy,
-    /// The renderer failed.
-    #[error("the renderer failed on it")]
-    Failed,
-}
 
 /// The frame of a document, premultiplied, at a scale at which what is drawn in it is about `size` pixels wide or high.
 ///
