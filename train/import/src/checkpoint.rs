@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use safetensors::{Dtype, SafeTensors};
 
 use super::array::{Array, ElementType, gather};
-use super::pickle::{Id, Object, Pickle, PickleError, Value};
+use super::error::{CheckpointError, content};
+use super::pickle::{Id, Object, Pickle, Value};
 use super::torch::{self, Storage, Storages};
 
 /// The classes of state dicts. Whole modules add their own.
@@ -26,42 +27,6 @@ const TORCH_CLASSES: [&str; 11] = [
 const MAX_NAME: usize = 512;
 /// Maximum number of tensors and modules of a checkpoint.
 const MAX_TENSORS: usize = 1 << 16;
-
-/// Why a checkpoint is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum CheckpointError {
-    /// The file is in neither format.
-    #[error("expected a PyTorch file (torch.save) or safetensors, got neither")]
-    Format,
-    /// The zip archive is damaged.
-    #[error("the PyTorch file is damaged: {0}")]
-    Zip(#[from] zip::result::ZipError),
-    /// The file is truncated.
-    #[error("the PyTorch file is damaged: {0}")]
-    Read(#[from] std::io::Error),
-    /// The safetensors file is damaged.
-    #[error("the safetensors file is damaged: {0}")]
-    Safetensors(#[from] safetensors::SafeTensorError),
-    /// The pickle is refused.
-    #[error("the file's pickle is refused: {0}")]
-    Pickle(#[from] PickleError),
-    /// A part of the file has the wrong content.
-    #[error("{place}: expected {expected}")]
-    Content {
-        /// The part.
-        place: String,
-        /// What was expected.
-        expected: &'static str,
-    },
-    /// A part of the file is too large.
-    #[error("{what} is larger than {limit}, more than any checkpoint")]
-    TooLarge {
-        /// The part.
-        what: String,
-        /// The limit.
-        limit: u64,
-    },
-}
 
 /// The named tensors of a checkpoint's content. `classes` are the module classes that are accepted. Nothing in the file is executed.
 ///
@@ -231,10 +196,6 @@ impl TorchCheckpoint<'_> {
 
 fn too_many() -> CheckpointError {
     CheckpointError::TooLarge { what: "the number of tensors and modules".into(), limit: MAX_TENSORS as u64 }
-}
-
-pub fn content(place: &str, expected: &'static str) -> CheckpointError {
-    CheckpointError::Content { place: place.to_owned(), expected }
 }
 
 #[cfg(test)]

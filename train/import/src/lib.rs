@@ -4,6 +4,7 @@
 
 mod array;
 mod checkpoint;
+mod error;
 mod openai_dvae;
 mod pickle;
 mod torch;
@@ -15,7 +16,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 pub use array::Array;
-pub use checkpoint::{CheckpointError, read as read_checkpoint};
+pub use checkpoint::read as read_checkpoint;
+pub use error::CheckpointError;
 pub use openai_dvae::import as import_openai_dvae;
 pub use pickle::PickleError;
 

@@ -8,7 +8,7 @@ use std::io::{Cursor, Read};
 use zip::ZipArchive;
 
 use super::array::ElementType;
-use super::checkpoint::{CheckpointError, content};
+use super::error::{CheckpointError, content};
 use super::pickle::{Pickle, Value};
 
 /// The start of a legacy file: the pickled number 0x1950a86a20f9469cfc6c.

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::{Id, MAX_VALUES, Object, PickleError, Value};
+use super::value::{Id, MAX_VALUES, Object, PickleError, Value};
 
 /// See the module.
 pub struct Machine<'a> {
