@@ -7,7 +7,7 @@ use image::RgbImage;
 
 use dalle_native::ModelFolder;
 
-use super::{Extracted, Extractor, Names, to_tensor};
+use super::extractor::{Extracted, Extractor, Names, to_tensor};
 
 /// CLIP's image features.
 pub struct ClipFeatures {

@@ -8,8 +8,8 @@ use dalle_model::burn::tensor::ops::ConvOptions;
 use dalle_model::burn::tensor::{Device, Tensor};
 use image::RgbImage;
 
+use super::extractor::{Extracted, Extractor, Names, extracted, pool, to_tensor};
 use super::weights::{Conv, Linear, Weights};
-use super::{Extracted, Extractor, Names, extracted, pool, to_tensor};
 
 /// Side of the input in pixels.
 const SIDE: u32 = 224;

@@ -1,0 +1,70 @@
+//! The interface of a feature network, and what its implementations share.
+
+use anyhow::Result;
+use dalle_model::burn::tensor::activation::softmax;
+use dalle_model::burn::tensor::{Device, Tensor, TensorData};
+use image::imageops::{self, FilterType};
+use image::{Rgb32FImage, RgbImage};
+
+/// Names of a network and of the metrics computed with it: only Inception's may be called FID and IS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The network.
+    pub network: &'static str,
+    /// The Fréchet distance between its features.
+    pub distance: &'static str,
+    /// The score of its class probabilities.
+    pub score: &'static str,
+}
+
+/// A network's output, one row per image.
+#[derive(Clone, Debug, Default)]
+pub struct Extracted {
+    /// Features, rows of equal length.
+    pub features: Vec<Vec<f32>>,
+    /// Class probabilities; empty if the network has no classes.
+    pub probabilities: Vec<Vec<f32>>,
+}
+
+/// A network that turns images into features.
+pub trait Extractor {
+    /// Names of the network and its metrics.
+    fn names(&self) -> Names;
+
+    /// Features of a batch of images of any sizes.
+    ///
+    /// # Errors
+    /// The device fails.
+    fn extract(&self, images: &[RgbImage]) -> Result<Extracted>;
+}
+
+/// Images resized to `side`×`side` pixels, `[B, 3, side, side]`, with values in 0..1. Bilinear, averaging over all pixels when an
+/// image shrinks.
+pub(super) fn to_tensor(images: &[RgbImage], side: u32, device: &Device) -> Tensor<4> {
+    let mut values = Vec::with_capacity(images.len() * 3 * (side * side) as usize);
+    for image in images {
+        let (width, height) = image.dimensions();
+        let exact = Rgb32FImage::from_fn(width, height, |x, y| {
+            image.get_pixel(x, y).0.map(|byte| f32::from(byte) / 255.0).into()
+        });
+        values.extend_from_slice(imageops::resize(&exact, side, side, FilterType::Triangle).as_raw());
+    }
+    let data = TensorData::new(values, [images.len(), side as usize, side as usize, 3]);
+    Tensor::<4>::from_data(data, device).permute([0, 3, 1, 2])
+}
+
+/// Mean over positions: `[B, C, H, W] → [B, C]`.
+pub(super) fn pool(x: Tensor<4>) -> Tensor<2> {
+    let [batch, channels, height, width] = x.dims();
+    x.reshape([batch, channels, height * width]).mean_dim(2).reshape([batch, channels])
+}
+
+/// Features `[B, F]` and logits `[B, classes]` as rows.
+pub(super) fn extracted(features: Tensor<2>, logits: Tensor<2>) -> Extracted {
+    let rows = |x: Tensor<2>| -> Vec<Vec<f32>> {
+        let width = x.dims()[1];
+        let values: Vec<f32> = x.into_data().iter::<f32>().collect();
+        values.chunks(width).map(<[f32]>::to_vec).collect()
+    };
+    Extracted { features: rows(features), probabilities: rows(softmax(logits, 1)) }
+}
