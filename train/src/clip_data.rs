@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use crate::augment;
 use crate::bpe_dropout::BpeDropout;
-use crate::clip_training::ClipSchedule;
+use crate::clip_schedule::ClipSchedule;
 use crate::prefetch::Batches;
 
 /// A caption with its image.

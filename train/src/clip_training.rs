@@ -10,43 +10,12 @@ use dalle_model::dvae::pixels::images_to_tensor;
 use dalle_shared::TextToken;
 
 use crate::clip_data::ClipPair;
+use crate::clip_schedule::ClipSchedule;
 use crate::gradients::Gradients;
 use crate::metrics::{Metrics, add_share};
 use crate::optimizer::tracked;
 use crate::prefetch::{Batches, Prefetch};
-use crate::schedule::WarmupCosine;
 use crate::stage::{Stage, Validation};
-
-/// Schedule and sizes of a run.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ClipSchedule {
-    /// Pairs per update: each is told apart from the others.
-    pub batch: usize,
-    /// Parts in which an update's batch is computed, one after the other.
-    pub accumulate: usize,
-    /// Learning rate.
-    pub learning_rate: WarmupCosine,
-    /// Probability that BPE drops a merge.
-    pub bpe_dropout: f32,
-    /// Probability that an image is replaced by its reconstruction by the dVAE.
-    pub reconstructed: f32,
-    /// Seed of everything random.
-    pub seed: u64,
-}
-
-impl ClipSchedule {
-    /// Updates of the run in CLIP's paper: 32 epochs of 400 million pairs.
-    pub const PAPER_STEPS: u64 = 390_000;
-    /// The schedule of ViT-B/32 in CLIP's paper (tables 18 and 20 of arXiv 2103.00020).
-    pub const PAPER: Self = Self {
-        batch: 32_768,
-        accumulate: 1,
-        learning_rate: WarmupCosine { peak: 5e-4, warmup: 2_000, updates: Self::PAPER_STEPS },
-        bpe_dropout: 0.0,
-        reconstructed: 0.0,
-        seed: 0,
-    };
-}
 
 /// The stage's data and schedule.
 pub struct ClipStage {
@@ -204,6 +173,7 @@ mod tests {
 
     use super::*;
     use crate::clip_data::{ClipData, held_out};
+    use crate::schedule::WarmupCosine;
     use crate::test_dataset::TestDataset;
 
     const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/models/emoji-128");

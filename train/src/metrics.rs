@@ -6,7 +6,7 @@ use dalle_model::Device;
 use dalle_model::burn::tensor::{Tensor, Transaction};
 use serde::{Deserialize, Serialize};
 
-use crate::run_state::exact;
+use crate::exact::exact;
 
 /// Metrics of an update by name, each of shape `[1]`.
 pub type Metrics = Vec<(&'static str, Tensor<1>)>;

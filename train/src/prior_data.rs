@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use crate::bpe_dropout::BpeDropout;
 use crate::prefetch::Batches;
-use crate::prior_training::PriorSchedule;
+use crate::prior_schedule::PriorSchedule;
 
 /// A caption with its image.
 pub struct PriorPair {

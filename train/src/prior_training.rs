@@ -13,39 +13,8 @@ use crate::metrics::{Metrics, add_share, scalars};
 use crate::prefetch::{Batches, Prefetch};
 use crate::prior_data::PriorPair;
 use crate::prior_kernels::PriorKernels;
-use crate::schedule::WarmupCosine;
+use crate::prior_schedule::PriorSchedule;
 use crate::stage::{Stage, Validation};
-
-/// Schedule and sizes of a run.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct PriorSchedule {
-    /// Pairs per update.
-    pub batch: usize,
-    /// Parts in which an update's batch is computed, one after the other.
-    pub accumulate: usize,
-    /// Learning rate.
-    pub learning_rate: WarmupCosine,
-    /// Probability that BPE drops a merge (0.1 in the paper).
-    pub bpe_dropout: f32,
-    /// Share of pairs trained without their caption, for classifier-free guidance.
-    pub caption_dropout: f32,
-    /// Seed of everything random.
-    pub seed: u64,
-}
-
-impl PriorSchedule {
-    /// Updates of the paper's run (appendix B.2).
-    pub const PAPER_STEPS: u64 = 430_000;
-    /// The paper's schedule (appendix B.2); but a cosine takes the place of its halvings at plateaus.
-    pub const PAPER: Self = Self {
-        batch: 1024,
-        accumulate: 1,
-        learning_rate: WarmupCosine { peak: 4.5e-4, warmup: 5_000, updates: Self::PAPER_STEPS },
-        bpe_dropout: 0.1,
-        caption_dropout: 0.0,
-        seed: 0,
-    };
-}
 
 /// The stage's data and schedule.
 pub struct PriorStage {
@@ -179,6 +148,7 @@ mod tests {
 
     use super::*;
     use crate::prior_data::{PriorData, held_out};
+    use crate::schedule::WarmupCosine;
     use crate::test_dataset::TestDataset;
     use crate::token_dataset;
 

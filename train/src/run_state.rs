@@ -7,6 +7,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
+use crate::exact::exact;
 use crate::metrics::MetricAverages;
 
 /// Logged values by name: (update, value). All values are finite.
@@ -172,13 +173,6 @@ impl RunState {
             identity.entry("network").or_insert_with(|| network.name().into());
         }
     }
-}
-
-/// Reads a number exactly. serde_json alone can be off by one in the last place, and a resumed run must log what an undisturbed one
-/// logs.
-pub(crate) fn exact<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    let number = Box::<RawValue>::deserialize(deserializer)?;
-    number.get().parse().map_err(D::Error::custom)
 }
 
 /// Reads a history [`exact`]ly. Older versions also logged non-finite values, as `null`. These are left out.
