@@ -16,9 +16,9 @@ use dalle_train::progress::bar;
 use serde::Serialize;
 
 use super::super::sample::MAX_BEST_OF;
-use super::output::first_of;
+use super::caption_args::CaptionArgs;
+use super::output::{first_of, percent};
 use super::provenance::Provenance;
-use super::{CaptionArgs, percent};
 
 /// Arguments of `dalle eval best-of-n`.
 #[derive(clap::Args)]

@@ -13,9 +13,9 @@ use dalle_eval::sheet::Cell;
 use dalle_native::ModelFolder;
 use dalle_train::progress::bar;
 
-use super::output::first_of;
+use super::caption_args::CaptionArgs;
+use super::output::{first_of, percent};
 use super::provenance::Provenance;
-use super::{CaptionArgs, percent};
 
 /// Arguments of `dalle eval clip-score`.
 #[derive(clap::Args)]

@@ -17,10 +17,11 @@ use dalle_train::progress::bar;
 use image::RgbImage;
 
 use super::super::options::DeviceArgs;
+use super::caption_args::SeededSampling;
 use super::output::{OutputArgs, first_of};
 use super::provenance::Provenance;
 use super::selection::SelectionArgs;
-use super::{SeededSampling, values};
+use super::values;
 
 /// Arguments of `dalle eval fd`.
 #[derive(clap::Args)]

@@ -1,6 +1,7 @@
 //! `dalle eval`: metrics, each written as an HTML report, a contact sheet or JSON.
 
 mod best_of_n;
+mod caption_args;
 mod clip_score;
 mod fidelity;
 mod output;
@@ -10,16 +11,10 @@ mod reconstruction;
 mod retrieval;
 mod selection;
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use clap::Subcommand;
-use dalle_native::ModelFolder;
-use dalle_shared::SamplingSettings;
 
-use super::options::{DeviceArgs, SamplingArgs};
 use super::{outputs, values};
-use output::OutputArgs;
 
 /// Arguments of `dalle eval`.
 #[derive(clap::Args)]
@@ -54,46 +49,4 @@ pub fn run(args: Args) -> Result<()> {
         Metric::Fd(args) => fidelity::run(args),
         Metric::Overlap(args) => overlap::run(&args),
     }
-}
-
-/// Sampling settings with a seed.
-#[derive(clap::Args)]
-struct SeededSampling {
-    #[command(flatten)]
-    sampling: SamplingArgs,
-    /// Seed of the samples.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-}
-
-impl SeededSampling {
-    /// The settings, validated for a model.
-    fn settings(&self, folder: &ModelFolder) -> Result<SamplingSettings> {
-        self.sampling.settings(folder.config.dvae.vocab)
-    }
-}
-
-/// Options of the metrics that sample training captions.
-#[derive(clap::Args)]
-struct CaptionArgs {
-    /// Model folder.
-    #[arg(long)]
-    model: PathBuf,
-    /// The dataset that the prior was trained on.
-    #[arg(long)]
-    data: PathBuf,
-    /// Number of captions, chosen by hash.
-    #[arg(long, default_value_t = 100, value_parser = values::count())]
-    captions: usize,
-    #[command(flatten)]
-    sampling: SeededSampling,
-    #[command(flatten)]
-    outputs: OutputArgs,
-    #[command(flatten)]
-    on: DeviceArgs,
-}
-
-/// `0.123` as `12.3 %`, with a no-break space.
-fn percent(share: f64) -> String {
-    format!("{:.1}\u{a0}%", 100.0 * share)
 }

@@ -100,6 +100,11 @@ pub fn first_of(shown: &[Cell], all: usize) -> String {
     if shown.len() < all { format!(" The first {} of {all}.", shown.len()) } else { String::new() }
 }
 
+/// `0.123` as `12.3 %`, with a no-break space.
+pub fn percent(share: f64) -> String {
+    format!("{:.1}\u{a0}%", 100.0 * share)
+}
+
 #[cfg(all(test, unix))]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]

@@ -16,8 +16,7 @@ use dalle_native::device::DeviceName;
 use dalle_train::progress::bar;
 use image::RgbImage;
 
-use super::output::{OutputArgs, first_of};
-use super::percent;
+use super::output::{OutputArgs, first_of, percent};
 use super::provenance::Provenance;
 use super::selection::SelectionArgs;
 

@@ -1,6 +1,7 @@
 //! `dalle eval overlap`: the nearest training image of each held-out image, and what removing near-duplicates changes.
 
 mod report;
+mod result;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,18 +12,17 @@ use dalle_eval::features::{self, Extractor, extract_all};
 use dalle_eval::overlap::{NearestPair, nearest_pairs};
 use dalle_eval::reconstruction::ImageQuality;
 use dalle_eval::sheet::Cell;
-use dalle_eval::similarity::psnr;
 use dalle_native::ModelFolder;
 use dalle_native::device::DeviceName;
 use dalle_native::publish::write_file;
 use dalle_train::progress::bar;
 use image::RgbImage;
-use serde::Serialize;
 
 use super::output::{OutputArgs, SHOWN};
 use super::provenance::Provenance;
 use super::reconstruction::reconstruct;
 use super::values;
+use result::{NamedPair, Overlap};
 
 /// Arguments of `dalle eval overlap`.
 #[derive(clap::Args)]
@@ -51,51 +51,6 @@ pub struct Args {
     /// cpu, cuda:N, wgpu or libtorch.
     #[arg(long, default_value = "cpu")]
     device: DeviceName,
-}
-
-/// The JSON file.
-#[derive(Serialize)]
-struct Overlap<'a> {
-    network: &'static str,
-    #[serde(rename = "training_pictures")]
-    training_images: usize,
-    /// Nearest pair first.
-    pairs: Vec<NamedPair<'a>>,
-    /// What --threshold removes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    threshold: Option<Removal>,
-}
-
-/// The keys of a held-out image and its nearest training image, and the reconstruction quality of the former.
-#[derive(Serialize)]
-struct NamedPair<'a> {
-    validation: &'a str,
-    train: &'a str,
-    cosine: f32,
-    squared_error: Option<f64>,
-    ssim: Option<f64>,
-}
-
-/// What a threshold removes, and the reconstruction quality (PSNR in dB, SSIM) of all images and of those that remain.
-#[derive(Clone, Copy, Serialize)]
-struct Removal {
-    threshold: f32,
-    removed: usize,
-    before: Option<(f64, f64)>,
-    after: Option<(f64, f64)>,
-}
-
-impl Overlap<'_> {
-    fn removal(&self, threshold: f32) -> Removal {
-        let removed = self.pairs.iter().take_while(|pair| pair.cosine >= threshold).count();
-        let quality = |pairs: &[NamedPair]| -> Option<(f64, f64)> {
-            let count = pairs.len() as f64;
-            let errors = pairs.iter().map(|pair| pair.squared_error).sum::<Option<f64>>()?;
-            let ssim = pairs.iter().map(|pair| pair.ssim).sum::<Option<f64>>()?;
-            (count > 0.0).then(|| (psnr(errors / count), ssim / count))
-        };
-        Removal { threshold, removed, before: quality(&self.pairs), after: quality(&self.pairs[removed..]) }
-    }
 }
 
 /// Runs `dalle eval overlap`.

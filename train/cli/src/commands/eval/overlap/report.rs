@@ -5,9 +5,8 @@ use dalle_eval::report::Report;
 use dalle_eval::sheet::Cell;
 use maud::{Markup, PreEscaped, html};
 
-use super::super::output::{SHOWN, first_of};
-use super::super::percent;
-use super::{Overlap, Removal};
+use super::super::output::{SHOWN, first_of, percent};
+use super::result::{Overlap, Removal};
 
 const SCRIPT: &str = include_str!("threshold.js");
 /// Start of the slider, unless --threshold is set.
