@@ -1,4 +1,90 @@
 //! The interface between a training stage and the training loop.
+//!
+//! A stage that fits the line y = 2x − 1:
+//!
+//! ```
+//! use anyhow::Result;
+//! use dalle_model::Device;
+//! use dalle_model::burn::nn::{Linear, LinearConfig};
+//! use dalle_model::burn::tensor::Tensor;
+//! use dalle_train::gradients::Gradients;
+//! use dalle_train::interrupt::Interrupt;
+//! use dalle_train::metrics::Metrics;
+//! use dalle_train::optimizer::AdamWConfig;
+//! use dalle_train::run_state::History;
+//! use dalle_train::stage::{Stage, Validation};
+//! use dalle_train::training::{Hooks, RunConfig, train};
+//!
+//! struct Line(Device);
+//!
+//! impl Line {
+//!     fn loss(&self, network: &Linear, x: f32, device: &Device) -> Tensor<1> {
+//!         let y = network.forward(Tensor::<2>::from_floats([[x]], device));
+//!         (y - (2.0 * x - 1.0)).square().sum()
+//!     }
+//! }
+//!
+//! impl Stage for Line {
+//!     type Network = Linear;
+//!
+//!     fn gradients(&mut self, network: &Linear, step: u64) -> Result<(Gradients, Metrics)> {
+//!         let loss = self.loss(network, (step % 5) as f32, &self.0);
+//!         Ok((Gradients::of(&loss, network), vec![("loss", loss)]))
+//!     }
+//!
+//!     fn validate(&mut self, network: &Linear) -> Result<Validation> {
+//!         let loss = self.loss(network, 2.5, &Device::flex()).into_scalar::<f32>();
+//!         Ok(Validation { loss: loss.into(), others: Vec::new() })
+//!     }
+//!
+//!     fn learning_rate(&self, _: u64) -> f64 {
+//!         0.05
+//!     }
+//! }
+//!
+//! /// Writes no plots and sheets.
+//! struct Silent;
+//!
+//! impl Hooks<Linear> for Silent {
+//!     fn plot(&mut self, _: &str, _: &History, _: &std::path::Path) -> Result<()> {
+//!         Ok(())
+//!     }
+//!
+//!     fn sheet(&mut self, _: &Linear, _: u64, _: &std::path::Path) -> Result<()> {
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # fn main() -> Result<()> {
+//! let folder = tempfile::tempdir()?;
+//! let config = RunConfig {
+//!     title: "a line".to_owned(),
+//!     steps: 200,
+//!     log_every: 50,
+//!     validate_every: Some(100),
+//!     plateau_patience: None,
+//!     sheet_every: None,
+//!     save_seconds: 600,
+//!     halvings: None,
+//!     run: folder.path().join("run"),
+//!     identity: serde_json::json!({ "network": "line" }),
+//!     files: Vec::new(),
+//!     optimizer: AdamWConfig {
+//!         beta1: 0.9,
+//!         beta2: 0.99,
+//!         epsilon: 1e-8,
+//!         weight_decay: 0.0,
+//!         clip: None,
+//!         ewma: 0.9,
+//!     },
+//! };
+//! let device = Device::flex().autodiff();
+//! let fresh = LinearConfig::new(1, 1).init(&device);
+//! let (_, state) = train(&mut Line(device), fresh, &config, &mut Silent, &Interrupt::default())?;
+//! assert!(state.best.unwrap().loss < 0.1);
+//! # Ok(())
+//! # }
+//! ```
 
 use anyhow::{Context, Result};
 use dalle_model::burn::module::Module;
