@@ -116,7 +116,7 @@ fn read(file: &Path, folder: &Path, module: &Name, modules: &mut Crate) {
     scan(text.parse().unwrap(), module, &mut source, &mut declared);
     modules.insert(module.clone(), source);
     for child in declared {
-        let inner = folder.join(&child[module.len()..].join("/"));
+        let inner = folder.join(child[module.len()..].join("/"));
         let [file, folder_file] = [inner.with_extension("rs"), inner.join("mod.rs")];
         read(if file.exists() { &file } else { &folder_file }, &inner, &child, modules);
     }
@@ -146,7 +146,7 @@ fn scan(tokens: TokenStream, module: &Name, source: &mut Source, declared: &mut 
             let mut paths = Vec::new();
             tree(&tokens[at + 1..end - 1], &Vec::new(), &mut paths);
             for (path, alias) in paths {
-                let path = absolute(path, module);
+                let path = absolute(&path, module);
                 if alias == "*" {
                     source.globs.push(path.clone());
                 } else {
@@ -192,7 +192,7 @@ fn scan(tokens: TokenStream, module: &Name, source: &mut Source, declared: &mut 
                 .checked_sub(1)
                 .is_some_and(|before| is(&tokens, before, '.') || self::word(&tokens, before) == "fn");
             if !after && (path.len() > 1 || called || type_name) {
-                source.uses.push(absolute(path, module));
+                source.uses.push(absolute(&path, module));
             }
             at = next;
         }
@@ -233,7 +233,7 @@ fn tree(tokens: &[TokenTree], prefix: &Name, paths: &mut Vec<(Name, String)>) {
 
 /// The path from the crate's root. A path that starts with neither `crate`, `self` nor `super` is taken from `module`; if it is an item
 /// of another crate, nothing has its name.
-fn absolute(path: Name, module: &Name) -> Name {
+fn absolute(path: &Name, module: &Name) -> Name {
     let mut start = module.clone();
     let mut rest = path.as_slice();
     while let Some(first) = rest.first() {

@@ -28,7 +28,6 @@ use tokio::sync::oneshot;
 use self::command::{Command, Decode};
 use self::error::EngineError;
 use self::heartbeat::Heartbeat;
-use self::running::Running;
 use self::speed::Speed;
 use self::worker::Worker;
 use crate::queue::Queue;

@@ -4,8 +4,11 @@ use std::borrow::Cow;
 
 use dalle_shared::{Geometry, ImageToken, TextToken, check_prefix, check_text};
 
+use super::choose::choose;
+use super::error::{NotFinite, SampleError};
 use super::network::Network;
-use super::{JobKey, NotFinite, SampleError, SampleRequest, StepOutput, choose, uniform};
+use super::philox::uniform;
+use super::request::{JobKey, SampleRequest, StepOutput};
 use crate::config::ModelConfig;
 
 /// What a [`Batch`](super::Batch) does; see its methods of the same names.

@@ -33,15 +33,17 @@
 //! ```
 
 mod choose;
+mod error;
 mod jobs;
 mod network;
 mod philox;
+mod request;
 mod text;
 
-use dalle_shared::{ImageToken, RequestError, SamplingSettings, TextToken};
-
 pub use choose::choose;
+pub use error::{NotFinite, SampleError};
 pub use philox::uniform;
+pub use request::{JobKey, SampleRequest, StepOutput};
 pub use text::continue_caption;
 
 use crate::config::ModelConfig;
@@ -49,81 +51,13 @@ use crate::prior::Prior;
 use jobs::{Jobs, Sampling};
 use network::BurnPrior;
 
-/// The caller's identifier of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct JobKey(pub u64);
-
-/// A caption and how to sample images from it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SampleRequest {
-    /// Caption ids without padding, at most `text_length − 1`.
-    pub text: Vec<TextToken>,
-    /// Number of images of that caption.
-    pub samples: usize,
-    /// Seed of the first sample; sample `s` has the seed `seed + s` (wrapping), so that each can be sampled again alone.
-    pub seed: u64,
-    /// Temperature, top-k, top-p and guidance.
-    pub sampling: SamplingSettings,
-    /// Tokens that every image begins with, in raster order (section 3.3).
-    pub prefix: Vec<ImageToken>,
-}
-
-impl SampleRequest {
-    /// Number of batch rows that the request takes: one per sample, or two with guidance (with and without the caption).
-    pub fn rows(&self) -> usize {
-        if self.sampling.is_guided() { 2 * self.samples } else { self.samples }
-    }
-}
-
-/// The result of one position of one job.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StepOutput {
-    /// The job.
-    pub job: JobKey,
-    /// Raster position.
-    pub position: usize,
-    /// One token per sample, or the reason why the job left the batch.
-    pub tokens: Result<Vec<ImageToken>, NotFinite>,
-}
-
-/// NaN or infinite logits: the weights are damaged, or the prior overflows on this job's tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the prior produced NaN or infinite logits at position {position}; its weights are damaged, or it overflows (in 16 bits, \
-     try --dtype f32)"
-)]
-pub struct NotFinite {
-    /// Raster position; in caption sampling, the index of the id.
-    pub position: usize,
-}
-
-/// A request that does not fit the model, or a failed device.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SampleError {
-    /// A field of the request is out of range.
-    #[error("{0}")]
-    Request(String),
-    /// The device could not compute, or its memory could not be read.
-    #[error("the device failed: {0}")]
-    Device(String),
-    /// Caption sampling produced NaN or infinite logits.
-    #[error(transparent)]
-    NotFinite(#[from] NotFinite),
-}
-
-impl From<RequestError> for SampleError {
-    fn from(error: RequestError) -> Self {
-        Self::Request(error.to_string())
-    }
-}
-
 /// The prior and the jobs it is sampling.
 pub struct Batch {
     jobs: Box<dyn Sampling + Send>,
 }
 
 impl Batch {
-    /// An empty batch. On the processor the prior is computed by `dalle-kernels`, elsewhere by Burn.
+    /// An empty batch. On the CPU the prior is computed by `dalle-kernels`, elsewhere by Burn.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn new(prior: Prior, config: &ModelConfig) -> Self {
         match prior.into_kernels(config) {

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use dalle_kernels::prior::{self as kernels, Sampler};
 use dalle_shared::{ImageToken, TextToken};
 
-use super::SampleError;
+use super::error::SampleError;
 use crate::config::ModelConfig;
 use crate::prior::{Cache, Masks, Prior};
 

@@ -3,8 +3,10 @@
 
 use dalle_shared::{SamplingSettings, TextToken, check_text};
 
+use super::choose::choose;
+use super::error::{NotFinite, SampleError};
 use super::network::read;
-use super::{NotFinite, SampleError, choose, uniform};
+use super::philox::uniform;
 use crate::prior::{Masks, Prior, TextCache};
 
 /// Random stream for text; images use stream 0.
