@@ -107,7 +107,10 @@ fn images_are_encoded_once_in_the_run_folder_and_mixed_with_shards_of_tokens() {
     assert!(said.contains("crops"), "{said}");
 
     // Images of the model's size have one crop; mixed with the others, by weight.
-    let mixed = format!("{}=2 --data {large}=1.5", workshop.path("data").display());
+    let small = workshop.path("small").display().to_string();
+    let pictures = workshop.path("pictures").display().to_string();
+    workshop.run(&format!("data build --images {pictures} --size 32 --val 0.4 --out {small}"));
+    let mixed = format!("{small}=2 --data {large}=1.5");
     workshop.run(&prior(&workshop, "model", &mixed, "mixed", ""));
     let said = workshop.fail(&prior(&workshop, "model", &mixed.replace("=2", "=3"), "mixed", ""));
     assert!(said.contains("data"), "other weights are another run: {said}");

@@ -114,6 +114,18 @@ pub enum DataError {
         /// The split.
         split: Split,
     },
+    /// Datasets that are mixed have different validation splits.
+    #[error(
+        "{} was built with --val {} and {} with --val {}: a concept could be trained on in one of them and held out in the other; \
+         build them with the same --val",
+        folders[0].display(), shares[0], folders[1].display(), shares[1]
+    )]
+    OtherSplit {
+        /// The two datasets. The first has a validation split.
+        folders: [PathBuf; 2],
+        /// The share of concepts that each holds out.
+        shares: [f64; 2],
+    },
     /// Images are needed.
     #[error("{} holds tokens, expected images; only `dalle prior train` reads tokens", .0.display())]
     TokensNotImages(PathBuf),

@@ -21,7 +21,7 @@ pub enum Split {
 
 impl Split {
     /// The split of a concept: held out with probability `share`, decided by a hash of its name. So all images of a concept
-    /// are in the same split, in every dataset.
+    /// are in the same split, in all datasets with the same `share`.
     pub fn of(concept: &str, share: f64) -> Self {
         let digest = sha256_hex(format!("split {concept}").as_bytes());
         // 13 hexadecimal digits are 52 bits: exact in a double.

@@ -36,13 +36,15 @@ impl TrainingData {
     /// that without weights every example is read equally often. `buffer` is how many bytes of shards may be in memory.
     ///
     /// # Errors
-    /// There are no datasets, one has no examples of the split, or its shards had to be counted and cannot be read.
+    /// There are no datasets, their validation splits do not fit together, one has no
+    /// examples of the split, or its shards had to be counted and cannot be read.
     pub fn new(
         datasets: Vec<(Shards, Option<f64>)>,
         split: Split,
         seed: u64,
         buffer: u64,
     ) -> Result<Self, DataError> {
+        check_splits(&datasets)?;
         let part = |(shards, weight): (Shards, Option<f64>)| {
             let sizes = shards.sizes(split)?;
             if sizes.iter().all(|shard| shard.examples == 0) {
@@ -129,6 +131,20 @@ impl TrainingData {
 
     fn orders(&self) -> impl Iterator<Item = Order> {
         (0..self.parts.len()).map(|dataset| self.order(dataset))
+    }
+}
+
+/// Checks that no concept can be trained on in one dataset and held out in another: [`Split::of`] depends on the share.
+fn check_splits(datasets: &[(Shards, Option<f64>)]) -> Result<(), DataError> {
+    let share = |shards: &Shards| shards.manifest().options.val_share;
+    let held_out = datasets.iter().map(|(shards, _)| shards).find(|shards| shards.manifest().val > 0);
+    let Some(held_out) = held_out else { return Ok(()) };
+    match datasets.iter().find(|(shards, _)| share(shards) != share(held_out)) {
+        None => Ok(()),
+        Some((other, _)) => Err(DataError::OtherSplit {
+            folders: [held_out, other].map(|shards| shards.folder().to_owned()),
+            shares: [held_out, other].map(share),
+        }),
     }
 }
 

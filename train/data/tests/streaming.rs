@@ -313,3 +313,35 @@ fn tokens_outside_the_codebook_or_of_another_length_are_damage() {
         assert!(matches!(entries[9].tokens(0), Err(DataError::Damaged { .. })), "{vocab} {grid}");
     }
 }
+
+/// Changes the share of concepts that a dataset's manifest says is held out.
+fn set_val_share(folder: &Path, share: f64, val: usize) {
+    let path = folder.join(MANIFEST);
+    let mut manifest: Manifest = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    (manifest.options.val_share, manifest.val) = (share, val);
+    std::fs::write(path, serde_json::to_vec(&manifest).unwrap()).unwrap();
+}
+
+#[test]
+fn datasets_with_different_validation_shares_are_not_mixed() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = ["few", "many"].map(|name| folder.path().join(name));
+    paths.iter().for_each(|path| write(path, 10, 5, None));
+    let mixed = || {
+        let datasets = paths.iter().map(|path| (Shards::open(path).unwrap(), None)).collect();
+        TrainingData::new(datasets, Split::Train, 0, 1 << 20)
+    };
+    set_val_share(&paths[0], 0.1, 2);
+    set_val_share(&paths[1], 0.1, 2);
+    mixed().unwrap();
+    // A concept between the shares would be trained on in one dataset and held out in the other, also if the other holds out none.
+    for (share, val) in [(0.2, 2), (0.0, 0)] {
+        set_val_share(&paths[1], share, val);
+        let complaint = mixed().unwrap_err().to_string();
+        assert!(complaint.contains("0.1") && complaint.contains(&share.to_string()), "{complaint}");
+        assert!(complaint.contains("with the same --val"), "{complaint}");
+    }
+    // Without held-out examples nothing can leak.
+    set_val_share(&paths[0], 0.1, 0);
+    mixed().unwrap();
+}
