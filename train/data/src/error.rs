@@ -126,6 +126,17 @@ pub enum DataError {
         /// The share of concepts that each holds out.
         shares: [f64; 2],
     },
+    /// Some datasets of a mixture have a weight and others do not.
+    #[error(
+        "--data: {} has a weight and {} has none; give a weight for all datasets or for none",
+        with.display(), without.display()
+    )]
+    PartlyWeighted {
+        /// A dataset with a weight.
+        with: PathBuf,
+        /// A dataset without.
+        without: PathBuf,
+    },
     /// Images are needed.
     #[error("{} holds tokens, expected images; only `dalle prior train` reads tokens", .0.display())]
     TokensNotImages(PathBuf),

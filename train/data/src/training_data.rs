@@ -36,7 +36,7 @@ impl TrainingData {
     /// that without weights every example is read equally often. `buffer` is how many bytes of shards may be in memory.
     ///
     /// # Errors
-    /// There are no datasets, their validation splits do not fit together, one has no
+    /// There are no datasets, some have a weight and others none, their validation splits do not fit together, one has no
     /// examples of the split, or its shards had to be counted and cannot be read.
     pub fn new(
         datasets: Vec<(Shards, Option<f64>)>,
@@ -44,6 +44,7 @@ impl TrainingData {
         seed: u64,
         buffer: u64,
     ) -> Result<Self, DataError> {
+        check_weights(&datasets)?;
         check_splits(&datasets)?;
         let part = |(shards, weight): (Shards, Option<f64>)| {
             let sizes = shards.sizes(split)?;
@@ -131,6 +132,18 @@ impl TrainingData {
 
     fn orders(&self) -> impl Iterator<Item = Order> {
         (0..self.parts.len()).map(|dataset| self.order(dataset))
+    }
+}
+
+/// Checks that all datasets have a weight or none. A number of examples and a weight are not comparable.
+fn check_weights(datasets: &[(Shards, Option<f64>)]) -> Result<(), DataError> {
+    let first = |weighted: bool| datasets.iter().find(|(_, weight)| weight.is_some() == weighted);
+    match (first(true), first(false)) {
+        (Some((with, _)), Some((without, _))) => Err(DataError::PartlyWeighted {
+            with: with.folder().to_owned(),
+            without: without.folder().to_owned(),
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -246,8 +246,9 @@ fn a_run_is_identified_by_what_decides_its_examples_and_by_the_hash_alone_as_in_
     let one = |buffer| open(&[(&paths[0], None)], Split::Train, 1, buffer).identity();
     assert_eq!(one(1 << 30), serde_json::json!(hash));
     assert_eq!(one(1 << 30), one(1 << 29), "whatever fits is shuffled alike");
-    let two =
-        |weight, buffer| open(&[(&paths[0], weight), (&paths[1], None)], Split::Train, 1, buffer).identity();
+    let two = |weight, buffer| {
+        open(&[(&paths[0], weight), (&paths[1], weight)], Split::Train, 1, buffer).identity()
+    };
     let all = [one(1 << 30), one(0), one(9000), two(None, 1 << 30), two(Some(2.0), 1 << 30), two(None, 0)];
     let different: BTreeSet<String> = all.iter().map(ToString::to_string).collect();
     assert_eq!(different.len(), all.len(), "{different:?}");
@@ -344,4 +345,20 @@ fn datasets_with_different_validation_shares_are_not_mixed() {
     // Without held-out examples nothing can leak.
     set_val_share(&paths[0], 0.1, 0);
     mixed().unwrap();
+}
+
+#[test]
+fn either_all_datasets_have_a_weight_or_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = ["first", "second"].map(|name| folder.path().join(name));
+    paths.iter().for_each(|path| write(path, 10, 5, None));
+    let open = |weights: [Option<f64>; 2]| {
+        let datasets = paths.iter().zip(weights).map(|(path, weight)| (Shards::open(path).unwrap(), weight));
+        TrainingData::new(datasets.collect(), Split::Train, 0, 1 << 20)
+    };
+    assert!(open([None, None]).is_ok() && open([Some(1.0), Some(2.0)]).is_ok());
+    for mixed in [[Some(3.0), None], [None, Some(3.0)]] {
+        let complaint = open(mixed).unwrap_err().to_string();
+        assert!(complaint.contains("a weight for all datasets or for none"), "{complaint}");
+    }
 }
