@@ -27,6 +27,9 @@ use crate::stage::{Stage, Validation, Warning};
 /// A run has diverged after this many updates in a row whose gradients are not finite. Fewer may be due to single examples.
 const MAX_SKIPPED: u64 = 20;
 
+/// The output of [`MetricLog`] in messages.
+const METRICS_FILES: &str = "its metrics files";
+
 /// Configuration of a run.
 #[derive(Clone, Debug)]
 pub struct RunConfig {
@@ -134,7 +137,8 @@ struct Run<'a> {
     saved: Instant,
     /// Number of updates after which it was saved.
     saved_step: Option<u64>,
-    metric_log: MetricLog,
+    /// None if the files could not be opened.
+    metric_log: Option<MetricLog>,
     /// Failed output that has been reported.
     reported: BTreeSet<&'static str>,
 }
@@ -170,9 +174,9 @@ impl<'a> Run<'a> {
         if let Some(halvings) = config.halvings {
             halve_by_hand(&mut state, halvings)?;
         }
-        let run = Self {
+        let mut run = Self {
             config,
-            metric_log: MetricLog::open(folder.path(), &state.history, state.step)?,
+            metric_log: None,
             folder,
             optimizer,
             pending: PendingMetrics::default(),
@@ -182,6 +186,10 @@ impl<'a> Run<'a> {
             saved_step,
             reported: BTreeSet::new(),
         };
+        match MetricLog::open(run.folder.path(), &run.state.history, run.state.step) {
+            Ok(log) => run.metric_log = Some(log),
+            Err(error) => run.report_failure(METRICS_FILES, Err(error)),
+        }
         Ok((run, network))
     }
 
@@ -275,8 +283,8 @@ impl<'a> Run<'a> {
             log_line(format_args!("update {step}  {line}"));
         }
         self.bar.set_message(line);
-        let written = self.metric_log.write(step, &values);
-        self.report_failure("its metrics files", written);
+        let written = self.metric_log.as_mut().map_or(Ok(()), |log| log.write(step, &values));
+        self.report_failure(METRICS_FILES, written);
         for (name, value) in values {
             self.state.history.entry(name).or_default().push((step, value));
         }

@@ -275,3 +275,12 @@ fn sheets_show_averaged_weights_at_intervals_and_at_the_end() {
     let sum: f32 = read(11).unwrap().parse().unwrap();
     assert!((sum - weights[0] - weights[1]).abs() < 1e-6, "{sum} {weights:?}");
 }
+
+#[test]
+fn metrics_files_that_cannot_be_opened_do_not_end_the_run() {
+    let toy = Toy::new(20);
+    let place = Workplace::new();
+    fs::create_dir_all(place.run().join("metrics.jsonl")).unwrap();
+    assert_eq!(place.train(&toy).unwrap(), Workplace::new().train(&toy).unwrap());
+    assert_eq!(place.state()["history"]["loss"].as_array().unwrap().len(), 4);
+}
