@@ -9,10 +9,11 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Error, Result, anyhow, bail, ensure};
 use dalle_data::log_line;
 use dalle_model::burn::module::{Module, ModuleVisitor, Param};
 use dalle_model::burn::tensor::Tensor;
+use dalle_model::weights::WeightsError;
 use indicatif::ProgressBar;
 
 use crate::checkpoint::{Files, RunFolder};
@@ -309,13 +310,27 @@ impl<'a> Run<'a> {
     /// Saves a checkpoint and plots the curve.
     fn save<M: Module>(&mut self, network: &M, hooks: &mut dyn Hooks<M>) -> Result<()> {
         self.pending.read(&mut self.state.averages);
-        self.folder.save(&self.state, network, &self.optimizer)?;
+        self.folder.save(&self.state, network, &self.optimizer).map_err(|error| self.divergence_or(error))?;
         let kinds = self.state.warnings.keys().map(String::as_str);
         let title: Vec<&str> = std::iter::once(self.config.title.as_str()).chain(kinds).collect();
         let drawn = hooks.plot(&title.join("; "), &self.state.history, self.folder.path());
         self.report_failure("its curve", drawn);
         (self.saved, self.saved_step) = (Instant::now(), Some(self.state.step));
         Ok(())
+    }
+
+    /// `error` of saving a checkpoint, explained if the weights are not finite. They are checked only here, where they are read
+    /// anyway: from NaN or infinite weights no finite gradients follow, so all later updates are skipped.
+    fn divergence_or(&self, error: Error) -> Error {
+        match error.downcast_ref() {
+            Some(WeightsError::NotFinite(tensor)) => anyhow!(
+                "diverged: the weights after update {} are not finite (`{tensor}`) and were not saved; start a new --run with a \
+                 smaller --learning-rate{}",
+                self.state.step,
+                self.other_remedy()
+            ),
+            _ => error,
+        }
     }
 
     /// Returns the network with averaged weights, and the state.

@@ -284,3 +284,16 @@ fn metrics_files_that_cannot_be_opened_do_not_end_the_run() {
     assert_eq!(place.train(&toy).unwrap(), Workplace::new().train(&toy).unwrap());
     assert_eq!(place.state()["history"]["loss"].as_array().unwrap().len(), 4);
 }
+
+#[test]
+fn infinite_weights_end_the_run_before_they_are_saved() {
+    // The gradients are finite, but the first update is not.
+    let toy = Toy::new(20).saving_always().with_learning_rate(1e300);
+    let place = Workplace::new();
+    let complaint = place.train(&toy).unwrap_err().to_string();
+    assert!(
+        complaint.contains("diverged: the weights after update 1") && complaint.contains("--learning-rate"),
+        "{complaint}"
+    );
+    assert_eq!(place.checkpoints(), [""; 0]);
+}

@@ -35,6 +35,7 @@ pub struct Toy {
     validation: Option<fn(u64) -> f64>,
     updates: u64,
     plotter: bool,
+    learning_rate: f64,
     interrupt: Interrupt,
     first: Arc<AtomicU64>,
 }
@@ -53,6 +54,7 @@ impl Toy {
             validation: None,
             updates: 0,
             plotter: true,
+            learning_rate: 0.05,
             interrupt: Interrupt::default(),
             first: Arc::default(),
         }
@@ -100,6 +102,11 @@ impl Toy {
         self
     }
 
+    pub fn with_learning_rate(mut self, rate: f64) -> Self {
+        self.learning_rate = rate;
+        self
+    }
+
     /// Interrupted after this many updates.
     pub fn stopping_at(mut self, updates: u64) -> Self {
         self.stop = Some(updates);
@@ -137,7 +144,7 @@ impl Stage for Toy {
     }
 
     fn learning_rate(&self, step: u64) -> f64 {
-        0.05 / (1.0 + step as f64 / 10.0)
+        self.learning_rate / (1.0 + step as f64 / 10.0)
     }
 }
 
