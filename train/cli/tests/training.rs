@@ -342,7 +342,16 @@ fn a_run_that_diverges_says_so_and_writes_no_model() {
     let complaint = workshop.fail(&workshop.dvae("model", 40, "").replace("0.004", "1e30"));
     assert!(complaint.contains("diverged") || complaint.contains("not a number"), "{complaint}");
     assert!(!workshop.path("model").exists());
-    for wrong in ["--batch 0", "--steps 0", "--learning-rate nan", "--tau 0", "--ewma 5", "--log-every 0"] {
+    for wrong in [
+        "--batch 0",
+        "--steps 0",
+        "--learning-rate nan",
+        "--tau 0",
+        "--ewma 5",
+        "--log-every 0",
+        "--halvings 65",
+        "--halvings 4000000000",
+    ] {
         let complaint = workshop.fail(&format!("dvae train --config x --data x --run x --out x {wrong}"));
         let option = wrong.split(' ').next().unwrap();
         assert!(complaint.contains(option), "{wrong}: {complaint}");

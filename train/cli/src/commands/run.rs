@@ -69,7 +69,7 @@ pub struct RunArgs {
     #[serde(skip)]
     save_seconds: u64,
     /// Total number of manual halvings of the learning rate. To halve it now, resume with one more than before.
-    #[arg(long, value_name = "TIMES")]
+    #[arg(long, value_name = "TIMES", value_parser = values::halvings())]
     #[serde(skip)]
     halvings: Option<usize>,
 }

@@ -12,6 +12,14 @@ const MAX_BATCH: u64 = 1 << 16;
 /// Largest number of images to evaluate; the paper's evaluation uses 30,000.
 const MAX_COUNT: u64 = 100_000;
 
+/// Most manual halvings: after as many, no update changes an f32 weight.
+const MAX_HALVINGS: u64 = 64;
+
+/// A number of halvings of the learning rate.
+pub fn halvings() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(0..=MAX_HALVINGS)
+}
+
 /// A batch size.
 pub fn batch() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=MAX_BATCH)
