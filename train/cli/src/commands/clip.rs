@@ -41,12 +41,12 @@ pub struct Args {
 #[derive(Subcommand)]
 enum ClipCommand {
     /// Fit CLIP to captions and images.
-    Train(TrainArgs),
+    Train(ClipTrainArgs),
 }
 
 /// The defaults are those of CLIP's own paper.
 #[derive(clap::Args, Serialize)]
-struct TrainArgs {
+struct ClipTrainArgs {
     /// Model folder with a tokenizer; CLIP is added to it.
     #[arg(long)]
     #[serde(skip)]
@@ -92,7 +92,7 @@ struct TrainArgs {
     run: RunArgs,
 }
 
-impl TrainArgs {
+impl ClipTrainArgs {
     /// The schedule of a run that was started with `steps` updates.
     fn schedule(&self, steps: u64) -> ClipSchedule {
         ClipSchedule {
@@ -116,7 +116,7 @@ impl TrainArgs {
 
 /// What CLIP is trained from beside the dataset.
 #[derive(Serialize)]
-struct Inputs {
+struct ClipInputs {
     geometry: Geometry,
     /// SHA-256 of encoder and decoder, if they reconstruct images.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -165,7 +165,7 @@ pub fn run(args: Args) -> Result<()> {
         options: &args,
         model: &config,
         data: data.identity(),
-        inputs: Inputs { geometry: model.geometry(), dvae: dvae.clone() },
+        inputs: ClipInputs { geometry: model.geometry(), dvae: dvae.clone() },
         plateau: args.run.plateau(),
     };
     let own = vec![(CLIP_CONFIG, serde_json::to_vec_pretty(&config)?)];
@@ -194,7 +194,7 @@ pub fn run(args: Args) -> Result<()> {
 
 /// The training images of each dataset as the folder's dVAE reconstructs them, made at the first start of the run.
 fn reconstruct(
-    args: &TrainArgs,
+    args: &ClipTrainArgs,
     data: &TrainingData,
     folder: &ModelFolder,
     hash: &str,
@@ -222,7 +222,7 @@ mod tests {
     #[derive(Parser)]
     struct Cli {
         #[command(flatten)]
-        args: TrainArgs,
+        args: ClipTrainArgs,
     }
 
     #[test]

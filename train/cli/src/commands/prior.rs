@@ -41,12 +41,12 @@ pub struct Args {
 #[derive(Subcommand)]
 enum PriorCommand {
     /// Fit the prior to captions and the tokens of their images.
-    Train(TrainArgs),
+    Train(PriorTrainArgs),
 }
 
 /// The defaults are the paper's.
 #[derive(clap::Args, Serialize)]
-struct TrainArgs {
+struct PriorTrainArgs {
     /// Model folder with a trained dVAE; the prior and the tokenizer are added to it.
     #[arg(long)]
     #[serde(skip)]
@@ -100,7 +100,7 @@ struct TrainArgs {
     run: RunArgs,
 }
 
-impl TrainArgs {
+impl PriorTrainArgs {
     /// The schedule of a run that was started with `steps` updates.
     fn schedule(&self, steps: u64) -> PriorSchedule {
         PriorSchedule {
@@ -124,7 +124,7 @@ impl TrainArgs {
 
 /// SHA-256 of what the prior is trained from beside the dataset.
 #[derive(Serialize)]
-struct Inputs {
+struct PriorInputs {
     encoder: String,
     tokenizer: String,
     /// Crops of each image, if they are encoded here and differ.
@@ -161,7 +161,7 @@ pub fn run(args: Args) -> Result<()> {
         options: &args,
         model: &config.prior,
         data: given.identity(),
-        inputs: Inputs {
+        inputs: PriorInputs {
             encoder: folder.sha256(ENCODER)?,
             crops: depends_on_crops(&given, config.image_size).then_some(crops),
             tokenizer: sha256_hex(&tokenizer_json),
@@ -214,7 +214,7 @@ fn depends_on_crops(data: &TrainingData, image_size: usize) -> bool {
 
 /// The tokens of all datasets. Those of images are encoded in the run folder at the first start of the run.
 fn encode(
-    args: &TrainArgs,
+    args: &PriorTrainArgs,
     given: &TrainingData,
     folder: &ModelFolder,
     crops: u64,
@@ -257,7 +257,7 @@ mod tests {
     #[derive(Parser)]
     struct Cli {
         #[command(flatten)]
-        args: TrainArgs,
+        args: PriorTrainArgs,
     }
 
     #[test]

@@ -24,11 +24,11 @@ pub struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// Train a byte-level BPE tokenizer on the captions of a dataset's training split.
-    Train(TrainArgs),
+    Train(TokenizerTrainArgs),
 }
 
 #[derive(clap::Args)]
-struct TrainArgs {
+struct TokenizerTrainArgs {
     /// Dataset folder.
     #[arg(long)]
     data: PathBuf,
