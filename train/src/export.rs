@@ -5,6 +5,7 @@
 //! export.write(out)?;
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -15,10 +16,11 @@ use dalle_model::burn::tensor::FloatDType;
 use dalle_model::clip::Clip;
 use dalle_model::dvae::Dvae;
 use dalle_model::prior::Prior;
-use dalle_model::weights::to_safetensors;
-use dalle_native::{ModelFolder, read_clip_config, read_config};
+use dalle_model::weights::{to_safetensors, to_safetensors_with};
+use dalle_native::{ModelFolder, Origin, read_clip_config, read_config};
 use dalle_shared::files::{CLIP, CLIP_CONFIG, CONFIG, DECODER, ENCODER, PRIOR, TOKENIZER};
 use dalle_shared::sha256_hex;
+use serde_json::Value;
 
 use crate::checkpoint::{Checkpoint, Files, MODEL, Weights, Which};
 use crate::run_state::NetworkKind;
@@ -33,8 +35,8 @@ pub struct Export {
     pub small: Files,
     /// Weights, in 16 bits.
     pub weights: Files,
-    /// For a prior, SHA-256 of the encoder that made its tokens.
-    encoder: Option<String>,
+    /// The training of the weights.
+    origin: Origin,
 }
 
 impl Export {
@@ -50,16 +52,18 @@ impl Export {
         let small = small_files(&run.join(MODEL))?;
         let (config, device) = (read_config(&run.join(MODEL).join(CONFIG))?, Device::flex());
         let step = checkpoint.state.step;
-        let encoder = checkpoint.state.identity["encoder"].as_str().map(str::to_owned);
+        let origin = origin(&checkpoint.state.identity);
         let weights = match network {
             NetworkKind::Dvae => dvae_files(&checkpoint.network(Dvae::new(&config.dvae, &device), weights)?)?,
-            NetworkKind::Prior => prior_files(&checkpoint.network(Prior::new(&config, &device), weights)?)?,
+            NetworkKind::Prior => {
+                prior_files(&checkpoint.network(Prior::new(&config, &device), weights)?, &origin)?
+            }
             NetworkKind::Clip => {
                 let clip = read_clip_config(&run.join(MODEL).join(CLIP_CONFIG), &config)?;
-                clip_files(&checkpoint.network(Clip::new(&clip, &config, &device), weights)?)?
+                clip_files(&checkpoint.network(Clip::new(&clip, &config, &device), weights)?, &origin)?
             }
         };
-        Ok(Self { network, step, small, weights, encoder })
+        Ok(Self { network, step, small, weights, origin })
     }
 
     /// Writes the network into the model folder at `out`, creating the folder if it is missing.
@@ -75,7 +79,7 @@ impl Export {
                 out.display()
             );
         }
-        if let (Some(expected), Some(encoder)) = (&self.encoder, there(ENCODER)) {
+        if let (Some(expected), Some(encoder)) = (&self.origin.encoder, there(ENCODER)) {
             ensure!(
                 sha256_hex(&encoder) == *expected,
                 "{} contains another encoder than the one whose tokens the prior was trained on; choose another --out folder",
@@ -83,6 +87,27 @@ impl Export {
             );
         }
         Ok(ModelFolder::write(out, &[self.small.as_slice(), &self.weights].concat())?)
+    }
+}
+
+/// The origin of the weights of a run with this `identity`.
+pub fn origin(identity: &Value) -> Origin {
+    Origin {
+        run: sha256_hex(sorted(identity).to_string().as_bytes()),
+        encoder: identity["encoder"].as_str().map(str::to_owned),
+    }
+}
+
+/// `value` with the fields of all objects in alphabetical order, so that the order of options in the code is not part of an origin.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields: BTreeMap<&String, Value> =
+                fields.iter().map(|(name, value)| (name, sorted(value))).collect();
+            fields.into_iter().map(|(name, value)| (name.clone(), value)).collect()
+        }
+        Value::Array(values) => values.iter().map(sorted).collect(),
+        other => other.clone(),
     }
 }
 
@@ -94,24 +119,29 @@ pub fn dvae_files(dvae: &Dvae) -> Result<Files> {
     Ok(vec![(ENCODER, half(&dvae.encoder)?), (DECODER, half(&dvae.decoder)?)])
 }
 
-/// The weights of a prior as a file of a model folder, in 16 bits.
+/// The weights of a prior as a file of a model folder, in 16 bits. The file states `origin`.
 ///
 /// # Errors
 /// A weight is not finite in 16 bits.
-pub fn prior_files(prior: &Prior) -> Result<Files> {
-    Ok(vec![(PRIOR, half(prior)?)])
+pub fn prior_files(prior: &Prior, origin: &Origin) -> Result<Files> {
+    Ok(vec![(PRIOR, half_of(prior, origin)?)])
 }
 
-/// The weights of CLIP as a file of a model folder, in 16 bits.
+/// The weights of CLIP as a file of a model folder, in 16 bits. The file states `origin`.
 ///
 /// # Errors
 /// A weight is not finite in 16 bits.
-pub fn clip_files(clip: &Clip) -> Result<Files> {
-    Ok(vec![(CLIP, half(clip)?)])
+pub fn clip_files(clip: &Clip, origin: &Origin) -> Result<Files> {
+    Ok(vec![(CLIP, half_of(clip, origin)?)])
 }
 
 fn half<M: Module>(module: &M) -> Result<Vec<u8>> {
     Ok(to_safetensors(module, FloatDType::F16)?)
+}
+
+fn half_of<M: Module>(module: &M, origin: &Origin) -> Result<Vec<u8>> {
+    let metadata = (Origin::KEY, serde_json::to_string(origin)?);
+    Ok(to_safetensors_with(module, FloatDType::F16, metadata)?)
 }
 
 /// Reads the configuration files and the tokenizer in `folder`.

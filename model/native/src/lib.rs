@@ -12,4 +12,4 @@ mod folder;
 pub mod memory;
 pub mod publish;
 
-pub use folder::{FolderError, ModelFolder, read_clip_config, read_config, read_tokenizer};
+pub use folder::{FolderError, ModelFolder, Origin, read_clip_config, read_config, read_tokenizer};

@@ -7,6 +7,8 @@
 mod load;
 mod name;
 
+use std::collections::HashMap;
+
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, FloatDType, Tensor, TensorData};
 use safetensors::Dtype;
@@ -21,6 +23,27 @@ pub use name::name;
 /// # Errors
 /// A weight is not finite in `dtype`.
 pub fn to_safetensors<M: Module>(module: &M, dtype: FloatDType) -> Result<Vec<u8>, WeightsError> {
+    serialise(module, dtype, None)
+}
+
+/// As [`to_safetensors`], with the text `value` under `key` in the metadata of the file's header. Loading ignores it.
+///
+/// # Errors
+/// A weight is not finite in `dtype`.
+pub fn to_safetensors_with<M: Module>(
+    module: &M,
+    dtype: FloatDType,
+    (key, value): (&str, String),
+) -> Result<Vec<u8>, WeightsError> {
+    // A single entry, because the order of several would be random.
+    serialise(module, dtype, Some(HashMap::from([(key.to_owned(), value)])))
+}
+
+fn serialise<M: Module>(
+    module: &M,
+    dtype: FloatDType,
+    metadata: Option<HashMap<String, String>>,
+) -> Result<Vec<u8>, WeightsError> {
     let mut collector = Collector { path: Vec::new(), dtype, tensors: Vec::new(), not_finite: None };
     module.visit(&mut collector);
     if let Some(name) = collector.not_finite {
@@ -38,7 +61,7 @@ pub fn to_safetensors<M: Module>(module: &M, dtype: FloatDType) -> Result<Vec<u8
             Ok((name.clone(), TensorView::new(dtype, data.shape().to_vec(), data.as_bytes())?))
         })
         .collect::<Result<Vec<_>, WeightsError>>()?;
-    Ok(safetensors::serialize(views, None)?)
+    Ok(safetensors::serialize(views, metadata)?)
 }
 
 /// Replaces `values` by the values of all parameters, in the module's order, which is that of `dalle-kernels`.

@@ -108,6 +108,12 @@ pub enum FolderError {
         to write the trained dVAE", .0.display()
     )]
     OtherCodebook(PathBuf),
+    /// The folder's prior does not state its encoder, which is missing.
+    #[error(
+        "{} contains a prior without an encoder, and the prior does not state the encoder that it was trained on; write the dVAE into \
+        another --out folder, and then the prior", .0.display()
+    )]
+    UnknownCodebook(PathBuf),
     /// The folder cannot be written.
     #[error(transparent)]
     Publish(#[from] PublishError),

@@ -10,6 +10,7 @@
 //! ```
 
 mod error;
+mod origin;
 mod read;
 mod weights_file;
 
@@ -24,9 +25,10 @@ use dalle_model::precision::Precision;
 use dalle_model::prior::Prior;
 use dalle_model::weights::{self, WeightsError};
 use dalle_shared::files::{CLIP, CLIP_CONFIG, CONFIG, DECODER, ENCODER, PRIOR, TOKENIZER};
-use dalle_shared::{ModelManifest, Tokenizer};
+use dalle_shared::{ModelManifest, Tokenizer, sha256_hex};
 
 pub use error::FolderError;
+pub use origin::Origin;
 use read::{Kind, read_config_and_json};
 pub use read::{read_clip_config, read_config, read_tokenizer};
 use weights_file::WeightsFile;
@@ -234,17 +236,13 @@ impl ModelFolder {
     /// others. Creates the folder if it is missing.
     ///
     /// # Errors
-    /// The folder cannot be written, exists and is not a model folder, or contains a prior that was trained on the codebook of
-    /// another encoder. It is then unchanged.
+    /// The folder cannot be written, exists and is not a model folder, or contains a prior for which `parts` has the wrong encoder.
+    /// It is then unchanged.
     pub fn write(path: &Path, parts: &[(&str, Vec<u8>)]) -> Result<(), FolderError> {
         let folder = NewFolder::begin(path, CONFIG, true)?;
         if path.exists() {
-            let changed =
-                |name, new: &[u8]| !Kind::of(name).read(&path.join(name)).is_ok_and(|old| old == new);
-            if path.join(PRIOR).exists()
-                && parts.iter().any(|(name, new)| *name == ENCODER && changed(name, new))
-            {
-                return Err(FolderError::OtherCodebook(path.to_owned()));
+            if let Some((_, encoder)) = parts.iter().find(|(name, _)| *name == ENCODER) {
+                check_codebook(path, encoder)?;
             }
             let names: Vec<&str> = parts.iter().map(|(name, _)| *name).collect();
             folder.keep_from(path, &names)?;
@@ -253,5 +251,18 @@ impl ModelFolder {
             folder.write(name, content)?;
         }
         Ok(folder.publish()?)
+    }
+}
+
+/// Checks that `encoder` is the one whose tokens the prior in the folder at `path` was trained on, if there is a prior.
+fn check_codebook(path: &Path, encoder: &[u8]) -> Result<(), FolderError> {
+    let old = Kind::of(ENCODER).read(&path.join(ENCODER)).ok();
+    if !path.join(PRIOR).exists() || old.as_deref() == Some(encoder) {
+        return Ok(());
+    }
+    match Origin::read(path, PRIOR).and_then(|origin| origin.encoder) {
+        Some(expected) if expected == sha256_hex(encoder) => Ok(()),
+        None if old.is_none() => Err(FolderError::UnknownCodebook(path.to_owned())),
+        _ => Err(FolderError::OtherCodebook(path.to_owned())),
     }
 }

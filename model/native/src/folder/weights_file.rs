@@ -53,6 +53,11 @@ impl WeightsFile {
         Ok(Self { file, metadata, start })
     }
 
+    /// The text under `key` in the metadata of the header.
+    pub fn metadata_text(&self, key: &str) -> Option<&str> {
+        self.metadata.metadata().as_ref()?.get(key).map(String::as_str)
+    }
+
     /// The whole file.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use dalle_shared::files::{CLIP_CONFIG, CONFIG, DECODER, ENCODER, TOKENIZER};
 use dalle_train::clip_data::{ClipData, held_out};
 use dalle_train::clip_schedule::ClipSchedule;
 use dalle_train::clip_training::{ClipStage, check_batch};
-use dalle_train::export::clip_files;
+use dalle_train::export::{clip_files, origin};
 use dalle_train::optimizer::{AdamWConfig, COPIES};
 use dalle_train::progress::bar;
 use dalle_train::reconstructed_dataset;
@@ -177,6 +177,7 @@ pub fn run(args: Args) -> Result<()> {
         files: [own.clone(), shared].concat(),
         optimizer: args.optimizer(),
     };
+    let origin = origin(&job.identity);
     let schedule = args.schedule(args.run.schedule_steps(args.steps)?);
     device.seed(args.run.seed);
     let fresh = Clip::new(&config, &model, &device);
@@ -187,7 +188,7 @@ pub fn run(args: Args) -> Result<()> {
     let pairs = ClipData::new(&data, Share::whole(args.batch), reconstructions, tokenizer, &model, schedule)?;
     let mut stage = ClipStage::new(pairs, held_out, &model, schedule, device);
     let clip = args.run.train(&mut stage, fresh, &mut RunHooks::without_sheets(), job)?;
-    ModelFolder::write(&args.model, &[own, clip_files(&clip)?].concat())?;
+    ModelFolder::write(&args.model, &[own, clip_files(&clip, &origin)?].concat())?;
     writeln!(std::io::stdout(), "wrote CLIP to {}", args.model.display())?;
     Ok(())
 }

@@ -13,7 +13,7 @@ use dalle_model::prior::Prior;
 use dalle_native::{ModelFolder, read_tokenizer};
 use dalle_shared::files::{CONFIG, ENCODER, PRIOR, TOKENIZER};
 use dalle_shared::sha256_hex;
-use dalle_train::export::prior_files;
+use dalle_train::export::{origin, prior_files};
 use dalle_train::optimizer::{AdamWConfig, COPIES};
 use dalle_train::prior_data::{PriorData, held_out as held_out_pairs};
 use dalle_train::prior_schedule::PriorSchedule;
@@ -176,6 +176,7 @@ pub fn run(args: Args) -> Result<()> {
         files: vec![(CONFIG, folder.config_json.clone()), (TOKENIZER, tokenizer_json.clone())],
         optimizer: args.optimizer(),
     };
+    let origin = origin(&job.identity);
     let schedule = args.schedule(steps);
     let data = encode(&args, &given, &folder, crops, &plain)?;
     let held_out = args.run.held_out(&args.data, &data)?;
@@ -196,7 +197,10 @@ pub fn run(args: Args) -> Result<()> {
     let pairs = PriorData::new(&data, share, &tokenizer, config.text_length, schedule)?;
     let mut stage = PriorStage::new(pairs, held_out, &config, schedule, &device);
     let prior = args.run.train(&mut stage, fresh, &mut hooks, job)?;
-    ModelFolder::write(&args.model, &[vec![(TOKENIZER, tokenizer_json)], prior_files(&prior)?].concat())?;
+    ModelFolder::write(
+        &args.model,
+        &[vec![(TOKENIZER, tokenizer_json)], prior_files(&prior, &origin)?].concat(),
+    )?;
     writeln!(std::io::stdout(), "wrote the prior to {}", args.model.display())?;
     Ok(())
 }
