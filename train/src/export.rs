@@ -20,9 +20,10 @@ use dalle_model::weights::{to_safetensors, to_safetensors_with};
 use dalle_native::{ModelFolder, Origin, read_clip_config, read_config};
 use dalle_shared::files::{CLIP, CLIP_CONFIG, CONFIG, DECODER, ENCODER, PRIOR, TOKENIZER};
 use dalle_shared::sha256_hex;
+use safetensors::SafeTensors;
 use serde_json::Value;
 
-use crate::checkpoint::{Checkpoint, Files, MODEL, Weights, Which};
+use crate::checkpoint::{Checkpoint, Files, MODEL, Weights, Which, newest_state};
 use crate::run_state::NetworkKind;
 
 /// A checkpoint's network, as files of a model folder.
@@ -95,6 +96,42 @@ pub fn origin(identity: &Value) -> Origin {
     Origin {
         run: sha256_hex(sorted(identity).to_string().as_bytes()),
         encoder: identity["encoder"].as_str().map(str::to_owned),
+    }
+}
+
+/// Checks, before training, that the weights file `name` in the model folder at `folder` is missing or of the run at `run`, whose
+/// weights have this `origin`. A file of an older version does not state its origin; it is compared with the newest checkpoint.
+///
+/// # Errors
+/// The file is of another training, or the run folder cannot be listed.
+pub fn check_replaces_own(folder: &Path, name: &str, run: &Path, origin: &Origin) -> Result<()> {
+    // If the run was started with other settings, resuming it reports them.
+    let started = newest_state(run)?.map_or_else(|| origin.clone(), |state| self::origin(&state.identity));
+    let own = || match Origin::read(folder, name) {
+        Some(stated) => stated.run == started.run,
+        None => Export::of(run, Which::Newest, Weights::Averaged).is_ok_and(|export| {
+            let expected = export.weights.iter().find(|(file, _)| *file == name);
+            expected.is_some_and(|(_, expected)| same_tensors(&folder.join(name), expected))
+        }),
+    };
+    ensure!(
+        !folder.join(name).exists() || own(),
+        "{} is from another training than {}; name another --model folder, or replace it with --overwrite",
+        folder.join(name).display(),
+        run.display()
+    );
+    Ok(())
+}
+
+/// Whether the safetensors file at `path` has the tensors of `expected`, whatever the metadata.
+fn same_tensors(path: &Path, expected: &[u8]) -> bool {
+    let Ok(bytes) = fs::read(path) else { return false };
+    match (SafeTensors::deserialize(&bytes), SafeTensors::deserialize(expected)) {
+        (Ok(file), Ok(expected)) => {
+            file.len() == expected.len()
+                && file.iter().all(|(name, view)| expected.tensor(name).is_ok_and(|other| other == view))
+        }
+        _ => false,
     }
 }
 

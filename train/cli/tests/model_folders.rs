@@ -53,3 +53,36 @@ fn prior_and_dvae_are_exported_into_one_folder_in_either_order() {
     let complaint = workshop.fail(&export(&workshop, "model-run", "old"));
     assert!(complaint.contains("does not state the encoder"), "{complaint}");
 }
+
+#[test]
+fn training_replaces_weights_of_another_run_only_with_overwrite() {
+    let workshop = Workshop::new();
+    workshop.run(&workshop.dvae("model", 2, ""));
+    let prior = |steps| workshop.prior("model", steps);
+    let clip = |steps| workshop.clip("model", steps, "");
+    let commands: [(&str, &str, &dyn Fn(u64) -> String); 2] =
+        [("model-prior", "model.safetensors", &prior), ("model-clip", "clip.safetensors", &clip)];
+    for (run, file, train) in commands {
+        workshop.run(&train(2));
+        let path = workshop.path("model").join(file);
+        let first = fs::read(&path).unwrap();
+        let fresh = |steps| format!("{} --seed 1", train(steps)).replace(run, "fresh");
+
+        let complaint = workshop.fail(&fresh(2));
+        assert!(complaint.contains(file) && complaint.contains("--overwrite"), "{complaint}");
+        assert!(fs::read(&path).unwrap() == first && !workshop.path("fresh").exists());
+
+        // A finished run continues, also one whose weights were written by an older version.
+        workshop.run(&train(3));
+        remove_metadata(&workshop, &format!("model/{file}"));
+        workshop.run(&train(4));
+        let own = fs::read(&path).unwrap();
+        assert!(own != first);
+
+        workshop.run(&format!("{} --overwrite", fresh(2)));
+        assert!(fs::read(&path).unwrap() != own);
+        workshop.run(&fresh(3));
+        assert!(workshop.fail(&train(5)).contains("--overwrite"), "the other run replaced its weights");
+        fs::remove_dir_all(workshop.path("fresh")).unwrap();
+    }
+}

@@ -126,7 +126,7 @@ fn a_killed_clip_run_ends_like_an_undisturbed_one() {
     run_with_kills(&workshop, &format!("{killed} --save-seconds 0"), "killed-clip");
     assert!(fs::read(&weights).unwrap() == whole);
     // Reconstructions differ from the drawings.
-    let plain = killed.replace("killed-clip", "plain-clip").replace("--reconstructed 0.5", "");
+    let plain = killed.replace("killed-clip", "plain-clip").replace("--reconstructed 0.5", "--overwrite");
     workshop.run(&plain);
     assert!(fs::read(&weights).unwrap() != whole);
 }

@@ -111,7 +111,7 @@ fn images_are_encoded_once_in_the_run_folder_and_mixed_with_shards_of_tokens() {
     let pictures = workshop.path("pictures").display().to_string();
     workshop.run(&format!("data build --images {pictures} --size 32 --val 0.4 --out {small}"));
     let mixed = format!("{small}=2 --data {large}=1.5");
-    workshop.run(&prior(&workshop, "model", &mixed, "mixed", ""));
+    workshop.run(&prior(&workshop, "model", &mixed, "mixed", "--overwrite"));
     let said = workshop.fail(&prior(&workshop, "model", &mixed.replace("=2", "=3"), "mixed", ""));
     assert!(said.contains("data"), "other weights are another run: {said}");
 }

@@ -459,7 +459,7 @@ fn a_prior_can_start_from_the_weights_of_another() {
         workshop.prior("model", 1).replace("model-prior", "second-prior").replace("0.003", "0.000000001");
     workshop.run(&format!("{tiny} --init {}", workshop.path("model").display()));
     assert!(values() == before);
-    workshop.run(&tiny.replace("second-prior", "third-prior"));
+    workshop.run(&format!("{} --overwrite", tiny.replace("second-prior", "third-prior")));
     assert!(values() != before, "random weights differ");
 }
 
@@ -576,6 +576,8 @@ fn gradient_checkpointing_does_not_change_the_weights() {
     }
     assert!(files(&workshop.path("kept")) == files(&workshop.path("again")));
     workshop.run(
-        &workshop.clip("again", 6, &format!("{again} --accumulate 2")).replace("again-clip", "parts-clip"),
+        &workshop
+            .clip("again", 6, &format!("{again} --accumulate 2 --overwrite"))
+            .replace("again-clip", "parts-clip"),
     );
 }

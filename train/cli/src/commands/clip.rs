@@ -12,11 +12,11 @@ use dalle_model::footprint::Footprint;
 use dalle_model::precision::Precision;
 use dalle_native::{ModelFolder, read_clip_config};
 use dalle_shared::Geometry;
-use dalle_shared::files::{CLIP_CONFIG, CONFIG, DECODER, ENCODER, TOKENIZER};
+use dalle_shared::files::{CLIP, CLIP_CONFIG, CONFIG, DECODER, ENCODER, TOKENIZER};
 use dalle_train::clip_data::{ClipData, held_out};
 use dalle_train::clip_schedule::ClipSchedule;
 use dalle_train::clip_training::{ClipStage, check_batch};
-use dalle_train::export::{clip_files, origin};
+use dalle_train::export::{check_replaces_own, clip_files, origin};
 use dalle_train::optimizer::{AdamWConfig, COPIES};
 use dalle_train::progress::bar;
 use dalle_train::reconstructed_dataset;
@@ -87,6 +87,10 @@ struct ClipTrainArgs {
     /// Decay of the average of the weights, per update; 0 keeps the last ones.
     #[arg(long, default_value_t = AdamWConfig::CLIP.ewma, value_parser = values::decay)]
     ewma: f64,
+    /// Replace CLIP of another training in the model folder.
+    #[arg(long)]
+    #[serde(skip)]
+    overwrite: bool,
     #[command(flatten)]
     #[serde(flatten)]
     run: RunArgs,
@@ -178,6 +182,9 @@ pub fn run(args: Args) -> Result<()> {
         optimizer: args.optimizer(),
     };
     let origin = origin(&job.identity);
+    if !args.overwrite {
+        check_replaces_own(&args.model, CLIP, args.run.folder(), &origin)?;
+    }
     let schedule = args.schedule(args.run.schedule_steps(args.steps)?);
     device.seed(args.run.seed);
     let fresh = Clip::new(&config, &model, &device);

@@ -13,7 +13,7 @@ use dalle_model::prior::Prior;
 use dalle_native::{ModelFolder, read_tokenizer};
 use dalle_shared::files::{CONFIG, ENCODER, PRIOR, TOKENIZER};
 use dalle_shared::sha256_hex;
-use dalle_train::export::{origin, prior_files};
+use dalle_train::export::{check_replaces_own, origin, prior_files};
 use dalle_train::optimizer::{AdamWConfig, COPIES};
 use dalle_train::prior_data::{PriorData, held_out as held_out_pairs};
 use dalle_train::prior_schedule::PriorSchedule;
@@ -95,6 +95,10 @@ struct PriorTrainArgs {
     /// Decay of the average of the weights, per update.
     #[arg(long, default_value_t = AdamWConfig::PRIOR.ewma, value_parser = values::decay)]
     ewma: f64,
+    /// Replace a prior of another training in the model folder.
+    #[arg(long)]
+    #[serde(skip)]
+    overwrite: bool,
     #[command(flatten)]
     #[serde(flatten)]
     run: RunArgs,
@@ -169,6 +173,8 @@ pub fn run(args: Args) -> Result<()> {
         },
         plateau: args.run.plateau(),
     };
+    // The prior that training starts from may be replaced.
+    let is_init = identity.inputs.init.is_some() && identity.inputs.init == folder.sha256(PRIOR).ok();
     let job = Job {
         title: format!("prior {}", config.name),
         steps: args.steps,
@@ -177,6 +183,9 @@ pub fn run(args: Args) -> Result<()> {
         optimizer: args.optimizer(),
     };
     let origin = origin(&job.identity);
+    if !args.overwrite && !is_init {
+        check_replaces_own(&args.model, PRIOR, args.run.folder(), &origin)?;
+    }
     let schedule = args.schedule(steps);
     let data = encode(&args, &given, &folder, crops, &plain)?;
     let held_out = args.run.held_out(&args.data, &data)?;
