@@ -5,7 +5,7 @@ use crate::schedule::WarmupCosine;
 /// Schedule and sizes of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ClipSchedule {
-    /// Pairs per update: each is told apart from the others.
+    /// Pairs per update. Each pair is contrasted with all others.
     pub batch: usize,
     /// Parts in which an update's batch is computed, one after the other.
     pub accumulate: usize,
@@ -15,7 +15,7 @@ pub struct ClipSchedule {
     pub bpe_dropout: f32,
     /// Probability that an image is replaced by its reconstruction by the dVAE.
     pub reconstructed: f32,
-    /// Seed of everything random.
+    /// Seed of all random numbers.
     pub seed: u64,
 }
 

@@ -39,20 +39,20 @@ impl ClipStage {
     }
 }
 
-/// Checks that there are pairs to tell apart, and enough of them.
+/// Checks that a batch has pairs to contrast, and that there are enough examples for it.
 ///
 /// # Errors
 /// The batch is too small, or larger than the number of examples.
 pub fn check_batch(batch: usize, examples: usize) -> Result<()> {
     ensure!(
         (2..=examples).contains(&batch),
-        "--batch: expected 2 or more, so that there is something to tell apart, and at most the {examples} images that the \
-         dataset has to train on; got {batch}"
+        "--batch: expected at least 2, because each pair is contrasted with the others, and at most {examples}, the number of \
+         images in the training split; got {batch}"
     );
     Ok(())
 }
 
-/// How a batch is told apart, from features of its captions and images, `[B, E]` each.
+/// The contrastive loss of a batch, from features of its captions and images, `[B, E]` each.
 fn compare(clip: &Clip, pairs: &[ClipPair], texts: Tensor<2>, images: Tensor<2>) -> ClipLoss {
     let logits = texts.matmul(images.transpose()) * clip.scale().unsqueeze();
     ClipLoss::new(exclude(other_true_pairs(pairs), logits))
@@ -67,8 +67,7 @@ fn other_true_pairs(pairs: &[ClipPair]) -> Option<Vec<bool>> {
     same.contains(&true).then_some(same)
 }
 
-/// `logits`, `[B, B]`, with those of `pairs` as good as impossible: they are neither what a caption has to choose nor what it is
-/// told apart from.
+/// `logits`, `[B, B]`, with a very small value for `pairs`: they are neither positives nor negatives.
 fn exclude(pairs: Option<Vec<bool>>, logits: Tensor<2>) -> Tensor<2> {
     // Less than any scaled cosine, and finite: infinities have no gradient.
     const IMPOSSIBLE: f64 = -1e9;
@@ -137,8 +136,8 @@ impl Stage for ClipStage {
         Ok((gradients, vec![("loss", loss), ("retrieval", retrieval), ("scale", clip.scale())]))
     }
 
-    /// Batches are as large as in training, if there is enough for one, because telling few apart is easier; what remains is left
-    /// out.
+    /// Uses batches of the training's size if there are enough pairs, because smaller batches are easier. Leaves out the last,
+    /// incomplete batch.
     fn validate(&mut self, clip: &Clip) -> Result<Validation> {
         let batch = self.schedule.batch.min(self.held_out.len()).max(1);
         let batches = self.held_out.chunks_exact(batch);
@@ -209,13 +208,13 @@ mod tests {
     }
 
     #[test]
-    fn captions_of_one_wording_are_not_told_apart() {
+    fn captions_of_one_wording_are_not_contrasted() {
         // Spelled otherwise by BPE dropout, and by capitals.
         let (mut same, clip, _same) = stage(&["a red apple", "A red apple"], 2);
         assert!(loss(&mut same, &clip, 0).abs() < 1e-6, "each has only its own image to choose");
         let (mut other, _, _other) = stage(&["a red apple", "a green pear"], 2);
         assert!(loss(&mut other, &clip, 0) > 0.1);
-        // Two of three: the third is still told apart from both.
+        // Two of three: the third is still contrasted with both.
         let (mut mixed, _, _mixed) = stage(&["a red apple", "a red apple", "a green pear"], 3);
         let pairs = other_true_pairs(&mixed.data.batch(0).unwrap()).unwrap();
         assert_eq!(pairs.iter().filter(|pair| **pair).count(), 2);
@@ -223,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn an_example_that_two_epochs_bring_into_one_batch_is_not_told_apart_from_itself() {
+    fn an_example_that_two_epochs_bring_into_one_batch_is_not_contrasted_with_itself() {
         let (mut stage, clip, _dataset) = stage(&["one", "two", "three"], 2);
         let twice = (0..60).find(|&step| {
             let batch = stage.data.batch(step).unwrap();

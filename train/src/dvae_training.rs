@@ -36,7 +36,7 @@ pub struct DvaeSchedule {
     pub tau: CosineSchedule,
     /// Learning rate: 1e-4 → 1.25e-6 over 1,200,000 updates.
     pub learning_rate: CosineSchedule,
-    /// Seed of everything random.
+    /// Seed of all random numbers.
     pub seed: u64,
 }
 
@@ -64,7 +64,7 @@ pub struct DvaeStage {
     schedule: DvaeSchedule,
     health: HealthCheck,
     device: Device,
-    /// What computes instead of Burn, on the processor.
+    /// Kernels that compute gradients on the CPU. None on other devices, where Burn computes them.
     kernels: Option<DvaeKernels>,
 }
 
@@ -83,8 +83,8 @@ impl DvaeStage {
             tau_updates: schedule.tau.updates,
             entries: vocab.min(schedule.batch * config.geometry().image_length()),
         };
-        let on_processor = device.clone().without_autodiff() == Device::flex();
-        let kernels = on_processor.then(|| DvaeKernels::new(&config.dvae, image_size));
+        let on_cpu = device.clone().without_autodiff() == Device::flex();
+        let kernels = on_cpu.then(|| DvaeKernels::new(&config.dvae, image_size));
         Self { data: Prefetch::new(data), held_out, image_size, vocab, schedule, health, device, kernels }
     }
 
@@ -324,7 +324,7 @@ mod tests {
             let mut stage = stage(&dataset, 5, 1, device.clone());
             // So warm that the noise, which the two generate differently, plays no part.
             stage.schedule.tau = CosineSchedule { from: 1e6, to: 1e6, updates: 0 };
-            assert!(stage.kernels.is_some(), "the processor has kernels");
+            assert!(stage.kernels.is_some(), "the CPU has kernels");
             if !kernels {
                 stage.kernels = None;
             }

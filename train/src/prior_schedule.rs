@@ -15,7 +15,7 @@ pub struct PriorSchedule {
     pub bpe_dropout: f32,
     /// Share of pairs trained without their caption, for classifier-free guidance.
     pub caption_dropout: f32,
-    /// Seed of everything random.
+    /// Seed of all random numbers.
     pub seed: u64,
 }
 

@@ -26,7 +26,7 @@ pub struct PriorStage {
     /// Text tokens that the prior predicts.
     text_places: usize,
     schedule: PriorSchedule,
-    /// What computes instead of Burn, on the processor.
+    /// Kernels that compute gradients on the CPU. None on other devices, where Burn computes them.
     kernels: Option<PriorKernels>,
 }
 
@@ -44,9 +44,9 @@ impl PriorStage {
         schedule: PriorSchedule,
         device: &Device,
     ) -> Self {
-        let on_processor = device.clone().without_autodiff() == Device::flex();
+        let on_cpu = device.clone().without_autodiff() == Device::flex();
         Self {
-            kernels: on_processor.then(|| PriorKernels::new(config)).flatten(),
+            kernels: on_cpu.then(|| PriorKernels::new(config)).flatten(),
             data: Prefetch::new(data),
             held_out,
             masks: Masks::new(config, device),
@@ -197,7 +197,7 @@ mod tests {
                 PriorData::new(&data, Share::whole(6), &tokenizer, config.text_length, schedule).unwrap();
             let held_out = held_out(&items, &tokenizer, config.text_length).unwrap();
             let mut stage = PriorStage::new(pairs, held_out, &config, schedule, &device);
-            assert!(stage.kernels.is_some(), "the processor has kernels");
+            assert!(stage.kernels.is_some(), "the CPU has kernels");
             if !kernels {
                 stage.kernels = None;
             }

@@ -189,8 +189,8 @@ pub fn check(shards: &Shards, expected: &TokenFormat) -> Result<()> {
     };
     ensure!(
         format.encoder == expected.encoder,
-        "{folder} holds tokens of another encoder ({} …, this model's is {} …): tokens mean something only to the codebook that \
-         they were made with; encode the dataset again with `dalle dvae encode --data`, or name the --model that made them",
+        "{folder} holds tokens of another encoder ({} …, this model's is {} …), whose codebook differs; encode the dataset again \
+         with `dalle dvae encode --data`, or name the --model that encoded it",
         &format.encoder.get(..12).unwrap_or_default(),
         &expected.encoder.get(..12).unwrap_or_default(),
     );

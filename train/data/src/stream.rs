@@ -12,7 +12,7 @@ use crate::record::Split;
 use crate::shard::{Entry, Shard};
 use crate::shards::Shards;
 
-/// The examples from some place on.
+/// A stream of examples that starts at a given place in the order.
 pub(crate) struct Stream {
     windows: Option<Receiver<Result<Loaded, DataError>>>,
     current: Option<Loaded>,

@@ -1,7 +1,7 @@
 //! Token datasets: shards that hold, in place of each image, the dVAE's tokens of several crops of it.
 //!
 //! `KEY.tokens` holds the crops one after the other, each `grid²` tokens in raster order as 16-bit little-endian numbers.
-//! Tokens mean something only to the codebook of the encoder that made them, so the manifest names it by hash.
+//! Tokens are indices into the codebook of one encoder, so the manifest contains the hash of that encoder.
 
 use dalle_shared::ImageToken;
 use serde::{Deserialize, Serialize};

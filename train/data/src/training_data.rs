@@ -114,7 +114,7 @@ impl TrainingData {
         Mixture::new(self.seed, &weights)
     }
 
-    /// A stream of the examples of one dataset from a place on.
+    /// A stream of the examples of one dataset that starts at `place` in its order.
     pub(crate) fn stream(&self, dataset: usize, place: u64) -> Stream {
         let part = &self.parts[dataset];
         Stream::start(Arc::clone(&part.shards), self.split, self.order(dataset), place)

@@ -141,7 +141,10 @@ impl Packages {
             }
         }
         info.license = license.ok_or_else(|| {
-            DataError::malformed(&path, "expected a `license`, there is none: its pictures cannot be used")
+            DataError::malformed(
+                &path,
+                "expected a `license`, there is none; images without a licence are not used",
+            )
         })?;
         Ok(Package { folder, info })
     }

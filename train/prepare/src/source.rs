@@ -1,4 +1,4 @@
-//! Where the images of a dataset come from.
+//! The interface of sources of captioned images.
 //!
 //! A [`Source`] lists captioned images one after the other without decoding them; the builder renders, sorts and stores
 //! them. To read another kind of data, implement this trait: the builder need not change.
@@ -13,50 +13,50 @@ use crate::render::Art;
 
 /// Captioned images of one origin and licence.
 pub trait Source {
-    /// What the manifest says of it.
+    /// The source's entry in the manifest.
     fn info(&self) -> SourceInfo;
 
-    /// What it reads, so that nothing is written there.
+    /// The files and folders that it reads, so that no output is written there.
     fn inputs(&self) -> Vec<Input>;
 
     /// Its images in any order, and those that are left out.
     ///
     /// # Errors
-    /// The source itself cannot be read. A fault of one image is an item.
+    /// The source itself cannot be read. An image that cannot be used is an item instead.
     fn examples(&self) -> Result<Box<dyn Iterator<Item = Result<RawExample, LeftOut>> + '_>, DataError>;
 }
 
 /// A file or folder that a source reads.
 #[derive(Clone, Debug)]
 pub struct Input {
-    /// The option that names it.
+    /// The command-line option that names it.
     pub option: &'static str,
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// Whether every file below it is taken for an image.
+    /// Whether every file in it and its subfolders is read as an image.
     pub everything: bool,
 }
 
-/// An image before it is rendered, with all that is known of it.
+/// An image before it is rendered, with its captions and metadata.
 pub struct RawExample {
     /// Name, unique in the dataset; becomes the key in the shards.
     pub name: String,
-    /// Where its pixels come from.
+    /// The source of its pixels.
     pub art: Art,
     /// Its captions on a white background.
     pub captions: Captions,
-    /// What is held out together: [`concept_of`] its label, unless the source knows better.
+    /// The key by which images are held out together: [`concept_of`] its label, unless the source has a more exact one.
     pub concept: String,
-    /// SPDX licence, if it is not that of its source.
+    /// SPDX licence, if it differs from that of its source.
     pub license: Option<String>,
     /// Package, version and name, or path within a folder, for messages and the record.
     pub origin: String,
-    /// What else the source knows of it: stored, not interpreted.
+    /// Other metadata of the source, which is stored as it is.
     pub extra: BTreeMap<String, Value>,
 }
 
 impl RawExample {
-    /// An image of which no more is known than its captions.
+    /// An image with captions and no other metadata.
     pub fn new(name: String, origin: String, art: Art, captions: Captions) -> Self {
         let concept = concept_of(&captions.label);
         Self { name, art, captions, concept, license: None, origin, extra: BTreeMap::new() }
@@ -66,19 +66,19 @@ impl RawExample {
 /// An image that is not used.
 #[derive(Clone, Debug)]
 pub struct LeftOut {
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// What is wrong with which image, if it was wanted. Those that were not are only counted.
+    /// The image and its fault, if it was selected but cannot be used. Images that were not selected are only counted.
     pub problem: Option<(String, String)>,
 }
 
 impl LeftOut {
-    /// An image that was not asked for.
+    /// An image that was not selected.
     pub fn unwanted(reason: Reason) -> Self {
         Self { reason, problem: None }
     }
 
-    /// An image that cannot be used: what is wrong with which one.
+    /// An image that was selected but cannot be used: its origin, and the fault.
     pub fn unusable(reason: Reason, origin: impl Into<String>, message: impl Into<String>) -> Self {
         Self { reason, problem: Some((origin.into(), message.into())) }
     }

@@ -62,7 +62,7 @@ struct ClipTrainArgs {
     #[arg(long, default_value_t = ClipSchedule::PAPER_STEPS, value_parser = updates())]
     #[serde(skip)]
     steps: u64,
-    /// Pairs of caption and image per update, at least 2: each is told apart from the others.
+    /// Pairs of caption and image per update, at least 2. Each pair is contrasted with all others.
     #[arg(long, default_value_t = PAPER.batch, value_parser = values::batch())]
     batch: usize,
     /// Highest learning rate, reached after the warm-up.

@@ -125,8 +125,8 @@ pub fn run(args: &Args) -> Result<()> {
     ModelFolder::check_target(&args.out)?;
     if args.out.join(PRIOR).exists() {
         log_line(format_args!(
-            "dalle: {} holds a prior, which knows only the codebook of the encoder beside it: another encoder will not be written \
-             there; name another --out for one",
+            "dalle: {} contains a prior, which was trained on the codebook of one encoder; if this training ends with another \
+             encoder, it will not be written there; name another --out folder for a new dVAE",
             args.out.display()
         ));
     }

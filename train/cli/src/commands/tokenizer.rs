@@ -58,7 +58,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         writeln!(out, "fewer than --vocab {}, because no other pair repeats in the captions", args.vocab)?;
     }
     let lengths = lengths(captions(None), &tokenizer).context("encoding the dataset's captions")?;
-    writeln!(out, "main captions have {:.1} ids on average, at most {}", lengths.mean, lengths.longest)?;
+    writeln!(
+        out,
+        "an image's main caption, its label, has {:.1} ids on average, at most {}",
+        lengths.mean, lengths.longest
+    )?;
     Ok(())
 }
 
