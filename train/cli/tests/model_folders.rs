@@ -56,13 +56,15 @@ fn prior_and_dvae_are_exported_into_one_folder_in_either_order() {
 
 #[test]
 fn training_replaces_weights_of_another_run_only_with_overwrite() {
+    type Train<'a> = &'a dyn Fn(u64) -> String;
+
     let workshop = Workshop::new();
     workshop.run(&workshop.dvae("model", 2, ""));
     let prior = |steps| workshop.prior("model", steps);
     let clip = |steps| workshop.clip("model", steps, "");
-    let commands: [(&str, &str, &dyn Fn(u64) -> String); 2] =
-        [("model-prior", "model.safetensors", &prior), ("model-clip", "clip.safetensors", &clip)];
-    for (run, file, train) in commands {
+    for (run, file, train) in
+        [("model-prior", "model.safetensors", &prior as Train<'_>), ("model-clip", "clip.safetensors", &clip)]
+    {
         workshop.run(&train(2));
         let path = workshop.path("model").join(file);
         let first = fs::read(&path).unwrap();
