@@ -23,8 +23,12 @@ mod port;
 pub mod probe;
 #[cfg(target_arch = "wasm32")]
 mod program;
+#[cfg(target_arch = "wasm32")]
+mod serving;
 
 #[cfg(target_arch = "wasm32")]
 pub use failure::{Failure, set_on_gpu};
 #[cfg(target_arch = "wasm32")]
-pub use program::{Program, run};
+pub use program::Program;
+#[cfg(target_arch = "wasm32")]
+pub use serving::run;

@@ -1,4 +1,4 @@
-//! Stage 2 on the processor: losses and gradients of the prior, forward and backward written out by hand, and sampling.
+//! Stage 2 on the CPU: losses and gradients of the prior, forward and backward written out by hand, and sampling.
 //!
 //! [`Network`] lists the parameters, by the paths that they have in `dalle-model`. [`Update`] computes a batch of training,
 //! [`Sampler`] the logits of the next image tokens.
@@ -13,6 +13,8 @@ mod memory;
 )]
 mod network;
 #[cfg(not(target_arch = "wasm32"))]
+mod pair;
+#[cfg(not(target_arch = "wasm32"))]
 mod pass;
 mod pattern;
 mod product;
@@ -23,7 +25,9 @@ mod update;
 mod weights;
 
 pub use network::{Network, Sizes};
+#[cfg(not(target_arch = "wasm32"))]
+pub use pair::Pair;
 pub use pattern::Pattern;
 pub use sampling::{Cache, Sampler};
 #[cfg(not(target_arch = "wasm32"))]
-pub use update::{Losses, Pair, Update};
+pub use update::{Losses, Update};

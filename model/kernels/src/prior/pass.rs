@@ -3,7 +3,7 @@
 use super::attention::{Attention, AttentionGradient, Group};
 use super::memory::{BlockMemory, Memory};
 use super::network::{Linear, Network, Norm};
-use super::update::Pair;
+use super::pair::Pair;
 use super::weights::{Layer, Weights};
 use crate::grid::UNIT;
 use crate::matrix::{Outer, Product, Rows, Then};

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::attention::{Group, groups};
 use super::memory::Memory;
 use super::network::{Network, Sizes};
+use super::pair::Pair;
 use super::pass::Context;
 use super::pattern::Pattern;
 use super::weights::Weights;
@@ -16,28 +17,6 @@ use crate::sums::{SUMS, add};
 
 /// Share of the text's cross-entropy in the loss; the image has the rest (section 2.2).
 const TEXT_WEIGHT: f64 = 1.0 / 8.0;
-
-/// A caption with its image.
-#[derive(Clone, Copy, Debug)]
-pub struct Pair<'a> {
-    /// Ids that the prior sees, without padding.
-    pub input: &'a [u32],
-    /// Whether they are scored.
-    pub scored: bool,
-    /// The image's tokens in raster order.
-    pub image: &'a [u32],
-}
-
-impl Pair<'_> {
-    /// The class that a place of the text predicts, if it is scored: an id, or the caption's end.
-    pub(super) fn text_target(&self, place: usize, end: usize) -> Option<usize> {
-        match self.input.get(place) {
-            _ if !self.scored => None,
-            Some(id) => Some(*id as usize),
-            None => (place == self.input.len()).then_some(end),
-        }
-    }
-}
 
 /// Losses in nats per token.
 #[derive(Clone, Copy, Debug, PartialEq)]
