@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{caption, config, image, long_config, loud, numbers, random, values};
-use dalle_kernels::dvae::{Noise, Sizes, Update};
+use dalle_kernels::dvae::{DvaeSizes, DvaeUpdate, ImageNoise};
 use dalle_kernels::parameters::Parameter;
 use dalle_kernels::prior;
 use dalle_model::Device;
@@ -77,7 +77,7 @@ fn dvae_kernels_match_burns_losses_and_gradients() {
         let mut collect = Collect { gradients: &gradients, path: Vec::new(), found: Vec::new() };
         dvae.visit(&mut collect);
 
-        let mut update = Update::new(Sizes { n_hid, n_init, blocks_per_group, vocab }, height, width);
+        let mut update = DvaeUpdate::new(DvaeSizes { n_hid, n_init, blocks_per_group, vocab }, height, width);
         let network = update.network().clone();
         let layout: Vec<_> = network.parameters.iter().map(|p| (p.name.clone(), p.shape.clone())).collect();
         let expected: Vec<_> =
@@ -88,7 +88,7 @@ fn dvae_kernels_match_burns_losses_and_gradients() {
         let losses = update.run(
             &parameters,
             &values(x.inner()),
-            Noise::Given(&values(noise.inner())),
+            ImageNoise::Given(&values(noise.inner())),
             tau as f32,
             beta as f32,
             &mut found,
@@ -140,7 +140,7 @@ fn prior_kernels_match_burns_losses_and_gradients() {
         let mut collect = Collect { gradients: &gradients, path: Vec::new(), found: Vec::new() };
         prior.visit(&mut collect);
 
-        let mut update = prior::Update::new(prior::Sizes {
+        let mut update = prior::PriorUpdate::new(prior::PriorSizes {
             layers: config.prior.layers,
             heads: config.prior.heads,
             head: config.prior.head_dim,

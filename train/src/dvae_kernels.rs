@@ -1,6 +1,6 @@
 //! Stage 1 on the CPU: losses and gradients by `dalle-kernels`, several times faster than by Burn or LibTorch.
 
-use dalle_kernels::dvae::{Evaluation, Losses, Noise, Sizes, Update, pixel};
+use dalle_kernels::dvae::{DvaeLosses, DvaeSizes, DvaeUpdate, Evaluation, ImageNoise, pixel};
 use dalle_model::config::DvaeConfig;
 use dalle_model::dvae::Dvae;
 use dalle_model::weights::read_values;
@@ -11,7 +11,7 @@ use crate::gradients::Gradients;
 
 /// The kernels of a dVAE, and its parameters in the kernels' layout.
 pub(crate) struct DvaeKernels {
-    update: Update,
+    update: DvaeUpdate,
     parameters: Vec<f32>,
     gradients: Vec<f32>,
 }
@@ -19,7 +19,7 @@ pub(crate) struct DvaeKernels {
 impl DvaeKernels {
     /// For square images of `image_size` pixels.
     pub(crate) fn new(config: &DvaeConfig, image_size: usize) -> Self {
-        let update = Update::new(sizes(config), image_size, image_size);
+        let update = DvaeUpdate::new(sizes(config), image_size, image_size);
         let gradients = vec![0.0; update.network().length()];
         Self { update, parameters: Vec::new(), gradients }
     }
@@ -32,9 +32,9 @@ impl DvaeKernels {
         keys: &[u64],
         tau: f64,
         beta: f64,
-    ) -> (Losses, Gradients) {
+    ) -> (DvaeLosses, Gradients) {
         read_values(dvae, &mut self.parameters);
-        let (pixels, noise) = (pixels(images), Noise::Keys(keys));
+        let (pixels, noise) = (pixels(images), ImageNoise::Keys(keys));
         let gradients = &mut self.gradients;
         let losses = self.update.run(&self.parameters, &pixels, noise, tau as f32, beta as f32, gradients);
         (losses, flat::gradients(&self.update.network().parameters, gradients))
@@ -48,15 +48,15 @@ impl DvaeKernels {
         relaxed: Option<(&[u64], f64)>,
     ) -> Evaluation {
         read_values(dvae, &mut self.parameters);
-        let relaxed = relaxed.map(|(keys, tau)| (Noise::Keys(keys), tau as f32));
+        let relaxed = relaxed.map(|(keys, tau)| (ImageNoise::Keys(keys), tau as f32));
         self.update.evaluate(&self.parameters, &pixels(images), relaxed)
     }
 }
 
 /// The sizes of a dVAE as the kernels read them.
-fn sizes(config: &DvaeConfig) -> Sizes {
+fn sizes(config: &DvaeConfig) -> DvaeSizes {
     let DvaeConfig { n_hid, n_init, blocks_per_group, vocab } = *config;
-    Sizes { n_hid, n_init, blocks_per_group, vocab }
+    DvaeSizes { n_hid, n_init, blocks_per_group, vocab }
 }
 
 /// The images after the pixel map, `[B, 3, S, S]`.

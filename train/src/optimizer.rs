@@ -273,7 +273,7 @@ fn update_slices(
     let gradient = values(gradient);
     let [mut weight, mut mean, mut variance, mut average] =
         [weight, slot.mean, slot.variance, slot.average].map(values);
-    Processor::detect().run(kernels::Update {
+    Processor::detect().run(kernels::AdamWUpdate {
         adamw,
         gradient: &gradient,
         weight: &mut weight,

@@ -1,6 +1,6 @@
 //! Stage 2 on the CPU: losses and gradients by `dalle-kernels`, several times faster than by Burn or LibTorch.
 
-use dalle_kernels::prior::{Losses, Pair, Sizes, Update};
+use dalle_kernels::prior::{Pair, PriorLosses, PriorSizes, PriorUpdate};
 use dalle_model::config::ModelConfig;
 use dalle_model::prior::Prior;
 use dalle_model::weights::read_values;
@@ -11,7 +11,7 @@ use crate::gradients::Gradients;
 
 /// The kernels of a prior, and its parameters in the kernels' layout.
 pub(crate) struct PriorKernels {
-    update: Update,
+    update: PriorUpdate,
     parameters: Vec<f32>,
     gradients: Vec<f32>,
 }
@@ -19,7 +19,7 @@ pub(crate) struct PriorKernels {
 impl PriorKernels {
     /// The kernels of a model's prior, or None if they do not support its sizes.
     pub(crate) fn new(config: &ModelConfig) -> Option<Self> {
-        let sizes = Sizes {
+        let sizes = PriorSizes {
             layers: config.prior.layers,
             heads: config.prior.heads,
             head: config.prior.head_dim,
@@ -29,8 +29,8 @@ impl PriorKernels {
             text_vocab: config.text_vocab,
             image_vocab: config.dvae.vocab,
         };
-        Update::supports(&sizes).then(|| {
-            let update = Update::new(sizes);
+        PriorUpdate::supports(&sizes).then(|| {
+            let update = PriorUpdate::new(sizes);
             let gradients = vec![0.0; update.network().length()];
             Self { update, parameters: Vec::new(), gradients }
         })
@@ -41,7 +41,7 @@ impl PriorKernels {
         &mut self,
         prior: &Prior,
         pairs: impl Iterator<Item = (Option<&'a [TextToken]>, &'a [ImageToken])>,
-    ) -> (Losses, Gradients) {
+    ) -> (PriorLosses, Gradients) {
         read_values(prior, &mut self.parameters);
         let (parameters, gradients) = (&self.parameters, &mut self.gradients);
         let losses = with_ids(pairs, |pairs| self.update.run(parameters, pairs, gradients));
@@ -53,7 +53,7 @@ impl PriorKernels {
         &mut self,
         prior: &Prior,
         pairs: impl Iterator<Item = (Option<&'a [TextToken]>, &'a [ImageToken])>,
-    ) -> Losses {
+    ) -> PriorLosses {
         read_values(prior, &mut self.parameters);
         with_ids(pairs, |pairs| self.update.evaluate(&self.parameters, pairs))
     }

@@ -1,7 +1,7 @@
 //! Stage 2: training the prior on captions and the tokens of their images (section 2.2, appendix B.2).
 
 use anyhow::Result;
-use dalle_kernels::prior::Losses;
+use dalle_kernels::prior::PriorLosses;
 use dalle_model::Device;
 use dalle_model::config::ModelConfig;
 use dalle_model::prior::loss::PriorLoss;
@@ -90,7 +90,7 @@ impl PriorStage {
     }
 }
 
-fn losses_of(losses: Losses) -> Metrics {
+fn losses_of(losses: PriorLosses) -> Metrics {
     scalars(&[("loss", losses.total()), ("text loss", losses.text), ("image loss", losses.image)])
 }
 

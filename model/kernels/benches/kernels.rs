@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use dalle_kernels::dvae::{Noise, Sizes, Update};
+use dalle_kernels::dvae::{DvaeSizes, DvaeUpdate, ImageNoise};
 use dalle_kernels::finish::Finish;
 use dalle_kernels::gradient::{KernelGradient, PointwiseGradient};
 use dalle_kernels::grid::{Grid, zeros};
@@ -42,7 +42,7 @@ fn square(processor: Processor, grid: &Grid, n_in: usize, n_out: usize) {
     let name = |what: &str| format!("{what}, {}², {n_in} → {n_out}", grid.width);
     let flops = (grid.width * grid.height * n_in * n_out * 18) as f64;
     let (x, mut y, mut scratch) = (grid.map(n_in), grid.map(n_out), zeros(0));
-    let mut kernel = winograd::Kernel::zeros(n_out, n_in);
+    let mut kernel = winograd::WinogradKernel::zeros(n_out, n_in);
     kernel.set(&values(n_in * n_out * 9), 1.0);
     let bias = values(n_out);
     let time = seconds(|| {
@@ -57,7 +57,7 @@ fn square(processor: Processor, grid: &Grid, n_in: usize, n_out: usize) {
         processor.run(KernelGradient { grid, dy: &y, x, relu: false, dw, n_in, scratch: &mut scratch });
     });
     report(&name("3×3 kernel gradient"), flops, time);
-    let mut memory = outer::Memory::default();
+    let mut memory = outer::OuterMemory::default();
     let time = seconds(|| {
         let (x, dw) = (grid.view(&x), &mut dw[..]);
         processor.run(OuterGradient { grid, dy: &y, x, relu: false, dw, n_in, memory: &mut memory });
@@ -69,7 +69,7 @@ fn point(processor: Processor, grid: &Grid, n_in: usize, n_out: usize) {
     let name = |what: &str| format!("{what}, {}², {n_in} → {n_out}", grid.width);
     let flops = (grid.width * grid.height * n_in * n_out * 2) as f64;
     let (x, mut y) = (grid.map(n_in), grid.map(n_out));
-    let mut kernel = pointwise::Kernel::zeros(n_out, n_in);
+    let mut kernel = pointwise::PointwiseKernel::zeros(n_out, n_in);
     kernel.set(&values(n_in * n_out), 1.0);
     let bias = values(n_out);
     let time = seconds(|| {
@@ -82,7 +82,7 @@ fn point(processor: Processor, grid: &Grid, n_in: usize, n_out: usize) {
         processor.run(PointwiseGradient { grid, dy: &y, x: &x, relu: false, dw: &mut dw, n_in });
     });
     report(&name("1×1 kernel gradient"), flops, time);
-    let mut memory = outer::Memory::default();
+    let mut memory = outer::OuterMemory::default();
     let time = seconds(|| {
         let (dw, memory) = (&mut dw[..], &mut memory);
         processor.run(OuterPointwiseGradient { grid, dy: &y, x: &x, relu: false, dw, n_in, memory });
@@ -93,7 +93,7 @@ fn point(processor: Processor, grid: &Grid, n_in: usize, n_out: usize) {
 fn stem(processor: Processor, grid: &Grid, n_out: usize) {
     let flops = (grid.width * grid.height * 3 * n_out * 98) as f64;
     let (x, mut y) = (grid.map(3), grid.map(n_out));
-    let mut kernel = stem::Kernel::zeros(n_out, 3);
+    let mut kernel = stem::StemKernel::zeros(n_out, 3);
     kernel.set(&values(n_out * 147));
     let bias = values(n_out);
     let time = seconds(|| {
@@ -107,13 +107,13 @@ fn stem(processor: Processor, grid: &Grid, n_out: usize) {
 
 fn update(n_hid: usize, side: usize) {
     const BATCH: usize = 8;
-    let sizes = Sizes { n_hid, n_init: 64, blocks_per_group: 2, vocab: 1024 };
-    let mut update = Update::new(sizes, side, side);
+    let sizes = DvaeSizes { n_hid, n_init: 64, blocks_per_group: 2, vocab: 1024 };
+    let mut update = DvaeUpdate::new(sizes, side, side);
     let parameters: Vec<f32> = values(update.network().length()).iter().map(|value| 0.05 * value).collect();
     let images: Vec<f32> = values(BATCH * 3 * side * side).iter().map(|value| 0.5 + 0.5 * value).collect();
     let mut gradients = vec![0.0; parameters.len()];
     let time = seconds(|| {
-        update.run(&parameters, &images, Noise::Keys(&[0; BATCH]), 0.5, 2.0, &mut gradients);
+        update.run(&parameters, &images, ImageNoise::Keys(&[0; BATCH]), 0.5, 2.0, &mut gradients);
     });
     println!("losses and gradients of {BATCH} images: {:.1} ms", time * 1e3);
 }

@@ -5,7 +5,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use dalle_kernels::prior::{Cache, Sampler, Sizes};
+use dalle_kernels::prior::{Cache, PriorSizes, Sampler};
 use dalle_kernels::rows::Sum;
 use dalle_kernels::simd::Processor;
 use dalle_kernels::storage::Storage;
@@ -32,7 +32,7 @@ fn bandwidth() -> f64 {
 fn main() {
     let mut sizes = std::env::args().skip(1).filter_map(|argument| argument.parse::<usize>().ok());
     let mut size = |default| sizes.next().unwrap_or(default);
-    let sizes = Sizes {
+    let sizes = PriorSizes {
         layers: size(12),
         heads: size(8),
         head: size(64),

@@ -26,7 +26,7 @@ pub struct AdamW {
 }
 
 /// An update of one parameter, to be dispatched. All slices have the same length.
-pub struct Update<'a> {
+pub struct AdamWUpdate<'a> {
     /// The hyper-parameters.
     pub adamw: AdamW,
     /// The gradient.
@@ -41,7 +41,7 @@ pub struct Update<'a> {
     pub average: &'a mut [f32],
 }
 
-impl WithSimd for Update<'_> {
+impl WithSimd for AdamWUpdate<'_> {
     type Output = ();
 
     #[inline(always)]

@@ -8,14 +8,14 @@ use crate::simd::{MOST_VECTORS, channels_at_once, relu, vectors, vectors_at_once
 
 /// A packed kernel, `[out / block, in, block]`.
 #[derive(Clone, Debug)]
-pub struct Kernel {
+pub struct PointwiseKernel {
     w: Buffer,
     n_in: usize,
     n_out: usize,
     block: usize,
 }
 
-impl Kernel {
+impl PointwiseKernel {
     /// A kernel of zeros.
     pub fn zeros(n_out: usize, n_in: usize) -> Self {
         // Each value of the input is read, and passes its ReLU, once for all channels of a block.
@@ -54,7 +54,7 @@ pub struct Pointwise<'a> {
     /// The layout.
     pub grid: &'a Grid,
     /// The kernel.
-    pub kernel: &'a Kernel,
+    pub kernel: &'a PointwiseKernel,
     /// The input.
     pub x: &'a [f32],
     /// Whether the input passes a ReLU first.
@@ -111,7 +111,7 @@ impl Pointwise<'_> {
     ) {
         let map = self.grid.channel();
         let at = phase * self.grid.plane + self.grid.front + tile;
-        let Kernel { w, n_in, n_out, .. } = self.kernel;
+        let PointwiseKernel { w, n_in, n_out, .. } = self.kernel;
         for (block, (w, y)) in
             w.chunks_exact(n_in * C).zip(self.y[..n_out * map].chunks_mut(C * map)).enumerate()
         {

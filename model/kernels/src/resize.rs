@@ -9,14 +9,14 @@ use crate::grid::Grid;
 
 /// The pair of layouts.
 #[derive(Clone, Copy)]
-pub struct Pair<'a> {
+pub struct ResizePair<'a> {
     /// The layout of the large maps.
     pub large: &'a Grid,
     /// The layout of the small maps: as many images, half as high and wide.
     pub small: &'a Grid,
 }
 
-impl Pair<'_> {
+impl ResizePair<'_> {
     /// For each row of tiles: index of its first tile in a phase of the large map, and of its first two pixels in the small map.
     fn rows(&self) -> Vec<(usize, usize, usize)> {
         let row = |row: usize| {
@@ -43,7 +43,7 @@ pub enum Resize<'a> {
 }
 
 /// A [`Resize`] between two layouts.
-pub struct Resizing<'a>(pub Pair<'a>, pub Resize<'a>);
+pub struct Resizing<'a>(pub ResizePair<'a>, pub Resize<'a>);
 
 impl WithSimd for Resizing<'_> {
     type Output = ();

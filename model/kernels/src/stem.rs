@@ -19,13 +19,13 @@ const VECTORS: usize = 4;
 
 /// A packed kernel, `[out / block, in, 7, 7, block]`.
 #[derive(Clone, Debug)]
-pub struct Kernel {
+pub struct StemKernel {
     w: Buffer,
     n_in: usize,
     n_out: usize,
 }
 
-impl Kernel {
+impl StemKernel {
     /// A kernel of zeros.
     pub fn zeros(n_out: usize, n_in: usize) -> Self {
         Self { w: zeros(n_out.next_multiple_of(BLOCK) * n_in * SIDE * SIDE), n_in, n_out }
@@ -54,7 +54,7 @@ pub struct Stem<'a> {
     /// The layout.
     pub grid: &'a Grid,
     /// The kernel.
-    pub kernel: &'a Kernel,
+    pub kernel: &'a StemKernel,
     /// Its bias.
     pub bias: &'a [f32],
     /// The input.
@@ -89,7 +89,7 @@ impl Stem<'_> {
     #[inline(always)]
     fn block<S: Simd, const N: usize>(&mut self, s: S, phase: usize, tile: usize) {
         let grid = self.grid;
-        let Kernel { w, n_in, n_out } = self.kernel;
+        let StemKernel { w, n_in, n_out } = self.kernel;
         let finish = Finish::Set(self.bias);
         let taps = n_in * SIDE * SIDE;
         for (block, (w, y)) in w

@@ -11,14 +11,14 @@ use crate::simd::{MOST_VECTORS, channels_at_once, gate, load, relu, vectors, vec
 
 /// A transformed kernel, `[16, out / block, in, block]`.
 #[derive(Clone, Debug)]
-pub struct Kernel {
+pub struct WinogradKernel {
     u: Buffer,
     n_in: usize,
     n_out: usize,
     block: usize,
 }
 
-impl Kernel {
+impl WinogradKernel {
     /// A kernel of zeros.
     pub fn zeros(n_out: usize, n_in: usize) -> Self {
         let block = channels_at_once(n_out);
@@ -73,7 +73,7 @@ pub struct Convolution<'a> {
     /// The layout.
     pub grid: &'a Grid,
     /// The kernel.
-    pub kernel: &'a Kernel,
+    pub kernel: &'a WinogradKernel,
     /// The input.
     pub x: View<'a>,
     /// Whether the input passes a ReLU first.
@@ -117,7 +117,7 @@ pub(crate) const fn channel_length<S: Simd, const N: usize>() -> usize {
 impl Convolution<'_> {
     #[inline(always)]
     fn block<S: Simd, const N: usize>(&mut self, s: S, tile: usize) {
-        let Kernel { u, n_in, n_out, block } = self.kernel;
+        let WinogradKernel { u, n_in, n_out, block } = self.kernel;
         let (n_in, n_out) = (*n_in, *n_out);
         let length = channel_length::<S, N>();
         let need = (n_in + n_out.next_multiple_of(*block)) * length;

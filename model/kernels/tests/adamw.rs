@@ -3,7 +3,7 @@
 mod common;
 
 use common::{assert_close, numbers};
-use dalle_kernels::adamw::{AdamW, Update};
+use dalle_kernels::adamw::{AdamW, AdamWUpdate};
 use dalle_kernels::simd::Processor;
 
 #[test]
@@ -28,7 +28,7 @@ fn updates_follow_the_definition() {
                 ewma: 0.99,
             };
             let gradient: Vec<f32> = numbers(length, 10 + step as u32).iter().map(|g| 5.0 * g).collect();
-            processor.run(Update {
+            processor.run(AdamWUpdate {
                 adamw,
                 gradient: &gradient,
                 weight: &mut weight,

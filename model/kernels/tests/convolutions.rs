@@ -61,7 +61,7 @@ fn a_winograd_convolution_is_a_convolution_whatever_its_size_and_finish() {
         let x = Images::random([images, n_in, height, width], 1);
         let (w, bias) = (numbers(n_out * n_in * 9, 2), numbers(n_out, 3));
         let other = Images::random([images, n_out, height, width], 4);
-        let mut kernel = winograd::Kernel::zeros(n_out, n_in);
+        let mut kernel = winograd::WinogradKernel::zeros(n_out, n_in);
         kernel.set(&w, 0.5);
         let half: Vec<f32> = w.iter().map(|w| 0.5 * w).collect();
         let (map, other_map) = (map_of(&grid, &x), map_of(&grid, &other));
@@ -103,7 +103,7 @@ fn a_convolution_of_an_upsampled_map_and_its_gradient_sum_over_each_tile() {
         tiles[channel * grid.plane + grid.front + grid.place(image, y, x).1] = *value;
     }
     let (w, bias) = (numbers(n_out * n_in * 9, 2), numbers(n_out, 3));
-    let mut kernel = winograd::Kernel::zeros(n_out, n_in);
+    let mut kernel = winograd::WinogradKernel::zeros(n_out, n_in);
     kernel.set(&w, 1.0);
     let mut scratch = zeros(0);
     let mut y = grid.map(n_out);
@@ -145,7 +145,7 @@ fn a_convolution_of_an_upsampled_map_and_its_gradient_sum_over_each_tile() {
     });
     assert_close(&dw, &expected, 1e-5, "kernel by outer products");
 
-    let mut kernel = winograd::Kernel::zeros(n_in, n_out);
+    let mut kernel = winograd::WinogradKernel::zeros(n_in, n_out);
     kernel.set_backward(&w, 1.0);
     let mut dx = grid.tile_map(n_in);
     processor.run(Convolution {
@@ -202,7 +202,7 @@ fn gradients_of_a_3x3_convolution_are_sums_of_products() {
             memory: &mut Default::default(),
         });
         assert_close(&dw, &expected, 1e-5, "kernel by outer products");
-        let mut kernel = winograd::Kernel::zeros(n_in, n_out);
+        let mut kernel = winograd::WinogradKernel::zeros(n_in, n_out);
         kernel.set_backward(&w, 1.0);
         let mut dx = grid.map(n_in);
         processor.run(Convolution {
@@ -242,7 +242,7 @@ fn a_1x1_convolution_and_its_gradients_are_products_of_matrices() {
         let dy = Images::random([images, n_out, height, width], 2);
         let (w, bias) = (numbers(n_out * n_in, 3), numbers(n_out, 4));
         let (x_map, dy_map) = (map_of(&grid, &x), map_of(&grid, &dy));
-        let mut kernel = pointwise::Kernel::zeros(n_out, n_in);
+        let mut kernel = pointwise::PointwiseKernel::zeros(n_out, n_in);
         kernel.set(&w, 1.0);
         let mut y = grid.map(n_out);
         processor.run(pointwise::Pointwise {
@@ -277,7 +277,7 @@ fn a_1x1_convolution_and_its_gradients_are_products_of_matrices() {
             memory: &mut Default::default(),
         });
         assert_close(&dw, &expected, 1e-5, "kernel by outer products");
-        let mut kernel = pointwise::Kernel::zeros(n_in, n_out);
+        let mut kernel = pointwise::PointwiseKernel::zeros(n_in, n_out);
         kernel.set_backward(&w, 1.0);
         let mut dx = grid.map(n_in);
         processor.run(pointwise::Pointwise {
@@ -306,7 +306,7 @@ fn the_7x7_stem_and_its_gradient_are_a_convolutions() {
         let (w, bias) = (numbers(n_out * n_in * 49, 3), numbers(n_out, 4));
         let (x_map, dy_map) = (map_of(&grid, &x), map_of(&grid, &dy));
         let mut y = grid.map(n_out);
-        let mut kernel = stem::Kernel::zeros(n_out, n_in);
+        let mut kernel = stem::StemKernel::zeros(n_out, n_in);
         kernel.set(&w);
         processor.run(Stem { grid: &grid, kernel: &kernel, bias: &bias, x: &x_map, y: &mut y });
         assert_close(&images_of(&grid, &y, n_out).data, &convolve(&x, &w, 7, &bias).data, 1e-5, "forward");

@@ -5,11 +5,11 @@ mod common;
 use std::sync::Mutex;
 
 use common::numbers;
-use dalle_kernels::dvae::{Losses, Network, Noise, Sizes, Update};
+use dalle_kernels::dvae::{DvaeLosses, DvaeNetwork, DvaeSizes, DvaeUpdate, ImageNoise};
 
-const SIZES: Sizes = Sizes { n_hid: 20, n_init: 12, blocks_per_group: 2, vocab: 11 };
+const SIZES: DvaeSizes = DvaeSizes { n_hid: 20, n_init: 12, blocks_per_group: 2, vocab: 11 };
 
-fn parameters(network: &Network) -> Vec<f32> {
+fn parameters(network: &DvaeNetwork) -> Vec<f32> {
     let mut values = numbers(network.length(), 1);
     for parameter in &network.parameters {
         let fan_in: usize = parameter.shape[1..].iter().product();
@@ -29,14 +29,16 @@ fn images(count: usize, height: usize, width: usize) -> Vec<f32> {
 
 #[test]
 fn the_gradient_of_every_parameter_is_the_slope_of_the_loss() {
-    for sizes in [SIZES, Sizes { n_init: 160, ..SIZES }].map(|sizes| Sizes { blocks_per_group: 1, ..sizes }) {
+    for sizes in
+        [SIZES, DvaeSizes { n_init: 160, ..SIZES }].map(|sizes| DvaeSizes { blocks_per_group: 1, ..sizes })
+    {
         let (height, width, beta, tau) = (24, 16, 1.5, 0.7);
-        let mut update = Update::new(sizes, height, width);
+        let mut update = DvaeUpdate::new(sizes, height, width);
         let network = update.network().clone();
         let (parameters, images) = (parameters(&network), images(3, height, width));
         let noise = numbers(3 * sizes.vocab * height * width / 64, 3);
         let mut run = |parameters: &[f32], gradients: &mut [f32]| {
-            let losses = update.run(parameters, &images, Noise::Given(&noise), tau, beta, gradients);
+            let losses = update.run(parameters, &images, ImageNoise::Given(&noise), tau, beta, gradients);
             losses.reconstruction + f64::from(beta) * losses.kl
         };
         let mut gradients = vec![0.0; parameters.len()];
@@ -74,14 +76,14 @@ fn the_gradient_of_every_parameter_is_the_slope_of_the_loss() {
 #[test]
 fn a_batch_is_the_mean_of_its_images_and_the_same_on_any_number_of_threads() {
     let (height, width, vocab) = (16, 40, SIZES.vocab);
-    let update = Mutex::new(Update::new(SIZES, height, width));
+    let update = Mutex::new(DvaeUpdate::new(SIZES, height, width));
     let parameters = parameters(update.lock().expect("no panic").network());
     let images = images(11, height, width);
     let noise = numbers(11 * vocab * height * width / 64, 3);
-    let run = |images: &[f32], noise: &[f32]| -> (Losses, Vec<f32>) {
+    let run = |images: &[f32], noise: &[f32]| -> (DvaeLosses, Vec<f32>) {
         let mut gradients = vec![0.0; parameters.len()];
         let mut update = update.lock().expect("no panic");
-        let losses = update.run(&parameters, images, Noise::Given(noise), 0.5, 2.0, &mut gradients);
+        let losses = update.run(&parameters, images, ImageNoise::Given(noise), 0.5, 2.0, &mut gradients);
         (losses, gradients)
     };
     let on = |threads: usize| {
@@ -137,19 +139,19 @@ fn generated_noise_is_gumbel_noise_and_depends_on_key_and_place() {
 #[test]
 fn an_evaluation_has_the_relaxed_loss_and_that_of_nearly_hard_codes() {
     let (height, width) = (24, 16);
-    let mut update = Update::new(SIZES, height, width);
+    let mut update = DvaeUpdate::new(SIZES, height, width);
     let parameters = parameters(update.network());
     let images = images(3, height, width);
     let places = 3 * height * width / 64;
     let mut unused = vec![0.0; parameters.len()];
-    let keys = Noise::Keys(&[5, 6, 7]);
+    let keys = ImageNoise::Keys(&[5, 6, 7]);
     let losses = update.run(&parameters, &images, keys, 0.5, 1.0, &mut unused);
     let evaluation = update.evaluate(&parameters, &images, Some((keys, 0.5)));
     assert_eq!(evaluation.relaxed, Some(losses.reconstruction));
     assert!((evaluation.kl - losses.kl).abs() < 1e-9);
     // Without noise and at a low temperature the relaxed codes are the most likely ones.
     let silent = vec![0.0; places * SIZES.vocab];
-    let cold = update.run(&parameters, &images, Noise::Given(&silent), 1e-6, 1.0, &mut unused);
+    let cold = update.run(&parameters, &images, ImageNoise::Given(&silent), 1e-6, 1.0, &mut unused);
     let evaluation = update.evaluate(&parameters, &images, None);
     assert_eq!(evaluation.relaxed, None);
     let (hard, cold) = (evaluation.reconstruction, cold.reconstruction);

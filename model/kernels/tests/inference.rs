@@ -3,16 +3,16 @@
 mod common;
 
 use common::{Images, convolve, numbers};
-use dalle_kernels::dvae::{Decoder, Encoder, Network, Sizes};
+use dalle_kernels::dvae::{Decoder, DvaeNetwork, DvaeSizes, Encoder};
 
-const SIZES: [Sizes; 3] = [
-    Sizes { n_hid: 12, n_init: 10, blocks_per_group: 2, vocab: 9 },
-    Sizes { n_hid: 8, n_init: 64, blocks_per_group: 1, vocab: 5 },
-    Sizes { n_hid: 20, n_init: 7, blocks_per_group: 3, vocab: 30 },
+const SIZES: [DvaeSizes; 3] = [
+    DvaeSizes { n_hid: 12, n_init: 10, blocks_per_group: 2, vocab: 9 },
+    DvaeSizes { n_hid: 8, n_init: 64, blocks_per_group: 1, vocab: 5 },
+    DvaeSizes { n_hid: 20, n_init: 7, blocks_per_group: 3, vocab: 30 },
 ];
 
 /// Weights that give images with contrast.
-fn parameters(network: &Network) -> Vec<f32> {
+fn parameters(network: &DvaeNetwork) -> Vec<f32> {
     let mut values = numbers(network.length(), 7);
     let blocks = 4 * network.sizes.blocks_per_group;
     for parameter in &network.parameters {
@@ -31,7 +31,7 @@ fn parameters(network: &Network) -> Vec<f32> {
 
 /// The layers in plain loops.
 struct Plain<'a> {
-    network: &'a Network,
+    network: &'a DvaeNetwork,
     parameters: &'a [f32],
 }
 
@@ -126,7 +126,7 @@ impl Plain<'_> {
 #[test]
 fn decoding_is_the_layers_in_plain_loops() {
     for sizes in SIZES {
-        let network = Network::new(sizes);
+        let network = DvaeNetwork::new(sizes);
         let parameters = parameters(&network);
         let first = network.decoder()[0].offset;
         let decoder = Decoder::new(sizes, &parameters[first..]);
@@ -147,7 +147,7 @@ fn decoding_is_the_layers_in_plain_loops() {
 fn encoding_finds_the_greatest_logit_of_plain_loops() {
     let mut varied = false;
     for sizes in SIZES {
-        let network = Network::new(sizes);
+        let network = DvaeNetwork::new(sizes);
         let parameters = parameters(&network);
         let encoder = Encoder::new(sizes, &parameters[..network.decoder()[0].offset]);
         for (rows, columns) in [(1, 1), (5, 3), (2, 4)] {
@@ -176,8 +176,8 @@ fn encoding_finds_the_greatest_logit_of_plain_loops() {
 #[test]
 fn bands_on_several_threads_give_the_image_and_tokens_of_one() {
     // Large enough to be worth threads.
-    let sizes = Sizes { n_hid: 64, n_init: 20, blocks_per_group: 1, vocab: 50 };
-    let network = Network::new(sizes);
+    let sizes = DvaeSizes { n_hid: 64, n_init: 20, blocks_per_group: 1, vocab: 50 };
+    let network = DvaeNetwork::new(sizes);
     let parameters = parameters(&network);
     let (encoding, decoding) = parameters.split_at(network.decoder()[0].offset);
     let (encoder, decoder) = (Encoder::new(sizes, encoding), Decoder::new(sizes, decoding));

@@ -5,11 +5,11 @@ mod common;
 use common::{assert_close, numbers};
 use dalle_kernels::grid::zeros;
 use dalle_kernels::matrix::{Outer, Packed, Product, Rows, Then};
-use dalle_kernels::prior::{Pair, Sizes, Update};
+use dalle_kernels::prior::{Pair, PriorSizes, PriorUpdate};
 use dalle_kernels::rows::{CrossEntropy, Gelu, GeluGradient, GeluInPlace, Norm, NormGradient, Sum};
 use dalle_kernels::simd::Processor;
 
-const SIZES: Sizes = Sizes {
+const SIZES: PriorSizes = PriorSizes {
     layers: 4,
     heads: 2,
     head: 16,
@@ -179,7 +179,7 @@ fn the_gradient_of_layer_norm_is_its_slope() {
 
 #[test]
 fn the_gradient_of_every_parameter_is_the_slope_of_the_loss() {
-    let mut update = Update::new(SIZES);
+    let mut update = PriorUpdate::new(SIZES);
     let network = update.network().clone();
     let parameters: Vec<f32> = numbers(network.length(), 1).iter().map(|x| 0.6 * x).collect();
     let inputs = tokens(5, |i| i % 5, SIZES.text_vocab);
@@ -221,13 +221,13 @@ fn a_batch_is_the_same_on_any_number_of_threads_and_weighs_tokens_alike() {
     let inputs = tokens(19, |i| i % 5, SIZES.text_vocab);
     let images = tokens(19, |_| 16, SIZES.image_vocab);
     let pairs = pairs(&inputs, &images);
-    let length = Update::new(SIZES).network().length();
+    let length = PriorUpdate::new(SIZES).network().length();
     let parameters: Vec<f32> = numbers(length, 1).iter().map(|x| 0.6 * x).collect();
     let on = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
         pool.install(|| {
             let mut gradients = vec![0.0; length];
-            let losses = Update::new(SIZES).run(&parameters, &pairs, &mut gradients);
+            let losses = PriorUpdate::new(SIZES).run(&parameters, &pairs, &mut gradients);
             (losses, gradients)
         })
     };
@@ -238,7 +238,7 @@ fn a_batch_is_the_same_on_any_number_of_threads_and_weighs_tokens_alike() {
     // Token by token: pairs of one image and its caption have other shares of the text.
     let scored = |pair: &Pair<'_>| if pair.scored { (pair.input.len() + 1).min(4) } else { 0 };
     let all: usize = pairs.iter().map(scored).sum();
-    let mut update = Update::new(SIZES);
+    let mut update = PriorUpdate::new(SIZES);
     let mut text = 0.0;
     for pair in &pairs {
         let losses = update.evaluate(&parameters, std::slice::from_ref(pair));

@@ -4,7 +4,7 @@ mod common;
 
 use common::{assert_close, numbers};
 use dalle_kernels::grid::zeros;
-use dalle_kernels::prior::{Sampler, Sizes};
+use dalle_kernels::prior::{PriorSizes, Sampler};
 use dalle_kernels::simd::Processor;
 use dalle_kernels::skinny::{Matrix, Skinny, TILE, tiles};
 use dalle_kernels::storage::Storage;
@@ -65,7 +65,7 @@ fn a_product_of_few_rows_is_the_sum_of_products_in_every_type() {
 }
 
 /// Wide enough that threads share its products, with text of several panels.
-const SIZES: Sizes = Sizes {
+const SIZES: PriorSizes = PriorSizes {
     layers: 3,
     heads: 5,
     head: 80,

@@ -19,9 +19,9 @@ fn has_kernels(device: Device) -> bool {
     device.without_autodiff() == Device::flex()
 }
 
-fn sizes(config: &DvaeConfig) -> kernels::Sizes {
+fn sizes(config: &DvaeConfig) -> kernels::DvaeSizes {
     let DvaeConfig { n_hid, n_init, blocks_per_group, vocab } = *config;
-    kernels::Sizes { n_hid, n_init, blocks_per_group, vocab }
+    kernels::DvaeSizes { n_hid, n_init, blocks_per_group, vocab }
 }
 
 fn values(module: &impl Module) -> Vec<f32> {

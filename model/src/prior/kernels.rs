@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use dalle_kernels::prior::{Sampler, Sizes};
+use dalle_kernels::prior::{PriorSizes, Sampler};
 use dalle_kernels::storage::Storage;
 
 use super::Prior;
@@ -12,8 +12,8 @@ use crate::config::ModelConfig;
 use crate::transformer::Layer;
 
 /// The prior's sizes.
-pub fn sizes(config: &ModelConfig) -> Sizes {
-    Sizes {
+pub fn sizes(config: &ModelConfig) -> PriorSizes {
+    PriorSizes {
         layers: config.prior.layers,
         heads: config.prior.heads,
         head: config.prior.head_dim,

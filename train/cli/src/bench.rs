@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use dalle_data::random::{Purpose, stream};
-use dalle_kernels::dvae::{Network, Sizes};
+use dalle_kernels::dvae::{DvaeNetwork, DvaeSizes};
 use dalle_kernels::rows::Sum;
 use dalle_kernels::simd::Processor;
 use dalle_model::burn::tensor::Tensor;
@@ -198,7 +198,7 @@ impl Benchmark<'_> {
             Ok(device.sync()?)
         })?;
         let DvaeConfig { n_hid, n_init, blocks_per_group, vocab } = self.config.dvae;
-        let network = Network::new(Sizes { n_hid, n_init, blocks_per_group, vocab });
+        let network = DvaeNetwork::new(DvaeSizes { n_hid, n_init, blocks_per_group, vocab });
         let tokens = self.batch * self.config.geometry().image_length();
         let flops = (network.training_flops() * tokens as u64) as f64;
         self.timing("dvae-step", seconds, tokens, flops, None)

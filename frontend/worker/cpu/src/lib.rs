@@ -8,7 +8,7 @@ use dalle_decoder_worker::probe::{self, Adapter, Choice};
 use dalle_decoder_worker::{Failure, Program, run as serve};
 use dalle_files::config::DvaeConfig;
 use dalle_files::tensors::{self, WeightsError};
-use dalle_kernels::dvae::{Decoder, Encoder, Network, Sizes};
+use dalle_kernels::dvae::{Decoder, DvaeNetwork, DvaeSizes, Encoder};
 use dalle_kernels::parameters::Parameter;
 use dalle_shared::{DeviceChoice, ImageToken};
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -36,12 +36,12 @@ impl Program for Cpu {
 
     fn decoder(&self, config: &DvaeConfig, file: &[u8]) -> Result<Decoder, WeightsError> {
         let sizes = sizes(config);
-        Ok(Decoder::new(sizes, &values(file, "decoder.", Network::new(sizes).decoder())?))
+        Ok(Decoder::new(sizes, &values(file, "decoder.", DvaeNetwork::new(sizes).decoder())?))
     }
 
     fn encoder(&self, config: &DvaeConfig, file: &[u8]) -> Result<Encoder, WeightsError> {
         let sizes = sizes(config);
-        Ok(Encoder::new(sizes, &values(file, "encoder.", Network::new(sizes).encoder())?))
+        Ok(Encoder::new(sizes, &values(file, "encoder.", DvaeNetwork::new(sizes).encoder())?))
     }
 
     async fn decode(decoder: &Decoder, tokens: &[ImageToken], width: usize) -> Result<Vec<u8>, String> {
@@ -54,9 +54,9 @@ impl Program for Cpu {
     }
 }
 
-fn sizes(config: &DvaeConfig) -> Sizes {
+fn sizes(config: &DvaeConfig) -> DvaeSizes {
     let DvaeConfig { n_hid, n_init, blocks_per_group, vocab } = *config;
-    Sizes { n_hid, n_init, blocks_per_group, vocab }
+    DvaeSizes { n_hid, n_init, blocks_per_group, vocab }
 }
 
 /// The values of a file that holds these parameters, whose names lack the name of their half there.

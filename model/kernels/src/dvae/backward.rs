@@ -1,8 +1,8 @@
 //! The backward pass: from the gradient of the decoder's maps to those of all parameters.
 
-use super::forward::{Context, output};
-use super::layers::{Pointwise, Winograd};
-use super::memory::{BlockMemory, Memory, Scratch};
+use super::forward::{DvaeContext, output};
+use super::layers::{PointwiseLayer, WinogradLayer};
+use super::memory::{DvaeBlockMemory, DvaeMemory, DvaeScratch};
 use super::network::Conv;
 use crate::codes::RelaxGradient;
 use crate::finish::Finish;
@@ -20,7 +20,7 @@ fn slices<'a>(conv: &Conv, gradients: &'a mut [f32]) -> (&'a mut [f32], &'a mut 
     (dw, &mut rest[conv.b - conv.w - length..][..conv.n_out])
 }
 
-impl Context<'_> {
+impl DvaeContext<'_> {
     /// Adds the gradients of a 1×1 convolution's parameters.
     fn learn_pointwise(
         self,
@@ -29,7 +29,7 @@ impl Context<'_> {
         dy: &[f32],
         (x, relu): (&[f32], bool),
         gradients: &mut [f32],
-        scratch: &mut Scratch,
+        scratch: &mut DvaeScratch,
     ) {
         let (dw, db) = slices(conv, gradients);
         let n_in = conv.n_in;
@@ -50,7 +50,7 @@ impl Context<'_> {
         dy: &[f32],
         (x, relu): (View<'_>, bool),
         gradients: &mut [f32],
-        scratch: &mut Scratch,
+        scratch: &mut DvaeScratch,
     ) {
         let (dw, db) = slices(conv, gradients);
         let n_in = conv.n_in;
@@ -69,12 +69,12 @@ impl Context<'_> {
     fn square(
         self,
         grid: &Grid,
-        layer: &Winograd,
+        layer: &WinogradLayer,
         dy: &[f32],
         x: &[f32],
         dx: &mut [f32],
         gradients: &mut [f32],
-        scratch: &mut Scratch,
+        scratch: &mut DvaeScratch,
     ) {
         self.learn_winograd(grid, &layer.conv, dy, (grid.view(x), false), gradients, scratch);
         self.processor.winograd(
@@ -91,21 +91,21 @@ impl Context<'_> {
     fn identity_gradient(
         self,
         grid: &Grid,
-        id: &Pointwise,
+        id: &PointwiseLayer,
         dy: &[f32],
         x: &[f32],
         dx: &mut [f32],
         gradients: &mut [f32],
-        scratch: &mut Scratch,
+        scratch: &mut DvaeScratch,
     ) {
         self.learn_pointwise(grid, &id.conv, dy, (x, false), gradients, scratch);
         self.processor.pointwise(grid, id.backward(), (dy, false), Finish::Set(&[]), dx);
     }
 }
 
-impl Memory {
+impl DvaeMemory {
     /// Adds the gradients of the decoder's parameters: `maps` holds the gradient of the maps, `dz` gets that of the codes.
-    pub fn decode_backward(&mut self, cx: Context<'_>, gradients: &mut [f32]) {
+    pub fn decode_backward(&mut self, cx: DvaeContext<'_>, gradients: &mut [f32]) {
         let Self { grids, z, dz, codes, decoder, maps, work, scratch, .. } = self;
         let weights = cx.weights;
         let x = output(&decoder[3]);
@@ -123,7 +123,7 @@ impl Memory {
             let level = 3 - group;
             let grid = &grids[level];
             for (place, block) in weights.decoder[group].iter().enumerate().rev() {
-                let BlockMemory { hidden: [first, second, third], .. } = &decoder[group][place];
+                let DvaeBlockMemory { hidden: [first, second, third], .. } = &decoder[group][place];
                 let (fine, coarse) = work.output.split_at_mut(level + 1);
                 let d = &mut fine[level];
                 let [t, u] = &mut work.hidden[level];
@@ -178,13 +178,13 @@ impl Memory {
     }
 
     /// The gradient of the relaxed codes to that of the logits, in `dz`.
-    pub fn relax_backward(&mut self, cx: Context<'_>, tau: f32, kl: f32) {
+    pub fn relax_backward(&mut self, cx: DvaeContext<'_>, tau: f32, kl: f32) {
         let Self { grids, logits, z, dz, statistics, .. } = self;
         cx.processor.run(RelaxGradient { grid: &grids[3], logits, z, statistics, tau, kl, dz });
     }
 
     /// Adds the gradients of the encoder's parameters: `dz` holds the gradient of the logits.
-    pub fn encode_backward(&mut self, cx: Context<'_>, gradients: &mut [f32]) {
+    pub fn encode_backward(&mut self, cx: DvaeContext<'_>, gradients: &mut [f32]) {
         let Self { grids, image, stem, encoder, pooled, dz, work, scratch, .. } = self;
         let weights = cx.weights;
         let x = output(&encoder[3]);
@@ -200,7 +200,7 @@ impl Memory {
             let grid = &grids[group];
             let mut moved = false;
             for (place, block) in weights.encoder[group].iter().enumerate().rev() {
-                let BlockMemory { hidden: [first, second, third], .. } = &encoder[group][place];
+                let DvaeBlockMemory { hidden: [first, second, third], .. } = &encoder[group][place];
                 let d = &mut work.output[group];
                 let [t, u] = &mut work.hidden[group];
                 let x = match place {

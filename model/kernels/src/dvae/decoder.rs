@@ -6,8 +6,8 @@ use pulp::{Simd, WithSimd};
 
 use super::EPSILON;
 use super::bands::{Grids, all, each, exchange, fitting};
-use super::layers::{BlockLayers, Layer, Pointwise, Use, Winograd};
-use super::network::{Network, Sizes};
+use super::layers::{BlockLayers, ConvLayer, PointwiseLayer, Use, WinogradLayer};
+use super::network::{DvaeNetwork, DvaeSizes};
 use crate::finish::Finish;
 use crate::grid::{Buffer, Grid, View, zeros};
 use crate::resize::Resize;
@@ -22,17 +22,17 @@ pub struct Decoder {
     n_init: usize,
     groups: [Vec<BlockLayers>; 4],
     /// Only μ: ln b has no part in the image.
-    maps: Pointwise,
+    maps: PointwiseLayer,
     flops: u64,
-    free: Mutex<Vec<Vec<Band>>>,
+    free: Mutex<Vec<Vec<DecoderBand>>>,
 }
 
 /// What one band of an image is decoded with.
 #[derive(Debug)]
-struct Band {
+struct DecoderBand {
     grids: Grids,
     codes: Buffer,
-    levels: [Level; 4],
+    levels: [DecoderLevel; 4],
     maps: Buffer,
     rgb: Vec<u8>,
     scratch: Buffer,
@@ -40,7 +40,7 @@ struct Band {
 
 /// Maps of one resolution.
 #[derive(Debug)]
-struct Level {
+struct DecoderLevel {
     x: Buffer,
     hidden: [Buffer; 2],
     /// Behind an upsampling: hidden map and identity path, a value for each tile, and both at the resolution before.
@@ -48,19 +48,19 @@ struct Level {
     before: [Buffer; 2],
 }
 
-impl AsRef<Grids> for Band {
+impl AsRef<Grids> for DecoderBand {
     fn as_ref(&self) -> &Grids {
         &self.grids
     }
 }
 
 impl Decoder {
-    /// From the values of the decoder's parameters, in the order of [`Network::decoder`].
+    /// From the values of the decoder's parameters, in the order of [`DvaeNetwork::decoder`].
     ///
     /// # Panics
     /// If there are more or fewer values.
-    pub fn new(sizes: Sizes, parameters: &[f32]) -> Self {
-        let network = Network::new(sizes);
+    pub fn new(sizes: DvaeSizes, parameters: &[f32]) -> Self {
+        let network = DvaeNetwork::new(sizes);
         let first = network.codes.w;
         assert_eq!(parameters.len(), network.length() - first, "the decoder's parameters");
         let (vocab, n_init) = (sizes.vocab, sizes.n_init);
@@ -82,7 +82,7 @@ impl Decoder {
         });
         let mut conv = network.maps.moved(first);
         conv.n_out = 3;
-        let mut maps = Layer::zeros(&conv, Use::Inference);
+        let mut maps = ConvLayer::zeros(&conv, Use::Inference);
         maps.set(parameters, 1.0);
         let flops = network.decoder_flops();
         let free = Mutex::new(Vec::new());
@@ -141,7 +141,7 @@ impl Decoder {
             }
         }
         each(&mut bands, |band| {
-            let Band { grids, levels, maps, rgb, .. } = band;
+            let DecoderBand { grids, levels, maps, rgb, .. } = band;
             let grid = &grids[0];
             let finish = Finish::Set(&self.maps.bias);
             self.processor.pointwise(grid, &self.maps.kernel, (&levels[0].x, true), finish, maps);
@@ -156,13 +156,13 @@ impl Decoder {
         image
     }
 
-    fn band(&self, grids: Grids) -> Band {
+    fn band(&self, grids: Grids) -> DecoderBand {
         let levels = std::array::from_fn(|level| {
             let (grid, blocks) = (&grids[level], &self.groups[3 - level]);
             let hidden = blocks.first().map_or(0, |block| block.wide.conv.n_out);
             let (small, upsampled) = (&grids[(level + 1).min(3)], if level < 3 { 1 } else { 0 });
             let wide = blocks.first().map_or(0, |block| block.square[2].conv.n_out);
-            Level {
+            DecoderLevel {
                 x: grid.map(wide),
                 hidden: [0, 1].map(|_| grid.map(hidden)),
                 tiles: [hidden, wide].map(|channels| grid.tile_map(upsampled * channels)),
@@ -172,15 +172,15 @@ impl Decoder {
         let codes = grids[3].map(self.n_init);
         let maps = grids[0].map(3);
         let rgb = vec![0; 3 * grids[0].height * grids[0].width];
-        Band { grids, codes, levels, maps, rgb, scratch: zeros(0) }
+        DecoderBand { grids, codes, levels, maps, rgb, scratch: zeros(0) }
     }
 
     /// A block at one resolution; the first one reads the codes.
-    fn block(&self, level: usize, first: bool, block: &BlockLayers, bands: &mut [Band]) {
+    fn block(&self, level: usize, first: bool, block: &BlockLayers, bands: &mut [DecoderBand]) {
         let processor = self.processor;
         each(bands, |band| {
-            let Band { grids, codes, levels, .. } = band;
-            let (grid, Level { x, hidden: [a, _], .. }) = (&grids[level], &mut levels[level]);
+            let DecoderBand { grids, codes, levels, .. } = band;
+            let (grid, DecoderLevel { x, hidden: [a, _], .. }) = (&grids[level], &mut levels[level]);
             let input = if first { &*codes } else { &*x };
             let finish = Finish::Relu(&block.wide.bias);
             processor.pointwise(grid, &block.wide.kernel, (input, true), finish, a);
@@ -195,20 +195,21 @@ impl Decoder {
         exchange(bands, 4, |band| &band.grids[level], |band| &mut band.levels[level].hidden[0]);
         let last = &block.square[2];
         each(bands, |band| {
-            let Band { grids, levels, scratch, .. } = band;
-            let (grid, Level { x, hidden: [a, _], .. }) = (&grids[level], &mut levels[level]);
+            let DecoderBand { grids, levels, scratch, .. } = band;
+            let (grid, DecoderLevel { x, hidden: [a, _], .. }) = (&grids[level], &mut levels[level]);
             let finish = Finish::Accumulate(&last.bias);
             processor.winograd(grid, &last.kernel, (grid.view(a), false), finish, x, scratch);
         });
     }
 
     /// The first block of a resolution. ReLU and 1×1 convolutions commute with the upsampling, so they run before it.
-    fn upsampled_block(&self, level: usize, block: &BlockLayers, bands: &mut [Band]) {
+    fn upsampled_block(&self, level: usize, block: &BlockLayers, bands: &mut [DecoderBand]) {
         let processor = self.processor;
         each(bands, |band| {
-            let Band { grids, levels, .. } = band;
+            let DecoderBand { grids, levels, .. } = band;
             let (fine, coarse) = levels.split_at_mut(level + 1);
-            let (Level { tiles: [hidden, id_tiles], before, .. }, x) = (&mut fine[level], &coarse[0].x);
+            let (DecoderLevel { tiles: [hidden, id_tiles], before, .. }, x) =
+                (&mut fine[level], &coarse[0].x);
             let (grid, small) = (&grids[level], &grids[level + 1]);
             let (wide, [a, b]) = (&block.wide, before);
             processor.pointwise(small, &wide.kernel, (x, true), Finish::Relu(&wide.bias), a);
@@ -221,8 +222,8 @@ impl Decoder {
         exchange(bands, 1, |band| &band.grids[level], |band| &mut band.levels[level].tiles[0]);
         let first = &block.square[0];
         each(bands, |band| {
-            let Band { grids, levels, scratch, .. } = band;
-            let (grid, Level { hidden: [a, _], tiles, .. }) = (&grids[level], &mut levels[level]);
+            let DecoderBand { grids, levels, scratch, .. } = band;
+            let (grid, DecoderLevel { hidden: [a, _], tiles, .. }) = (&grids[level], &mut levels[level]);
             let (x, finish) = (grid.upsampled(&tiles[0]), Finish::Relu(&first.bias));
             processor.winograd(grid, &first.kernel, (x, false), finish, a, scratch);
         });
@@ -230,15 +231,21 @@ impl Decoder {
         exchange(bands, 4, |band| &band.grids[level], |band| &mut band.levels[level].hidden[1]);
         let last = &block.square[2];
         each(bands, |band| {
-            let Band { grids, levels, scratch, .. } = band;
-            let (grid, Level { x, hidden: [_, b], tiles, .. }) = (&grids[level], &mut levels[level]);
+            let DecoderBand { grids, levels, scratch, .. } = band;
+            let (grid, DecoderLevel { x, hidden: [_, b], tiles, .. }) = (&grids[level], &mut levels[level]);
             let finish = Finish::Add(&last.bias, grid.upsampled(&tiles[1]));
             processor.winograd(grid, &last.kernel, (grid.view(b), false), finish, x, scratch);
         });
     }
 
     /// A convolution from one hidden map to the other.
-    fn hidden(&self, level: usize, layer: &Winograd, (from, to): (usize, usize), bands: &mut [Band]) {
+    fn hidden(
+        &self,
+        level: usize,
+        layer: &WinogradLayer,
+        (from, to): (usize, usize),
+        bands: &mut [DecoderBand],
+    ) {
         exchange(bands, 4, |band| &band.grids[level], |band| &mut band.levels[level].hidden[from]);
         each(bands, |band| {
             let (grid, [a, b]) = (&band.grids[level], &mut band.levels[level].hidden);

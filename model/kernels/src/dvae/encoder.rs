@@ -3,8 +3,8 @@
 use std::sync::Mutex;
 
 use super::bands::{Grids, all, each, exchange, fitting};
-use super::layers::{BlockLayers, Layer, Pointwise, Use, Winograd};
-use super::network::{Network, Sizes};
+use super::layers::{BlockLayers, ConvLayer, PointwiseLayer, Use, WinogradLayer};
+use super::network::{DvaeNetwork, DvaeSizes};
 use super::pixel;
 use crate::codes::Best;
 use crate::finish::Finish;
@@ -17,20 +17,20 @@ use crate::stem::{self, Stem};
 #[derive(Debug)]
 pub struct Encoder {
     processor: Processor,
-    stem: stem::Kernel,
+    stem: stem::StemKernel,
     stem_bias: Vec<f32>,
     groups: [Vec<BlockLayers>; 4],
-    logits: Pointwise,
+    logits: PointwiseLayer,
     flops: u64,
-    free: Mutex<Vec<Vec<Band>>>,
+    free: Mutex<Vec<Vec<EncoderBand>>>,
 }
 
 /// What one band of an image is encoded with.
 #[derive(Debug)]
-struct Band {
+struct EncoderBand {
     grids: Grids,
     image: Buffer,
-    levels: [Level; 4],
+    levels: [EncoderLevel; 4],
     logits: Buffer,
     best: Buffer,
     scratch: Buffer,
@@ -38,29 +38,29 @@ struct Band {
 
 /// Maps of one resolution.
 #[derive(Debug)]
-struct Level {
+struct EncoderLevel {
     /// The input of the first block, where it is not `x`.
     pooled: Buffer,
     x: Buffer,
     hidden: [Buffer; 2],
 }
 
-impl AsRef<Grids> for Band {
+impl AsRef<Grids> for EncoderBand {
     fn as_ref(&self) -> &Grids {
         &self.grids
     }
 }
 
 impl Encoder {
-    /// From the values of the encoder's parameters, in the order of [`Network::encoder`].
+    /// From the values of the encoder's parameters, in the order of [`DvaeNetwork::encoder`].
     ///
     /// # Panics
     /// If there are more or fewer values.
-    pub fn new(sizes: Sizes, parameters: &[f32]) -> Self {
-        let network = Network::new(sizes);
+    pub fn new(sizes: DvaeSizes, parameters: &[f32]) -> Self {
+        let network = DvaeNetwork::new(sizes);
         assert_eq!(parameters.len(), network.codes.w, "the encoder's parameters");
         let (w, b) = network.stem.values(parameters);
-        let mut stem = stem::Kernel::zeros(network.stem.n_out, network.stem.n_in);
+        let mut stem = stem::StemKernel::zeros(network.stem.n_out, network.stem.n_in);
         stem.set(w);
         let gain = network.post_gain();
         let groups = network.encoder.each_ref().map(|group| {
@@ -71,7 +71,7 @@ impl Encoder {
             });
             layers.collect()
         });
-        let mut logits = Layer::zeros(&network.logits, Use::Inference);
+        let mut logits = ConvLayer::zeros(&network.logits, Use::Inference);
         logits.set(parameters, 1.0);
         Self {
             processor: Processor::detect(),
@@ -118,7 +118,7 @@ impl Encoder {
         }
         exchange(&mut bands, 4, |band| &band.grids[0], |band| &mut band.image);
         each(&mut bands, |band| {
-            let Band { grids, image, levels, .. } = band;
+            let EncoderBand { grids, image, levels, .. } = band;
             let (grid, kernel, bias) = (&grids[0], &self.stem, &self.stem_bias);
             self.processor.run(Stem { grid, kernel, bias, x: image, y: &mut levels[0].x });
         });
@@ -135,7 +135,7 @@ impl Encoder {
             }
         }
         each(&mut bands, |band| {
-            let Band { grids, levels, logits, best, .. } = band;
+            let EncoderBand { grids, levels, logits, best, .. } = band;
             let (grid, layer) = (&grids[3], &self.logits);
             let x = (&levels[3].x[..], true);
             self.processor.pointwise(grid, &layer.kernel, x, Finish::Set(&layer.bias), logits);
@@ -155,14 +155,14 @@ impl Encoder {
         tokens
     }
 
-    fn band(&self, grids: Grids) -> Band {
+    fn band(&self, grids: Grids) -> EncoderBand {
         let levels = std::array::from_fn(|level| {
             let (grid, block) = (&grids[level], self.groups[level].first());
             let [input, hidden, wide] = block.map_or([0; 3], |block| {
                 let (first, last) = (&block.square[0].conv, &block.wide.conv);
                 [first.n_in, first.n_out, last.n_out]
             });
-            Level {
+            EncoderLevel {
                 pooled: grid.map(if level > 0 { input } else { 0 }),
                 x: grid.map(wide),
                 hidden: [0, 1].map(|_| grid.map(hidden)),
@@ -170,11 +170,11 @@ impl Encoder {
         });
         let (image, logits) = (grids[0].map(3), grids[3].map(self.logits.conv.n_out));
         let best = zeros(4 * grids[3].tiles);
-        Band { grids, image, levels, logits, best, scratch: zeros(0) }
+        EncoderBand { grids, image, levels, logits, best, scratch: zeros(0) }
     }
 
     /// A block; the first one of a resolution reads what was pooled.
-    fn block(&self, level: usize, pooled: bool, block: &BlockLayers, bands: &mut [Band]) {
+    fn block(&self, level: usize, pooled: bool, block: &BlockLayers, bands: &mut [EncoderBand]) {
         let processor = self.processor;
         exchange(
             bands,
@@ -187,8 +187,9 @@ impl Encoder {
         );
         let first = &block.square[0];
         each(bands, |band| {
-            let Band { grids, levels, scratch, .. } = band;
-            let (grid, Level { pooled: small, x, hidden: [a, _] }) = (&grids[level], &mut levels[level]);
+            let EncoderBand { grids, levels, scratch, .. } = band;
+            let (grid, EncoderLevel { pooled: small, x, hidden: [a, _] }) =
+                (&grids[level], &mut levels[level]);
             let x = grid.view(if pooled { small } else { x });
             processor.winograd(grid, &first.kernel, (x, true), Finish::Relu(&first.bias), a, scratch);
         });
@@ -197,7 +198,7 @@ impl Encoder {
         let wide = &block.wide;
         each(bands, |band| {
             let (grid, level) = (&band.grids[level], &mut band.levels[level]);
-            let Level { pooled, x, hidden: [a, _] } = level;
+            let EncoderLevel { pooled, x, hidden: [a, _] } = level;
             if let Some(id) = &block.id {
                 processor.pointwise(grid, &id.kernel, (pooled, false), Finish::Set(&id.bias), x);
             }
@@ -206,7 +207,13 @@ impl Encoder {
     }
 
     /// A convolution from one hidden map to the other.
-    fn hidden(&self, level: usize, layer: &Winograd, (from, to): (usize, usize), bands: &mut [Band]) {
+    fn hidden(
+        &self,
+        level: usize,
+        layer: &WinogradLayer,
+        (from, to): (usize, usize),
+        bands: &mut [EncoderBand],
+    ) {
         exchange(bands, 4, |band| &band.grids[level], |band| &mut band.levels[level].hidden[from]);
         each(bands, |band| {
             let (grid, [a, b]) = (&band.grids[level], &mut band.levels[level].hidden);

@@ -2,9 +2,9 @@
 
 use crate::simd::Processor;
 
-use super::layers::{BlockLayers, Pointwise, Winograd};
-use super::memory::{BlockMemory, Memory, Scratch};
-use super::weights::Weights;
+use super::layers::{BlockLayers, PointwiseLayer, WinogradLayer};
+use super::memory::{DvaeBlockMemory, DvaeMemory, DvaeScratch};
+use super::weights::DvaeWeights;
 use crate::codes::Relax;
 use crate::finish::Finish;
 use crate::grid::{Grid, View};
@@ -13,20 +13,20 @@ use crate::stem::Stem;
 
 /// The processor's vectors and the layers.
 #[derive(Clone, Copy)]
-pub(super) struct Context<'a> {
+pub(super) struct DvaeContext<'a> {
     pub processor: Processor,
-    pub weights: &'a Weights,
+    pub weights: &'a DvaeWeights,
 }
 
-impl Context<'_> {
+impl DvaeContext<'_> {
     fn hidden(
         self,
         grid: &Grid,
-        layer: &Winograd,
+        layer: &WinogradLayer,
         x: View<'_>,
         relu: bool,
         y: &mut [f32],
-        scratch: &mut Scratch,
+        scratch: &mut DvaeScratch,
     ) {
         self.processor.winograd(
             grid,
@@ -43,10 +43,10 @@ impl Context<'_> {
         grid: &Grid,
         block: &BlockLayers,
         x: &[f32],
-        memory: &mut BlockMemory,
-        scratch: &mut Scratch,
+        memory: &mut DvaeBlockMemory,
+        scratch: &mut DvaeScratch,
     ) {
-        let BlockMemory { hidden: [first, second, third], output } = memory;
+        let DvaeBlockMemory { hidden: [first, second, third], output } = memory;
         self.hidden(grid, &block.square[0], grid.view(x), true, first, scratch);
         self.hidden(grid, &block.square[1], grid.view(first), false, second, scratch);
         self.hidden(grid, &block.square[2], grid.view(second), false, third, scratch);
@@ -58,7 +58,7 @@ impl Context<'_> {
     fn identity<'b>(
         self,
         grid: &Grid,
-        id: Option<&Pointwise>,
+        id: Option<&PointwiseLayer>,
         x: &'b [f32],
         bias: &'b [f32],
         output: &mut [f32],
@@ -77,10 +77,10 @@ impl Context<'_> {
         grid: &Grid,
         block: &BlockLayers,
         x: &[f32],
-        memory: &mut BlockMemory,
-        scratch: &mut Scratch,
+        memory: &mut DvaeBlockMemory,
+        scratch: &mut DvaeScratch,
     ) {
-        let BlockMemory { hidden: [first, second, third], output } = memory;
+        let DvaeBlockMemory { hidden: [first, second, third], output } = memory;
         self.processor.pointwise(grid, &block.wide.kernel, (x, true), Finish::Relu(&block.wide.bias), first);
         self.hidden(grid, &block.square[0], grid.view(first), false, second, scratch);
         self.hidden(grid, &block.square[1], grid.view(second), false, third, scratch);
@@ -97,9 +97,9 @@ impl Context<'_> {
     }
 }
 
-impl Memory {
+impl DvaeMemory {
     /// The images to logits.
-    pub fn encode(&mut self, cx: Context<'_>) {
+    pub fn encode(&mut self, cx: DvaeContext<'_>) {
         let Self { grids, image, stem, encoder, pooled, logits, scratch, .. } = self;
         let weights = cx.weights;
         let (kernel, bias) = (&weights.stem, &weights.stem_bias);
@@ -126,13 +126,13 @@ impl Memory {
     }
 
     /// Logits, and the noise that `z` holds, to relaxed codes. Returns the sum of KL divergences.
-    pub fn relax(&mut self, cx: Context<'_>, tau: f32) -> f64 {
+    pub fn relax(&mut self, cx: DvaeContext<'_>, tau: f32) -> f64 {
         let Self { grids, logits, z, statistics, best, .. } = self;
         cx.processor.run(Relax { grid: &grids[3], logits, z, tau, statistics, best })
     }
 
     /// Relaxed codes to maps.
-    pub fn decode(&mut self, cx: Context<'_>) {
+    pub fn decode(&mut self, cx: DvaeContext<'_>) {
         let Self { grids, z, codes, decoder, maps, work, scratch, .. } = self;
         let weights = cx.weights;
         cx.processor.pointwise(
@@ -155,7 +155,7 @@ impl Memory {
                     (None, Some(coarser)) => {
                         // ReLU and 1×1 convolutions commute with the upsampling.
                         let (x, small) = (output(coarser), &grids[level + 1]);
-                        let BlockMemory { hidden: [first, second, third], output } = memory;
+                        let DvaeBlockMemory { hidden: [first, second, third], output } = memory;
                         let wide = &block.wide;
                         let hidden = &mut work.before[level][0];
                         cx.processor.pointwise(
@@ -195,6 +195,6 @@ impl Memory {
 }
 
 /// The output of a group.
-pub(super) fn output(group: &[BlockMemory]) -> &[f32] {
+pub(super) fn output(group: &[DvaeBlockMemory]) -> &[f32] {
     group.last().map_or(&[], |block| &block.output)
 }

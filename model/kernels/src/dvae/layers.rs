@@ -1,10 +1,10 @@
 //! Convolutions with their parameters rearranged for the kernels.
 
-use super::network::{Block, Conv};
+use super::network::{Conv, DvaeBlock};
 use crate::{pointwise, winograd};
 
 /// A kind of kernel that can be filled from a convolution's parameters.
-pub(super) trait Kernel {
+pub(super) trait ConvKernel {
     /// A kernel of zeros.
     fn zeros(n_out: usize, n_in: usize) -> Self;
     /// Becomes `w` times `gain`.
@@ -15,7 +15,7 @@ pub(super) trait Kernel {
 
 macro_rules! kernel {
     ($kernel:ty) => {
-        impl Kernel for $kernel {
+        impl ConvKernel for $kernel {
             fn zeros(n_out: usize, n_in: usize) -> Self {
                 Self::zeros(n_out, n_in)
             }
@@ -31,8 +31,8 @@ macro_rules! kernel {
     };
 }
 
-kernel!(pointwise::Kernel);
-kernel!(winograd::Kernel);
+kernel!(pointwise::PointwiseKernel);
+kernel!(winograd::WinogradKernel);
 
 /// What a layer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,17 +46,17 @@ pub(super) enum Use {
 
 /// A convolution.
 #[derive(Debug)]
-pub(super) struct Layer<K> {
+pub(super) struct ConvLayer<K> {
     pub conv: Conv,
     pub kernel: K,
     pub bias: Vec<f32>,
     backward: Option<K>,
 }
 
-pub(super) type Pointwise = Layer<pointwise::Kernel>;
-pub(super) type Winograd = Layer<winograd::Kernel>;
+pub(super) type PointwiseLayer = ConvLayer<pointwise::PointwiseKernel>;
+pub(super) type WinogradLayer = ConvLayer<winograd::WinogradKernel>;
 
-impl<K: Kernel> Layer<K> {
+impl<K: ConvKernel> ConvLayer<K> {
     pub fn zeros(conv: &Conv, purpose: Use) -> Self {
         let (n_in, n_out) = (conv.n_in, conv.n_out);
         Self {
@@ -89,21 +89,21 @@ impl<K: Kernel> Layer<K> {
 /// A residual block: in the encoder the last convolution is the 1×1 one, in the decoder the first.
 #[derive(Debug)]
 pub(super) struct BlockLayers {
-    pub id: Option<Pointwise>,
-    pub wide: Pointwise,
-    pub square: [Winograd; 3],
+    pub id: Option<PointwiseLayer>,
+    pub wide: PointwiseLayer,
+    pub square: [WinogradLayer; 3],
     wide_is_last: bool,
 }
 
 impl BlockLayers {
-    pub fn zeros(block: &Block, purpose: Use) -> Self {
+    pub fn zeros(block: &DvaeBlock, purpose: Use) -> Self {
         let [a, b, c, d] = &block.res;
         let wide_is_last = d.side == 1;
         let (wide, square) = if wide_is_last { (d, [a, b, c]) } else { (a, [b, c, d]) };
         Self {
-            id: block.id.as_ref().map(|id| Layer::zeros(id, purpose)),
-            wide: Layer::zeros(wide, purpose),
-            square: square.map(|conv| Layer::zeros(conv, purpose)),
+            id: block.id.as_ref().map(|id| ConvLayer::zeros(id, purpose)),
+            wide: ConvLayer::zeros(wide, purpose),
+            square: square.map(|conv| ConvLayer::zeros(conv, purpose)),
             wide_is_last,
         }
     }

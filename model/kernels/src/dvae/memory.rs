@@ -1,21 +1,21 @@
 //! Everything that one pass over some images works with, allocated once.
 
-use super::network::{Block, Network};
+use super::network::{DvaeBlock, DvaeNetwork};
 use crate::grid::{Buffer, Grid, zeros};
 use crate::{codes, outer};
 
 /// What a block keeps for its gradient: hidden maps after their ReLU, and its output.
-pub(super) struct BlockMemory {
+pub(super) struct DvaeBlockMemory {
     pub hidden: [Buffer; 3],
     pub output: Buffer,
 }
 
-pub(super) struct Memory {
+pub(super) struct DvaeMemory {
     /// Layouts of the four resolutions, the greatest first.
     pub grids: [Grid; 4],
     pub image: Buffer,
     pub stem: Buffer,
-    pub encoder: [Vec<BlockMemory>; 4],
+    pub encoder: [Vec<DvaeBlockMemory>; 4],
     /// Inputs of the encoder's groups but the first.
     pub pooled: [Buffer; 3],
     pub logits: Buffer,
@@ -24,13 +24,13 @@ pub(super) struct Memory {
     pub z: Buffer,
     pub dz: Buffer,
     pub codes: Buffer,
-    pub decoder: [Vec<BlockMemory>; 4],
+    pub decoder: [Vec<DvaeBlockMemory>; 4],
     pub maps: Buffer,
-    pub work: Work,
-    pub scratch: Scratch,
+    pub work: DvaeWork,
+    pub scratch: DvaeScratch,
 }
 
-impl Memory {
+impl DvaeMemory {
     /// The most likely code at each place of the image.
     pub fn codes(&self, codes: &mut [u32]) {
         let grid = &self.grids[3];
@@ -42,13 +42,13 @@ impl Memory {
 }
 
 /// Working memory of the kernels.
-pub(super) struct Scratch {
+pub(super) struct DvaeScratch {
     pub kernels: Buffer,
-    pub outer: outer::Memory,
+    pub outer: outer::OuterMemory,
 }
 
 /// What is not kept: gradients of maps, and maps between resolutions.
-pub(super) struct Work {
+pub(super) struct DvaeWork {
     /// The gradient of a block's output and of its input, of each resolution.
     pub output: [Buffer; 4],
     pub input: [Buffer; 4],
@@ -61,19 +61,19 @@ pub(super) struct Work {
     pub before_id: [Buffer; 3],
 }
 
-impl Memory {
-    pub fn new(network: &Network, images: usize, height: usize, width: usize) -> Self {
+impl DvaeMemory {
+    pub fn new(network: &DvaeNetwork, images: usize, height: usize, width: usize) -> Self {
         let n_hid = network.sizes.n_hid;
         let grids: [Grid; 4] =
             std::array::from_fn(|i| Grid::new(images, height >> i, width >> i, if i == 0 { 2 } else { 1 }));
         let hidden = |factor: usize| factor * n_hid / 4;
-        let kept = |blocks: &[Block], grid: &Grid, upsampled: bool| -> Vec<BlockMemory> {
-            let keep = |(place, block): (usize, &Block)| {
+        let kept = |blocks: &[DvaeBlock], grid: &Grid, upsampled: bool| -> Vec<DvaeBlockMemory> {
+            let keep = |(place, block): (usize, &DvaeBlock)| {
                 let [first, second, third, last] = &block.res;
                 // Behind an upsampling the first hidden map has one value for each tile.
                 let tiles = upsampled && place == 0;
                 let first = if tiles { grid.tile_map(first.n_out) } else { grid.map(first.n_out) };
-                BlockMemory {
+                DvaeBlockMemory {
                     hidden: [first, grid.map(second.n_out), grid.map(third.n_out)],
                     output: grid.map(last.n_out),
                 }
@@ -100,7 +100,7 @@ impl Memory {
             codes: small.map(network.sizes.n_init),
             decoder: std::array::from_fn(|group| kept(&network.decoder[group], &grids[3 - group], group > 0)),
             maps: grids[0].map(6),
-            work: Work {
+            work: DvaeWork {
                 output: std::array::from_fn(|i| grids[i].map(width_of(i))),
                 input: std::array::from_fn(|i| grids[i].map(widest_input(i))),
                 hidden: std::array::from_fn(|i| [0, 1].map(|_| grids[i].map(hidden(1 << i)))),
@@ -108,7 +108,7 @@ impl Memory {
                 before: std::array::from_fn(|i| [0, 1].map(|_| grids[i + 1].map(hidden(1 << i)))),
                 before_id: std::array::from_fn(|i| grids[i + 1].map(width_of(i))),
             },
-            scratch: Scratch { kernels: zeros(0), outer: outer::Memory::default() },
+            scratch: DvaeScratch { kernels: zeros(0), outer: outer::OuterMemory::default() },
             grids,
         }
     }

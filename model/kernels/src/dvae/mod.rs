@@ -1,7 +1,7 @@
 //! The dVAE on the processor.
 //!
-//! [`Network`] lists the parameters, by the paths that they have in `dalle-model`. [`Decoder`] turns tokens into pixels and
-//! [`Encoder`] pixels into tokens; [`Update`] computes losses and gradients of a batch, forward and backward written out by hand.
+//! [`DvaeNetwork`] lists the parameters, by the paths that they have in `dalle-model`. [`Decoder`] turns tokens into pixels and
+//! [`Encoder`] pixels into tokens; [`DvaeUpdate`] computes losses and gradients of a batch, forward and backward written out by hand.
 
 #[cfg(not(target_arch = "wasm32"))]
 mod backward;
@@ -22,9 +22,9 @@ mod weights;
 
 pub use decoder::Decoder;
 pub use encoder::Encoder;
-pub use network::{Network, Sizes};
+pub use network::{DvaeNetwork, DvaeSizes};
 #[cfg(not(target_arch = "wasm32"))]
-pub use update::{Evaluation, Losses, Noise, Update};
+pub use update::{DvaeLosses, DvaeUpdate, Evaluation, ImageNoise};
 
 /// ε of φ(x) = (1 − 2ε)·x/255 + ε, the pixels' map to where their distribution lives (appendix A.3).
 const EPSILON: f32 = 0.1;

@@ -4,7 +4,7 @@ use crate::parameters::{Builder, Parameter};
 
 /// The sizes of a dVAE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sizes {
+pub struct DvaeSizes {
     /// Width of the widest maps' blocks.
     pub n_hid: usize,
     /// Width of the decoder's first layer.
@@ -26,8 +26,8 @@ pub(super) struct Conv {
 }
 
 /// Operations of blocks whose groups have `pixels` for each token.
-fn flops(groups: &[Vec<Block>; 4], pixels: impl Fn(usize) -> u64) -> u64 {
-    let block = |block: &Block| block.id.iter().chain(&block.res).map(Conv::flops).sum::<u64>();
+fn flops(groups: &[Vec<DvaeBlock>; 4], pixels: impl Fn(usize) -> u64) -> u64 {
+    let block = |block: &DvaeBlock| block.id.iter().chain(&block.res).map(Conv::flops).sum::<u64>();
     groups
         .iter()
         .enumerate()
@@ -55,13 +55,13 @@ impl Conv {
 
 /// A residual block.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Block {
+pub(super) struct DvaeBlock {
     /// The 1×1 convolution of the identity path, where the widths differ.
     pub id: Option<Conv>,
     pub res: [Conv; 4],
 }
 
-impl Block {
+impl DvaeBlock {
     /// The same with its parameters `first` values earlier.
     pub fn moved(&self, first: usize) -> Self {
         Self { id: self.id.map(|id| id.moved(first)), res: self.res.map(|conv| conv.moved(first)) }
@@ -70,16 +70,16 @@ impl Block {
 
 /// All layers.
 #[derive(Clone, Debug)]
-pub struct Network {
+pub struct DvaeNetwork {
     /// The sizes.
-    pub sizes: Sizes,
+    pub sizes: DvaeSizes,
     /// All parameters, in the order in which they follow each other.
     pub parameters: Vec<Parameter>,
     pub(super) stem: Conv,
-    pub(super) encoder: [Vec<Block>; 4],
+    pub(super) encoder: [Vec<DvaeBlock>; 4],
     pub(super) logits: Conv,
     pub(super) codes: Conv,
-    pub(super) decoder: [Vec<Block>; 4],
+    pub(super) decoder: [Vec<DvaeBlock>; 4],
     pub(super) maps: Conv,
 }
 
@@ -96,11 +96,11 @@ impl Layers {
     fn groups(
         &mut self,
         half: &str,
-        sizes: &Sizes,
+        sizes: &DvaeSizes,
         factors: [usize; 4],
         mut n_in: usize,
         sides: [usize; 4],
-    ) -> [Vec<Block>; 4] {
+    ) -> [Vec<DvaeBlock>; 4] {
         let mut group = 0;
         factors.map(|factor| {
             let n_out = factor * sizes.n_hid;
@@ -115,22 +115,22 @@ impl Layers {
         })
     }
 
-    fn block(&mut self, name: &str, n_in: usize, n_out: usize, sides: [usize; 4]) -> Block {
+    fn block(&mut self, name: &str, n_in: usize, n_out: usize, sides: [usize; 4]) -> DvaeBlock {
         let hidden = n_out / 4;
         let widths = [n_in, hidden, hidden, hidden, n_out];
         let id = (n_in != n_out).then(|| self.conv(&format!("{name}.id_path"), n_in, n_out, 1));
         let res = [0, 1, 2, 3].map(|i| {
             self.conv(&format!("{name}.res_path.conv_{}", i + 1), widths[i], widths[i + 1], sides[i])
         });
-        Block { id, res }
+        DvaeBlock { id, res }
     }
 }
 
-impl Network {
+impl DvaeNetwork {
     /// The layers of a dVAE.
-    pub fn new(sizes: Sizes) -> Self {
+    pub fn new(sizes: DvaeSizes) -> Self {
         let mut builder = Layers(Builder::default());
-        let Sizes { n_hid, n_init, vocab, .. } = sizes;
+        let DvaeSizes { n_hid, n_init, vocab, .. } = sizes;
         let stem = builder.conv("encoder.input", 3, n_hid, 7);
         let encoder = builder.groups("encoder", &sizes, [1, 2, 4, 8], n_hid, [3, 3, 3, 1]);
         let logits = builder.conv("encoder.output", 8 * n_hid, vocab, 1);

@@ -2,7 +2,7 @@
 
 use crate::finish::Finish;
 use crate::grid::{Buffer, Grid, View};
-use crate::resize::{Pair, Resize, Resizing};
+use crate::resize::{Resize, ResizePair, Resizing};
 use crate::simd::Processor;
 use crate::{pointwise, winograd};
 
@@ -11,7 +11,7 @@ impl Processor {
     pub(super) fn pointwise(
         self,
         grid: &Grid,
-        kernel: &pointwise::Kernel,
+        kernel: &pointwise::PointwiseKernel,
         (x, relu): (&[f32], bool),
         finish: Finish<'_>,
         y: &mut [f32],
@@ -23,7 +23,7 @@ impl Processor {
     pub(super) fn winograd(
         self,
         grid: &Grid,
-        kernel: &winograd::Kernel,
+        kernel: &winograd::WinogradKernel,
         (x, relu): (View<'_>, bool),
         finish: Finish<'_>,
         y: &mut [f32],
@@ -34,6 +34,6 @@ impl Processor {
 
     /// A change of resolution.
     pub(super) fn resize(self, large: &Grid, small: &Grid, resize: Resize<'_>) {
-        self.run(Resizing(Pair { large, small }, resize));
+        self.run(Resizing(ResizePair { large, small }, resize));
     }
 }

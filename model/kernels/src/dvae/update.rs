@@ -4,10 +4,10 @@ use std::sync::Mutex;
 
 use rayon::prelude::*;
 
-use super::forward::Context;
-use super::memory::Memory;
-use super::network::{Network, Sizes};
-use super::weights::Weights;
+use super::forward::DvaeContext;
+use super::memory::DvaeMemory;
+use super::network::{DvaeNetwork, DvaeSizes};
+use super::weights::DvaeWeights;
 use crate::codes;
 use crate::laplace::Laplace;
 use crate::simd::Processor;
@@ -15,7 +15,7 @@ use crate::sums::{SUMS, add};
 
 /// Where a batch's Gumbel noise comes from.
 #[derive(Clone, Copy, Debug)]
-pub enum Noise<'a> {
+pub enum ImageNoise<'a> {
     /// Generated: of each image a function of its key, place and code, `[B]`.
     Keys(&'a [u64]),
     /// These values, `[B, vocab, H/8, W/8]`.
@@ -24,7 +24,7 @@ pub enum Noise<'a> {
 
 /// The two terms of the loss, in nats per pixel value, and the codes.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Losses {
+pub struct DvaeLosses {
     /// −ln p(x|z).
     pub reconstruction: f64,
     /// KL(q(z|x) ‖ uniform), not yet multiplied by β.
@@ -48,40 +48,40 @@ pub struct Evaluation {
 type Example<'a> = (usize, &'a [f32], &'a mut [u32]);
 
 /// Computes losses and gradients of batches of one image size.
-pub struct Update {
-    network: Network,
+pub struct DvaeUpdate {
+    network: DvaeNetwork,
     height: usize,
     width: usize,
-    weights: Weights,
+    weights: DvaeWeights,
     /// Gradients of [`SUMS`] parts of a batch.
     sums: Vec<Vec<f32>>,
-    memories: Mutex<Vec<Memory>>,
+    memories: Mutex<Vec<DvaeMemory>>,
 }
 
-impl Update {
+impl DvaeUpdate {
     /// For a dVAE and images of a size.
     ///
     /// # Panics
     /// If a side is not a positive multiple of 8, or a size is 0.
-    pub fn new(sizes: Sizes, height: usize, width: usize) -> Self {
+    pub fn new(sizes: DvaeSizes, height: usize, width: usize) -> Self {
         let sides = [height, width];
         assert!(
             sides.iter().all(|side| *side > 0 && side % 8 == 0),
             "expected multiples of 8, got {height}×{width}"
         );
         assert!(sizes.n_hid >= 4 && sizes.blocks_per_group > 0 && sizes.vocab > 0, "a size is 0");
-        let network = Network::new(sizes);
-        let weights = Weights::zeros(&network);
+        let network = DvaeNetwork::new(sizes);
+        let weights = DvaeWeights::zeros(&network);
         Self { network, height, width, weights, sums: Vec::new(), memories: Mutex::new(Vec::new()) }
     }
 
     /// The layers and parameters.
-    pub fn network(&self) -> &Network {
+    pub fn network(&self) -> &DvaeNetwork {
         &self.network
     }
 
     /// The losses of images `[B, 3, H, W]` in (0, 1), and the gradient of reconstruction + β·KL, which is written to
-    /// `gradients`. `parameters` and `gradients` are laid out as [`Network::parameters`] says.
+    /// `gradients`. `parameters` and `gradients` are laid out as [`DvaeNetwork::parameters`] says.
     ///
     /// # Panics
     /// If a length differs from what the sizes demand.
@@ -89,11 +89,11 @@ impl Update {
         &mut self,
         parameters: &[f32],
         images: &[f32],
-        noise: Noise<'_>,
+        noise: ImageNoise<'_>,
         tau: f32,
         beta: f32,
         gradients: &mut [f32],
-    ) -> Losses {
+    ) -> DvaeLosses {
         let length = self.network.length();
         assert_eq!((parameters.len(), gradients.len()), (length, length), "parameters and gradients");
         let image = self.check(images, Some(noise));
@@ -112,7 +112,7 @@ impl Update {
         let count = parts.len();
         self.sums.resize_with(count.max(self.sums.len()), || vec![0.0; length]);
         let mut sums = std::mem::take(&mut self.sums);
-        let (this, cx) = (&*self, Context { processor: Processor::detect(), weights: &self.weights });
+        let (this, cx) = (&*self, DvaeContext { processor: Processor::detect(), weights: &self.weights });
         let losses: Vec<(f64, f64)> = parts
             .into_par_iter()
             .zip(&mut sums)
@@ -140,7 +140,7 @@ impl Update {
         self.network.apply_gain(gradients);
         let (reconstruction, kl) =
             losses.iter().fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
-        Losses { reconstruction: reconstruction / values, kl: kl / values, codes }
+        DvaeLosses { reconstruction: reconstruction / values, kl: kl / values, codes }
     }
 
     /// The losses of images `[B, 3, H, W]` in (0, 1) with the codes that stage 2 sees; with `relaxed`, noise and a temperature,
@@ -152,18 +152,18 @@ impl Update {
         &mut self,
         parameters: &[f32],
         images: &[f32],
-        relaxed: Option<(Noise<'_>, f32)>,
+        relaxed: Option<(ImageNoise<'_>, f32)>,
     ) -> Evaluation {
         assert_eq!(parameters.len(), self.network.length(), "parameters");
         let image = self.check(images, relaxed.map(|(noise, _)| noise));
         self.weights.set(parameters);
-        let (this, cx) = (&*self, Context { processor: Processor::detect(), weights: &self.weights });
+        let (this, cx) = (&*self, DvaeContext { processor: Processor::detect(), weights: &self.weights });
         let examples: Vec<_> = images.chunks_exact(image).enumerate().collect();
         let losses: Vec<[f64; 3]> = examples
             .into_par_iter()
             .map(|(example, image)| {
                 let mut memory = this.memory();
-                let (noise, tau) = relaxed.unwrap_or((Noise::Given(&[]), 1.0));
+                let (noise, tau) = relaxed.unwrap_or((ImageNoise::Given(&[]), 1.0));
                 memory.fill(cx, image, noise, example);
                 memory.encode(cx);
                 let kl = memory.relax(cx, tau);
@@ -185,14 +185,14 @@ impl Update {
     }
 
     /// Values of one image, of which there are some, with noise for each.
-    fn check(&self, images: &[f32], noise: Option<Noise<'_>>) -> usize {
+    fn check(&self, images: &[f32], noise: Option<ImageNoise<'_>>) -> usize {
         let image = 3 * self.height * self.width;
         assert!(!images.is_empty() && images.len().is_multiple_of(image), "expected whole images");
         let count = images.len() / image;
         let places = self.height * self.width / 64;
         match noise {
-            Some(Noise::Keys(keys)) => assert_eq!(keys.len(), count, "one key for each image"),
-            Some(Noise::Given(noise)) => {
+            Some(ImageNoise::Keys(keys)) => assert_eq!(keys.len(), count, "one key for each image"),
+            Some(ImageNoise::Given(noise)) => {
                 assert_eq!(noise.len(), count * places * self.network.sizes.vocab, "noise for each logit");
             }
             None => {}
@@ -200,28 +200,28 @@ impl Update {
         image
     }
 
-    fn memory(&self) -> Memory {
+    fn memory(&self) -> DvaeMemory {
         let free = self.memories.lock().ok().and_then(|mut free| free.pop());
-        free.unwrap_or_else(|| Memory::new(&self.network, 1, self.height, self.width))
+        free.unwrap_or_else(|| DvaeMemory::new(&self.network, 1, self.height, self.width))
     }
 
-    fn give_back(&self, memory: Memory) {
+    fn give_back(&self, memory: DvaeMemory) {
         if let Ok(mut free) = self.memories.lock() {
             free.push(memory);
         }
     }
 }
 
-impl Memory {
+impl DvaeMemory {
     /// Takes an image and the noise of its codes.
-    fn fill(&mut self, cx: Context<'_>, image: &[f32], noise: Noise<'_>, example: usize) {
+    fn fill(&mut self, cx: DvaeContext<'_>, image: &[f32], noise: ImageNoise<'_>, example: usize) {
         let Self { grids, image: map, z, .. } = self;
         grids[0].fill(map, 0, image);
         let grid = &grids[3];
         match noise {
-            Noise::Keys(keys) => cx.processor.run(codes::Noise { grid, key: keys[example], noise: z }),
-            Noise::Given([]) => z.fill(0.0),
-            Noise::Given(noise) => {
+            ImageNoise::Keys(keys) => cx.processor.run(codes::Noise { grid, key: keys[example], noise: z }),
+            ImageNoise::Given([]) => z.fill(0.0),
+            ImageNoise::Given(noise) => {
                 let length = z.len() / grid.channel() * grid.height * grid.width;
                 grid.fill(z, 0, &noise[example * length..][..length]);
             }
@@ -229,7 +229,7 @@ impl Memory {
     }
 
     /// −ln p(x|z), summed; the maps become `scale` times its gradient.
-    fn compare(&mut self, cx: Context<'_>, scale: f32) -> f64 {
+    fn compare(&mut self, cx: DvaeContext<'_>, scale: f32) -> f64 {
         let Self { grids, image, maps, .. } = self;
         cx.processor.run(Laplace { grid: &grids[0], x: image, maps, scale })
     }

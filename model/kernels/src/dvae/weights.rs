@@ -2,33 +2,33 @@
 
 use rayon::prelude::*;
 
-use super::layers::{BlockLayers, Layer, Pointwise, Use};
-use super::network::{Block, Conv, Network};
+use super::layers::{BlockLayers, ConvLayer, PointwiseLayer, Use};
+use super::network::{Conv, DvaeBlock, DvaeNetwork};
 use crate::stem;
 
-pub(super) struct Weights {
-    pub stem: stem::Kernel,
+pub(super) struct DvaeWeights {
+    pub stem: stem::StemKernel,
     pub stem_bias: Vec<f32>,
     pub stem_conv: Conv,
     pub encoder: [Vec<BlockLayers>; 4],
-    pub logits: Pointwise,
-    pub codes: Pointwise,
+    pub logits: PointwiseLayer,
+    pub codes: PointwiseLayer,
     pub decoder: [Vec<BlockLayers>; 4],
-    pub maps: Pointwise,
+    pub maps: PointwiseLayer,
     /// Factor of the residual paths.
     gain: f32,
 }
 
-impl Weights {
+impl DvaeWeights {
     /// Weights of zeros.
-    pub fn zeros(network: &Network) -> Self {
-        let layer = |conv: &Conv| Layer::zeros(conv, Use::Training);
-        let groups = |groups: &[Vec<Block>; 4]| {
-            let layers = |block: &Block| BlockLayers::zeros(block, Use::Training);
+    pub fn zeros(network: &DvaeNetwork) -> Self {
+        let layer = |conv: &Conv| ConvLayer::zeros(conv, Use::Training);
+        let groups = |groups: &[Vec<DvaeBlock>; 4]| {
+            let layers = |block: &DvaeBlock| BlockLayers::zeros(block, Use::Training);
             std::array::from_fn(|group| groups[group].iter().map(layers).collect())
         };
         Self {
-            stem: stem::Kernel::zeros(network.stem.n_out, network.stem.n_in),
+            stem: stem::StemKernel::zeros(network.stem.n_out, network.stem.n_in),
             stem_bias: vec![0.0; network.stem.n_out],
             stem_conv: network.stem,
             encoder: groups(&network.encoder),

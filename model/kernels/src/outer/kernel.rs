@@ -3,7 +3,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::transpose::transpose;
-use super::{Memory, VECTORS, grow, products};
+use super::{OuterMemory, VECTORS, grow, products};
 use crate::grid::{Grid, UNIT, View};
 use crate::simd::{load, roomy, vectors_mut};
 use crate::winograd::{channel_length, transform};
@@ -27,7 +27,7 @@ pub struct OuterGradient<'a> {
     /// Input channels.
     pub n_in: usize,
     /// Working memory.
-    pub memory: &'a mut Memory,
+    pub memory: &'a mut OuterMemory,
 }
 
 impl WithSimd for OuterGradient<'_> {
@@ -53,7 +53,7 @@ impl WithSimd for OuterGradient<'_> {
             let mut from = 0;
             for block in 0..blocks {
                 let to = vectors * (block + 1) / blocks;
-                let mut part = Part {
+                let mut part = OuterPart {
                     grid,
                     x,
                     relu,
@@ -77,7 +77,7 @@ impl WithSimd for OuterGradient<'_> {
 }
 
 /// Some vectors of channels of the transposed map, with some channels of the other.
-struct Part<'a> {
+struct OuterPart<'a> {
     grid: &'a Grid,
     x: View<'a>,
     relu: bool,
@@ -88,10 +88,10 @@ struct Part<'a> {
     first_lane: usize,
     first: usize,
     last: usize,
-    memory: &'a mut Memory,
+    memory: &'a mut OuterMemory,
 }
 
-impl Part<'_> {
+impl OuterPart<'_> {
     #[inline(always)]
     fn run<S: Simd, const N: usize>(&mut self, s: S, dw: &mut [f32], n_in: usize) {
         let width = N * S::F32_LANES;
@@ -118,7 +118,7 @@ impl Part<'_> {
     fn tiles<S: Simd, const N: usize, const M: usize>(&mut self, s: S, tile: usize, rows: usize) {
         let grid = self.grid;
         let (width, line) = (N * S::F32_LANES, channel_length::<S, M>());
-        let Memory { transposed, lanes, scalars, sums } = &mut *self.memory;
+        let OuterMemory { transposed, lanes, scalars, sums } = &mut *self.memory;
         grow(lanes, 16 * M * S::F32_LANES * width);
         grow(scalars, rows * line);
         for (channel, scalars) in (self.first..self.last).zip(scalars.chunks_exact_mut(line)) {

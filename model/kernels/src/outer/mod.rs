@@ -19,14 +19,14 @@ use crate::simd::{vectors, vectors_mut};
 
 /// Working memory of these kernels.
 #[derive(Debug)]
-pub struct Memory {
+pub struct OuterMemory {
     transposed: Buffer,
     lanes: Buffer,
     scalars: Buffer,
     sums: Buffer,
 }
 
-impl Default for Memory {
+impl Default for OuterMemory {
     fn default() -> Self {
         let [transposed, lanes, scalars, sums] = [0; 4].map(zeros);
         Self { transposed, lanes, scalars, sums }

@@ -3,7 +3,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::transpose::transpose;
-use super::{Memory, VECTORS, grow, products};
+use super::{OuterMemory, VECTORS, grow, products};
 use crate::grid::{Buffer, Grid};
 use crate::simd::roomy;
 
@@ -23,7 +23,7 @@ pub struct OuterPointwiseGradient<'a> {
     /// Input channels.
     pub n_in: usize,
     /// Working memory.
-    pub memory: &'a mut Memory,
+    pub memory: &'a mut OuterMemory,
 }
 
 impl WithSimd for OuterPointwiseGradient<'_> {

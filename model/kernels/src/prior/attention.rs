@@ -3,7 +3,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::network::Sizes;
+use super::network::PriorSizes;
 use super::pattern::Pattern;
 use super::product::product;
 use crate::grid::{Buffer, UNIT, zeros};
@@ -31,7 +31,7 @@ impl Group {
 const HIDDEN: f32 = -1e30;
 
 /// The groups of a layer's queries.
-pub(super) fn groups(sizes: &Sizes, pattern: Pattern) -> Vec<Group> {
+pub(super) fn groups(sizes: &PriorSizes, pattern: Pattern) -> Vec<Group> {
     let (text, grid) = (sizes.text, sizes.grid);
     let slot = |row: usize, column: usize| text + row * grid + column;
     let sees = |query: usize, key: usize| {
@@ -68,13 +68,13 @@ pub(super) fn groups(sizes: &Sizes, pattern: Pattern) -> Vec<Group> {
 }
 
 /// What attention keeps of one image: shares `[heads, groups, queries, keys]`, one after the other.
-pub(super) fn shares(sizes: &Sizes, groups: &[Group]) -> Buffer {
+pub(super) fn shares(sizes: &PriorSizes, groups: &[Group]) -> Buffer {
     zeros(sizes.heads * groups.iter().map(|group| group.queries.len() * group.width()).sum::<usize>())
 }
 
 /// Working memory of attention.
 #[derive(Debug)]
-pub(super) struct Scratch {
+pub(super) struct AttentionScratch {
     /// Queries, and their gradient, one after the other.
     queries: Buffer,
     d_queries: Buffer,
@@ -90,8 +90,8 @@ pub(super) struct Scratch {
     d_scores: Buffer,
 }
 
-impl Scratch {
-    pub fn new(sizes: &Sizes, groups: &[Vec<Group>]) -> Self {
+impl AttentionScratch {
+    pub fn new(sizes: &PriorSizes, groups: &[Vec<Group>]) -> Self {
         let most = |count: fn(&Group) -> usize| groups.iter().flatten().map(count).max().unwrap_or(0);
         let (queries, keys) = (most(|group| group.queries.len()), most(Group::width));
         let rows = |count: usize| zeros(count * sizes.head);
@@ -112,7 +112,7 @@ impl Scratch {
 
 /// Attention of all heads, to be dispatched.
 pub(super) struct Attention<'a> {
-    pub sizes: &'a Sizes,
+    pub sizes: &'a PriorSizes,
     pub groups: &'a [Group],
     /// Queries, keys and values of all slots, `[slots, 3·d]`.
     pub qkv: &'a [f32],
@@ -120,7 +120,7 @@ pub(super) struct Attention<'a> {
     pub shares: &'a mut [f32],
     /// The result, `[slots, d]`.
     pub y: &'a mut [f32],
-    pub scratch: &'a mut Scratch,
+    pub scratch: &'a mut AttentionScratch,
 }
 
 impl WithSimd for Attention<'_> {
@@ -137,7 +137,7 @@ impl WithSimd for Attention<'_> {
                 let (count, width) = (group.queries.len(), group.width());
                 let (shares, after) = rest.split_at_mut(count * width);
                 rest = after;
-                let Scratch { queries, values, keys_turned, results, .. } = &mut *scratch;
+                let AttentionScratch { queries, values, keys_turned, results, .. } = &mut *scratch;
                 gather(qkv, (at, 3 * d, head), &group.queries, scale, queries);
                 turn(qkv, (d + at, 3 * d, head), &group.keys, width, keys_turned);
                 gather(qkv, (2 * d + at, 3 * d, head), &group.keys, 1.0, values);
@@ -155,7 +155,7 @@ impl WithSimd for Attention<'_> {
 
 /// The gradient of [`Attention`], to be dispatched.
 pub(super) struct AttentionGradient<'a> {
-    pub sizes: &'a Sizes,
+    pub sizes: &'a PriorSizes,
     pub groups: &'a [Group],
     /// Queries, keys and values of all slots, `[slots, 3·d]`.
     pub qkv: &'a [f32],
@@ -165,7 +165,7 @@ pub(super) struct AttentionGradient<'a> {
     pub dy: &'a [f32],
     /// The gradient of `qkv`, written.
     pub d_qkv: &'a mut [f32],
-    pub scratch: &'a mut Scratch,
+    pub scratch: &'a mut AttentionScratch,
 }
 
 impl WithSimd for AttentionGradient<'_> {
@@ -183,7 +183,7 @@ impl WithSimd for AttentionGradient<'_> {
                 let (count, width, keys_count) = (group.queries.len(), group.width(), group.keys.len());
                 let (shares, after) = rest.split_at(count * width);
                 rest = after;
-                let Scratch {
+                let AttentionScratch {
                     queries,
                     d_queries,
                     keys,

@@ -1,11 +1,11 @@
 //! Everything that one pass over a pair of caption and image works with, allocated once.
 
-use super::attention::{Group, Scratch, shares};
-use super::network::Network;
+use super::attention::{AttentionScratch, Group, shares};
+use super::network::PriorNetwork;
 use crate::grid::{Buffer, UNIT, zeros};
 
 /// What a block keeps for its gradient; rows are slots.
-pub(super) struct BlockMemory {
+pub(super) struct PriorBlockMemory {
     /// The residual stream before attention and before the MLP.
     pub x: [Buffer; 2],
     /// Mean and 1/deviation of the rows of both.
@@ -17,19 +17,19 @@ pub(super) struct BlockMemory {
     pub hidden: Buffer,
 }
 
-pub(super) struct Memory {
-    pub blocks: Vec<BlockMemory>,
+pub(super) struct PriorMemory {
+    pub blocks: Vec<PriorBlockMemory>,
     /// The residual stream after the last block.
     pub x: Buffer,
     pub statistics: Vec<[f32; 2]>,
     /// Logits of the slots that predict text, and of those that predict the image; then their gradients.
     pub text: Buffer,
     pub image: Buffer,
-    pub work: Work,
+    pub work: PriorWork,
 }
 
 /// What is not kept.
-pub(super) struct Work {
+pub(super) struct PriorWork {
     /// Rows after a LayerNorm, and gradients of rows, `[slots, d]`.
     pub normal: Buffer,
     pub d_normal: Buffer,
@@ -40,16 +40,16 @@ pub(super) struct Work {
     pub d_qkv: Buffer,
     /// The gradient of a matrix whose rows are not whole units.
     pub matrix: Buffer,
-    pub attention: Scratch,
+    pub attention: AttentionScratch,
 }
 
-impl Memory {
-    pub fn new(network: &Network, groups: &[Vec<Group>]) -> Self {
+impl PriorMemory {
+    pub fn new(network: &PriorNetwork, groups: &[Vec<Group>]) -> Self {
         let sizes = &network.sizes;
         let (d, slots) = (sizes.width(), sizes.slots());
         let rows = |width: usize| zeros(slots * width);
         let statistics = || vec![[0.0; 2]; slots];
-        let blocks = groups.iter().map(|groups| BlockMemory {
+        let blocks = groups.iter().map(|groups| PriorBlockMemory {
             x: [rows(d), rows(d)],
             statistics: [statistics(), statistics()],
             qkv: rows(3 * d),
@@ -65,14 +65,14 @@ impl Memory {
             statistics: statistics(),
             text: zeros((sizes.text - 1) * text),
             image: zeros(sizes.grid * sizes.grid * image),
-            work: Work {
+            work: PriorWork {
                 normal: rows(d),
                 d_normal: rows(d),
                 dx: rows(d),
                 wide: rows(4 * d),
                 d_qkv: rows(3 * d),
                 matrix: zeros(d * text.max(image)),
-                attention: Scratch::new(sizes, groups),
+                attention: AttentionScratch::new(sizes, groups),
             },
         }
     }

@@ -1,6 +1,6 @@
 //! Stage 2 on the CPU: losses and gradients of the prior, forward and backward written out by hand, and sampling.
 //!
-//! [`Network`] lists the parameters, by the paths that they have in `dalle-model`. [`Update`] computes a batch of training,
+//! [`PriorNetwork`] lists the parameters, by the paths that they have in `dalle-model`. [`PriorUpdate`] computes a batch of training,
 //! [`Sampler`] the logits of the next image tokens.
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -24,10 +24,10 @@ mod update;
 #[cfg(not(target_arch = "wasm32"))]
 mod weights;
 
-pub use network::{Network, Sizes};
+pub use network::{PriorNetwork, PriorSizes};
 #[cfg(not(target_arch = "wasm32"))]
 pub use pair::Pair;
 pub use pattern::Pattern;
 pub use sampling::{Cache, Sampler};
 #[cfg(not(target_arch = "wasm32"))]
-pub use update::{Losses, Update};
+pub use update::{PriorLosses, PriorUpdate};

@@ -4,7 +4,7 @@ use crate::parameters::{Builder, Parameter};
 
 /// The sizes of a prior.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sizes {
+pub struct PriorSizes {
     /// Resblock pairs.
     pub layers: usize,
     /// Attention heads.
@@ -23,7 +23,7 @@ pub struct Sizes {
     pub image_vocab: usize,
 }
 
-impl Sizes {
+impl PriorSizes {
     /// Width of the residual stream.
     pub fn width(&self) -> usize {
         self.heads * self.head
@@ -37,7 +37,7 @@ impl Sizes {
 
 /// y = x·W + b: its sizes, and where W, `[n_in, n_out]`, and b begin among all parameters.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Linear {
+pub(super) struct LinearOffsets {
     pub n_in: usize,
     pub n_out: usize,
     pub w: usize,
@@ -46,25 +46,25 @@ pub(super) struct Linear {
 
 /// Where gain and bias of a LayerNorm begin.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Norm {
+pub(super) struct NormOffsets {
     pub gamma: usize,
     pub beta: usize,
 }
 
 /// A resblock pair.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Block {
-    pub norm_attention: Norm,
-    pub qkv: Linear,
-    pub projection: Linear,
-    pub norm_mlp: Norm,
-    pub fc1: Linear,
-    pub fc2: Linear,
+pub(super) struct BlockOffsets {
+    pub norm_attention: NormOffsets,
+    pub qkv: LinearOffsets,
+    pub projection: LinearOffsets,
+    pub norm_mlp: NormOffsets,
+    pub fc1: LinearOffsets,
+    pub fc2: LinearOffsets,
 }
 
 /// Where the embeddings begin.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Embed {
+pub(super) struct EmbedOffsets {
     pub text: usize,
     pub padding: usize,
     pub text_position: usize,
@@ -75,37 +75,37 @@ pub(super) struct Embed {
 
 /// All layers.
 #[derive(Clone, Debug)]
-pub struct Network {
+pub struct PriorNetwork {
     /// The sizes.
-    pub sizes: Sizes,
+    pub sizes: PriorSizes,
     /// All parameters, in the order in which they follow each other.
     pub parameters: Vec<Parameter>,
-    pub(super) embed: Embed,
-    pub(super) blocks: Vec<Block>,
-    pub(super) norm: Norm,
-    pub(super) text_logits: Linear,
-    pub(super) image_logits: Linear,
+    pub(super) embed: EmbedOffsets,
+    pub(super) blocks: Vec<BlockOffsets>,
+    pub(super) norm: NormOffsets,
+    pub(super) text_logits: LinearOffsets,
+    pub(super) image_logits: LinearOffsets,
 }
 
-fn linear(builder: &mut Builder, name: &str, n_in: usize, n_out: usize) -> Linear {
+fn linear(builder: &mut Builder, name: &str, n_in: usize, n_out: usize) -> LinearOffsets {
     let w = builder.add(format!("{name}.weight"), vec![n_in, n_out]);
     let b = builder.add(format!("{name}.bias"), vec![n_out]);
-    Linear { n_in, n_out, w, b }
+    LinearOffsets { n_in, n_out, w, b }
 }
 
-fn norm(builder: &mut Builder, name: &str, d: usize) -> Norm {
+fn norm(builder: &mut Builder, name: &str, d: usize) -> NormOffsets {
     let gamma = builder.add(format!("{name}.gamma"), vec![d]);
-    Norm { gamma, beta: builder.add(format!("{name}.beta"), vec![d]) }
+    NormOffsets { gamma, beta: builder.add(format!("{name}.beta"), vec![d]) }
 }
 
-impl Network {
+impl PriorNetwork {
     /// The layers of a prior.
-    pub fn new(sizes: Sizes) -> Self {
+    pub fn new(sizes: PriorSizes) -> Self {
         let mut builder = Builder::default();
         let b = &mut builder;
         let d = sizes.width();
         let mut table = |name: &str, rows: usize| b.add(format!("embed.{name}"), vec![rows, d]);
-        let embed = Embed {
+        let embed = EmbedOffsets {
             text: table("text", sizes.text_vocab),
             padding: table("padding", sizes.text),
             text_position: table("text_position", sizes.text),
@@ -115,7 +115,7 @@ impl Network {
         };
         let block = |index: usize| {
             let name = |part: &str| format!("blocks.{index}.{part}");
-            Block {
+            BlockOffsets {
                 norm_attention: norm(b, &name("norm_attention"), d),
                 qkv: linear(b, &name("qkv"), d, 3 * d),
                 projection: linear(b, &name("projection"), d, d),

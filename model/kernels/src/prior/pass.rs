@@ -1,10 +1,10 @@
 //! Forward and backward pass of one pair of caption and image.
 
 use super::attention::{Attention, AttentionGradient, Group};
-use super::memory::{BlockMemory, Memory};
-use super::network::{Linear, Network, Norm};
+use super::memory::{PriorBlockMemory, PriorMemory};
+use super::network::{LinearOffsets, NormOffsets, PriorNetwork};
 use super::pair::Pair;
-use super::weights::{Layer, Weights};
+use super::weights::{PackedLayer, PriorWeights};
 use crate::grid::UNIT;
 use crate::matrix::{Outer, Product, Rows, Then};
 use crate::rows::{self, Columns, CrossEntropy, Gelu, GeluGradient, NormGradient};
@@ -12,21 +12,21 @@ use crate::simd::Processor;
 
 /// The processor's vectors, the parameters and what was made of them.
 #[derive(Clone, Copy)]
-pub(super) struct Context<'a> {
+pub(super) struct PriorContext<'a> {
     pub processor: Processor,
-    pub network: &'a Network,
+    pub network: &'a PriorNetwork,
     pub parameters: &'a [f32],
-    pub weights: &'a Weights,
+    pub weights: &'a PriorWeights,
     /// Of each layer.
     pub groups: &'a [Vec<Group>],
 }
 
-impl Context<'_> {
+impl PriorContext<'_> {
     fn width(&self) -> usize {
         self.network.sizes.width()
     }
 
-    fn norm(&self, norm: &Norm, x: &[f32], statistics: &mut [[f32; 2]], y: &mut [f32]) {
+    fn norm(&self, norm: &NormOffsets, x: &[f32], statistics: &mut [[f32; 2]], y: &mut [f32]) {
         let d = self.width();
         let (gamma, beta) = (&self.parameters[norm.gamma..][..d], &self.parameters[norm.beta..][..d]);
         self.processor.run(rows::Norm { x, gamma, beta, statistics, y });
@@ -35,7 +35,7 @@ impl Context<'_> {
     /// Adds the gradient of a LayerNorm to `dx`, and those of its gain and bias.
     fn norm_gradient(
         &self,
-        norm: &Norm,
+        norm: &NormOffsets,
         x: &[f32],
         statistics: &[[f32; 2]],
         dy: &[f32],
@@ -49,21 +49,28 @@ impl Context<'_> {
         self.processor.run(NormGradient { x, gamma, statistics, dy, dx, d_gamma, d_beta });
     }
 
-    fn forward(&self, layer: &Layer, x: Rows<'_>, rows: usize, add: bool, y: &mut [f32]) {
+    fn forward(&self, layer: &PackedLayer, x: Rows<'_>, rows: usize, add: bool, y: &mut [f32]) {
         let then = if add { Then::Add(&layer.bias) } else { Then::Set(&layer.bias) };
         let (b, stride) = (&layer.forward, layer.forward.columns());
         self.processor.run(Product { a: x, rows, b, then, y, stride });
     }
 
-    fn back(&self, layer: &Layer, dy: Rows<'_>, rows: usize, add: bool, dx: &mut [f32]) {
+    fn back(&self, layer: &PackedLayer, dy: Rows<'_>, rows: usize, add: bool, dx: &mut [f32]) {
         let then = if add { Then::Add(&[]) } else { Then::Set(&[]) };
         let (b, stride) = (&layer.backward, layer.backward.columns());
         self.processor.run(Product { a: dy, rows, b, then, y: dx, stride });
     }
 
     /// Adds the gradients of a layer's parameters. `dy` has rows of whole units.
-    fn learn(&self, linear: &Linear, x: Rows<'_>, dy: &[f32], gradients: &mut [f32], matrix: &mut [f32]) {
-        let Linear { n_in, n_out, w, b } = *linear;
+    fn learn(
+        &self,
+        linear: &LinearOffsets,
+        x: Rows<'_>,
+        dy: &[f32],
+        gradients: &mut [f32],
+        matrix: &mut [f32],
+    ) {
+        let LinearOffsets { n_in, n_out, w, b } = *linear;
         let columns = n_out.next_multiple_of(UNIT);
         let rows = dy.len() / columns;
         let right = Rows { data: dy, first: 0, stride: columns };
@@ -99,16 +106,16 @@ fn all(data: &[f32], stride: usize) -> Rows<'_> {
     Rows { data, first: 0, stride }
 }
 
-impl Memory {
+impl PriorMemory {
     /// Tokens to logits.
-    pub fn forward(&mut self, cx: &Context<'_>, pair: &Pair<'_>) {
+    pub fn forward(&mut self, cx: &PriorContext<'_>, pair: &Pair<'_>) {
         let (d, slots) = (cx.width(), cx.network.sizes.slots());
         let Self { blocks, x, statistics, text, image, work } = self;
         embed(cx, pair, blocks.first_mut().map_or(&mut *x, |block| &mut block.x[0]));
         for index in 0..blocks.len() {
             let (block, weights) = (&cx.network.blocks[index], &cx.weights.blocks[index]);
             let (before, after) = blocks.split_at_mut(index + 1);
-            let BlockMemory { x: [x1, x2], statistics: [s1, s2], qkv, shares, attention, hidden } =
+            let PriorBlockMemory { x: [x1, x2], statistics: [s1, s2], qkv, shares, attention, hidden } =
                 &mut before[index];
             cx.norm(&block.norm_attention, x1, s1, &mut work.normal);
             cx.forward(&weights.qkv, all(&work.normal, d), slots, false, qkv);
@@ -139,7 +146,7 @@ impl Memory {
     }
 
     /// Logits to the gradient of the weighted losses. Returns the sums of cross-entropies of text and image.
-    pub fn compare(&mut self, cx: &Context<'_>, pair: &Pair<'_>, weights: [f32; 2]) -> [f64; 2] {
+    pub fn compare(&mut self, cx: &PriorContext<'_>, pair: &Pair<'_>, weights: [f32; 2]) -> [f64; 2] {
         let sizes = &cx.network.sizes;
         let mut losses = [0.0; 2];
         let mut score = |kind: usize, row: &mut [f32], classes: usize, target: Option<usize>| match target {
@@ -161,7 +168,7 @@ impl Memory {
     }
 
     /// Adds the gradients of all parameters; the logits hold those of the logits.
-    pub fn backward(&mut self, cx: &Context<'_>, pair: &Pair<'_>, gradients: &mut [f32]) {
+    pub fn backward(&mut self, cx: &PriorContext<'_>, pair: &Pair<'_>, gradients: &mut [f32]) {
         let (d, slots) = (cx.width(), cx.network.sizes.slots());
         let places = cx.network.sizes.text - 1;
         let Self { blocks, x, statistics, text, image, work } = self;
@@ -181,7 +188,8 @@ impl Memory {
         cx.norm_gradient(&cx.network.norm, x, statistics, d_normal, &mut work.dx, gradients);
         for (index, memory) in blocks.iter_mut().enumerate().rev() {
             let (block, weights) = (&cx.network.blocks[index], &cx.weights.blocks[index]);
-            let BlockMemory { x: [x1, x2], statistics: [s1, s2], qkv, shares, attention, hidden } = memory;
+            let PriorBlockMemory { x: [x1, x2], statistics: [s1, s2], qkv, shares, attention, hidden } =
+                memory;
             let dx = &mut work.dx;
             cx.back(&weights.fc2, all(dx, d), slots, false, &mut work.wide);
             cx.processor.run(GeluGradient { x: hidden, dy: &mut work.wide });
@@ -211,7 +219,7 @@ impl Memory {
 }
 
 /// Where the rows begin whose sum is a slot's embedding.
-fn tables(cx: &Context<'_>, pair: &Pair<'_>, slot: usize) -> [usize; 3] {
+fn tables(cx: &PriorContext<'_>, pair: &Pair<'_>, slot: usize) -> [usize; 3] {
     let (embed, sizes, d) = (&cx.network.embed, &cx.network.sizes, cx.width());
     if slot < sizes.text {
         let token = match slot.checked_sub(1).and_then(|place| pair.input.get(place)) {
@@ -228,7 +236,7 @@ fn tables(cx: &Context<'_>, pair: &Pair<'_>, slot: usize) -> [usize; 3] {
     }
 }
 
-fn embed(cx: &Context<'_>, pair: &Pair<'_>, x: &mut [f32]) {
+fn embed(cx: &PriorContext<'_>, pair: &Pair<'_>, x: &mut [f32]) {
     let d = cx.width();
     for (slot, x) in x.chunks_exact_mut(d).enumerate() {
         x.fill(0.0);
@@ -240,7 +248,7 @@ fn embed(cx: &Context<'_>, pair: &Pair<'_>, x: &mut [f32]) {
     }
 }
 
-fn embed_gradient(cx: &Context<'_>, pair: &Pair<'_>, dx: &[f32], gradients: &mut [f32]) {
+fn embed_gradient(cx: &PriorContext<'_>, pair: &Pair<'_>, dx: &[f32], gradients: &mut [f32]) {
     let d = cx.width();
     for (slot, dx) in dx.chunks_exact(d).enumerate() {
         for table in tables(cx, pair, slot).into_iter().filter(|&table| table < usize::MAX) {

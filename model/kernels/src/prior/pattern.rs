@@ -1,6 +1,6 @@
 //! Which image slots an image slot attends to (section 2.2, figure 11).
 
-use super::network::Sizes;
+use super::network::PriorSizes;
 
 /// The pattern of one layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Pattern {
     }
 
     /// Whether an image query sees an image key `back` slots before it.
-    pub(super) fn sees(self, sizes: &Sizes, back: usize) -> bool {
+    pub(super) fn sees(self, sizes: &PriorSizes, back: usize) -> bool {
         match self {
             Self::Row => back <= sizes.grid,
             Self::Column => back.is_multiple_of(sizes.grid),
@@ -41,7 +41,7 @@ impl Pattern {
     }
 
     /// Image slots of which keys and values are kept while an image is sampled.
-    pub(super) fn capacity(self, sizes: &Sizes) -> usize {
+    pub(super) fn capacity(self, sizes: &PriorSizes) -> usize {
         let image = sizes.grid * sizes.grid;
         match self {
             Self::Row => (sizes.grid + 1).min(image),
@@ -51,7 +51,7 @@ impl Pattern {
     }
 
     /// Where the keys and values of the image slot `position` are kept, below [`capacity`](Self::capacity).
-    pub(super) fn index(self, sizes: &Sizes, position: usize) -> usize {
+    pub(super) fn index(self, sizes: &PriorSizes, position: usize) -> usize {
         match self {
             // A column in one piece.
             Self::Column => position % sizes.grid * sizes.grid + position / sizes.grid,
@@ -60,7 +60,7 @@ impl Pattern {
     }
 
     /// Where the keys are kept that the image slot `position` sees, itself included.
-    pub(super) fn seen(self, sizes: &Sizes, position: usize) -> Vec<usize> {
+    pub(super) fn seen(self, sizes: &PriorSizes, position: usize) -> Vec<usize> {
         let earliest = match self {
             Self::Column => 0,
             Self::Row | Self::Conv => (position + 1).saturating_sub(self.capacity(sizes)),

@@ -5,12 +5,12 @@ use std::sync::Mutex;
 use rayon::prelude::*;
 
 use super::attention::{Group, groups};
-use super::memory::Memory;
-use super::network::{Network, Sizes};
+use super::memory::PriorMemory;
+use super::network::{PriorNetwork, PriorSizes};
 use super::pair::Pair;
-use super::pass::Context;
+use super::pass::PriorContext;
 use super::pattern::Pattern;
-use super::weights::Weights;
+use super::weights::PriorWeights;
 use crate::grid::UNIT;
 use crate::simd::Processor;
 use crate::sums::{SUMS, add};
@@ -20,14 +20,14 @@ const TEXT_WEIGHT: f64 = 1.0 / 8.0;
 
 /// Losses in nats per token.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Losses {
+pub struct PriorLosses {
     /// Mean over the scored captions' ids and ends.
     pub text: f64,
     /// Mean over the image tokens.
     pub image: f64,
 }
 
-impl Losses {
+impl PriorLosses {
     /// The weighted sum that training minimises.
     pub fn total(&self) -> f64 {
         TEXT_WEIGHT * self.text + (1.0 - TEXT_WEIGHT) * self.image
@@ -35,18 +35,18 @@ impl Losses {
 }
 
 /// Computes losses and gradients of batches.
-pub struct Update {
-    network: Network,
+pub struct PriorUpdate {
+    network: PriorNetwork,
     groups: Vec<Vec<Group>>,
-    weights: Weights,
+    weights: PriorWeights,
     /// Gradients of [`SUMS`] parts of a batch.
     sums: Vec<Vec<f32>>,
-    memories: Mutex<Vec<Memory>>,
+    memories: Mutex<Vec<PriorMemory>>,
 }
 
-impl Update {
+impl PriorUpdate {
     /// Whether there are kernels for these sizes: heads as wide as whole cache lines.
-    pub fn supports(sizes: &Sizes) -> bool {
+    pub fn supports(sizes: &PriorSizes) -> bool {
         sizes.head > 0 && sizes.head.is_multiple_of(UNIT) && sizes.text > 1
     }
 
@@ -54,13 +54,13 @@ impl Update {
     ///
     /// # Panics
     /// If the sizes are not [supported](Self::supports).
-    pub fn new(sizes: Sizes) -> Self {
+    pub fn new(sizes: PriorSizes) -> Self {
         assert!(Self::supports(&sizes), "no kernels for {sizes:?}");
-        let network = Network::new(sizes);
+        let network = PriorNetwork::new(sizes);
         let layer = |index: usize| groups(&sizes, Pattern::of_layer(index, sizes.layers));
         Self {
             groups: (0..sizes.layers).map(layer).collect(),
-            weights: Weights::zeros(&network),
+            weights: PriorWeights::zeros(&network),
             network,
             sums: Vec::new(),
             memories: Mutex::new(Vec::new()),
@@ -68,16 +68,16 @@ impl Update {
     }
 
     /// The layers and parameters.
-    pub fn network(&self) -> &Network {
+    pub fn network(&self) -> &PriorNetwork {
         &self.network
     }
 
-    /// The losses of pairs, and the gradient of [`Losses::total`], which is written to `gradients`. `parameters` and
-    /// `gradients` are laid out as [`Network::parameters`] says.
+    /// The losses of pairs, and the gradient of [`PriorLosses::total`], which is written to `gradients`. `parameters` and
+    /// `gradients` are laid out as [`PriorNetwork::parameters`] says.
     ///
     /// # Panics
     /// If a length differs from what the sizes demand, or a token is out of range.
-    pub fn run(&mut self, parameters: &[f32], pairs: &[Pair<'_>], gradients: &mut [f32]) -> Losses {
+    pub fn run(&mut self, parameters: &[f32], pairs: &[Pair<'_>], gradients: &mut [f32]) -> PriorLosses {
         self.check(parameters, pairs);
         let length = self.network.length();
         assert_eq!(gradients.len(), length, "gradients");
@@ -110,8 +110,8 @@ impl Update {
     /// The losses of pairs.
     ///
     /// # Panics
-    /// As [`Update::run`].
-    pub fn evaluate(&mut self, parameters: &[f32], pairs: &[Pair<'_>]) -> Losses {
+    /// As [`PriorUpdate::run`].
+    pub fn evaluate(&mut self, parameters: &[f32], pairs: &[Pair<'_>]) -> PriorLosses {
         self.check(parameters, pairs);
         let (cx, this) = (self.context(parameters), &*self);
         let losses: Vec<[f64; 2]> = pairs
@@ -149,8 +149,8 @@ impl Update {
         self.weights.set(parameters);
     }
 
-    fn context<'a>(&'a self, parameters: &'a [f32]) -> Context<'a> {
-        Context {
+    fn context<'a>(&'a self, parameters: &'a [f32]) -> PriorContext<'a> {
+        PriorContext {
             processor: Processor::detect(),
             network: &self.network,
             parameters,
@@ -173,18 +173,18 @@ impl Update {
         [(TEXT_WEIGHT / text) as f32, ((1.0 - TEXT_WEIGHT) / image) as f32]
     }
 
-    fn mean(&self, losses: &[[f64; 2]], pairs: &[Pair<'_>]) -> Losses {
+    fn mean(&self, losses: &[[f64; 2]], pairs: &[Pair<'_>]) -> PriorLosses {
         let [text, image] = self.scored(pairs);
         let sum = |kind: usize| losses.iter().map(|losses| losses[kind]).sum::<f64>();
-        Losses { text: sum(0) / text, image: sum(1) / image }
+        PriorLosses { text: sum(0) / text, image: sum(1) / image }
     }
 
-    fn memory(&self) -> Memory {
+    fn memory(&self) -> PriorMemory {
         let free = self.memories.lock().ok().and_then(|mut free| free.pop());
-        free.unwrap_or_else(|| Memory::new(&self.network, &self.groups))
+        free.unwrap_or_else(|| PriorMemory::new(&self.network, &self.groups))
     }
 
-    fn give_back(&self, memory: Memory) {
+    fn give_back(&self, memory: PriorMemory) {
         if let Ok(mut free) = self.memories.lock() {
             free.push(memory);
         }

@@ -2,20 +2,20 @@
 
 use rayon::prelude::*;
 
-use super::network::{Linear, Network};
+use super::network::{LinearOffsets, PriorNetwork};
 use crate::grid::UNIT;
 use crate::matrix::Packed;
 
 /// A matrix for the way forward and, turned, for the way back; its bias padded to whole units.
-pub(super) struct Layer {
-    pub linear: Linear,
+pub(super) struct PackedLayer {
+    pub linear: LinearOffsets,
     pub forward: Packed,
     pub backward: Packed,
     pub bias: Vec<f32>,
 }
 
-impl Layer {
-    fn zeros(linear: &Linear) -> Self {
+impl PackedLayer {
+    fn zeros(linear: &LinearOffsets) -> Self {
         let (n_in, n_out) = (linear.n_in, linear.n_out);
         Self {
             linear: *linear,
@@ -26,7 +26,7 @@ impl Layer {
     }
 
     fn set(&mut self, parameters: &[f32]) {
-        let Linear { n_in, n_out, w, b } = self.linear;
+        let LinearOffsets { n_in, n_out, w, b } = self.linear;
         let w = &parameters[w..][..n_in * n_out];
         self.forward.set(w);
         self.backward.set_transposed(w);
@@ -35,38 +35,38 @@ impl Layer {
 }
 
 pub(super) struct BlockWeights {
-    pub qkv: Layer,
-    pub projection: Layer,
-    pub fc1: Layer,
-    pub fc2: Layer,
+    pub qkv: PackedLayer,
+    pub projection: PackedLayer,
+    pub fc1: PackedLayer,
+    pub fc2: PackedLayer,
 }
 
-pub(super) struct Weights {
+pub(super) struct PriorWeights {
     pub blocks: Vec<BlockWeights>,
-    pub text_logits: Layer,
-    pub image_logits: Layer,
+    pub text_logits: PackedLayer,
+    pub image_logits: PackedLayer,
 }
 
-impl Weights {
+impl PriorWeights {
     /// Weights of zeros.
-    pub fn zeros(network: &Network) -> Self {
+    pub fn zeros(network: &PriorNetwork) -> Self {
         let blocks = network.blocks.iter().map(|block| BlockWeights {
-            qkv: Layer::zeros(&block.qkv),
-            projection: Layer::zeros(&block.projection),
-            fc1: Layer::zeros(&block.fc1),
-            fc2: Layer::zeros(&block.fc2),
+            qkv: PackedLayer::zeros(&block.qkv),
+            projection: PackedLayer::zeros(&block.projection),
+            fc1: PackedLayer::zeros(&block.fc1),
+            fc2: PackedLayer::zeros(&block.fc2),
         });
         Self {
             blocks: blocks.collect(),
-            text_logits: Layer::zeros(&network.text_logits),
-            image_logits: Layer::zeros(&network.image_logits),
+            text_logits: PackedLayer::zeros(&network.text_logits),
+            image_logits: PackedLayer::zeros(&network.image_logits),
         }
     }
 
     /// Takes over the values of parameters.
     pub fn set(&mut self, parameters: &[f32]) {
         let blocks = self.blocks.iter_mut();
-        let mut layers: Vec<&mut Layer> = blocks
+        let mut layers: Vec<&mut PackedLayer> = blocks
             .flat_map(|block| [&mut block.qkv, &mut block.projection, &mut block.fc1, &mut block.fc2])
             .collect();
         layers.extend([&mut self.text_logits, &mut self.image_logits]);

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use pulp::{Simd, WithSimd};
 
-use super::cache::{View, ViewMut};
+use super::cache::{StoredView, StoredViewMut};
 use crate::grid::{UNIT, zeros};
 use crate::prior::product::product;
 use crate::simd::exp;
@@ -12,8 +12,8 @@ use crate::simd::exp;
 /// Keys and values of the caption for one head; see [`LayerCache`](super::cache::LayerCache).
 #[derive(Clone, Copy)]
 pub(super) struct Text<'a> {
-    pub keys: View<'a>,
-    pub values: View<'a>,
+    pub keys: StoredView<'a>,
+    pub values: StoredView<'a>,
     /// Text slots.
     pub slots: usize,
     /// The same, padded to whole panels.
@@ -49,7 +49,7 @@ pub(super) struct Added<'a> {
     /// Their keys and values, `[rows, head]`.
     pub new: [&'a [f32]; 2],
     /// What the image's cache holds of each sample, `[samples, capacity, head]`.
-    pub kept: [ViewMut<'a>; 2],
+    pub kept: [StoredViewMut<'a>; 2],
     /// Where the keys and values of each row are kept.
     pub places: &'a [usize],
     /// Where the keys are kept that each row sees.
@@ -152,9 +152,9 @@ struct Seen<'a> {
 
 impl<'a> Seen<'a> {
     #[inline(always)]
-    fn new(kept: View<'a>, slots: &'a [usize], head: usize) -> Self {
+    fn new(kept: StoredView<'a>, slots: &'a [usize], head: usize) -> Self {
         let count = slots.len();
-        if let View::F32(data) = kept {
+        if let StoredView::F32(data) = kept {
             return Self { data: Cow::Borrowed(data), slots: Some(slots), count, head };
         }
         let mut data = vec![0.0; count * head];

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use crate::grid::{Buffer, UNIT, zeros};
-use crate::prior::network::Sizes;
+use crate::prior::network::PriorSizes;
 use crate::prior::pattern::Pattern;
 use crate::storage::{Storage, widen_bf16, widen_f16};
 
@@ -33,7 +33,7 @@ pub(super) struct LayerCache {
 
 impl Cache {
     /// A cache of one sample that holds nothing yet.
-    pub(super) fn new(sizes: &Sizes, storage: Storage) -> Self {
+    pub(super) fn new(sizes: &PriorSizes, storage: Storage) -> Self {
         let layer = |index| {
             let capacity = Pattern::of_layer(index, sizes.layers).capacity(sizes);
             let slots = |count: usize| Stored::zeros(count * sizes.width(), storage);
@@ -52,7 +52,7 @@ impl Cache {
     /// # Panics
     /// If it holds more than one.
     #[must_use]
-    pub fn repeat(mut self, samples: usize, sizes: &Sizes) -> Self {
+    pub fn repeat(mut self, samples: usize, sizes: &PriorSizes) -> Self {
         assert_eq!(self.samples, 1, "only a cache of one sample is repeated");
         for layer in &mut self.layers {
             layer.keys.repeat(sizes.heads, samples);
@@ -77,12 +77,12 @@ impl Cache {
 }
 
 /// Text slots, padded to whole units.
-pub(super) fn text_width(sizes: &Sizes) -> usize {
+pub(super) fn text_width(sizes: &PriorSizes) -> usize {
     sizes.text.next_multiple_of(UNIT)
 }
 
 /// Text slots of a panel: as many as are computed at once, so that keys are read in order.
-pub(super) fn text_panel(sizes: &Sizes) -> usize {
+pub(super) fn text_panel(sizes: &PriorSizes) -> usize {
     let width = text_width(sizes);
     [4 * UNIT, 2 * UNIT].into_iter().find(|panel| width.is_multiple_of(*panel)).unwrap_or(UNIT)
 }
@@ -130,28 +130,28 @@ impl Stored {
     }
 
     /// Equal parts, one for each head.
-    pub fn heads(&self, heads: usize) -> Vec<View<'_>> {
+    pub fn heads(&self, heads: usize) -> Vec<StoredView<'_>> {
         match self {
-            Self::F32(values) => values.chunks_exact(values.len() / heads).map(View::F32).collect(),
-            Self::Bf16(values) => values.chunks_exact(values.len() / heads).map(View::Bf16).collect(),
-            Self::F16(values) => values.chunks_exact(values.len() / heads).map(View::F16).collect(),
+            Self::F32(values) => values.chunks_exact(values.len() / heads).map(StoredView::F32).collect(),
+            Self::Bf16(values) => values.chunks_exact(values.len() / heads).map(StoredView::Bf16).collect(),
+            Self::F16(values) => values.chunks_exact(values.len() / heads).map(StoredView::F16).collect(),
         }
     }
 
     /// The same, to be written.
-    pub fn heads_mut(&mut self, heads: usize) -> Vec<ViewMut<'_>> {
+    pub fn heads_mut(&mut self, heads: usize) -> Vec<StoredViewMut<'_>> {
         match self {
             Self::F32(values) => {
                 let part = values.len() / heads;
-                values.chunks_exact_mut(part).map(ViewMut::F32).collect()
+                values.chunks_exact_mut(part).map(StoredViewMut::F32).collect()
             }
             Self::Bf16(values) => {
                 let part = values.len() / heads;
-                values.chunks_exact_mut(part).map(ViewMut::Bf16).collect()
+                values.chunks_exact_mut(part).map(StoredViewMut::Bf16).collect()
             }
             Self::F16(values) => {
                 let part = values.len() / heads;
-                values.chunks_exact_mut(part).map(ViewMut::F16).collect()
+                values.chunks_exact_mut(part).map(StoredViewMut::F16).collect()
             }
         }
     }
@@ -159,13 +159,13 @@ impl Stored {
 
 /// Some of the numbers.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum View<'a> {
+pub(super) enum StoredView<'a> {
     F32(&'a [f32]),
     Bf16(&'a [u16]),
     F16(&'a [u16]),
 }
 
-impl<'a> View<'a> {
+impl<'a> StoredView<'a> {
     /// `count` of them from `at` on.
     #[inline(always)]
     pub fn part(self, at: usize, count: usize) -> Self {
@@ -206,13 +206,13 @@ impl<'a> View<'a> {
 
 /// Some of the numbers, to be written.
 #[derive(Debug)]
-pub(super) enum ViewMut<'a> {
+pub(super) enum StoredViewMut<'a> {
     F32(&'a mut [f32]),
     Bf16(&'a mut [u16]),
     F16(&'a mut [u16]),
 }
 
-impl ViewMut<'_> {
+impl StoredViewMut<'_> {
     /// Writes values from `at` on, `stride` apart.
     pub fn write(&mut self, at: usize, stride: usize, new: &[f32]) {
         match self {
@@ -226,11 +226,11 @@ impl ViewMut<'_> {
     }
 
     /// What is there.
-    pub fn view(&self) -> View<'_> {
+    pub fn view(&self) -> StoredView<'_> {
         match self {
-            Self::F32(values) => View::F32(values),
-            Self::Bf16(values) => View::Bf16(values),
-            Self::F16(values) => View::F16(values),
+            Self::F32(values) => StoredView::F32(values),
+            Self::Bf16(values) => StoredView::Bf16(values),
+            Self::F16(values) => StoredView::F16(values),
         }
     }
 }

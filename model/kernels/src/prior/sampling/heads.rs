@@ -2,11 +2,11 @@
 
 use super::Sampler;
 use super::attention::{Added, ImageAttention, Text, TextAttention};
-use super::cache::{LayerCache, View, ViewMut, text_panel, text_width};
+use super::cache::{LayerCache, StoredView, StoredViewMut, text_panel, text_width};
 use super::layers::{Engine, read_columns, write_columns};
 use super::places::Places;
 use crate::grid::{Buffer, zeros};
-use crate::prior::network::Sizes;
+use crate::prior::network::PriorSizes;
 use crate::prior::pattern::Pattern;
 use crate::skinny::tiles;
 
@@ -46,7 +46,7 @@ impl Sampler {
             /// The first row and their number.
             rows: (usize, usize),
             text: Text<'a>,
-            kept: [ViewMut<'a>; 2],
+            kept: [StoredViewMut<'a>; 2],
             places: &'a Places,
             result: &'a mut [f32],
         }
@@ -114,8 +114,8 @@ impl Sampler {
     ) -> Buffer {
         struct Task<'a> {
             head: usize,
-            text: [ViewMut<'a>; 2],
-            kept: [ViewMut<'a>; 2],
+            text: [StoredViewMut<'a>; 2],
+            kept: [StoredViewMut<'a>; 2],
             result: &'a mut [f32],
         }
         let sizes = &self.sizes;
@@ -176,7 +176,11 @@ impl Sampler {
 }
 
 /// The caption's part of each head.
-fn texts<'a>(sizes: &Sizes, keys: Vec<View<'a>>, values: Vec<View<'a>>) -> impl Iterator<Item = Text<'a>> {
+fn texts<'a>(
+    sizes: &PriorSizes,
+    keys: Vec<StoredView<'a>>,
+    values: Vec<StoredView<'a>>,
+) -> impl Iterator<Item = Text<'a>> {
     let (slots, width, panel) = (sizes.text, text_width(sizes), text_panel(sizes));
     keys.into_iter().zip(values).map(move |(keys, values)| Text { keys, values, slots, width, panel })
 }

@@ -10,21 +10,21 @@ use crate::threads::Threads;
 
 /// Gain and bias of a LayerNorm, `[d]`.
 #[derive(Clone, Debug)]
-pub(super) struct Norm {
+pub(super) struct NormWeights {
     pub gamma: Vec<f32>,
     pub beta: Vec<f32>,
 }
 
 /// y = x·W + b.
 #[derive(Clone, Debug)]
-pub(super) struct Linear {
+pub(super) struct LinearWeights {
     pub matrix: Matrix,
     pub bias: Vec<f32>,
 }
 
 /// What becomes of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Then {
+pub(super) enum Epilogue {
     /// Added to what is there.
     Add,
     /// Stored.
@@ -42,11 +42,11 @@ pub(super) struct Engine {
 
 impl Engine {
     /// A product of rows in tiles with a layer's matrix, in tiles.
-    pub fn linear(&self, a: &[f32], rows: usize, layer: &Linear, then: Then, y: &mut [f32]) {
+    pub fn linear(&self, a: &[f32], rows: usize, layer: &LinearWeights, then: Epilogue, y: &mut [f32]) {
         let compute = |first: usize, y: &mut [f32]| {
             for (y, bias) in y.chunks_exact_mut(rows * TILE).zip(layer.bias.chunks(TILE).skip(first)) {
                 for y in y.chunks_exact_mut(TILE) {
-                    if then == Then::Add {
+                    if then == Epilogue::Add {
                         y.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
                     } else {
                         y[..bias.len()].copy_from_slice(bias);
@@ -55,7 +55,7 @@ impl Engine {
                 }
             }
             self.processor.run(Skinny { a, rows, w: &layer.matrix, first, y });
-            if then == Then::Gelu {
+            if then == Epilogue::Gelu {
                 self.processor.run(GeluInPlace { x: y });
             }
         };
@@ -64,14 +64,14 @@ impl Engine {
     }
 
     /// The same, in new memory.
-    pub fn linear_to_new(&self, a: &[f32], rows: usize, layer: &Linear, then: Then) -> Buffer {
+    pub fn linear_to_new(&self, a: &[f32], rows: usize, layer: &LinearWeights, then: Epilogue) -> Buffer {
         let mut y = zeros(tiles(rows, layer.matrix.n()));
         self.linear(a, rows, layer, then, &mut y);
         y
     }
 
     /// LayerNorm of rows in tiles.
-    pub fn norm(&self, x: &[f32], rows: usize, norm: &Norm) -> Buffer {
+    pub fn norm(&self, x: &[f32], rows: usize, norm: &NormWeights) -> Buffer {
         let mut y = zeros(x.len());
         self.processor.run(TileNorm { x, rows, norm, y: &mut y });
         y
@@ -82,7 +82,7 @@ impl Engine {
 struct TileNorm<'a> {
     x: &'a [f32],
     rows: usize,
-    norm: &'a Norm,
+    norm: &'a NormWeights,
     y: &'a mut [f32],
 }
 

@@ -11,11 +11,11 @@ mod places;
 mod weights;
 
 pub use cache::Cache;
-use layers::{Engine, Then, read_columns, write_columns};
+use layers::{Engine, Epilogue, read_columns, write_columns};
 use places::Places;
-use weights::{Block, Weights};
+use weights::{SamplerBlock, SamplerWeights};
 
-use super::network::Sizes;
+use super::network::PriorSizes;
 use super::pattern::Pattern;
 use crate::grid::{Buffer, UNIT, zeros};
 use crate::parameters::Parameter;
@@ -27,19 +27,19 @@ use crate::threads::Threads;
 /// A prior that samples images.
 #[derive(Clone, Debug)]
 pub struct Sampler {
-    sizes: Sizes,
+    sizes: PriorSizes,
     storage: Storage,
     processor: Processor,
-    weights: Weights,
+    weights: SamplerWeights,
 }
 
 impl Sampler {
     /// Whether there are kernels for these sizes: heads as wide as whole cache lines.
-    pub fn supports(sizes: &Sizes) -> bool {
+    pub fn supports(sizes: &PriorSizes) -> bool {
         sizes.head > 0 && sizes.head.is_multiple_of(UNIT) && sizes.text > 0
     }
 
-    /// A prior whose parameters `read` gives, in the order of [`Network::parameters`](super::Network::parameters). The matrices of
+    /// A prior whose parameters `read` gives, in the order of [`PriorNetwork::parameters`](super::Network::parameters). The matrices of
     /// its layers, and so its caches, are kept in `storage`, all else in f32.
     ///
     /// # Errors
@@ -48,12 +48,12 @@ impl Sampler {
     /// # Panics
     /// If the sizes are not [supported](Self::supports), or a parameter has another size.
     pub fn new<E>(
-        sizes: Sizes,
+        sizes: PriorSizes,
         storage: Storage,
         read: impl FnMut(&Parameter) -> Result<Vec<f32>, E>,
     ) -> Result<Self, E> {
         assert!(Self::supports(&sizes), "no kernels for {sizes:?}");
-        let weights = Weights::new(&sizes, storage, read)?;
+        let weights = SamplerWeights::new(&sizes, storage, read)?;
         Ok(Self { sizes, storage, processor: Processor::detect(), weights })
     }
 
@@ -64,16 +64,17 @@ impl Sampler {
     }
 
     /// The sizes.
-    pub fn sizes(&self) -> &Sizes {
+    pub fn sizes(&self) -> &PriorSizes {
         &self.sizes
     }
 
     /// Bytes of the weights that every step reads, whatever the number of rows: all but embeddings and the text's logits.
     pub fn step_bytes(&self) -> usize {
-        let Weights { blocks, norm, image_logits, .. } = &self.weights;
-        let linear = |layer: &layers::Linear| layer.matrix.bytes() + size_of_val(layer.bias.as_slice());
-        let norms = |norm: &layers::Norm| 2 * size_of_val(norm.gamma.as_slice());
-        let block = |block: &Block| {
+        let SamplerWeights { blocks, norm, image_logits, .. } = &self.weights;
+        let linear =
+            |layer: &layers::LinearWeights| layer.matrix.bytes() + size_of_val(layer.bias.as_slice());
+        let norms = |norm: &layers::NormWeights| 2 * size_of_val(norm.gamma.as_slice());
+        let block = |block: &SamplerBlock| {
             let matrices = [&block.qkv, &block.projection, &block.fc1, &block.fc2];
             matrices.map(linear).iter().sum::<usize>() + norms(&block.norm_attention) + norms(&block.norm_mlp)
         };
@@ -180,23 +181,23 @@ impl Sampler {
         write_columns(x, rows, row, 0, &sum.collect::<Vec<f32>>());
     }
 
-    fn qkv(&self, engine: &Engine, block: &Block, x: &[f32], rows: usize) -> Buffer {
+    fn qkv(&self, engine: &Engine, block: &SamplerBlock, x: &[f32], rows: usize) -> Buffer {
         let normal = engine.norm(x, rows, &block.norm_attention);
-        engine.linear_to_new(&normal, rows, &block.qkv, Then::Set)
+        engine.linear_to_new(&normal, rows, &block.qkv, Epilogue::Set)
     }
 
     /// What follows attention in a layer.
-    fn finish(&self, engine: &Engine, block: &Block, attended: &[f32], rows: usize, x: &mut [f32]) {
-        engine.linear(attended, rows, &block.projection, Then::Add, x);
+    fn finish(&self, engine: &Engine, block: &SamplerBlock, attended: &[f32], rows: usize, x: &mut [f32]) {
+        engine.linear(attended, rows, &block.projection, Epilogue::Add, x);
         let normal = engine.norm(x, rows, &block.norm_mlp);
-        let hidden = engine.linear_to_new(&normal, rows, &block.fc1, Then::Gelu);
-        engine.linear(&hidden, rows, &block.fc2, Then::Add, x);
+        let hidden = engine.linear_to_new(&normal, rows, &block.fc1, Epilogue::Gelu);
+        engine.linear(&hidden, rows, &block.fc2, Epilogue::Add, x);
     }
 
     /// `[rows, image_vocab]`.
     fn logits(&self, engine: &Engine, x: &[f32], rows: usize) -> Vec<f32> {
         let normal = engine.norm(x, rows, &self.weights.norm);
-        let logits = engine.linear_to_new(&normal, rows, &self.weights.image_logits, Then::Set);
+        let logits = engine.linear_to_new(&normal, rows, &self.weights.image_logits, Epilogue::Set);
         let mut all = vec![0.0; rows * self.sizes.image_vocab];
         for (row, all) in all.chunks_exact_mut(self.sizes.image_vocab).enumerate() {
             read_columns(&logits, rows, row, 0, all);

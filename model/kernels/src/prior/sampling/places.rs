@@ -1,6 +1,6 @@
 //! Where the image slots that are added to a cache are kept, and what they see.
 
-use crate::prior::network::Sizes;
+use crate::prior::network::PriorSizes;
 use crate::prior::pattern::Pattern;
 
 /// Of the rows that are added to a cache, for each pattern.
@@ -13,7 +13,7 @@ pub(super) struct Places {
 
 impl Places {
     /// For rows of samples and raster positions.
-    pub fn new(sizes: &Sizes, rows: &[(usize, usize)]) -> Self {
+    pub fn new(sizes: &PriorSizes, rows: &[(usize, usize)]) -> Self {
         let all = |pattern: Pattern| {
             let first = move |sample: usize| sample * pattern.capacity(sizes);
             let row = |&(sample, position): &(usize, usize)| {

@@ -1,25 +1,25 @@
 //! The parameters that sampling images reads, and loading them one after the other.
 
-use super::layers::{Linear, Norm};
+use super::layers::{LinearWeights, NormWeights};
 use crate::parameters::Parameter;
-use crate::prior::network::{Network, Sizes};
+use crate::prior::network::{PriorNetwork, PriorSizes};
 use crate::skinny::Matrix;
 use crate::storage::Storage;
 
 /// A layer.
 #[derive(Clone, Debug)]
-pub(super) struct Block {
-    pub norm_attention: Norm,
-    pub qkv: Linear,
-    pub projection: Linear,
-    pub norm_mlp: Norm,
-    pub fc1: Linear,
-    pub fc2: Linear,
+pub(super) struct SamplerBlock {
+    pub norm_attention: NormWeights,
+    pub qkv: LinearWeights,
+    pub projection: LinearWeights,
+    pub norm_mlp: NormWeights,
+    pub fc1: LinearWeights,
+    pub fc2: LinearWeights,
 }
 
 /// Embeddings, `[rows, d]` each.
 #[derive(Clone, Debug)]
-pub(super) struct Embed {
+pub(super) struct SamplerEmbed {
     pub text: Vec<f32>,
     pub padding: Vec<f32>,
     pub text_position: Vec<f32>,
@@ -30,22 +30,22 @@ pub(super) struct Embed {
 
 /// All that is read.
 #[derive(Clone, Debug)]
-pub(super) struct Weights {
-    pub embed: Embed,
-    pub blocks: Vec<Block>,
-    pub norm: Norm,
-    pub image_logits: Linear,
+pub(super) struct SamplerWeights {
+    pub embed: SamplerEmbed,
+    pub blocks: Vec<SamplerBlock>,
+    pub norm: NormWeights,
+    pub image_logits: LinearWeights,
 }
 
-impl Weights {
+impl SamplerWeights {
     /// Weights of a network, whose parameters `read` gives in order. The matrices of the layers are kept in `storage`, all else in
     /// f32.
     pub fn new<E>(
-        sizes: &Sizes,
+        sizes: &PriorSizes,
         storage: Storage,
         mut read: impl FnMut(&Parameter) -> Result<Vec<f32>, E>,
     ) -> Result<Self, E> {
-        let network = Network::new(*sizes);
+        let network = PriorNetwork::new(*sizes);
         let mut parameters = network.parameters.iter();
         let mut next = || {
             let parameter = parameters.next().expect("the network's list has every parameter");
@@ -54,7 +54,7 @@ impl Weights {
             Ok(values)
         };
         let d = sizes.width();
-        let embed = Embed {
+        let embed = SamplerEmbed {
             text: next()?,
             padding: next()?,
             text_position: next()?,
@@ -64,16 +64,16 @@ impl Weights {
         };
         let mut blocks = Vec::with_capacity(sizes.layers);
         for _ in 0..sizes.layers {
-            blocks.push(Block {
-                norm_attention: Norm { gamma: next()?, beta: next()? },
+            blocks.push(SamplerBlock {
+                norm_attention: NormWeights { gamma: next()?, beta: next()? },
                 qkv: linear(&mut next, d, 3 * d, storage)?,
                 projection: linear(&mut next, d, d, storage)?,
-                norm_mlp: Norm { gamma: next()?, beta: next()? },
+                norm_mlp: NormWeights { gamma: next()?, beta: next()? },
                 fc1: linear(&mut next, d, 4 * d, storage)?,
                 fc2: linear(&mut next, 4 * d, d, storage)?,
             });
         }
-        let norm = Norm { gamma: next()?, beta: next()? };
+        let norm = NormWeights { gamma: next()?, beta: next()? };
         // Logits of text, which sampling an image does not need.
         next()?;
         next()?;
@@ -87,12 +87,12 @@ fn linear<E>(
     k: usize,
     n: usize,
     storage: Storage,
-) -> Result<Linear, E> {
+) -> Result<LinearWeights, E> {
     let w = next()?;
     let mut bias = next()?;
     // The product of f16 reads finite values only. One that is too large for the type must still show in the result.
     if storage == Storage::F16 && w.iter().any(|w| !half::f16::from_f32_const(*w).is_finite()) {
         bias.fill(f32::NAN);
     }
-    Ok(Linear { matrix: Matrix::new(&w, k, n, storage), bias })
+    Ok(LinearWeights { matrix: Matrix::new(&w, k, n, storage), bias })
 }
