@@ -18,7 +18,7 @@ use dalle_model::dvae::loss::{DvaeLoss, gumbel_softmax};
 use dalle_model::dvae::pixels::{images_to_tensor, map_pixels};
 use dalle_model::dvae::{Dvae, ImageDecoder, ImageEncoder};
 use dalle_model::prior::loss::PriorLoss;
-use dalle_model::prior::{Masks, Prior};
+use dalle_model::prior::{Masks, Prior, kernel_sizes};
 use dalle_model::weights::name;
 use dalle_shared::{ImageToken, TextToken};
 
@@ -140,16 +140,7 @@ fn prior_kernels_match_burns_losses_and_gradients() {
         let mut collect = Collect { gradients: &gradients, path: Vec::new(), found: Vec::new() };
         prior.visit(&mut collect);
 
-        let mut update = prior::PriorUpdate::new(prior::PriorSizes {
-            layers: config.prior.layers,
-            heads: config.prior.heads,
-            head: config.prior.head_dim,
-            conv_kernel: config.prior.conv_kernel,
-            text: config.text_length,
-            grid: config.geometry().grid,
-            text_vocab: config.text_vocab,
-            image_vocab: config.dvae.vocab,
-        });
+        let mut update = prior::PriorUpdate::new(kernel_sizes(&config));
         let network = update.network().clone();
         let layout: Vec<_> = network.parameters.iter().map(|p| (p.name.clone(), p.shape.clone())).collect();
         let expected: Vec<_> =

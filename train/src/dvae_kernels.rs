@@ -1,8 +1,8 @@
 //! Stage 1 on the CPU: losses and gradients by `dalle-kernels`, several times faster than by Burn or LibTorch.
 
-use dalle_kernels::dvae::{DvaeLosses, DvaeSizes, DvaeUpdate, Evaluation, ImageNoise, pixel};
+use dalle_kernels::dvae::{DvaeLosses, DvaeUpdate, Evaluation, ImageNoise, pixel};
 use dalle_model::config::DvaeConfig;
-use dalle_model::dvae::Dvae;
+use dalle_model::dvae::{Dvae, kernel_sizes};
 use dalle_model::weights::read_values;
 use image::RgbImage;
 
@@ -19,7 +19,7 @@ pub(crate) struct DvaeKernels {
 impl DvaeKernels {
     /// For square images of `image_size` pixels.
     pub(crate) fn new(config: &DvaeConfig, image_size: usize) -> Self {
-        let update = DvaeUpdate::new(sizes(config), image_size, image_size);
+        let update = DvaeUpdate::new(kernel_sizes(config), image_size, image_size);
         let gradients = vec![0.0; update.network().length()];
         Self { update, parameters: Vec::new(), gradients }
     }
@@ -51,12 +51,6 @@ impl DvaeKernels {
         let relaxed = relaxed.map(|(keys, tau)| (ImageNoise::Keys(keys), tau as f32));
         self.update.evaluate(&self.parameters, &pixels(images), relaxed)
     }
-}
-
-/// The sizes of a dVAE as the kernels read them.
-fn sizes(config: &DvaeConfig) -> DvaeSizes {
-    let DvaeConfig { n_hid, n_init, blocks_per_group, vocab } = *config;
-    DvaeSizes { n_hid, n_init, blocks_per_group, vocab }
 }
 
 /// The images after the pixel map, `[B, 3, S, S]`.

@@ -1,8 +1,8 @@
 //! Stage 2 on the CPU: losses and gradients by `dalle-kernels`, several times faster than by Burn or LibTorch.
 
-use dalle_kernels::prior::{Pair, PriorLosses, PriorSizes, PriorUpdate};
+use dalle_kernels::prior::{Pair, PriorLosses, PriorUpdate};
 use dalle_model::config::ModelConfig;
-use dalle_model::prior::Prior;
+use dalle_model::prior::{Prior, kernel_sizes};
 use dalle_model::weights::read_values;
 use dalle_shared::{ImageToken, TextToken};
 
@@ -19,16 +19,7 @@ pub(crate) struct PriorKernels {
 impl PriorKernels {
     /// The kernels of a model's prior, or None if they do not support its sizes.
     pub(crate) fn new(config: &ModelConfig) -> Option<Self> {
-        let sizes = PriorSizes {
-            layers: config.prior.layers,
-            heads: config.prior.heads,
-            head: config.prior.head_dim,
-            conv_kernel: config.prior.conv_kernel,
-            text: config.text_length,
-            grid: config.geometry().grid,
-            text_vocab: config.text_vocab,
-            image_vocab: config.dvae.vocab,
-        };
+        let sizes = kernel_sizes(config);
         PriorUpdate::supports(&sizes).then(|| {
             let update = PriorUpdate::new(sizes);
             let gradients = vec![0.0; update.network().length()];

@@ -1,4 +1,4 @@
-//! Images to tokens and back on native devices: on the processor by `dalle-kernels`, on others by the networks on Burn.
+//! Images to tokens and back on native devices: on the CPU by `dalle-kernels`, on others by the networks on Burn.
 //!
 //! This is the only place that chooses. The kernels are the same networks, written by hand, and several times faster; images
 //! differ by at most 1/255 and tokens only where two codebook entries are equally likely but for rounding.
@@ -19,7 +19,8 @@ fn has_kernels(device: Device) -> bool {
     device.without_autodiff() == Device::flex()
 }
 
-fn sizes(config: &DvaeConfig) -> kernels::DvaeSizes {
+/// The sizes of a dVAE, as `dalle-kernels` names them.
+pub fn kernel_sizes(config: &DvaeConfig) -> kernels::DvaeSizes {
     let DvaeConfig { n_hid, n_init, blocks_per_group, vocab } = *config;
     kernels::DvaeSizes { n_hid, n_init, blocks_per_group, vocab }
 }
@@ -44,7 +45,10 @@ impl ImageDecoder {
     /// Decodes with the weights of `decoder` on its device.
     pub fn new(decoder: Decoder) -> Self {
         Self(if has_kernels(decoder.device()) {
-            Decoding::Kernels(Box::new(kernels::Decoder::new(sizes(&decoder.config()), &values(&decoder))))
+            Decoding::Kernels(Box::new(kernels::Decoder::new(
+                kernel_sizes(&decoder.config()),
+                &values(&decoder),
+            )))
         } else {
             Decoding::Network(Box::new(decoder))
         })
@@ -101,7 +105,10 @@ impl ImageEncoder {
     /// Encodes with the weights of `encoder` on its device.
     pub fn new(encoder: Encoder) -> Self {
         Self(if has_kernels(encoder.device()) {
-            Encoding::Kernels(Box::new(kernels::Encoder::new(sizes(&encoder.config()), &values(&encoder))))
+            Encoding::Kernels(Box::new(kernels::Encoder::new(
+                kernel_sizes(&encoder.config()),
+                &values(&encoder),
+            )))
         } else {
             Encoding::Network(Box::new(encoder))
         })

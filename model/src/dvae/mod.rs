@@ -15,7 +15,7 @@ pub mod pixels;
 pub use decoder::{DecodeError, Decoder};
 pub use encoder::Encoder;
 #[cfg(not(target_arch = "wasm32"))]
-pub use images::{ImageDecoder, ImageEncoder};
+pub use images::{ImageDecoder, ImageEncoder, kernel_sizes};
 
 use burn::module::Module;
 use burn::tensor::Device;

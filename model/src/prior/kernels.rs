@@ -11,8 +11,8 @@ use super::Prior;
 use crate::config::ModelConfig;
 use crate::transformer::Layer;
 
-/// The prior's sizes.
-pub fn sizes(config: &ModelConfig) -> PriorSizes {
+/// The sizes of a model's prior, as `dalle-kernels` names them.
+pub fn kernel_sizes(config: &ModelConfig) -> PriorSizes {
     PriorSizes {
         layers: config.prior.layers,
         heads: config.prior.heads,
@@ -48,7 +48,7 @@ impl Prior {
     /// # Errors
     /// The prior, if it is not on the CPU or has sizes without kernels.
     pub fn into_kernels(self, config: &ModelConfig) -> Result<Sampler, Box<Self>> {
-        let sizes = sizes(config);
+        let sizes = kernel_sizes(config);
         if self.device() != Device::flex() || !Sampler::supports(&sizes) {
             return Err(Box::new(self));
         }

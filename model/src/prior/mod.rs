@@ -9,9 +9,12 @@
 mod cache;
 mod embed;
 #[cfg(not(target_arch = "wasm32"))]
-pub mod kernels;
+mod kernels;
 pub mod loss;
 pub mod mask;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use kernels::kernel_sizes;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::nn::{LayerNorm, LayerNormConfig};

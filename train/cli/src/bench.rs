@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use anyhow::Result;
 use dalle_data::random::{Purpose, stream};
-use dalle_kernels::dvae::{DvaeNetwork, DvaeSizes};
+use dalle_kernels::dvae::DvaeNetwork;
 use dalle_kernels::rows::Sum;
 use dalle_kernels::simd::Processor;
 use dalle_model::burn::tensor::Tensor;
-use dalle_model::config::{DvaeConfig, ModelConfig};
-use dalle_model::dvae::{Decoder, Dvae, ImageDecoder};
+use dalle_model::config::ModelConfig;
+use dalle_model::dvae::{Decoder, Dvae, ImageDecoder, kernel_sizes};
 use dalle_model::footprint::Footprint;
 use dalle_model::precision::Precision;
 use dalle_model::prior::loss::PriorLoss;
@@ -197,8 +197,7 @@ impl Benchmark<'_> {
             }
             Ok(device.sync()?)
         })?;
-        let DvaeConfig { n_hid, n_init, blocks_per_group, vocab } = self.config.dvae;
-        let network = DvaeNetwork::new(DvaeSizes { n_hid, n_init, blocks_per_group, vocab });
+        let network = DvaeNetwork::new(kernel_sizes(&self.config.dvae));
         let tokens = self.batch * self.config.geometry().image_length();
         let flops = (network.training_flops() * tokens as u64) as f64;
         self.timing("dvae-step", seconds, tokens, flops, None)

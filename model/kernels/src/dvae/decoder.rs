@@ -73,12 +73,10 @@ impl Decoder {
         }
         let gain = network.post_gain();
         let groups = network.decoder.each_ref().map(|group| {
-            let layers = group.iter().map(|block| {
-                let mut layers = BlockLayers::zeros(&block.moved(first), Use::Inference);
-                layers.set(parameters, gain);
-                layers
-            });
-            layers.collect()
+            group
+                .iter()
+                .map(|block| BlockLayers::for_inference(&block.moved(first), parameters, gain))
+                .collect()
         });
         let mut conv = network.maps.moved(first);
         conv.n_out = 3;

@@ -64,12 +64,7 @@ impl Encoder {
         stem.set(w);
         let gain = network.post_gain();
         let groups = network.encoder.each_ref().map(|group| {
-            let layers = group.iter().map(|block| {
-                let mut layers = BlockLayers::zeros(block, Use::Inference);
-                layers.set(parameters, gain);
-                layers
-            });
-            layers.collect()
+            group.iter().map(|block| BlockLayers::for_inference(block, parameters, gain)).collect()
         });
         let mut logits = ConvLayer::zeros(&network.logits, Use::Inference);
         logits.set(parameters, 1.0);

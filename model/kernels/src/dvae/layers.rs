@@ -108,6 +108,13 @@ impl BlockLayers {
         }
     }
 
+    /// The layers that decode or encode, with the values of `parameters`.
+    pub fn for_inference(block: &DvaeBlock, parameters: &[f32], gain: f32) -> Self {
+        let mut layers = Self::zeros(block, Use::Inference);
+        layers.set(parameters, gain);
+        layers
+    }
+
     /// Takes over the values of parameters. The last convolution contains the factor `gain` of the residual path.
     pub fn set(&mut self, parameters: &[f32], gain: f32) {
         if let Some(id) = &mut self.id {
