@@ -64,6 +64,11 @@ fn shards_of_tokens_train_the_prior_of_their_encoder_and_no_other() {
     workshop.run(&format!("{encode} --crops 3 --overwrite"));
     assert!(fs::read(tokens.join("shard-000000.tar")).unwrap() == first);
 
+    // The images themselves are never replaced by their tokens.
+    let onto_itself = encode.replace(&out.to_string(), &format!("{data} --overwrite"));
+    let complaint = workshop.fail(&onto_itself);
+    assert!(complaint.contains("expected a folder apart from --data"), "{complaint}");
+
     workshop.run(&prior(&workshop, "model", &out.to_string(), "run", "--validate-every 2"));
     let in_run: Vec<_> =
         fs::read_dir(workshop.path("run")).unwrap().map(|entry| entry.unwrap().file_name()).collect();

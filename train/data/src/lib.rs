@@ -5,6 +5,7 @@
 //! - [`Shards`]: one record after the other, for conversions
 //! - [`Dataset`]: random access, for evaluation
 
+mod apart;
 mod dataset;
 mod error;
 mod image_file;
@@ -24,6 +25,7 @@ mod stream;
 mod tokens;
 mod training_data;
 
+pub use apart::check_apart;
 pub use dataset::{Dataset, Example};
 pub use error::{DataError, read_json};
 pub use image_file::{ImageFileError, MAX_PIXELS, decode_image, encode_png, read_image, read_regular_file};

@@ -4,11 +4,11 @@
 //! memory, about a kilobyte each, to put them in random order; their pixels are not.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use dalle_data::{
     DataError, FORMAT, MANIFEST, Manifest, Options, Problem, Reason, Record, ShardWriter, SourceSummary,
-    Split, encode_png, sanitise_key,
+    Split, check_apart, encode_png, sanitise_key,
 };
 use dalle_native::publish::NewFolder;
 use dalle_shared::sha256_hex;
@@ -39,7 +39,8 @@ pub fn build(
     progress: &ProgressBar,
 ) -> Result<Manifest, DataError> {
     check(options)?;
-    check_apart(sources, out)?;
+    let inputs = sources.iter().flat_map(|source| source.inputs());
+    check_apart(out, inputs.map(|input| (input.option, input.path, input.everything)))?;
     let folder = NewFolder::begin(out, MANIFEST, overwrite)?;
     let mut tally = Tally::new(sources);
     let images = in_order(sources, &mut tally, options.seed)?;
@@ -109,35 +110,6 @@ impl Tally {
         let example = first.map(|problem| format!("; for example {}: {}", problem.source, problem.message));
         counts.join(", ") + &example.unwrap_or_default()
     }
-}
-
-/// Refuses to replace what is to be read, or to write where images are looked for: they would be found the next time.
-fn check_apart(sources: &[Box<dyn Source>], out: &Path) -> Result<(), DataError> {
-    let written = resolved(out)?;
-    for input in sources.iter().flat_map(|source| source.inputs()) {
-        let read = resolved(&input.path)?;
-        let how = match (written.starts_with(&read), read.starts_with(&written)) {
-            (true, true) => "is",
-            (true, _) if input.everything => "lies inside",
-            (_, true) => "holds",
-            _ => continue,
-        };
-        let (option, out, path) = (input.option, out.display(), input.path.display());
-        let message =
-            format!("expected a folder apart from --{option}, but {out} {how} {path}; choose another");
-        return Err(DataError::Option { option: "out", message });
-    }
-    Ok(())
-}
-
-/// Where a path leads to, links followed as far as it exists.
-fn resolved(path: &Path) -> Result<PathBuf, DataError> {
-    let resolve = || {
-        let path = std::path::absolute(path)?;
-        let there = path.ancestors().find(|part| part.exists()).unwrap_or(&path);
-        Ok(there.canonicalize()?.join(path.strip_prefix(there).unwrap_or(Path::new(""))))
-    };
-    resolve().map_err(DataError::io("resolving", path))
 }
 
 fn check(options: &Options) -> Result<(), DataError> {

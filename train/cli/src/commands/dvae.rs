@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use clap::Subcommand;
-use dalle_data::{Entry, MANIFEST, Shards};
+use dalle_data::{Entry, MANIFEST, Shards, check_apart};
 use dalle_model::dvae::ImageEncoder;
 use dalle_model::footprint::Footprint;
 use dalle_native::ModelFolder;
@@ -166,6 +166,8 @@ fn encode(args: &EncodeArgs) -> Result<()> {
 }
 
 fn encode_dataset(args: &EncodeArgs, data: &Path) -> Result<()> {
+    let inputs = [("data", data.to_owned(), true), ("model", args.model.clone(), false)];
+    check_apart(&args.out, inputs.into_iter())?;
     let shards = Shards::open(data)?;
     let folder = ModelFolder::open(&args.model)?;
     let config = &folder.config;
