@@ -315,7 +315,9 @@ impl Decoder {
                 self.ready(device, decode_ms, effects);
             }
             DecoderReport::GpuFound => {
-                if self.choice == DeviceChoice::Auto && self.gpu.is_none() && self.is_ready() {
+                let on_cpu =
+                    matches!(&self.state, DecoderState::Ready { device: DecoderDevice::Cpu { .. }, .. });
+                if self.choice == DeviceChoice::Auto && self.gpu.is_none() && on_cpu {
                     let worker = self.next_worker();
                     self.gpu = Some(worker);
                     effects.push(DecoderEffect::StartGpu { worker });

@@ -226,6 +226,7 @@ fn the_cpu_decodes_until_the_gpu_is_ready_and_then_the_gpu_goes_on() {
     assert_eq!(effects[..2], [DecoderEffect::UseGpu, DecoderEffect::Encode { ticket }]);
     assert_eq!(decoded(&effects), Some(0), "what the CPU was decoding is decoded again");
     assert_eq!(decoder.state(), &DecoderState::Ready { device: gpu(), decode_ms: 9.0 });
+    assert_eq!(gpus(&mut decoder, DecoderReport::GpuFound), [], "no second program for GPUs is started");
     let late = DecoderReport::Pixels { ticket: 1, decode_ms: 10.0 };
     assert_eq!(
         on(&mut decoder, DecoderInput::Report { worker: 1, report: late }),

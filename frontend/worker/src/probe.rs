@@ -47,7 +47,7 @@ fn unusable(adapter: &Adapter) -> Option<String> {
 pub struct Choice {
     /// The device.
     pub device: DecoderDevice,
-    /// Whether the program for GPUs could decode here too, perhaps faster.
+    /// Whether this is the program for the CPU, and the program for GPUs may decode faster.
     pub gpu: bool,
 }
 
@@ -81,7 +81,7 @@ pub fn cpu(choice: DeviceChoice, adapter: Option<&Adapter>) -> Choice {
 /// Why it cannot decode here.
 pub fn gpu(choice: DeviceChoice, adapter: Option<&Adapter>) -> Result<Choice, String> {
     let adapter = adapter_for(choice, adapter)?.to_owned();
-    Ok(Choice { device: DecoderDevice::Webgpu { adapter }, gpu: true })
+    Ok(Choice { device: DecoderDevice::Webgpu { adapter }, gpu: false })
 }
 
 #[cfg(test)]
@@ -101,7 +101,9 @@ mod tests {
 
     fn is_found(choice: DeviceChoice, adapter: Option<&Adapter>) -> bool {
         let found = cpu(choice, adapter).gpu;
-        assert_eq!(gpu(choice, adapter).is_ok(), found, "the programs agree");
+        let on_gpu = gpu(choice, adapter);
+        assert_eq!(on_gpu.is_ok(), found, "the programs agree");
+        assert!(on_gpu.is_ok_and(|choice| !choice.gpu) || !found, "the program for GPUs looks for no other");
         found
     }
 
