@@ -1,166 +1,24 @@
-//! The decoder workers' lives and what is decoded next, as a state machine.
+//! The lifecycle of the decoder workers and the order in which images are decoded, as a state machine.
 //!
-//! The small program for the CPU starts first. If it finds a GPU, a second worker loads the program for GPUs meanwhile, and takes
-//! over once it has decoded faster than the first.
+//! The small program for the CPU starts first. If it finds a GPU, a second worker loads the program for GPUs in the meantime, and
+//! replaces the first once it has decoded faster.
 //!
-//! [`Decoder::on`] takes an [`DecoderInput`] and returns the [`DecoderEffect`]s that the caller executes. It knows no worker, clock or page:
-//! the caller tells the time, and answers by further inputs.
+//! [`Decoder::on`] takes a [`DecoderInput`] and returns the [`DecoderEffect`]s that the caller executes. It has no access to workers,
+//! clock or page: the caller passes the time, and answers with further inputs.
+
+mod messages;
 
 use dalle_shared::{
     DecoderDevice, DecoderFailure, DecoderPart, DecoderProgram, DecoderReport, DeviceChoice, ImageToken,
 };
+
+pub use messages::{DecoderEffect, DecoderInput, DecoderState, Timer, Upload};
 
 use crate::problem::{self, Problem};
 use crate::schedule::{Next, Schedule};
 
 /// Longest wait for a GPU's first decode, which compiles its shaders. Some drivers never come back.
 const GPU_PATIENCE_MS: f64 = 45_000.0;
-
-/// Where the decoder stands.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum DecoderState {
-    /// Waiting for the model's description.
-    #[default]
-    Waiting,
-    /// Downloading.
-    Loading {
-        /// What.
-        part: DecoderPart,
-        /// Bytes received.
-        loaded: u64,
-        /// Bytes expected, where known.
-        total: Option<u64>,
-    },
-    /// Decoding for the first time.
-    Starting(DecoderDevice),
-    /// Ready.
-    Ready {
-        /// What it decodes on.
-        device: DecoderDevice,
-        /// Milliseconds of the fastest decode: browsers run new code slowly at first.
-        decode_ms: f64,
-    },
-    /// Failed.
-    Failed(Problem),
-}
-
-/// How far the image that a person uploaded is on its way to tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Upload {
-    /// The encoder is being downloaded.
-    Fetching {
-        /// Bytes received.
-        loaded: u64,
-        /// Bytes expected, where known.
-        total: Option<u64>,
-    },
-    /// With the worker, or waiting for it.
-    Encoding,
-}
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq)]
-pub enum DecoderInput {
-    /// A worker is wanted, on this device.
-    Start(DeviceChoice),
-    /// A worker reports. `worker` is the number of [`DecoderEffect::StartWorker`] or [`DecoderEffect::StartGpu`].
-    Report {
-        /// Which worker.
-        worker: u64,
-        /// What it says.
-        report: DecoderReport,
-    },
-    /// The time of an [`DecoderEffect::Wait`] is over.
-    Elapsed(Timer),
-    /// A new generation of `images` images of `rows` rows of tokens.
-    Expect {
-        /// Number of images.
-        images: usize,
-        /// Rows of each.
-        rows: usize,
-    },
-    /// Complete rows of tokens of each image.
-    Complete(Vec<usize>),
-    /// The images that are shown large.
-    Enlarge(Vec<usize>),
-    /// The tokens that the next images begin with; empty for none.
-    Prefix(Vec<ImageToken>),
-    /// A person uploaded an image, to be encoded.
-    Upload,
-    /// The upload is no longer wanted.
-    DropUpload,
-}
-
-/// Which wait is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Timer {
-    /// For this worker's first decode on a GPU.
-    Gpu {
-        /// Which worker.
-        worker: u64,
-    },
-    /// Of the decoder between two previews.
-    Rest,
-}
-
-/// What the caller must do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum DecoderEffect {
-    /// Start a worker in place of all present ones. Its reports carry this number.
-    StartWorker {
-        /// Number of the worker.
-        worker: u64,
-        /// What it runs.
-        program: DecoderProgram,
-        /// Which device it may use.
-        choice: DeviceChoice,
-    },
-    /// Start a worker with the program for GPUs beside the present one.
-    StartGpu {
-        /// Number of the worker.
-        worker: u64,
-    },
-    /// The worker of [`DecoderEffect::StartGpu`] takes the place of the present one, which ends.
-    UseGpu,
-    /// End the worker of [`DecoderEffect::StartGpu`].
-    EndGpu,
-    /// End all workers.
-    EndWorker,
-    /// Decode an image as far as it is known.
-    DecodeImage {
-        /// Names the answer.
-        ticket: u64,
-        /// Index of the image.
-        image: usize,
-    },
-    /// Decode the prefix.
-    DecodePrefix {
-        /// Names the answer.
-        ticket: u64,
-        /// Its tokens.
-        tokens: Vec<ImageToken>,
-    },
-    /// Encode the upload.
-    Encode {
-        /// Names the answer.
-        ticket: u64,
-    },
-    /// Show the pixels that came with the report: so many rows of an image.
-    ShowImage {
-        /// Index of the image.
-        image: usize,
-        /// Rows of tokens that were complete.
-        rows: usize,
-    },
-    /// Show the pixels that came with the report: the prefix.
-    ShowPrefix,
-    /// The upload became these tokens.
-    Encoded(Vec<ImageToken>),
-    /// Send [`DecoderInput::Elapsed`] after so many milliseconds.
-    Wait(Timer, f64),
-    /// Tell the person.
-    Notice(String),
-}
 
 /// What the worker is decoding.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,151 @@
+//! What [`Decoder::on`](super::Decoder::on) takes and returns, and the state that the page shows.
+
+use dalle_shared::{DecoderDevice, DecoderPart, DecoderProgram, DecoderReport, DeviceChoice, ImageToken};
+
+use crate::problem::Problem;
+
+/// State of the decoder, as the page shows it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum DecoderState {
+    /// Waiting for the model's description.
+    #[default]
+    Waiting,
+    /// Downloading.
+    Loading {
+        /// What.
+        part: DecoderPart,
+        /// Bytes received.
+        loaded: u64,
+        /// Bytes expected, where known.
+        total: Option<u64>,
+    },
+    /// Decoding for the first time.
+    Starting(DecoderDevice),
+    /// Ready.
+    Ready {
+        /// What it decodes on.
+        device: DecoderDevice,
+        /// Milliseconds of the fastest decode: browsers run new code slowly at first.
+        decode_ms: f64,
+    },
+    /// Failed.
+    Failed(Problem),
+}
+
+/// Progress of an uploaded image towards its tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upload {
+    /// The encoder is being downloaded.
+    Fetching {
+        /// Bytes received.
+        loaded: u64,
+        /// Bytes expected, where known.
+        total: Option<u64>,
+    },
+    /// With the worker, or waiting for it.
+    Encoding,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DecoderInput {
+    /// A worker is wanted, on this device.
+    Start(DeviceChoice),
+    /// A worker reports. `worker` is the number of [`DecoderEffect::StartWorker`] or [`DecoderEffect::StartGpu`].
+    Report {
+        /// Which worker.
+        worker: u64,
+        /// What it says.
+        report: DecoderReport,
+    },
+    /// The time of an [`DecoderEffect::Wait`] is over.
+    Elapsed(Timer),
+    /// A new generation of `images` images of `rows` rows of tokens.
+    Expect {
+        /// Number of images.
+        images: usize,
+        /// Rows of each.
+        rows: usize,
+    },
+    /// Complete rows of tokens of each image.
+    Complete(Vec<usize>),
+    /// The images that are shown large.
+    Enlarge(Vec<usize>),
+    /// The tokens that the next images begin with; empty for none.
+    Prefix(Vec<ImageToken>),
+    /// A person uploaded an image, to be encoded.
+    Upload,
+    /// The upload is no longer wanted.
+    DropUpload,
+}
+
+/// Which wait is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    /// For this worker's first decode on a GPU.
+    Gpu {
+        /// Which worker.
+        worker: u64,
+    },
+    /// Of the decoder between two previews.
+    Rest,
+}
+
+/// What the caller must do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DecoderEffect {
+    /// Start a worker in place of all present ones. Its reports carry this number.
+    StartWorker {
+        /// Number of the worker.
+        worker: u64,
+        /// What it runs.
+        program: DecoderProgram,
+        /// Which device it may use.
+        choice: DeviceChoice,
+    },
+    /// Start a worker with the program for GPUs beside the present one.
+    StartGpu {
+        /// Number of the worker.
+        worker: u64,
+    },
+    /// The worker of [`DecoderEffect::StartGpu`] takes the place of the present one, which ends.
+    UseGpu,
+    /// End the worker of [`DecoderEffect::StartGpu`].
+    EndGpu,
+    /// End all workers.
+    EndWorker,
+    /// Decode an image as far as it is known.
+    DecodeImage {
+        /// Names the answer.
+        ticket: u64,
+        /// Index of the image.
+        image: usize,
+    },
+    /// Decode the prefix.
+    DecodePrefix {
+        /// Names the answer.
+        ticket: u64,
+        /// Its tokens.
+        tokens: Vec<ImageToken>,
+    },
+    /// Encode the upload.
+    Encode {
+        /// Names the answer.
+        ticket: u64,
+    },
+    /// Show the pixels that came with the report: so many rows of an image.
+    ShowImage {
+        /// Index of the image.
+        image: usize,
+        /// Rows of tokens that were complete.
+        rows: usize,
+    },
+    /// Show the pixels that came with the report: the prefix.
+    ShowPrefix,
+    /// The upload became these tokens.
+    Encoded(Vec<ImageToken>),
+    /// Send [`DecoderInput::Elapsed`] after so many milliseconds.
+    Wait(Timer, f64),
+    /// Tell the person.
+    Notice(String),
+}
