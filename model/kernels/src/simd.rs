@@ -123,10 +123,13 @@ pub fn gate<S: Simd>(s: S, value: S::f32s, input: S::f32s) -> S::f32s {
 /// 1.5·2²³: added to a small number, it leaves the nearest integer in the low bits.
 const ROUND: f32 = 12_582_912.0;
 
-/// eˣ to about two units in the last place, for x of −87 to 88; clamped beyond.
+/// eˣ to about two units in the last place, for x of −87 to 88; clamped beyond. NaN stays NaN.
 #[inline(always)]
 pub fn exp<S: Simd>(s: S, x: S::f32s) -> S::f32s {
-    let x = s.max_f32s(s.min_f32s(x, s.splat_f32s(88.0)), s.splat_f32s(-87.0));
+    // Comparisons are false for NaN, which stays NaN; what a minimum makes of it depends on the processor.
+    let (low, high) = (s.splat_f32s(-87.0), s.splat_f32s(88.0));
+    let x = s.select_f32s(s.less_than_f32s(high, x), high, x);
+    let x = s.select_f32s(s.less_than_f32s(x, low), low, x);
     let shifted = s.mul_add_e_f32s(x, s.splat_f32s(std::f32::consts::LOG2_E), s.splat_f32s(ROUND));
     let whole = s.sub_f32s(shifted, s.splat_f32s(ROUND));
     // ln 2 in two parts, the first with few bits, so that the subtraction is exact.

@@ -246,3 +246,20 @@ fn a_batch_is_the_same_on_any_number_of_threads_and_weighs_tokens_alike() {
     }
     assert!((text - losses.text).abs() < 1e-6, "{text} and {}", losses.text);
 }
+
+#[test]
+fn logits_that_are_not_finite_give_a_loss_and_gradients_that_are_not() {
+    for processor in Processor::all() {
+        for logit in [f32::NAN, f32::INFINITY] {
+            let mut logits = vec![0.5; 64];
+            logits[7] = logit;
+            let loss =
+                processor.run(CrossEntropy { logits: &mut logits, classes: 60, target: 3, weight: 1.0 });
+            assert!(!loss.is_finite(), "{logit}: {loss}");
+            assert!(
+                logits.iter().any(|gradient| !gradient.is_finite()),
+                "{logit}: such an update would be applied"
+            );
+        }
+    }
+}
