@@ -16,21 +16,26 @@ const FLOPS: u64 = 1_000_000_000;
 /// Rows of pixels of a tile: a band has whole tiles at every resolution.
 const ROWS: usize = 2;
 
-/// Bands for an image of `rows × columns` pixels at the smallest resolution, each of which takes `flops` operations: those of an
-/// image before, or new ones.
+/// Threads of this process.
+pub(super) fn threads() -> usize {
+    #[cfg(not(target_arch = "wasm32"))]
+    return rayon::current_num_threads();
+    #[cfg(target_arch = "wasm32")]
+    1
+}
+
+/// At most `threads` bands for an image of `rows × columns` pixels at the smallest resolution, each of which takes `flops`
+/// operations: those of an earlier image, or new ones.
 pub(super) fn fitting<B: AsRef<Grids>>(
     free: &Mutex<Vec<Vec<B>>>,
     (rows, columns): (usize, usize),
     flops: u64,
     border: usize,
+    threads: usize,
     band: impl Fn(Grids) -> B,
 ) -> Vec<B> {
-    #[cfg(not(target_arch = "wasm32"))]
-    let threads = rayon::current_num_threads() as u64;
-    #[cfg(target_arch = "wasm32")]
-    let threads = 1;
     let worth = flops * (rows * columns) as u64 / FLOPS;
-    let layouts = layouts(rows, columns, threads.min(worth) as usize, border);
+    let layouts = layouts(rows, columns, threads.min(worth as usize), border);
     let before = free.lock().ok().and_then(|mut free| free.pop());
     let fits = |bands: &Vec<B>| {
         let size = |grids: &Grids| (grids[3].height, grids[3].width);
@@ -66,14 +71,16 @@ pub(super) fn each<B: Send>(bands: &mut [B], work: impl Fn(&mut B) + Send + Sync
     bands.iter_mut().for_each(work);
 }
 
-/// The result of `work` for each item, in order; several at once where there are threads.
-pub(super) fn all<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Send + Sync) -> Vec<R> {
+/// The result of `work` for each item, in order; several at once where there are threads. `work` is told how many threads are left
+/// for one item.
+pub(super) fn all<T: Sync, R: Send>(items: &[T], work: impl Fn(&T, usize) -> R + Send + Sync) -> Vec<R> {
+    let threads = (threads() / items.len().max(1)).max(1);
     #[cfg(not(target_arch = "wasm32"))]
     if items.len() > 1 {
         use rayon::prelude::*;
-        return items.par_iter().map(work).collect();
+        return items.par_iter().map(|item| work(item, threads)).collect();
     }
-    items.iter().map(work).collect()
+    items.iter().map(|item| work(item, threads)).collect()
 }
 
 /// Copies the rows of a map that border on other bands to them. `phases` is 4, or 1 for a map of tiles.

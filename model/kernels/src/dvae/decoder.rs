@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use pulp::{Simd, WithSimd};
 
 use super::EPSILON;
-use super::bands::{Grids, all, each, exchange, fitting};
+use super::bands::{Grids, all, each, exchange, fitting, threads};
 use super::layers::{BlockLayers, ConvLayer, PointwiseLayer, Use, WinogradLayer};
 use super::network::{DvaeNetwork, DvaeSizes};
 use crate::finish::Finish;
@@ -97,7 +97,7 @@ impl Decoder {
     /// # Panics
     /// As [`decode`](Self::decode).
     pub fn decode_batch(&self, grids: &[&[u16]], width: usize) -> Vec<Vec<u8>> {
-        all(grids, |tokens| self.decode(tokens, width))
+        all(grids, |tokens, threads| self.decode_on(tokens, width, threads))
     }
 
     /// The image of `tokens`, rows of `width`: RGB8 of eight times as many rows and columns.
@@ -105,6 +105,10 @@ impl Decoder {
     /// # Panics
     /// If the tokens do not fill rows, or one is not in the codebook.
     pub fn decode(&self, tokens: &[u16], width: usize) -> Vec<u8> {
+        self.decode_on(tokens, width, threads())
+    }
+
+    fn decode_on(&self, tokens: &[u16], width: usize, threads: usize) -> Vec<u8> {
         assert!(
             width > 0 && !tokens.is_empty() && tokens.len().is_multiple_of(width),
             "{} tokens do not fill rows of {width}",
@@ -116,7 +120,7 @@ impl Decoder {
             "a token is not in the codebook of {vocab}"
         );
         let size = (tokens.len() / width, width);
-        let mut bands = fitting(&self.free, size, self.flops, 1, |grids| self.band(grids));
+        let mut bands = fitting(&self.free, size, self.flops, 1, threads, |grids| self.band(grids));
         let mut from = 0;
         for band in &mut bands {
             let grid = &band.grids[3];

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use super::bands::{Grids, all, each, exchange, fitting};
+use super::bands::{Grids, all, each, exchange, fitting, threads};
 use super::layers::{BlockLayers, ConvLayer, PointwiseLayer, Use, WinogradLayer};
 use super::network::{DvaeNetwork, DvaeSizes};
 use super::pixel;
@@ -84,7 +84,7 @@ impl Encoder {
     /// # Panics
     /// As [`encode`](Self::encode).
     pub fn encode_batch(&self, images: &[&[u8]], width: usize) -> Vec<Vec<u16>> {
-        all(images, |rgb| self.encode(rgb, width))
+        all(images, |rgb, threads| self.encode_on(rgb, width, threads))
     }
 
     /// The most likely token of each 8×8 pixels of `rgb`, rows of `width` pixels, in raster order.
@@ -92,13 +92,18 @@ impl Encoder {
     /// # Panics
     /// If the bytes do not fill rows, or a side is not a multiple of 8.
     pub fn encode(&self, rgb: &[u8], width: usize) -> Vec<u16> {
+        self.encode_on(rgb, width, threads())
+    }
+
+    fn encode_on(&self, rgb: &[u8], width: usize, threads: usize) -> Vec<u16> {
         assert!(
             width > 0 && width.is_multiple_of(8) && !rgb.is_empty() && rgb.len().is_multiple_of(24 * width),
             "{} bytes are not an image {width} pixels wide whose sides are multiples of 8",
             rgb.len()
         );
         let (rows, columns) = (rgb.len() / (24 * width), width / 8);
-        let mut bands = fitting(&self.free, (rows, columns), self.flops, 2, |grids| self.band(grids));
+        let mut bands =
+            fitting(&self.free, (rows, columns), self.flops, 2, threads, |grids| self.band(grids));
         let mut rest = rgb;
         for band in &mut bands {
             let grid = &band.grids[0];
