@@ -24,6 +24,12 @@ pub mod sample;
 pub mod transformer;
 pub mod weights;
 
+/// Whether `dalle-kernels` computes on this device instead of Burn: on the CPU without LibTorch.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn has_kernels(device: &Device) -> bool {
+    device.clone().without_autodiff() == Device::flex()
+}
+
 pub use burn;
 pub use burn::tensor::Device;
 pub use dalle_files::config;

@@ -3,13 +3,13 @@
 use anyhow::Result;
 use dalle_data::random::{Purpose, stream};
 use dalle_kernels::dvae::Evaluation;
-use dalle_model::Device;
 use dalle_model::burn::module::Module;
 use dalle_model::burn::tensor::{IndexingUpdateOp, Int, Tensor};
 use dalle_model::config::ModelConfig;
 use dalle_model::dvae::Dvae;
 use dalle_model::dvae::loss::{DvaeLoss, gumbel_noise, gumbel_softmax};
 use dalle_model::dvae::pixels::{images_to_tensor, map_pixels};
+use dalle_model::{Device, has_kernels};
 use image::RgbImage;
 use rand::RngExt;
 
@@ -83,8 +83,7 @@ impl DvaeStage {
             tau_updates: schedule.tau.updates,
             entries: vocab.min(schedule.batch * config.geometry().image_length()),
         };
-        let on_cpu = device.clone().without_autodiff() == Device::flex();
-        let kernels = on_cpu.then(|| DvaeKernels::new(&config.dvae, image_size));
+        let kernels = has_kernels(&device).then(|| DvaeKernels::new(&config.dvae, image_size));
         Self { data: Prefetch::new(data), held_out, image_size, vocab, schedule, health, device, kernels }
     }
 

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use dalle_kernels::adamw as kernels;
 use dalle_kernels::simd::Processor;
-use dalle_model::Device;
 use dalle_model::burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use dalle_model::burn::tensor::{DType, GradientCheckpointingStrategy, Tensor, TensorData};
+use dalle_model::has_kernels;
 use dalle_model::weights::name;
 use serde::{Deserialize, Serialize};
 
@@ -227,7 +227,7 @@ impl ModuleMapper for Update<'_> {
                 average: weight.clone(),
             });
             let decays = D > 1;
-            if weight.device() == Device::flex() && weight.dtype() == DType::F32 {
+            if has_kernels(&weight.device()) && weight.dtype() == DType::F32 {
                 let adamw = kernels::AdamW {
                     beta1,
                     beta2,
@@ -347,6 +347,7 @@ impl ModuleVisitor for Names {
 
 #[cfg(test)]
 mod tests {
+    use dalle_model::Device;
     use dalle_model::burn::nn::{Linear, LinearConfig};
 
     use super::*;

@@ -20,6 +20,11 @@ pub struct PriorPair {
 }
 
 impl PriorPair {
+    /// A pair of caption ids, or none for a pair that is trained without its caption, and the image's tokens.
+    pub fn new(caption: Option<Vec<TextToken>>, image: Vec<ImageToken>) -> Self {
+        Self { caption, image }
+    }
+
     /// The caption, if it has one, and the image.
     pub(crate) fn parts(&self) -> (Option<&[TextToken]>, &[ImageToken]) {
         (self.caption.as_deref(), &self.image)

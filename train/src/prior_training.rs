@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 use dalle_kernels::prior::PriorLosses;
-use dalle_model::Device;
 use dalle_model::config::ModelConfig;
 use dalle_model::prior::loss::PriorLoss;
 use dalle_model::prior::{Masks, Prior};
+use dalle_model::{Device, has_kernels};
 use dalle_shared::{ImageToken, TextToken};
 
 use crate::gradients::Gradients;
@@ -44,9 +44,8 @@ impl PriorStage {
         schedule: PriorSchedule,
         device: &Device,
     ) -> Self {
-        let on_cpu = device.clone().without_autodiff() == Device::flex();
         Self {
-            kernels: on_cpu.then(|| PriorKernels::new(config)).flatten(),
+            kernels: has_kernels(device).then(|| PriorKernels::new(config)).flatten(),
             data: Prefetch::new(data),
             held_out,
             masks: Masks::new(config, device),

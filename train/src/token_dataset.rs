@@ -97,7 +97,7 @@ fn crop_all(
     image_size: u32,
     sender: &SyncSender<Result<Vec<Cropped>, DataError>>,
 ) {
-    let group = ENCODED_TOGETHER.div_ceil(format.crops);
+    let group = (ENCODED_TOGETHER / format.crops).max(1);
     let mut entries = (0..).zip(shards.entries(None));
     loop {
         let group: Vec<(u64, Result<Entry, DataError>)> = entries.by_ref().take(group).collect();

@@ -1,10 +1,10 @@
 //! Images to tokens and back on native devices: on the CPU by `dalle-kernels`, on others by the networks on Burn.
 //!
-//! This is the only place that chooses. The kernels are the same networks, written by hand, and several times faster; images
+//! The kernels are the same networks, written by hand, and several times faster; images
 //! differ by at most 1/255 and tokens only where two codebook entries are equally likely but for rounding.
 
 use burn::module::Module;
-use burn::tensor::{Device, ExecutionError};
+use burn::tensor::ExecutionError;
 use dalle_kernels::dvae as kernels;
 use dalle_shared::ImageToken;
 
@@ -12,12 +12,8 @@ use super::decoder::check_grid;
 use super::pixels::{images_to_tensor, map_pixels};
 use super::{DecodeError, Decoder, Encoder};
 use crate::config::DvaeConfig;
+use crate::has_kernels;
 use crate::weights::read_values;
-
-/// Whether `dalle-kernels` computes instead of Burn.
-fn has_kernels(device: Device) -> bool {
-    device.without_autodiff() == Device::flex()
-}
 
 /// The sizes of a dVAE, as `dalle-kernels` names them.
 pub fn kernel_sizes(config: &DvaeConfig) -> kernels::DvaeSizes {
@@ -44,7 +40,7 @@ enum Decoding {
 impl ImageDecoder {
     /// Decodes with the weights of `decoder` on its device.
     pub fn new(decoder: Decoder) -> Self {
-        Self(if has_kernels(decoder.device()) {
+        Self(if has_kernels(&decoder.device()) {
             Decoding::Kernels(Box::new(kernels::Decoder::new(
                 kernel_sizes(&decoder.config()),
                 &values(&decoder),
@@ -104,7 +100,7 @@ enum Encoding {
 impl ImageEncoder {
     /// Encodes with the weights of `encoder` on its device.
     pub fn new(encoder: Encoder) -> Self {
-        Self(if has_kernels(encoder.device()) {
+        Self(if has_kernels(&encoder.device()) {
             Encoding::Kernels(Box::new(kernels::Encoder::new(
                 kernel_sizes(&encoder.config()),
                 &values(&encoder),

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use dalle_kernels::prior::{PriorSizes, Sampler};
 use dalle_kernels::storage::Storage;
 
 use super::Prior;
 use crate::config::ModelConfig;
+use crate::has_kernels;
 use crate::transformer::Layer;
 
 /// The sizes of a model's prior, as `dalle-kernels` names them.
@@ -49,7 +50,7 @@ impl Prior {
     /// The prior, if it is not on the CPU or has sizes without kernels.
     pub fn into_kernels(self, config: &ModelConfig) -> Result<Sampler, Box<Self>> {
         let sizes = kernel_sizes(config);
-        if self.device() != Device::flex() || !Sampler::supports(&sizes) {
+        if !has_kernels(&self.device()) || !Sampler::supports(&sizes) {
             return Err(Box::new(self));
         }
         let storage = match self.layers.first().map(Layer::dtype) {

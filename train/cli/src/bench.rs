@@ -15,12 +15,11 @@ use dalle_model::config::ModelConfig;
 use dalle_model::dvae::{Decoder, Dvae, ImageDecoder, kernel_sizes};
 use dalle_model::footprint::Footprint;
 use dalle_model::precision::Precision;
-use dalle_model::prior::loss::PriorLoss;
-use dalle_model::prior::{Masks, Prior};
+use dalle_model::prior::Prior;
 use dalle_model::sample::{Batch, JobKey, SampleRequest};
 use dalle_native::device::DeviceName;
 use dalle_native::memory;
-use dalle_shared::{ImageToken, SamplingSettings, TextToken};
+use dalle_shared::{Geometry, ImageToken, SamplingSettings, TextToken};
 use image::{Rgb, RgbImage};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -28,9 +27,11 @@ use serde::Serialize;
 use dalle_train::augment;
 use dalle_train::dvae_data::DvaeExample;
 use dalle_train::dvae_training::{DvaeSchedule, DvaeStage};
-use dalle_train::gradients::Gradients;
 use dalle_train::optimizer::{AdamW, AdamWConfig, COPIES};
 use dalle_train::prefetch::Batches;
+use dalle_train::prior_data::PriorPair;
+use dalle_train::prior_schedule::PriorSchedule;
+use dalle_train::prior_training::PriorStage;
 use dalle_train::stage::Stage;
 
 /// What to time.
@@ -48,6 +49,22 @@ pub struct Benchmark<'a> {
     pub samples: usize,
     /// Number of steps, decodes or updates to time.
     pub repeats: usize,
+}
+
+/// The same number of pairs in every update: captions of full length.
+struct Pairs {
+    batch: usize,
+    geometry: Geometry,
+}
+
+impl Batches for Pairs {
+    type Batch = Vec<PriorPair>;
+
+    fn batch(&mut self, _: u64) -> Result<Vec<PriorPair>> {
+        let caption = vec![TextToken(0); self.geometry.text_length - 1];
+        let image = vec![ImageToken(0); self.geometry.image_length()];
+        Ok((0..self.batch).map(|_| PriorPair::new(Some(caption.clone()), image.clone())).collect())
+    }
 }
 
 /// The same images in every update, each time augmented differently.
@@ -167,7 +184,7 @@ impl Benchmark<'_> {
             Ok(())
         })?;
         let flops = footprint.decode_flops as f64 * self.batch as f64;
-        self.timing("decode", seconds, self.batch * geometry.image_length(), flops, None)
+        self.timing("decode", seconds, self.batch * self.config.geometry().image_length(), flops, None)
     }
 
     /// Times updates of the dVAE: losses, gradients and AdamW, with what the device trains with.
@@ -213,25 +230,22 @@ impl Benchmark<'_> {
         let needed = footprint.training_prior(self.batch as u64, COPIES).bytes();
         memory::check(&format!("training {}", self.config.name), needed, self.device)?;
         let device = self.device.open()?.autodiff();
-        let masks = Masks::new(self.config, &device);
-        let geometry = self.config.geometry();
-        let caption = vec![TextToken(0); geometry.text_length - 1];
-        let image = vec![ImageToken(0); geometry.image_length()];
-        let captions = vec![caption.as_slice(); self.batch];
-        let images = vec![image.as_slice(); self.batch];
-        let targets: Vec<Option<&[TextToken]>> = captions.iter().copied().map(Some).collect();
+        let pairs = Pairs { batch: self.batch, geometry: self.config.geometry() };
+        let schedule = PriorSchedule { batch: self.batch, ..PriorSchedule::PAPER };
+        let mut stage = PriorStage::new(pairs, Vec::new(), self.config, schedule, &device);
         let mut optimizer = AdamW::new(AdamWConfig::PRIOR);
         let mut prior = Some(Prior::new(self.config, &device));
+        let mut step = 0;
         let seconds = self.timed(1, || {
             if let Some(network) = prior.take() {
-                let loss = PriorLoss::new(network.forward(&masks, &captions, &images)?, &targets, &images);
-                let gradients = Gradients::of(&loss.total(), &network);
+                let gradients = stage.gradients(&network, step)?.0;
                 prior = Some(optimizer.step(network, gradients, 1e-4).0);
+                step += 1;
             }
             Ok(device.sync()?)
         })?;
         let flops = 6.0 * footprint.matrices as f64 * (footprint.slots * self.batch as u64) as f64;
-        self.timing("train-step", seconds, self.batch * geometry.image_length(), flops, None)
+        self.timing("train-step", seconds, self.batch * self.config.geometry().image_length(), flops, None)
     }
 
     /// Median duration of `work` in seconds, after `warm_up` calls that are not timed.

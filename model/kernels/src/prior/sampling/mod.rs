@@ -39,7 +39,7 @@ impl Sampler {
         sizes.head > 0 && sizes.head.is_multiple_of(UNIT) && sizes.text > 0
     }
 
-    /// A prior whose parameters `read` gives, in the order of [`PriorNetwork::parameters`](super::Network::parameters). The matrices of
+    /// A prior whose parameters `read` gives, in the order of [`PriorNetwork::parameters`](super::PriorNetwork::parameters). The matrices of
     /// its layers, and so its caches, are kept in `storage`, all else in f32.
     ///
     /// # Errors
