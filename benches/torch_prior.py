@@ -1,5 +1,5 @@
-"""A step of the prior in PyTorch, with what makes it fast on a processor: key/value caches of fixed size that hold what each layer's
-pattern sees, one compiled graph for all positions, and frozen weights.
+"""A step of the prior in PyTorch, optimised for CPUs: key/value caches of fixed size that hold what each layer's pattern sees, one
+compiled graph for all positions, and frozen weights.
 
 `check()` compares it with the same network without a cache.
 """

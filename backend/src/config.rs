@@ -35,7 +35,7 @@ pub struct Config {
     /// Device of the prior: cpu, cuda:N or wgpu.
     #[arg(long, env = "DALLE_DEVICE", default_value = "cpu")]
     pub device: DeviceName,
-    /// Type of the prior's matrices and cache: f32, bf16 or f16. 16 bits halve the memory, and on a GPU also the time.
+    /// Type of the prior's matrices and cache: f32, bf16 or f16. 16 bits halve the memory and shorten a step.
     #[arg(long, env = "DALLE_DTYPE", default_value = "f32")]
     pub dtype: Precision,
     /// Requests that may wait for the engine. Further ones get 429.

@@ -1,7 +1,7 @@
 //! Which image the decoder decodes next.
 //!
 //! An image is previewed when one more row of its tokens is complete. Previews take turns and use at most half of the time, so that
-//! they do not slow down what they preview: on a laptop, the server may run on the same processor. An image whose tokens are
+//! they do not slow down what they preview: on a laptop, the server may run on the same CPU. An image whose tokens are
 //! complete is decoded next. Images that are not shown large use the time that is left.
 
 use dalle_shared::ImageToken;

@@ -1,4 +1,4 @@
-//! The kernels that sample on the processor against the same prior on Burn.
+//! The kernels that sample on the CPU, compared with the same prior on Burn.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -23,7 +23,7 @@ fn numbers(tokens: &[ImageToken]) -> Vec<u32> {
 }
 
 fn kernels(prior: &Prior, config: &ModelConfig) -> Sampler {
-    prior.clone().into_kernels(config).expect("the processor has kernels")
+    prior.clone().into_kernels(config).expect("kernels support this configuration")
 }
 
 /// Differences of at most `tolerance` of the largest logit, over `steps` steps of three captions: two that have just begun, one of

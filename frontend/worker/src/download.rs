@@ -87,7 +87,7 @@ fn wrong_file(file: &ModelFile, how: &str) -> Failure {
     Failure::new(DecoderFailure::WrongFile, message)
 }
 
-/// SHA-256 in hexadecimal, by the browser's own code where it has it: several times faster, but absent from pages that came over
+/// SHA-256 in hexadecimal, by the browser's SubtleCrypto if available: several times faster, but missing on pages loaded over
 /// plain HTTP from another machine.
 async fn digest(bytes: &[u8]) -> String {
     let native = async {

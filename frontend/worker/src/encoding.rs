@@ -23,7 +23,7 @@ impl<P: Program> Encoding<P> {
         Self { backend: backend.to_owned(), file, config, encoder: None }
     }
 
-    /// The `grid²` tokens of an image file in raster order; or why it cannot be encoded, in a sentence, if the worker can go on.
+    /// The `grid²` tokens of an image file in raster order; or, if the worker can go on, a sentence that says why not.
     ///
     /// # Errors
     /// A failure of the device, which ends the worker.

@@ -1,4 +1,4 @@
-//! Failures on their way to the page.
+//! Failures reported to the page.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +10,7 @@ static ON_GPU: AtomicBool = AtomicBool::new(false);
 /// A failure that ends the worker.
 #[derive(Debug)]
 pub struct Failure {
-    /// What kind, for the remedy.
+    /// The kind of failure, from which the page derives the remedy.
     pub reason: DecoderFailure,
     /// What happened, as a clause.
     pub message: String,

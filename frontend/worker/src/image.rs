@@ -1,4 +1,4 @@
-//! Image files, of any format that the browser reads, as the square of pixels that the encoder takes.
+//! Converts image files, in any format that the browser reads, into the square of pixels that the encoder takes.
 
 use js_sys::Reflect;
 use wasm_bindgen::prelude::*;
@@ -11,7 +11,7 @@ use crate::port::scope;
 /// The middle of an image as RGB8, `size × size` pixels, on white where it is transparent. An image of that size stays unchanged.
 ///
 /// # Errors
-/// That the browser cannot read the file, in a sentence.
+/// A sentence, if the browser cannot read the file.
 pub async fn square(file: &JsValue, size: usize) -> Result<Vec<u8>, String> {
     let rgba = draw(file, size).await.map_err(|error| {
         format!(

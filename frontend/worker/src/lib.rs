@@ -1,8 +1,8 @@
-//! The decoder worker: decodes tokens to pixels in a Web Worker, so that the page stays responsive, and encodes a person's images to
-//! tokens, so that they stay on their machine.
+//! The decoder worker: decodes tokens to pixels in a Web Worker, so that the page stays responsive, and encodes the user's images
+//! to tokens, so that they never leave the browser.
 //!
 //! There are two programs. `dalle-decoder-cpu` is small and starts first; `dalle-decoder-webgpu` is loaded where the browser has a
-//! GPU. Each implements [`Program`] and calls [`run`], which does everything else. `static/worker.js` downloads the program that
+//! GPU. Each implements [`Program`] and calls [`run`], which serves the page. `static/worker.js` downloads the program that
 //! the page asks for, probes the WebGPU adapter and calls `run` with the result and the page's first message. The page then sends
 //! [`dalle_shared::DecoderCommand`]s and receives [`dalle_shared::DecoderReport`]s. Only [`probe`] builds natively, for its tests.
 

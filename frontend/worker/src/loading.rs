@@ -1,4 +1,4 @@
-//! Loading a model: from the page's first command to a decoder that is warmed up.
+//! Loads a model: from the page's first command to a warmed-up decoder.
 
 use dalle_files::config::ModelConfig;
 use dalle_shared::{
@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::port::{scope, send};
 use crate::program::Program;
 
-/// A decode that takes less is repeated before it is reported: browsers run new code slowly at first.
+/// A faster first decode is repeated before its time is reported: browsers run new code slowly at first.
 const QUICK_MS: f64 = 100.0;
 
 /// A program with a loaded decoder, and the model's encoder, which is not downloaded yet.

@@ -1,4 +1,4 @@
-//! The choice of the device to decode on, from what the browser says about its WebGPU adapter.
+//! Chooses the device to decode on, from the properties of the browser's WebGPU adapter.
 
 use dalle_shared::{DecoderDevice, DeviceChoice};
 use serde::Deserialize;

@@ -1,4 +1,4 @@
-//! What a decoder program provides.
+//! The interface of a decoder program.
 
 use dalle_files::config::DvaeConfig;
 use dalle_files::tensors::WeightsError;
@@ -18,7 +18,7 @@ pub trait Program: Sized {
     /// What the program decodes on.
     ///
     /// # Errors
-    /// It cannot decode here, in a clause.
+    /// The reason why it cannot decode here, as a clause.
     fn choose(choice: DeviceChoice, adapter: Option<&Adapter>) -> Result<Choice, String>;
 
     /// Opens the device.

@@ -1,7 +1,7 @@
 //! Exports the program's constructors, so that `static/worker.js` can run them once.
 //!
-//! CubeCL registers its types in thousands of constructors. A wasm module that never calls `__wasm_call_ctors` itself is taken
-//! by the linker for a command, whose every export runs all of them first. Exporting the function turns that off.
+//! CubeCL registers its types in thousands of constructors. The linker treats a wasm module that never calls
+//! `__wasm_call_ctors` as a command, whose every export first runs all of them. Exporting the function prevents that.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

@@ -176,7 +176,7 @@ impl WithSimd for RelaxGradient<'_> {
 
 /// Gumbel noise, to be dispatched: −ln(−ln u), u uniform on (0, 1), for each entry and place.
 ///
-/// A value depends on key, place and entry alone (Philox 4×32-10, Salmon et al., 2011), not on the processor's vectors.
+/// A value depends on key, place and entry alone (Philox 4×32-10, Salmon et al., 2011), not on the CPU's vectors.
 pub struct Noise<'a> {
     /// The layout.
     pub grid: &'a Grid,

@@ -1,11 +1,11 @@
-//! What becomes of a convolution's result before it is stored.
+//! The epilogue of a convolution: bias, activation and accumulation.
 
 use pulp::Simd;
 
 use crate::grid::{Grid, View};
 use crate::simd::{gate, relu, vectors, vectors_mut};
 
-/// What becomes of a convolution's result. A bias may be empty, which means zeros.
+/// The epilogue of a convolution, applied to its result. An empty bias means zeros.
 #[derive(Clone, Copy, Debug)]
 pub enum Finish<'a> {
     /// result + bias.

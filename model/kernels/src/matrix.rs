@@ -79,7 +79,7 @@ pub struct Rows<'a> {
     pub stride: usize,
 }
 
-/// What becomes of a product.
+/// The epilogue of a product.
 #[derive(Clone, Copy, Debug)]
 pub enum Then<'a> {
     /// Stored, plus a bias for each column, which may be empty.
@@ -96,7 +96,7 @@ pub struct Product<'a> {
     pub rows: usize,
     /// The right matrix, `[k, n]`.
     pub b: &'a Packed,
-    /// What becomes of the result.
+    /// The epilogue.
     pub then: Then<'a>,
     /// The result; its rows are `stride` apart, at least `b`'s columns.
     pub y: &'a mut [f32],

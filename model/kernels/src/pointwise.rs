@@ -59,7 +59,7 @@ pub struct Pointwise<'a> {
     pub x: &'a [f32],
     /// Whether the input passes a ReLU first.
     pub relu: bool,
-    /// What becomes of the result.
+    /// The epilogue.
     pub finish: Finish<'a>,
     /// The output.
     pub y: &'a mut [f32],

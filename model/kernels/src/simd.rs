@@ -1,11 +1,11 @@
-//! Vectors of the processor at hand, through `pulp`: AVX-512, AVX2, NEON, wasm's simd128, or single values.
+//! The CPU's SIMD vectors, through `pulp`: AVX-512, AVX2, NEON, wasm's simd128, or single values.
 //!
-//! Everything here is `#[inline(always)]`, and no vector passes through a closure that the standard library calls: what is
-//! not inlined is compiled without the processor's instructions.
+//! Everything here is `#[inline(always)]`, and no vector passes through a closure that the standard library calls: code that is
+//! not inlined is compiled without the CPU's vector instructions.
 
 use pulp::{Simd, WithSimd};
 
-/// The vectors that this processor has.
+/// A vector instruction set of this CPU.
 #[derive(Clone, Copy, Debug)]
 pub struct Processor(Vectors);
 
@@ -22,12 +22,12 @@ enum Vectors {
 }
 
 impl Processor {
-    /// Detects the instructions of this CPU.
+    /// The widest instruction set of this CPU.
     pub fn detect() -> Self {
         Self::all().swap_remove(0)
     }
 
-    /// All that this processor has, the widest first.
+    /// All instruction sets of this CPU, the widest first.
     #[cfg(target_arch = "x86_64")]
     pub fn all() -> Vec<Self> {
         let avx512 = pulp::x86::V4::try_new().map(Vectors::Avx512);
@@ -35,7 +35,7 @@ impl Processor {
         avx512.into_iter().chain(avx2).chain([Vectors::None]).map(Self).collect()
     }
 
-    /// All that this processor has, the widest first.
+    /// All instruction sets of this CPU, the widest first.
     #[cfg(not(target_arch = "x86_64"))]
     pub fn all() -> Vec<Self> {
         vec![Self(Vectors::Other(pulp::Arch::new()))]
@@ -57,7 +57,7 @@ impl Processor {
     }
 }
 
-/// Whether there are registers for some twenty vectors of sums. Browsers have the processor's 16, whatever wasm allows.
+/// Whether there are registers for some twenty vectors of sums. In browsers there are the CPU's 16, whatever wasm allows.
 #[inline(always)]
 pub(crate) fn roomy<S: Simd>() -> bool {
     S::REGISTER_COUNT >= 32 && !cfg!(target_arch = "wasm32")

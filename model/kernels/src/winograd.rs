@@ -78,7 +78,7 @@ pub struct Convolution<'a> {
     pub x: View<'a>,
     /// Whether the input passes a ReLU first.
     pub relu: bool,
-    /// What becomes of the result.
+    /// The epilogue.
     pub finish: Finish<'a>,
     /// The output.
     pub y: &'a mut [f32],

@@ -1,4 +1,4 @@
-//! The shipped model samples the same tokens by the kernels of the processor and by Burn.
+//! The shipped model samples the same tokens with `dalle-kernels` and with Burn.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! What computes the prior for sampling: Burn on any device, or `dalle-kernels` on the processor.
+//! The prior's implementations for sampling: Burn on any device, `dalle-kernels` on the CPU.
 
 use burn::tensor::Tensor;
 #[cfg(not(target_arch = "wasm32"))]

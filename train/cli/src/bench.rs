@@ -320,7 +320,7 @@ pub fn copy_bandwidth(name: DeviceName) -> Result<f64> {
     Ok((2 * VALUES * size_of::<f32>()) as f64 / median(times))
 }
 
-/// Bytes per second that all threads of the processor read together, of one large buffer; `None` for other devices.
+/// Bytes per second that all CPU threads together read from one large buffer; `None` for other devices.
 pub fn read_bandwidth(name: DeviceName) -> Option<f64> {
     const VALUES: usize = 1 << 26;
     const CHUNK: usize = 1 << 16;

@@ -1,6 +1,6 @@
 //! The decoder program for the CPU: the dVAE in wasm SIMD, by `dalle-kernels`.
 //!
-//! It is built twice, with and without relaxed SIMD; `static/worker.js` takes the one that the browser can run.
+//! It is built twice, with and without relaxed SIMD; `static/worker.js` loads the fastest one that the browser can run.
 
 #![cfg(target_arch = "wasm32")]
 
@@ -59,7 +59,7 @@ fn sizes(config: &DvaeConfig) -> DvaeSizes {
     DvaeSizes { n_hid, n_init, blocks_per_group, vocab }
 }
 
-/// The values of a file that holds these parameters, whose names lack the name of their half there.
+/// The values of these parameters in a file, in which their names lack the prefix `half`.
 fn values(file: &[u8], half: &str, parameters: &[Parameter]) -> Result<Vec<f32>, WeightsError> {
     let tensors = parameters
         .iter()

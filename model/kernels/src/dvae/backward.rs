@@ -54,7 +54,7 @@ impl DvaeContext<'_> {
     ) {
         let (dw, db) = slices(conv, gradients);
         let n_in = conv.n_in;
-        // Fewer channels do not repay the transposition.
+        // With fewer channels, the transposition costs more than it saves.
         if n_in.min(conv.n_out) >= 12 && n_in.max(conv.n_out) >= 24 {
             let memory = &mut scratch.outer;
             self.processor.run(OuterGradient { grid, dy, x, relu, dw, n_in, memory });

@@ -10,7 +10,7 @@ use crate::grid::{Buffer, Grid};
 /// Layouts of a band's maps at the four resolutions, the greatest first.
 pub(super) type Grids = [Grid; 4];
 
-/// Arithmetic that is worth a thread: less would mostly wait for the others.
+/// Operations that are worth a thread: with fewer, it would mostly wait for the others.
 const FLOPS: u64 = 1_000_000_000;
 
 /// Rows of pixels of a tile: a band has whole tiles at every resolution.

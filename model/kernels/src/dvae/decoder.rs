@@ -1,4 +1,4 @@
-//! The decoder without training: tokens to pixels.
+//! Inference with the decoder: tokens to pixels.
 
 use std::sync::Mutex;
 
@@ -17,17 +17,17 @@ use crate::simd::{Processor, exp, vectors_mut};
 #[derive(Debug)]
 pub struct Decoder {
     processor: Processor,
-    /// What the first layer makes of each code: `[vocab, n_init]`.
+    /// The first layer's output for each code, `[vocab, n_init]`.
     table: Vec<f32>,
     n_init: usize,
     groups: [Vec<BlockLayers>; 4],
-    /// Only μ: ln b has no part in the image.
+    /// Only μ: the image does not depend on ln b.
     maps: PointwiseLayer,
     flops: u64,
     free: Mutex<Vec<Vec<DecoderBand>>>,
 }
 
-/// What one band of an image is decoded with.
+/// Working memory to decode one band of an image.
 #[derive(Debug)]
 struct DecoderBand {
     grids: Grids,
@@ -43,7 +43,7 @@ struct DecoderBand {
 struct DecoderLevel {
     x: Buffer,
     hidden: [Buffer; 2],
-    /// Behind an upsampling: hidden map and identity path, a value for each tile, and both at the resolution before.
+    /// After an upsampling: hidden map and identity path, one value per tile; `before` is both at the lower resolution.
     tiles: [Buffer; 2],
     before: [Buffer; 2],
 }

@@ -1,4 +1,4 @@
-//! The encoder without training: pixels to tokens.
+//! Inference with the encoder: pixels to tokens.
 
 use std::sync::Mutex;
 
@@ -25,7 +25,7 @@ pub struct Encoder {
     free: Mutex<Vec<Vec<EncoderBand>>>,
 }
 
-/// What one band of an image is encoded with.
+/// Working memory to encode one band of an image.
 #[derive(Debug)]
 struct EncoderBand {
     grids: Grids,
@@ -173,7 +173,7 @@ impl Encoder {
         EncoderBand { grids, image, levels, logits, best, scratch: zeros(0) }
     }
 
-    /// A block; the first one of a resolution reads what was pooled.
+    /// A block. The first one of a resolution reads the pooled map.
     fn block(&self, level: usize, pooled: bool, block: &BlockLayers, bands: &mut [EncoderBand]) {
         let processor = self.processor;
         exchange(

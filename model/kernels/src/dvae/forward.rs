@@ -11,7 +11,7 @@ use crate::grid::{Grid, View};
 use crate::resize::Resize;
 use crate::stem::Stem;
 
-/// The processor's vectors and the layers.
+/// The CPU's vectors and the layers.
 #[derive(Clone, Copy)]
 pub(super) struct DvaeContext<'a> {
     pub processor: Processor,

@@ -67,7 +67,7 @@ impl<K: ConvKernel> ConvLayer<K> {
         }
     }
 
-    /// Takes over the values of parameters, times `gain`.
+    /// Sets the values of the parameters, times `gain`.
     pub fn set(&mut self, parameters: &[f32], gain: f32) {
         let (w, b) = self.conv.values(parameters);
         self.kernel.set(w, gain);

@@ -1,4 +1,4 @@
-//! Everything that one pass over some images works with, allocated once.
+//! The working memory of a pass over a few images, allocated once.
 
 use super::network::{DvaeBlock, DvaeNetwork};
 use crate::grid::{Buffer, Grid, zeros};
@@ -70,7 +70,7 @@ impl DvaeMemory {
         let kept = |blocks: &[DvaeBlock], grid: &Grid, upsampled: bool| -> Vec<DvaeBlockMemory> {
             let keep = |(place, block): (usize, &DvaeBlock)| {
                 let [first, second, third, last] = &block.res;
-                // Behind an upsampling the first hidden map has one value for each tile.
+                // After an upsampling the first hidden map has one value per tile.
                 let tiles = upsampled && place == 0;
                 let first = if tiles { grid.tile_map(first.n_out) } else { grid.map(first.n_out) };
                 DvaeBlockMemory {

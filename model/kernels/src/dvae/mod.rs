@@ -1,4 +1,4 @@
-//! The dVAE on the processor.
+//! The dVAE on the CPU.
 //!
 //! [`DvaeNetwork`] lists the parameters, by the paths that they have in `dalle-model`. [`Decoder`] turns tokens into pixels and
 //! [`Encoder`] pixels into tokens; [`DvaeUpdate`] computes losses and gradients of a batch, forward and backward written out by hand.
@@ -26,7 +26,7 @@ pub use network::{DvaeNetwork, DvaeSizes};
 #[cfg(not(target_arch = "wasm32"))]
 pub use update::{DvaeLosses, DvaeUpdate, Evaluation, ImageNoise};
 
-/// ε of φ(x) = (1 − 2ε)·x/255 + ε, the pixels' map to where their distribution lives (appendix A.3).
+/// ε of φ(x) = (1 − 2ε)·x/255 + ε, which maps pixels into the support of their distribution (appendix A.3).
 const EPSILON: f32 = 0.1;
 
 /// φ of a byte.

@@ -40,7 +40,7 @@ impl DvaeWeights {
         }
     }
 
-    /// Takes over the values of parameters.
+    /// Sets the values of the parameters.
     pub fn set(&mut self, parameters: &[f32]) {
         let (w, b) = self.stem_conv.values(parameters);
         self.stem.set(w);

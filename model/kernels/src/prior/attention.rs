@@ -224,7 +224,7 @@ fn gather(x: &[f32], (at, stride, head): (usize, usize, usize), slots: &[usize],
     }
 }
 
-/// The same, turned: `[head, slots]`, rows of `width`.
+/// The same, transposed: `[head, slots]`, rows of `width`.
 #[inline(always)]
 fn turn(x: &[f32], (at, stride, head): (usize, usize, usize), slots: &[usize], width: usize, y: &mut [f32]) {
     for (column, slot) in slots.iter().enumerate() {
@@ -315,7 +315,7 @@ fn softmax<S: Simd>(s: S, scores: &mut [f32], mask: &[f32]) {
     let lowest = s.splat_f32s(-80.0);
     for score in &mut *scores {
         let away = s.sub_f32s(*score, most);
-        // What is hidden has no share at all.
+        // Masked keys have a share of exactly 0.
         let share = s.select_f32s(s.less_than_f32s(lowest, away), exp(s, away), s.splat_f32s(0.0));
         *score = share;
         sum = s.add_f32s(sum, share);

@@ -1,4 +1,4 @@
-//! Everything that one pass over a pair of caption and image works with, allocated once.
+//! The working memory of a pass over one pair of caption and image, allocated once.
 
 use super::attention::{AttentionScratch, Group, shares};
 use super::network::PriorNetwork;
@@ -13,7 +13,7 @@ pub(super) struct PriorBlockMemory {
     pub qkv: Buffer,
     pub shares: Buffer,
     pub attention: Buffer,
-    /// The MLP's hidden layer before GELU; after the way back, after it.
+    /// The MLP's hidden layer before GELU; the backward pass replaces it with GELU's output.
     pub hidden: Buffer,
 }
 

@@ -10,7 +10,7 @@ use crate::matrix::{Outer, Product, Rows, Then};
 use crate::rows::{self, Columns, CrossEntropy, Gelu, GeluGradient, NormGradient};
 use crate::simd::Processor;
 
-/// The processor's vectors, the parameters and what was made of them.
+/// The CPU's vectors, the parameters, and the packed matrices.
 #[derive(Clone, Copy)]
 pub(super) struct PriorContext<'a> {
     pub processor: Processor,

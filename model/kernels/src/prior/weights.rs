@@ -6,7 +6,7 @@ use super::network::{LinearOffsets, PriorNetwork};
 use crate::grid::UNIT;
 use crate::matrix::Packed;
 
-/// A matrix for the way forward and, turned, for the way back; its bias padded to whole units.
+/// A matrix for the forward pass and, transposed, for the backward pass; its bias padded to whole units.
 pub(super) struct PackedLayer {
     pub linear: LinearOffsets,
     pub forward: Packed,

@@ -71,7 +71,7 @@ struct Results {
     rows: Vec<Timing>,
     /// GB/s that a copy on the same device reads and writes.
     copy_gigabytes_per_second: f64,
-    /// GB/s that the processor reads; `None` for other devices.
+    /// GB/s that the CPU reads; `None` for other devices.
     read_gigabytes_per_second: Option<f64>,
 }
 
@@ -127,7 +127,7 @@ pub fn run(args: Args) -> Result<()> {
     writeln!(out, "a copy reads and writes {copy_gigabytes_per_second:.1} GB/s")?;
     let read_gigabytes_per_second = read_bandwidth(args.device).map(|rate| rate / 1e9);
     if let Some(rate) = read_gigabytes_per_second {
-        writeln!(out, "the processor reads {rate:.1} GB/s")?;
+        writeln!(out, "the CPU reads {rate:.1} GB/s")?;
     }
     if let Some(path) = &args.json {
         let results = Results { rows, copy_gigabytes_per_second, read_gigabytes_per_second };

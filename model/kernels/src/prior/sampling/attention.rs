@@ -42,7 +42,7 @@ impl Text<'_> {
     }
 }
 
-/// The slots of one head that a step, or a beginning that is given, adds.
+/// The slots of one head that a step or a prefix adds.
 pub(super) struct Added<'a> {
     /// Queries, scaled, `[rows, head]`, replaced by the results.
     pub queries: &'a mut [f32],
@@ -80,7 +80,7 @@ impl WithSimd for ImageAttention<'_> {
         let mut scores = zeros(rows * width);
         let (text_keys, text_values) = (text.keys.widened(), text.values.widened());
         text.scores(s, &text_keys, (queries, rows, head), text.width, &mut scores, width);
-        // Row by row, because one may overwrite what the row before it was the last to see.
+        // Row by row: a row may overwrite a slot that the previous row still attends to.
         for row in 0..rows {
             let own = row * head..(row + 1) * head;
             keys.write(places[row] * head, 1, &new_keys[own.clone()]);

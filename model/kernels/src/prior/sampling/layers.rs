@@ -22,7 +22,7 @@ pub(super) struct LinearWeights {
     pub bias: Vec<f32>,
 }
 
-/// What becomes of a product.
+/// The epilogue of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Epilogue {
     /// Added to what is there.
@@ -33,7 +33,7 @@ pub(super) enum Epilogue {
     Gelu,
 }
 
-/// A processor's vectors and threads.
+/// The CPU's vectors and threads.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Engine {
     pub processor: Processor,
@@ -117,7 +117,7 @@ impl WithSimd for TileNorm<'_> {
     }
 }
 
-/// Copies columns of a row in tiles, `from` and on, to `to`. They are whole units, and so never cross a tile in the midst of one.
+/// Copies columns of a row in tiles, from `from` on, to `to`. Both are whole units, so a unit never crosses a tile.
 pub(super) fn read_columns(x: &[f32], rows: usize, row: usize, from: usize, to: &mut [f32]) {
     let mut column = from;
     let mut rest = to;

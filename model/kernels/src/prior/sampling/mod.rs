@@ -1,7 +1,7 @@
-//! Sampling images on the processor: the logits of the next image token, for captions and their samples.
+//! Sampling images on the CPU: the logits of the next image token, for captions and their samples.
 //!
 //! [`Sampler::prefill`] runs a caption and the first tokens of an image, if any; each [`Sampler::step`] adds a token to every
-//! sample of any number of captions. What a sample gets depends on neither the other rows nor the number of threads.
+//! sample of any number of captions. A sample's logits depend on neither the other rows nor the number of threads.
 
 mod attention;
 mod cache;
@@ -57,7 +57,7 @@ impl Sampler {
         Ok(Self { sizes, storage, processor: Processor::detect(), weights })
     }
 
-    /// The same, for other vectors of this processor.
+    /// The same, with another instruction set of this CPU.
     #[must_use]
     pub fn with_processor(self, processor: Processor) -> Self {
         Self { processor, ..self }
