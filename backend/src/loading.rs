@@ -7,7 +7,7 @@ use dalle_model::burn::module::Module;
 use dalle_model::dvae::{Decoder, Encoder, ImageDecoder};
 use dalle_model::footprint::Footprint;
 use dalle_model::precision::Precision;
-use dalle_model::sample::Batch;
+use dalle_model::sample;
 use dalle_native::device::DeviceName;
 use dalle_native::{FolderError, ModelFolder, memory, read_tokenizer};
 use dalle_shared::files::{CONFIG, DECODER, ENCODER, PRIOR, TOKENIZER};
@@ -77,7 +77,7 @@ pub fn load_model(
         license: config.license.clone(),
     };
     let grid = manifest.geometry.grid;
-    let sampler = ModelSampler { batch: Batch::new(prior, config), decoder, grid, clip };
+    let sampler = ModelSampler { batch: sample::batch(prior, config), decoder, grid, clip };
     let contents = files.into_iter().map(|(_, bytes)| bytes).collect();
     Ok(Loaded { model: ServedModel { manifest, tokenizer, contents }, sampler: Box::new(sampler) })
 }

@@ -11,7 +11,7 @@
 //! - [`transformer`]: the layers of the prior and CLIP
 //! - [`precision`]: the types `f32`, `bf16` and `f16` by name
 //! - [`footprint`]: parameters, memory and FLOPs of a model
-//! - [`sample`]: the sampling loop
+//! - `sample`, natively: priors for the sampling loop of `dalle-sampler`
 //! - [`weights`]: safetensors bytes to modules and back
 
 pub mod clip;
@@ -20,6 +20,7 @@ pub mod dvae;
 pub mod footprint;
 pub mod precision;
 pub mod prior;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod sample;
 pub mod transformer;
 pub mod weights;

@@ -13,13 +13,13 @@ use dalle_model::burn::tensor::{Tensor, TensorData};
 use dalle_model::config::ModelConfig;
 use dalle_model::precision::Precision;
 use dalle_model::prior::{Masks, Prior};
-use dalle_model::sample::{Batch, JobKey, NotFinite, SampleError, SampleRequest, continue_caption};
+use dalle_model::sample::{self, Batch, JobKey, NotFinite, SampleError, SampleRequest, continue_caption};
 use dalle_model::weights;
 use dalle_shared::{ImageToken, SamplingSettings, TextToken};
 
 /// A batch. Its prior is the same in every call.
 fn batch(config: &ModelConfig) -> Batch {
-    Batch::new(prior(config, &Device::flex()), config)
+    sample::batch(prior(config, &Device::flex()), config)
 }
 
 fn request(config: &ModelConfig, seed: u64, samples: usize) -> SampleRequest {
@@ -246,7 +246,7 @@ fn fails_alone(prior: &Prior, config: &ModelConfig, poison: u32) {
             ..request(config, 2, 1)
         },
     ];
-    let new = || Batch::new(prior.clone(), config);
+    let new = || sample::batch(prior.clone(), config);
     let alone = others.each_ref().map(|other| {
         let mut batch = new();
         batch.admit(JobKey(0), other.clone()).unwrap();
@@ -296,7 +296,7 @@ fn a_job_that_overflows_f16_leaves_and_the_others_are_unaffected() {
     let poison = 5;
     let prior = with_values(prior(&config, &Device::flex()), "embed.text", &[(poison * width, 1000.0)]);
     let prior = with_values(prior, "blocks.0.qkv.weight", &[(2 * width, 15_000.0)]);
-    let mut batch = Batch::new(prior.clone(), &config);
+    let mut batch = sample::batch(prior.clone(), &config);
     batch
         .admit(JobKey(0), SampleRequest { text: vec![TextToken(poison as u32)], ..request(&config, 7, 2) })
         .unwrap();

@@ -10,7 +10,7 @@ use dalle_model::burn::tensor::FloatDType;
 use dalle_model::config::ModelConfig;
 use dalle_model::dvae::{Decoder, Encoder, ImageDecoder};
 use dalle_model::prior::Prior;
-use dalle_model::sample::{Batch, JobKey, SampleRequest};
+use dalle_model::sample::{self, JobKey, SampleRequest};
 use dalle_model::weights::to_safetensors;
 use dalle_native::device::DeviceName;
 use dalle_shared::{
@@ -75,7 +75,7 @@ impl Model {
 
     /// The tokens that the model samples without a server.
     pub fn sample(&self, text: Vec<TextToken>, samples: usize, seed: u64) -> Vec<Vec<ImageToken>> {
-        let mut batch = Batch::new(self.prior.clone(), &self.config);
+        let mut batch = sample::batch(self.prior.clone(), &self.config);
         let sampling = SamplingSettings::default();
         batch.admit(JobKey(0), SampleRequest { text, samples, seed, sampling, prefix: Vec::new() }).unwrap();
         let mut rows = vec![Vec::new(); samples];

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use dalle_model::Device;
 use dalle_model::precision::Precision;
-use dalle_model::sample::{Batch, JobKey, SampleRequest};
+use dalle_model::sample::{self, Batch, JobKey, SampleRequest};
 use dalle_native::ModelFolder;
 use dalle_shared::{ImageToken, SamplingSettings};
 
@@ -51,7 +51,7 @@ fn the_shipped_model_samples_the_same_tokens_by_the_kernels_as_by_burn() {
             });
         }
     }
-    let expected = sample(Batch::on_burn(prior.clone(), &folder.config), &requests);
+    let expected = sample(sample::batch_on_burn(prior.clone(), &folder.config), &requests);
     // Each continues an image of the first caption, too.
     let prefix = expected[0][0][..100].to_vec();
     let continued: Vec<SampleRequest> = requests
@@ -59,7 +59,7 @@ fn the_shipped_model_samples_the_same_tokens_by_the_kernels_as_by_burn() {
         .step_by(5)
         .map(|request| SampleRequest { prefix: prefix.clone(), ..request.clone() })
         .collect();
-    assert_eq!(sample(Batch::new(prior.clone(), &folder.config), &requests), expected);
-    let expected = sample(Batch::on_burn(prior.clone(), &folder.config), &continued);
-    assert_eq!(sample(Batch::new(prior, &folder.config), &continued), expected);
+    assert_eq!(sample(sample::batch(prior.clone(), &folder.config), &requests), expected);
+    let expected = sample(sample::batch_on_burn(prior.clone(), &folder.config), &continued);
+    assert_eq!(sample(sample::batch(prior, &folder.config), &continued), expected);
 }

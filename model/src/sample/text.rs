@@ -1,12 +1,10 @@
 //! Samples captions from the prior. The text precedes the image in the stream and is modelled in the same way, so it can be sampled
 //! from scratch or from a prefix.
 
+use dalle_sampler::{NotFinite, SampleError, choose, uniform};
 use dalle_shared::{SamplingSettings, TextToken, check_text};
 
-use super::choose::choose;
-use super::error::{NotFinite, SampleError};
-use super::network::read;
-use super::philox::uniform;
+use super::burn_prior::read;
 use crate::prior::{Masks, Prior, TextCache};
 
 /// Random stream for text; images use stream 0.

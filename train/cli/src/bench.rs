@@ -16,7 +16,7 @@ use dalle_model::dvae::{Decoder, Dvae, ImageDecoder, kernel_sizes};
 use dalle_model::footprint::Footprint;
 use dalle_model::precision::Precision;
 use dalle_model::prior::Prior;
-use dalle_model::sample::{Batch, JobKey, SampleRequest};
+use dalle_model::sample::{self, JobKey, SampleRequest};
 use dalle_native::device::DeviceName;
 use dalle_native::memory;
 use dalle_shared::{Geometry, ImageToken, SamplingSettings, TextToken};
@@ -128,7 +128,7 @@ impl Benchmark<'_> {
         memory::check(&format!("sampling {}", self.config.name), needed, self.device)?;
         let device = self.device.open_for(self.precision)?;
         let prior = Prior::new(self.config, &device).with_precision(self.precision);
-        let mut batch = Batch::new(prior, self.config);
+        let mut batch = sample::batch(prior, self.config);
         let text = (0..self.config.text_length.min(9) - 1).map(|id| TextToken(id as u32 % 2)).collect();
         let request = SampleRequest {
             text,

@@ -17,7 +17,7 @@ use dalle_model::config::ModelConfig;
 use dalle_model::dvae::ImageDecoder;
 use dalle_model::footprint::Footprint;
 use dalle_model::precision::Precision;
-use dalle_model::sample::{Batch, JobKey, SampleRequest};
+use dalle_model::sample::{self, Batch, JobKey, SampleRequest};
 use dalle_native::ModelFolder;
 use dalle_native::device::DeviceName;
 use dalle_native::memory;
@@ -71,7 +71,7 @@ impl Generator {
             config: folder.config.clone(),
             tokenizer: folder.tokenizer()?,
             decoder: folder.decoder(&opened)?,
-            batch: Batch::new(folder.prior(&opened, dtype)?, &folder.config),
+            batch: sample::batch(folder.prior(&opened, dtype)?, &folder.config),
             footprint,
             device,
             dtype,

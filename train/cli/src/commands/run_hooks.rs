@@ -7,7 +7,7 @@ use dalle_eval::sheet::{Cell, contact_sheet};
 use dalle_model::config::ModelConfig;
 use dalle_model::dvae::{Dvae, ImageDecoder, ImageEncoder};
 use dalle_model::prior::Prior;
-use dalle_model::sample::{Batch, JobKey, SampleRequest};
+use dalle_model::sample::{self, JobKey, SampleRequest};
 use dalle_shared::{ImageToken, SamplingSettings, Tokenizer};
 use dalle_train::run_state::History;
 use dalle_train::tokens::{decode_image, encode_images};
@@ -76,7 +76,7 @@ impl RunHooks<Prior> {
         config: ModelConfig,
     ) -> Self {
         let sheet = move |prior: &Prior| {
-            let mut batch = Batch::new(prior.clone(), &config);
+            let mut batch = sample::batch(prior.clone(), &config);
             for (caption, key) in captions.iter().zip(0..) {
                 let text = tokenizer.encode(caption, config.text_length - 1)?.ids;
                 let sampling = SamplingSettings::default();

@@ -4,14 +4,13 @@ use std::borrow::Cow;
 
 use dalle_shared::{Geometry, ImageToken, TextToken, check_prefix, check_text};
 
-use super::choose::choose;
-use super::error::{NotFinite, SampleError};
-use super::network::Network;
-use super::philox::uniform;
-use super::request::{JobKey, SampleRequest, StepOutput};
-use crate::config::ModelConfig;
+use crate::choose::choose;
+use crate::error::{NotFinite, SampleError};
+use crate::network::Network;
+use crate::philox::uniform;
+use crate::request::{JobKey, SampleRequest, StepOutput};
 
-/// What a [`Batch`](super::Batch) does; see its methods of the same names.
+/// What a [`Batch`](crate::Batch) does; see its methods of the same names.
 pub(super) trait Sampling {
     fn rows(&self) -> usize;
     fn admit(&mut self, key: JobKey, request: SampleRequest) -> Result<(), SampleError>;
@@ -75,8 +74,8 @@ impl<N: Network> Sampling for Jobs<N> {
 
 impl<N: Network> Jobs<N> {
     /// No jobs.
-    pub fn new(network: N, config: &ModelConfig) -> Self {
-        Self { network, geometry: config.geometry(), jobs: Vec::new() }
+    pub fn new(network: N) -> Self {
+        Self { geometry: network.geometry(), network, jobs: Vec::new() }
     }
 
     fn stream(&self, request: &SampleRequest, text: &[TextToken]) -> Result<Stream<N::Cache>, SampleError> {

@@ -2,7 +2,7 @@
 
 use dalle_shared::{ImageToken, SamplingSettings, TextToken};
 
-use super::error::NotFinite;
+use crate::error::NotFinite;
 
 /// The caller's identifier of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
