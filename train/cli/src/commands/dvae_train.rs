@@ -77,6 +77,10 @@ pub struct Args {
     /// Decay of the average of the weights, per update.
     #[arg(long, default_value_t = AdamWConfig::DVAE.ewma, value_parser = values::decay)]
     ewma: f64,
+    /// Largest global norm of the gradients; larger ones are scaled down to it [default: none].
+    #[arg(long, value_name = "NORM", value_parser = values::positive)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clip_norm: Option<f64>,
     #[command(flatten)]
     #[serde(flatten)]
     run: RunArgs,
@@ -102,7 +106,7 @@ impl Args {
     }
 
     fn optimizer(&self) -> AdamWConfig {
-        AdamWConfig { ewma: self.ewma, ..AdamWConfig::DVAE }
+        AdamWConfig { ewma: self.ewma, clip: self.clip_norm, ..AdamWConfig::DVAE }
     }
 }
 
@@ -193,6 +197,13 @@ mod tests {
         assert_eq!(args.steps, DvaeSchedule::PAPER_STEPS);
         assert_eq!(args.schedule(args.steps), PAPER);
         assert_eq!(args.optimizer(), AdamWConfig::DVAE);
+    }
+
+    #[test]
+    fn gradients_are_clipped_only_if_asked() {
+        let line = "dalle --config c --data d --run r --out o --clip-norm 40";
+        let args = Cli::try_parse_from(line.split(' ')).unwrap().args;
+        assert_eq!(args.optimizer(), AdamWConfig { clip: Some(40.0), ..AdamWConfig::DVAE });
     }
 
     #[test]
