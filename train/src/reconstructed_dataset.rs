@@ -1,6 +1,7 @@
 //! A dataset's training images as the dVAE reconstructs them, in a run folder: CLIP sees samples of the prior, which have
 //! passed through its decoder.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -85,6 +86,7 @@ fn write(
         records,
         train: records,
         val: 0,
+        splits: BTreeMap::new(),
         shards: writer.finish()?,
         ..shards.manifest().clone()
     };

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use image::RgbImage;
 use rayon::prelude::*;
 
+use crate::captions::Captions;
 use crate::error::DataError;
 use crate::location::Location;
 use crate::manifest::Manifest;
-use crate::record::{Captions, Record, Split};
+use crate::record::{HeldOut, Record, Split, Subset};
 use crate::shard::Entry;
 use crate::shards::Shards;
 
@@ -26,6 +27,8 @@ pub struct Example {
     pub concept: String,
     /// The split it belongs to.
     pub split: Split,
+    /// Why it is held out, if the dataset has several reasons.
+    pub held_out: Option<HeldOut>,
     location: Location,
 }
 
@@ -72,6 +75,11 @@ impl Dataset {
     pub fn split(&self, split: Split) -> impl Iterator<Item = &Example> {
         self.examples.iter().filter(move |example| example.split == split)
     }
+
+    /// The examples of a subset.
+    pub fn subset(&self, subset: Subset) -> impl Iterator<Item = &Example> {
+        self.examples.iter().filter(move |example| subset.contains(example.split, example.held_out))
+    }
 }
 
 impl Example {
@@ -89,8 +97,8 @@ fn read_examples(shards: &Shards, index: usize) -> Result<Vec<Example>, DataErro
     let image_size = shards.manifest().image_size;
     let example = |entry: Entry| {
         let location = Location::of(&entry, &path, image_size)?;
-        let Record { captions, concept, split, .. } = entry.record()?;
-        Ok(Example { key: entry.key().to_owned(), captions, concept, split, location })
+        let Record { captions, concept, split, held_out, .. } = entry.record()?;
+        Ok(Example { key: entry.key().to_owned(), captions, concept, split, held_out, location })
     };
     shards.read(index)?.entries(None).map(example).collect()
 }

@@ -6,6 +6,7 @@
 //! - [`Dataset`]: random access, for evaluation
 
 mod apart;
+mod captions;
 mod dataset;
 mod error;
 mod image_file;
@@ -26,6 +27,7 @@ mod tokens;
 mod training_data;
 
 pub use apart::check_apart;
+pub use captions::{Captions, bare};
 pub use dataset::{Dataset, Example};
 pub use error::{DataError, read_json};
 pub use image_file::{ImageFileError, MAX_PIXELS, decode_image, encode_png, read_image, read_regular_file};
@@ -33,7 +35,7 @@ pub use image_index::ImageIndex;
 pub use log_line::log_line;
 pub use manifest::{FORMAT, MANIFEST, Manifest, Options};
 pub use reader::{Item, Reader, Share};
-pub use record::{Captions, Record, Split, concept_of};
+pub use record::{HeldOut, Record, Split, Subset, concept_of, hash_fraction};
 pub use shard::{Entry, Shard, ShardInfo, ShardWriter, sanitise_key};
 pub use shards::Shards;
 pub use source::{PackageInfo, Problem, Reason, SourceInfo, SourceSummary};

@@ -1,6 +1,9 @@
 //! `manifest.json` of a dataset folder: what is in it, how it was made, and the hashes of its shards.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::shard::ShardInfo;
 use super::source::{Problem, SourceSummary};
@@ -25,8 +28,14 @@ pub struct Manifest {
     pub train: usize,
     /// Held-out images.
     pub val: usize,
+    /// Images of each subset that has some, by its name ([`Subset`](crate::Subset)).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub splits: BTreeMap<String, usize>,
     /// How it was made.
     pub options: Options,
+    /// The recipe that it was made by, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<Value>,
     /// Where the images come from.
     pub sources: Vec<SourceSummary>,
     /// How the tokens were made, if the shards hold tokens instead of images.

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use dalle_shared::sha256_hex;
-use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use unicode_normalization::UnicodeNormalization;
+
+use crate::captions::Captions;
 
 /// Whether an image is trained on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -23,11 +25,7 @@ impl Split {
     /// The split of a concept: held out with probability `share`, decided by a hash of its name. So all images of a concept
     /// are in the same split, in all datasets with the same `share`.
     pub fn of(concept: &str, share: f64) -> Self {
-        let digest = sha256_hex(format!("split {concept}").as_bytes());
-        // 13 hexadecimal digits are 52 bits: exact in a double.
-        let uniform =
-            u64::from_str_radix(&digest[..13], 16).map_or(0.0, |bits| bits as f64 / (1u64 << 52) as f64);
-        if uniform < share { Self::Val } else { Self::Train }
+        if hash_fraction(&format!("split {concept}")) < share { Self::Val } else { Self::Train }
     }
 }
 
@@ -36,6 +34,80 @@ impl fmt::Display for Split {
         f.write_str(match self {
             Self::Train => "train",
             Self::Val => "val",
+        })
+    }
+}
+
+/// A number from 0 to below 1 that is a function of the text alone: for choices that are the same on every machine.
+pub fn hash_fraction(text: &str) -> f64 {
+    // 13 hexadecimal digits are 52 bits: exact in a double.
+    let digest = sha256_hex(text.as_bytes());
+    u64::from_str_radix(&digest[..13], 16).map_or(0.0, |bits| bits as f64 / (1u64 << 52) as f64)
+}
+
+/// Why an example is held out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeldOut {
+    /// No training image shows its concept.
+    Concept,
+    /// Training images show its concept, but none in its style.
+    Style,
+    /// Training images show its two concepts, or its concept and its colour, but none shows them together.
+    Pair,
+}
+
+/// The examples of a dataset that a reader asks for: `train`, `val` (all that are held out), or those held out for one
+/// reason, `val-concept`, `val-style` or `val-pair`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subset {
+    /// The training split.
+    Train,
+    /// The validation split.
+    Val,
+    /// The part of the validation split that is held out for one reason.
+    HeldOut(HeldOut),
+}
+
+impl Subset {
+    /// All subsets.
+    pub const ALL: [Self; 5] = [
+        Self::Train,
+        Self::Val,
+        Self::HeldOut(HeldOut::Concept),
+        Self::HeldOut(HeldOut::Style),
+        Self::HeldOut(HeldOut::Pair),
+    ];
+
+    /// Whether an example of this split belongs to it. Datasets that state no reason hold out concepts.
+    pub fn contains(self, split: Split, held_out: Option<HeldOut>) -> bool {
+        match self {
+            Self::Train => split == Split::Train,
+            Self::Val => split == Split::Val,
+            Self::HeldOut(reason) => split == Split::Val && held_out.unwrap_or(HeldOut::Concept) == reason,
+        }
+    }
+}
+
+impl fmt::Display for Subset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Train => "train",
+            Self::Val => "val",
+            Self::HeldOut(HeldOut::Concept) => "val-concept",
+            Self::HeldOut(HeldOut::Style) => "val-style",
+            Self::HeldOut(HeldOut::Pair) => "val-pair",
+        })
+    }
+}
+
+impl FromStr for Subset {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|subset| subset.to_string() == name).ok_or_else(|| {
+            let names: Vec<String> = Self::ALL.iter().map(ToString::to_string).collect();
+            format!("expected one of {}, got `{name}`", names.join(", "))
         })
     }
 }
@@ -63,6 +135,9 @@ pub struct Record {
     pub concept: String,
     /// Trained on or held out.
     pub split: Split,
+    /// Why it is held out, if the dataset has several reasons.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<HeldOut>,
     /// SPDX licence of the image.
     pub license: String,
     /// Package, version and name of the image, or its path in the folder.
@@ -70,103 +145,6 @@ pub struct Record {
     /// What else the source knows of the image, such as the family, group and code points of an emoji.
     #[serde(flatten)]
     pub extra: BTreeMap<String, Value>,
-}
-
-/// The captions of one image. Training samples one of them at each reading.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Captions {
-    /// Its name, such as "red apple", or a whole caption.
-    pub label: String,
-    /// Words that belong to it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tags: Vec<String>,
-    /// Colour of the background, unless white.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub background: Option<String>,
-    /// Sentences with placeholders `{label}` and `{tag}`; the first has no `{tag}` and is the main caption.
-    pub templates: Vec<String>,
-    /// Other whole captions.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub alternatives: Vec<String>,
-}
-
-/// Probability of reading the main caption: what people will type most.
-const MAIN_SHARE: f64 = 0.5;
-
-impl Captions {
-    /// The captions of the same image on a coloured background: each names the colour.
-    #[must_use]
-    pub fn on_background(mut self, colour: &str) -> Self {
-        for caption in self.templates.iter_mut().chain(&mut self.alternatives) {
-            caption.push_str(&format!(" on a {colour} background"));
-        }
-        self.background = Some(colour.to_owned());
-        self
-    }
-
-    /// The main caption: the label, with the background unless it is white.
-    pub fn main(&self) -> String {
-        self.templates.first().map_or_else(|| self.label.clone(), |template| self.fill(template, &[]))
-    }
-
-    /// A random caption: the main one half of the time, else another template with random tags, or an alternative.
-    pub fn sample(&self, rng: &mut impl Rng) -> String {
-        let templates: Vec<&String> = self.usable_templates().skip(1).collect();
-        let others = templates.len() + self.alternatives.len();
-        if others == 0 || rng.random_bool(MAIN_SHARE) {
-            return self.main();
-        }
-        let chosen = rng.random_range(..others);
-        let Some(template) = templates.get(chosen) else {
-            return self.alternatives[chosen - templates.len()].clone();
-        };
-        let mut tags: Vec<&str> = self.tags.iter().map(String::as_str).collect();
-        let wanted = places(template);
-        for index in 0..wanted {
-            let other = rng.random_range(index..tags.len());
-            tags.swap(index, other);
-        }
-        self.fill(template, &tags[..wanted])
-    }
-
-    /// Every text that a tokenizer should learn: each template with its label, the tags, the alternatives.
-    pub fn texts(&self) -> impl Iterator<Item = String> + '_ {
-        let tags: Vec<&str> = self.tags.iter().map(String::as_str).collect();
-        let filled = self.usable_templates().map(move |template| self.fill(template, &tags));
-        filled.chain(self.tags.iter().cloned()).chain(self.alternatives.iter().cloned())
-    }
-
-    /// The templates that have enough tags.
-    fn usable_templates(&self) -> impl Iterator<Item = &String> {
-        self.templates.iter().filter(|template| places(template) <= self.tags.len())
-    }
-
-    /// Replaces the placeholders by label and tags. What is inserted is not searched for placeholders.
-    fn fill(&self, template: &str, tags: &[&str]) -> String {
-        let mut tags = tags.iter();
-        let mut caption = String::new();
-        let mut rest = template;
-        while let Some(start) = rest.find('{') {
-            caption.push_str(&rest[..start]);
-            rest = &rest[start..];
-            if let Some(after) = rest.strip_prefix("{label}") {
-                caption.push_str(&self.label);
-                rest = after;
-            } else if let Some(after) = rest.strip_prefix("{tag}") {
-                caption.push_str(tags.next().copied().unwrap_or_default());
-                rest = after;
-            } else {
-                caption.push('{');
-                rest = &rest[1..];
-            }
-        }
-        caption + rest
-    }
-}
-
-/// Tags that a template takes.
-fn places(template: &str) -> usize {
-    template.matches("{tag}").count()
 }
 
 #[cfg(test)]

@@ -42,6 +42,10 @@ pub enum Reason {
     SkinTone,
     /// Its group was not asked for.
     Group,
+    /// The recipe lists no name that is true of it.
+    NoName,
+    /// The recipe uses only a share of its group or source.
+    Weight,
 }
 
 impl fmt::Display for Reason {
@@ -54,6 +58,8 @@ impl fmt::Display for Reason {
             Self::UnreadableCaption => "caption unreadable",
             Self::Unreadable => "image unreadable",
             Self::Duplicate => "duplicate",
+            Self::NoName => "no name",
+            Self::Weight => "beyond its share",
             Self::NotAPicture => "not an image",
         })
     }
@@ -96,6 +102,9 @@ pub struct SourceSummary {
     pub info: SourceInfo,
     /// Images stored (each perhaps on several backgrounds).
     pub stored: usize,
+    /// Images of each kind, such as `drawing`, `background` and `pair`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kinds: BTreeMap<String, usize>,
     /// Images left out, by reason.
     pub left_out: BTreeMap<Reason, usize>,
 }

@@ -5,8 +5,6 @@ use std::str::FromStr;
 
 use clap::builder::RangedU64ValueParser;
 
-use dalle_data::Split;
-
 /// Largest batch; no device fits more.
 const MAX_BATCH: u64 = 1 << 16;
 /// Largest number of images to evaluate; the paper's evaluation uses 30,000.
@@ -58,15 +56,6 @@ pub fn radius(text: &str) -> Result<f32, String> {
 /// A cosine similarity, from −1 to 1.
 pub fn cosine(text: &str) -> Result<f32, String> {
     number(text, "a cosine from -1 to 1", |x: f32| (-1.0..=1.0).contains(&x))
-}
-
-/// A split of a dataset.
-pub fn split(text: &str) -> Result<Split, String> {
-    match text {
-        "train" => Ok(Split::Train),
-        "val" => Ok(Split::Val),
-        _ => Err("expected train or val".to_owned()),
-    }
 }
 
 /// The path of a PNG file to write.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use dalle_data::{Dataset, Example, Split};
+use dalle_data::{Dataset, Example, Subset};
 use dalle_shared::sha256_hex;
 
 use super::provenance::Provenance;
@@ -17,9 +17,9 @@ pub struct SelectionArgs {
     /// Dataset folder.
     #[arg(long)]
     pub data: PathBuf,
-    /// Split of the dataset: train or val.
-    #[arg(long, default_value = "val", value_parser = values::split)]
-    split: Split,
+    /// Part of the dataset: train, val, or of a dataset made by a recipe val-concept, val-style or val-pair.
+    #[arg(long, default_value = "val")]
+    split: Subset,
     /// Number of images, chosen by hash [default: all].
     #[arg(long, value_parser = values::count())]
     count: Option<usize>,
@@ -55,7 +55,7 @@ impl SelectionArgs {
             );
         }
         let mut examples: Vec<(String, &Example)> = dataset
-            .split(self.split)
+            .subset(self.split)
             .filter(|example| !left_out.contains(&example.key))
             .map(|example| (sha256_hex(format!("choose {}", example.key).as_bytes()), example))
             .collect();
