@@ -51,6 +51,24 @@ impl EmojiPackages {
     }
 }
 
+impl EmojiPackages {
+    /// Checks that emojibase has these subgroups.
+    ///
+    /// # Errors
+    /// A subgroup is unknown, or emojibase is missing or malformed.
+    pub fn check_subgroups<'a>(&self, mut subgroups: impl Iterator<Item = &'a str>) -> Result<(), DataError> {
+        let emojibase = Emojibase::read(&Packages::find(&self.root)?.get(emojibase::PACKAGE)?.folder)?;
+        let known = emojibase.subgroups();
+        match subgroups.find(|subgroup| !known.iter().any(|known| known == subgroup)) {
+            None => Ok(()),
+            Some(unknown) => Err(DataError::Option {
+                option: "recipe",
+                message: format!("`subgroups`: expected some of {}, got `{unknown}`", known.join(", ")),
+            }),
+        }
+    }
+}
+
 /// Labels of emoji, and the groups that are wanted.
 struct Labels {
     emojibase: Emojibase,

@@ -65,6 +65,7 @@ pub struct Emojibase {
     by_hexcode: HashMap<String, usize>,
     by_slug: HashMap<String, usize>,
     groups: Vec<String>,
+    subgroups: Vec<String>,
 }
 
 impl Emojibase {
@@ -84,6 +85,7 @@ impl Emojibase {
             by_hexcode: HashMap::new(),
             by_slug: HashMap::new(),
             groups: messages.groups.iter().map(|group| group.key.clone()).collect(),
+            subgroups: messages.subgroups.iter().map(|subgroup| subgroup.key.clone()).collect(),
         };
         for record in records {
             let emoji = Emoji {
@@ -118,6 +120,11 @@ impl Emojibase {
     /// The keys of all groups.
     pub fn groups(&self) -> &[String] {
         &self.groups
+    }
+
+    /// The keys of all subgroups.
+    pub fn subgroups(&self) -> &[String] {
+        &self.subgroups
     }
 
     /// The emoji of these code points (hexadecimal, joined by `-` or `_`).

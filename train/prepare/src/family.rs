@@ -23,6 +23,8 @@ pub struct Family {
     pub format: Format,
     /// The word for its style in captions: "a flat emoji of rocket".
     pub style: &'static str,
+    /// The design that it is a variant of: families of one design show the same shapes.
+    pub design: &'static str,
     /// Who drew it, if the package does not say.
     pub artist: Option<&'static str>,
     /// Whether it is used by default: the coloured ones are.
@@ -31,29 +33,40 @@ pub struct Family {
 
 /// All known families.
 pub static FAMILIES: [Family; 8] = [
-    Family::iconify("noto", "@iconify-json/noto", "noto"),
-    Family::iconify("blob", "@iconify-json/noto-v1", "blob"),
-    Family::iconify("fluent-flat", "@iconify-json/fluent-emoji-flat", "flat"),
+    Family::iconify("noto", "noto", "@iconify-json/noto", "noto"),
+    Family::iconify("blob", "blob", "@iconify-json/noto-v1", "blob"),
+    Family::iconify("fluent-flat", "fluent", "@iconify-json/fluent-emoji-flat", "flat"),
     Family {
         name: "fluent-3d",
         package: "@lobehub/fluent-emoji-3d",
         format: Format::Bitmaps("assets"),
         style: "3d",
+        design: "fluent",
         artist: Some("Microsoft Corporation"),
         default: true,
     },
-    Family::iconify("twemoji", "@iconify-json/twemoji", "twemoji"),
-    Family::iconify("emojione", "@iconify-json/emojione", "emojione"),
-    Family::iconify("streamline", "@iconify-json/streamline-emojis", "outline"),
+    Family::iconify("twemoji", "twemoji", "@iconify-json/twemoji", "twemoji"),
+    Family::iconify("emojione", "emojione", "@iconify-json/emojione", "emojione"),
+    Family::iconify("streamline", "streamline", "@iconify-json/streamline-emojis", "outline"),
     Family {
         default: false,
-        ..Family::iconify("fluent-high-contrast", "@iconify-json/fluent-emoji-high-contrast", "high contrast")
+        ..Family::iconify(
+            "fluent-high-contrast",
+            "fluent",
+            "@iconify-json/fluent-emoji-high-contrast",
+            "high contrast",
+        )
     },
 ];
 
 impl Family {
-    const fn iconify(name: &'static str, package: &'static str, style: &'static str) -> Self {
-        Self { name, package, format: Format::Iconify, style, artist: None, default: true }
+    const fn iconify(
+        name: &'static str,
+        design: &'static str,
+        package: &'static str,
+        style: &'static str,
+    ) -> Self {
+        Self { name, package, format: Format::Iconify, style, design, artist: None, default: true }
     }
 
     /// The families that are used by default.

@@ -48,6 +48,9 @@ pub enum RenderError {
     /// Nothing visible is drawn.
     #[error("nothing visible is drawn")]
     Empty,
+    /// Only drawings with a transparent background can be combined.
+    #[error("expected a drawing with a transparent background, got a photo")]
+    NotADrawing,
     /// The result could not be encoded.
     #[error("cannot be encoded: {0}")]
     Encode(#[from] image::ImageError),
@@ -59,6 +62,8 @@ const SUPERSAMPLING: f32 = 2.0;
 const DIFFERENT: u8 = 40;
 /// Part of the image's side that is left free at each edge around a drawing.
 const MARGIN: f32 = 1.0 / 32.0;
+/// Drawings that are made to fit a box are first rendered this many times larger than it.
+const LARGER: f32 = 1.5;
 /// Longest side of a photo in units of the shorter one; the ends of a longer one are cut before it is resized. Only the middle
 /// square is used, and a strip of one by a million pixels would be enlarged with its whole length.
 const LONGEST: u32 = 4;
@@ -129,6 +134,44 @@ impl Cutout {
         let (x, y) = ((size - small.width()) / 2, (size - small.height()) / 2);
         imageops::replace(&mut square, &small, x.into(), y.into());
         Ok(Self { pixels: square, opaque: false })
+    }
+
+    /// The drawing cropped to what is drawn, as large as fits into `width` by `height` pixels, without a margin.
+    ///
+    /// # Errors
+    /// See [`Cutout::new`]. A photo has no shape of its own and is [`RenderError::NotADrawing`].
+    pub fn fitted(art: &Art, width: u32, height: u32) -> Result<Self, RenderError> {
+        // With its margin the drawing is a little smaller than the square; the square is as large as makes it fit.
+        let whole = Self::new(art, ((width.max(height)) as f32 * LARGER).ceil() as u32)?;
+        if whole.opaque {
+            return Err(RenderError::NotADrawing);
+        }
+        let (left, top, drawn_width, drawn_height) = visible(&whole.pixels).ok_or(RenderError::Empty)?;
+        let scale = (width as f32 / drawn_width as f32).min(height as f32 / drawn_height as f32);
+        let fit = |side: u32, limit: u32| ((side as f32 * scale).round() as u32).clamp(1, limit);
+        let crop = imageops::crop_imm(&whole.pixels, left, top, drawn_width, drawn_height).to_image();
+        let pixels =
+            imageops::resize(&crop, fit(drawn_width, width), fit(drawn_height, height), FilterType::Triangle);
+        Ok(Self { pixels, opaque: false })
+    }
+
+    /// Several drawings on one transparent square, each with its upper left corner at `(x, y)`.
+    pub fn composed(size: u32, parts: &[(&Self, u32, u32)]) -> Self {
+        let mut square = RgbaImage::new(size, size);
+        for (part, x, y) in parts {
+            imageops::replace(&mut square, &part.pixels, i64::from(*x), i64::from(*y));
+        }
+        Self { pixels: square, opaque: false }
+    }
+
+    /// The same drawing with other pixels.
+    pub fn with_pixels(&self, pixels: RgbaImage) -> Self {
+        Self { pixels, opaque: self.opaque }
+    }
+
+    /// Its pixels, premultiplied.
+    pub fn pixels(&self) -> &RgbaImage {
+        &self.pixels
     }
 
     /// Whether the drawing is visible on this background: half of its pixels differ from it. Never true of a photo, which

@@ -1,14 +1,16 @@
 //! `dalle data`: datasets of captioned images.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
+use clap::Subcommand;
 use clap::builder::RangedU64ValueParser;
-use clap::{Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use dalle_data::{DataError, MANIFEST, Manifest, Options, Shards, Split, log_line};
-use dalle_prepare::{EmojiPackages, Family, ImageFolder, Source};
+use dalle_data::random::{Purpose, stream};
+use dalle_data::{DataError, MANIFEST, Manifest, Options, Record, Shards, Subset, log_line};
+use dalle_prepare::{EmojiPackages, Family, ImageFolder, Recipe, Source, build_recipe};
 
 use super::values;
 
@@ -27,7 +29,7 @@ enum Command {
     Sheet(SheetArgs),
 }
 
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 struct BuildArgs {
     #[command(flatten)]
     input: InputArgs,
@@ -37,6 +39,11 @@ struct BuildArgs {
     /// Replace --out if it is a dataset.
     #[arg(long)]
     overwrite: bool,
+    /// Recipe (configs/data/*.json) that says what is made of --packages; it replaces all other options.
+    #[arg(long, requires = "packages", conflicts_with_all = [
+        "images", "families", "groups", "skin_tones", "size", "backgrounds", "shard_size", "val_share", "seed",
+    ])]
+    recipe: Option<PathBuf>,
     /// Emoji families [default: all in colour].
     #[arg(long, value_delimiter = ',', conflicts_with = "images")]
     families: Vec<&'static Family>,
@@ -66,7 +73,7 @@ struct BuildArgs {
     seed: u64,
 }
 
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 #[group(required = true, multiple = false)]
 struct InputArgs {
     /// Folder with unpacked npm packages of emoji drawings.
@@ -90,15 +97,12 @@ struct SheetArgs {
     /// Images per row.
     #[arg(long, default_value_t = 10, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     columns: usize,
-    /// Show only this split.
+    /// Show only this part: train, val, or of a dataset made by a recipe val-concept, val-style or val-pair.
     #[arg(long)]
-    split: Option<SplitArg>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum SplitArg {
-    Train,
-    Val,
+    split: Option<Subset>,
+    /// Show a random caption of each image instead of the main one.
+    #[arg(long)]
+    sampled: bool,
 }
 
 /// Runs `dalle data`.
@@ -113,6 +117,23 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn build(args: BuildArgs) -> anyhow::Result<()> {
+    let style = ProgressStyle::with_template("rendering {bar:40} {pos}/{len} {eta}")?;
+    let progress = ProgressBar::new(0).with_style(style);
+    let manifest = match (&args.recipe, &args.input.packages) {
+        (Some(recipe), Some(packages)) => {
+            build_recipe(&Recipe::read(recipe)?, packages, &args.out, args.overwrite, &progress)?
+        }
+        _ => build_plain(&args, &progress)?,
+    };
+    let mut out = std::io::stdout().lock();
+    report(&manifest, &mut out)?;
+    writeln!(out, "wrote {}", args.out.display())?;
+    Ok(())
+}
+
+/// Builds a dataset without a recipe.
+fn build_plain(args: &BuildArgs, progress: &ProgressBar) -> anyhow::Result<Manifest> {
+    let args = args.clone();
     let sources = match (args.input.packages, args.input.images) {
         (Some(root), _) => {
             let families = if args.families.is_empty() { Family::defaults() } else { args.families };
@@ -128,13 +149,7 @@ fn build(args: BuildArgs) -> anyhow::Result<()> {
         val_share: args.val_share,
         seed: args.seed,
     };
-    let style = ProgressStyle::with_template("rendering {bar:40} {pos}/{len} {eta}")?;
-    let progress = ProgressBar::new(0).with_style(style);
-    let manifest = dalle_prepare::build(&sources, &options, &args.out, args.overwrite, &progress)?;
-    let mut out = std::io::stdout().lock();
-    report(&manifest, &mut out)?;
-    writeln!(out, "wrote {}", args.out.display())?;
-    Ok(())
+    Ok(dalle_prepare::build(&sources, &options, &args.out, args.overwrite, progress)?)
 }
 
 /// Maximum number of unusable images that are listed.
@@ -154,6 +169,18 @@ fn report(manifest: &Manifest, out: &mut impl Write) -> std::io::Result<()> {
         let left_out = if left_out.is_empty() { "nothing".to_owned() } else { left_out.join(", ") };
         writeln!(out, "{}: {} stored; left out: {left_out}", source.info.name, source.stored)?;
     }
+    if manifest.recipe.is_some() {
+        let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+        for (kind, count) in manifest.sources.iter().flat_map(|source| &source.kinds) {
+            *kinds.entry(kind).or_default() += count;
+        }
+        let list = |counts: &mut dyn Iterator<Item = (&str, usize)>| {
+            counts.map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
+        };
+        writeln!(out, "kinds: {}", list(&mut kinds.into_iter()))?;
+        let mut splits = manifest.splits.iter().map(|(name, count)| (name.as_str(), *count));
+        writeln!(out, "splits: {}", list(&mut splits))?;
+    }
     let bytes: u64 = manifest.shards.iter().map(|shard| shard.bytes).sum();
     writeln!(
         out,
@@ -170,13 +197,18 @@ fn report(manifest: &Manifest, out: &mut impl Write) -> std::io::Result<()> {
 
 fn sheet(args: &SheetArgs) -> anyhow::Result<()> {
     let shards = Shards::open(&args.data)?;
-    let wanted = args.split.map(|split| match split {
-        SplitArg::Train => Split::Train,
-        SplitArg::Val => Split::Val,
-    });
-    let chosen = shards.entries(wanted).take(args.count).map(|entry| {
-        let entry = entry?;
-        Ok((entry.image()?, entry.record()?.captions.main()))
+    let wanted =
+        |record: &Record| args.split.is_none_or(|subset| subset.contains(record.split, record.held_out));
+    let described = shards.entries(None).map(|entry| entry.and_then(|entry| Ok((entry.record()?, entry))));
+    let chosen = described.filter(|item| item.as_ref().map_or(true, |(record, _)| wanted(record)));
+    let chosen = chosen.zip(0..).take(args.count).map(|(item, number)| {
+        let (record, entry) = item?;
+        let caption = if args.sampled {
+            record.captions.sample(&mut stream(0, Purpose::Caption, number))
+        } else {
+            record.captions.main()
+        };
+        Ok((entry.image()?, caption))
     });
     let chosen: Vec<_> = chosen.collect::<Result<_, DataError>>()?;
     let cells: Vec<dalle_eval::sheet::Cell> = chosen
