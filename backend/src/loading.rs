@@ -16,6 +16,10 @@ use dalle_shared::{ModelFile, ModelManifest, sha256_hex};
 use crate::engine::{Loaded, ModelSampler};
 use crate::served::ServedModel;
 
+/// Largest prior that browsers may download to sample without the server. Larger ones would take too long there, and it is kept in
+/// memory.
+const LARGEST_PRIOR_FOR_BROWSERS: u64 = 64 << 20;
+
 /// Opens a model folder and checks that its files exist. Fast, so that a mistyped path is reported immediately.
 ///
 /// # Errors
@@ -60,14 +64,21 @@ pub fn load_model(
     if folder.has(ENCODER) {
         files.push((ENCODER, folder.read_weights(ENCODER, &Encoder::new(&config.dvae, &device))?));
     }
-    let files: Vec<(ModelFile, Bytes)> = files.into_iter().map(|(name, bytes)| served(name, bytes)).collect();
+    let mut files: Vec<(ModelFile, Bytes)> =
+        files.into_iter().map(|(name, bytes)| served(name, bytes)).collect();
     let (prior, prior_hash) = folder.prior_and_sha256(&device, dtype)?;
     let clip = if scores { Some(folder.clip(&device)?) } else { None };
 
     let hashes = files.iter().map(|(file, _)| (file.name.as_str(), file.sha256.as_str()));
+    let hash = ModelManifest::hash_files(hashes.chain([(PRIOR, prior_hash.as_str())]));
+    if std::fs::metadata(folder.file(PRIOR)).is_ok_and(|file| file.len() <= LARGEST_PRIOR_FOR_BROWSERS) {
+        let prior = served(PRIOR, folder.read(PRIOR)?);
+        // Unless the folder has just changed, which the next start notices.
+        files.extend(Some(prior).filter(|(file, _)| file.sha256 == prior_hash));
+    }
     let manifest = ModelManifest {
         name: config.name.clone(),
-        hash: ModelManifest::hash_files(hashes.chain([(PRIOR, prior_hash.as_str())])),
+        hash,
         geometry: config.geometry(),
         prior_parameters: prior.num_params() as u64,
         scores,

@@ -8,6 +8,7 @@ use crate::controller::Controller;
 use crate::form::{Invalid, SeedUse};
 use crate::generation::GenerationInput;
 use crate::link::Link;
+use crate::place::Place;
 use crate::session::Prompt;
 use crate::state::App;
 use crate::{browser, decoder, storage};
@@ -31,7 +32,7 @@ pub fn generate(controller: Controller) -> Result<(), Invalid> {
     if untrack(|| form.prefix.is_for(&inputs.caption)) {
         inputs.prefix = form.prefix.kept(model.geometry().grid);
     }
-    let request = inputs.request(&model)?;
+    let request = inputs.request(&model, app.place.get_untracked())?;
     if inputs.prefix.is_empty() {
         remove_prefix(controller);
     }
@@ -95,4 +96,10 @@ pub fn start_decoder(controller: Controller) {
         _ => DeviceChoice::Auto,
     };
     controller.decoder(decoder::DecoderInput::Start(choice));
+}
+
+/// Samples the next images there.
+pub fn choose_place(controller: Controller, place: Place) {
+    controller.app.place.set(place);
+    storage::store_place(place);
 }

@@ -19,14 +19,26 @@ const DEFAULT_RETRY_SECONDS: f64 = 5.0;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RuntimeConfig {
-    backend: String,
+    #[serde(default)]
+    backend: Option<String>,
+    #[serde(default)]
+    model: Option<String>,
 }
 
-/// The backend's base address: an origin, perhaps with a path, or a path on the page's own origin.
+/// Where the page finds what it needs. There is a backend or a model.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// The backend's base address: an origin, perhaps with a path, or a path on the page's own origin.
+    pub backend: Option<String>,
+    /// The base address of a model's files, for a page without a server.
+    pub model: Option<String>,
+}
+
+/// The addresses in `config.json`.
 ///
 /// # Errors
 /// [`Problem::NoServer`] if the page's own host does not answer, [`Problem::Config`] if the file cannot be used.
-pub async fn backend() -> Result<String, Problem> {
+pub async fn addresses() -> Result<Addresses, Problem> {
     // A host that says nothing about caching must not hide a new address.
     let response = send(Request::get("config.json").cache(RequestCache::NoCache)).await?;
     if !response.ok() {
@@ -35,15 +47,36 @@ pub async fn backend() -> Result<String, Problem> {
     let text = response.text().await.map_err(|_| Problem::NoServer)?;
     let config: RuntimeConfig =
         serde_json::from_str(&text).map_err(|error| Problem::Config(error.to_string()))?;
-    match config.backend.as_str() {
-        "" => Ok(browser::base_path()),
-        address if ["http://", "https://", "/"].iter().any(|start| address.starts_with(start)) => {
-            Ok(config.backend)
+    let RuntimeConfig { backend, model } = config;
+    let backend = match backend {
+        Some(address) if address.is_empty() => Some(browser::base_path()),
+        Some(address) if !is_absolute(&address) => {
+            return Err(Problem::Config(format!(
+                "its backend is “{address}”; expected an address that begins with http:// or https://, or a path that begins with /"
+            )));
         }
-        address => Err(Problem::Config(format!(
-            "its backend is “{address}”; expected an address that begins with http:// or https://, or a path that begins with /"
-        ))),
+        backend => backend,
+    };
+    let model = model.map(|model| match is_absolute(&model) {
+        true => model,
+        false => address(&browser::base_path(), &model),
+    });
+    if backend.is_none() && model.is_none() {
+        return Err(Problem::Config("it names neither a backend nor a model".to_owned()));
     }
+    Ok(Addresses { backend, model })
+}
+
+fn is_absolute(address: &str) -> bool {
+    ["http://", "https://", "/"].iter().any(|start| address.starts_with(start))
+}
+
+/// The manifest of a model's files beside the page.
+///
+/// # Errors
+/// Why it cannot be read.
+pub async fn manifest(model: &str) -> Result<ModelManifest, Problem> {
+    json(send(Request::get(&address(model, "manifest.json")).cache(RequestCache::NoCache)).await?).await
 }
 
 /// `GET /v1/model`.
@@ -66,8 +99,8 @@ pub async fn model(backend: &str) -> Result<ModelManifest, Problem> {
 ///
 /// # Errors
 /// Why it could not be downloaded, or that its hash differs.
-pub async fn file(backend: &str, file: &ModelFile) -> Result<Vec<u8>, Problem> {
-    let response = accept(send(Request::get(&address(backend, &file.url))).await?).await?;
+pub async fn file(base: &str, file: &ModelFile) -> Result<Vec<u8>, Problem> {
+    let response = accept(send(Request::get(&address(base, &file.url))).await?).await?;
     let bytes = response.binary().await.map_err(|_| Problem::NoServer)?;
     if sha256_hex(&bytes) == file.sha256 {
         Ok(bytes)

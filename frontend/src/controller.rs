@@ -1,15 +1,18 @@
 //! Executes what the state machines ask for, and shows where they stand.
 //!
-//! [`Controller`] holds the machines ([`Generation`], [`Decoder`]) and the browser's parts that they steer. An input goes to its
+//! [`Controller`] holds the machines ([`Generation`], [`Decoder`], [`Prior`]) and the browser's parts that they steer. An input goes to its
 //! machine; the effects that come back become requests, timers, messages to the worker, and changes of the [`App`]'s signals.
 
 use std::sync::Arc;
 
 use dalle_shared::{
-    DecoderCommand, DecoderFailure, DecoderProgram, DecoderReport, DeviceChoice, ImageToken, address,
+    DecoderCommand, DeviceChoice, GenerationCreated, ImageToken, PriorCommand, WorkerFailure, WorkerProgram,
+    WorkerReport, address,
 };
 use gloo_timers::future::TimeoutFuture;
 use leptos::prelude::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use wasm_bindgen_futures::spawn_local;
 use web_sys::File;
 
@@ -17,8 +20,11 @@ use crate::decoder::{self, Decoder};
 use crate::event_stream::EventStream;
 use crate::generation::{self, Generation};
 use crate::model::Model;
+use crate::place::{Place, events_here};
+use crate::prior::{Prior, PriorEffect, PriorInput};
 use crate::schedule::fill;
 use crate::state::{App, Image, Shown};
+use crate::ticket::Ticket;
 use crate::worker_client::WorkerClient;
 use crate::{api, browser, storage};
 
@@ -27,11 +33,21 @@ use crate::{api, browser, storage};
 struct Parts {
     generation: Option<Generation>,
     decoder: Decoder,
-    stream: Option<EventStream>,
+    prior: Prior,
+    stream: Option<Stream>,
+    prior_worker: Option<WorkerClient>,
     worker: Option<WorkerClient>,
     /// Loads the program for GPUs while the other decodes.
     gpu: Option<WorkerClient>,
     upload: Option<File>,
+}
+
+/// The events that are read.
+enum Stream {
+    /// Of a generation on the server. Dropping it closes the connection.
+    Server(#[expect(dead_code, reason = "kept until it is dropped")] EventStream),
+    /// Of one in this browser.
+    Browser(Ticket),
 }
 
 /// The page's actions. Components get it from the context.
@@ -61,6 +77,9 @@ impl Controller {
     /// The model is known.
     pub fn open(self, model: Arc<Model>) {
         self.parts.update_value(|parts| parts.generation = Some(Generation::new(*model.geometry())));
+        let place = storage::place().filter(|place| model.runs_at(*place));
+        let default = if model.served { Place::Server } else { Place::Browser };
+        self.app.place.set(place.unwrap_or(default));
         self.app.model.set(Some(model));
     }
 
@@ -111,22 +130,38 @@ impl Controller {
         use generation::{GenerationEffect, GenerationInput};
         let backend = self.app.backend.get_untracked();
         match effect {
-            GenerationEffect::Create(ticket, request) => spawn_local(async move {
-                let answer = api::create(&backend, &request).await;
-                self.generation(GenerationInput::Created(ticket, answer));
-            }),
+            GenerationEffect::Create(ticket, request) => {
+                let here = self.app.place.get_untracked() == Place::Browser;
+                spawn_local(async move {
+                    let answer = match here {
+                        true => Ok(created_here(ticket)),
+                        false => api::create(&backend, &request).await,
+                    };
+                    self.generation(GenerationInput::Created(ticket, answer));
+                });
+            }
+            // What this browser samples ends when its events are closed.
+            GenerationEffect::Cancel(id) if Place::of_events(&id) == Place::Browser => {}
             GenerationEffect::Cancel(id) => spawn_local(async move {
                 // If the request is lost, the server cancels what is no longer followed after its grace time.
                 let _ = api::cancel(&backend, &id).await;
             }),
+            GenerationEffect::Open { ticket, events, .. } if Place::of_events(&events) == Place::Browser => {
+                self.close();
+                self.parts.update_value(|parts| parts.stream = Some(Stream::Browser(ticket)));
+                let prompt = self.with_generation(|generation| generation.displayed().cloned()).flatten();
+                if let Some(prompt) = prompt {
+                    self.prior(PriorInput::Begin(ticket, prompt.request));
+                }
+            }
             GenerationEffect::Open { ticket, events, after } => {
                 let url = address(&backend, &events);
                 let stream = EventStream::open(&url, after, move |signal| {
                     self.generation(GenerationInput::Signal(ticket, signal));
                 });
-                self.parts.update_value(|parts| parts.stream = Some(stream));
+                self.parts.update_value(|parts| parts.stream = Some(Stream::Server(stream)));
             }
-            GenerationEffect::Close => self.parts.update_value(|parts| parts.stream = None),
+            GenerationEffect::Close => self.close(),
             GenerationEffect::Wait(ticket, ms) => spawn_local(async move {
                 wait(ms).await;
                 self.generation(GenerationInput::Elapsed(ticket));
@@ -144,6 +179,46 @@ impl Controller {
         }
     }
 
+    /// Ends reading the events that are read.
+    fn close(self) {
+        let mut stream = None;
+        self.parts.update_value(|parts| stream = parts.stream.take());
+        if let Some(Stream::Browser(ticket)) = stream {
+            self.prior(PriorInput::Leave(ticket));
+        }
+    }
+
+    /// Something happened to the prior in this browser.
+    fn prior(self, input: PriorInput) {
+        let mut effects = Vec::new();
+        self.parts.update_value(|parts| effects = parts.prior.on(input));
+        for effect in effects {
+            match effect {
+                PriorEffect::StartWorker(worker) => {
+                    let client = self.start_prior(worker);
+                    self.parts.update_value(|parts| parts.prior_worker = client);
+                }
+                PriorEffect::Send(command) => self.parts.with_value(|parts| {
+                    if let Some(worker) = &parts.prior_worker {
+                        worker.send(&command);
+                    }
+                }),
+                PriorEffect::EndWorker => self.parts.update_value(|parts| parts.prior_worker = None),
+                PriorEffect::Signal(ticket, signal) => {
+                    self.generation(generation::GenerationInput::Signal(ticket, signal));
+                }
+            }
+        }
+        self.show();
+    }
+
+    fn start_prior(self, worker: u64) -> Option<WorkerClient> {
+        let model = self.app.model.get_untracked()?;
+        let command = PriorCommand::Load { base: model.base.clone(), files: model.manifest.files.clone() };
+        let listen = move |report, _| self.prior(PriorInput::Report { worker, report });
+        self.start(WorkerProgram::Prior, &command, listen)
+    }
+
     fn execute_decoder(self, effect: decoder::DecoderEffect, pixels: &mut Option<Vec<u8>>) {
         use decoder::{DecoderEffect, DecoderInput};
         let prefix = self.app.form.prefix;
@@ -154,7 +229,7 @@ impl Controller {
                 self.parts.update_value(|parts| (parts.worker, parts.gpu) = (client, None));
             }
             DecoderEffect::StartGpu { worker } => {
-                let client = self.start_worker(worker, DecoderProgram::Webgpu, DeviceChoice::Auto);
+                let client = self.start_worker(worker, WorkerProgram::Webgpu, DeviceChoice::Auto);
                 self.parts.update_value(|parts| parts.gpu = client);
             }
             DecoderEffect::UseGpu => self.parts.update_value(|parts| parts.worker = parts.gpu.take()),
@@ -195,34 +270,37 @@ impl Controller {
         }
     }
 
-    fn start_worker(
-        self,
-        worker: u64,
-        program: DecoderProgram,
-        choice: DeviceChoice,
-    ) -> Option<WorkerClient> {
+    fn start_worker(self, worker: u64, program: WorkerProgram, choice: DeviceChoice) -> Option<WorkerClient> {
         let model = self.app.model.get_untracked()?;
         let command = DecoderCommand::Load {
-            backend: self.app.backend.get_untracked(),
+            base: model.base.clone(),
             files: model.manifest.files.clone(),
             device: choice,
         };
         let listen = move |report, pixels| {
             self.decoder_with(decoder::DecoderInput::Report { worker, report }, pixels);
         };
-        match WorkerClient::start(program, listen) {
+        self.start(program, &command, listen)
+    }
+
+    /// Starts a worker and sends it the first command.
+    fn start<R: DeserializeOwned + From<WorkerReport> + 'static>(
+        self,
+        program: WorkerProgram,
+        command: &impl Serialize,
+        listen: impl Fn(R, Vec<u8>) + Clone + 'static,
+    ) -> Option<WorkerClient> {
+        match WorkerClient::start(program, listen.clone()) {
             Ok(client) => {
-                client.send(&command);
+                client.send(command);
                 Some(client)
             }
             Err(error) => {
-                listen(
-                    DecoderReport::Failed {
-                        reason: DecoderFailure::Fault,
-                        message: format!("the browser started no worker ({error:?})"),
-                    },
-                    Vec::new(),
-                );
+                let message = format!("the browser started no worker ({error:?})");
+                // Later, when the effect that asked for the worker has been executed.
+                spawn_local(async move {
+                    listen(WorkerReport::Failed { reason: WorkerFailure::Fault, message }.into(), Vec::new());
+                });
                 None
             }
         }
@@ -266,6 +344,7 @@ impl Controller {
                 set(app.reconnecting, generation.is_reconnecting());
                 set(app.tally, generation.tally());
             }
+            set(app.prior, parts.prior.state());
             set(app.decoder, parts.decoder.state().clone());
             set(app.settled, parts.decoder.is_settled());
             set(app.decode_ms, parts.decoder.decode_ms());
@@ -276,6 +355,12 @@ impl Controller {
     fn with_generation<T>(self, read: impl FnOnce(&Generation) -> T) -> Option<T> {
         self.parts.with_value(|parts| parts.generation.as_ref().map(read))
     }
+}
+
+/// What a server would answer to the request for a generation.
+fn created_here(ticket: Ticket) -> GenerationCreated {
+    let events = events_here(ticket.number());
+    GenerationCreated { id: events.clone(), events }
 }
 
 /// Sets a signal if its value changes.

@@ -2,11 +2,12 @@
 
 use std::str::FromStr;
 
-use dalle_shared::{GenerationRequest, ImageToken, ModelManifest, SamplingSettings, Seed};
+use dalle_shared::{GenerationRequest, ImageToken, SamplingSettings, Seed};
 
 use crate::format;
 use crate::link::Link;
 use crate::model::Model;
+use crate::place::Place;
 
 /// The inputs as typed. An empty setting means its default.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -82,9 +83,9 @@ impl Inputs {
     }
 
     /// How many images to sample, if that is more than are shown and the model can choose among them.
-    pub fn best_of(&self, manifest: &ModelManifest) -> Option<usize> {
-        let sampled = self.best_of?.min(manifest.max_rows);
-        (manifest.scores && sampled > self.samples).then_some(sampled)
+    pub fn best_of(&self, model: &Model, place: Place) -> Option<usize> {
+        let sampled = self.best_of?.min(model.manifest.max_rows);
+        (model.scores_at(place) && sampled > self.samples).then_some(sampled)
     }
 
     /// Every number that cannot be used, for a codebook of `image_vocab` entries.
@@ -94,11 +95,11 @@ impl Inputs {
         invalid
     }
 
-    /// The request, for the model served.
+    /// The request, for this model at this place.
     ///
     /// # Errors
     /// The first input that must change.
-    pub fn request(&self, model: &Model) -> Result<GenerationRequest, Invalid> {
+    pub fn request(&self, model: &Model, place: Place) -> Result<GenerationRequest, Invalid> {
         let refuse = |id, message: &str| Err(Invalid { id, message: message.to_owned() });
         if self.caption.trim().is_empty() {
             return refuse("caption", "Type a caption first, or choose an example.");
@@ -113,7 +114,7 @@ impl Inputs {
             model: model.manifest.hash.clone(),
             text: encoding.ids,
             samples: self.samples,
-            best_of: self.best_of(&model.manifest),
+            best_of: self.best_of(model, place),
             seed: self.seed()?,
             temperature: settings.temperature,
             top_k: settings.top_k,

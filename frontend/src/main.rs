@@ -1,10 +1,11 @@
-//! The page: a caption becomes text tokens here, image tokens on the server, and pixels in the decoder worker.
+//! The page: a caption becomes text tokens here, image tokens on the server or in the prior worker, and pixels in the decoder worker.
 //!
 //! Pure, and tested natively; each state machine takes inputs and returns effects:
 //!
 //! - [`generation`]: from the request to the last token, with [`follower`] for the event stream ([`log`], [`reconnect`]) and
 //!   [`ranking`] for which images are shown large
 //! - [`decoder`]: the decoder worker's life, and with [`schedule`] what it decodes next
+//! - [`prior`]: the prior in this browser, which takes the server's place; [`place`] says which of them samples
 //! - [`form`]: from what is typed to a request; [`link`], [`packing`] and [`session`]: a generation as an address, and stored
 //! - [`phase`], [`problem`], [`format`], [`palette`], [`sse`]: words, colours, parsing
 //!
@@ -15,7 +16,7 @@
 //! - [`components`] show [`state::App`]; [`canvas`] paints tokens and pixels
 //! - [`spelling`] lets scripts ask how captions become ids
 //!
-//! It holds no network: Burn is in the worker's WebAssembly, which loads beside this one.
+//! It holds no network: those are in the workers' WebAssembly, which loads beside this one.
 
 mod actions;
 mod api;
@@ -35,6 +36,8 @@ mod model;
 mod packing;
 mod palette;
 mod phase;
+mod place;
+mod prior;
 mod problem;
 mod ranking;
 mod reconnect;

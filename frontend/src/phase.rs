@@ -65,7 +65,7 @@ impl Phase {
 
 #[cfg(test)]
 mod tests {
-    use dalle_shared::DecoderFailure;
+    use dalle_shared::WorkerFailure;
 
     use super::*;
     use crate::problem::Problem;
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn a_generation_is_finished_when_its_last_pixels_are_shown_and_fails_with_its_decoder() {
         let waiting = DecoderState::Waiting;
-        let failed = DecoderState::Failed(Problem::Decoder(DecoderFailure::Fault, "m".into()));
+        let failed = DecoderState::Failed(Problem::Decoder(WorkerFailure::Fault, "m".into()));
         assert_eq!(Phase::of(Stage::Complete, false, &waiting), Phase::Decoding);
         assert_eq!(Phase::of(Stage::Complete, true, &waiting), Phase::Finished);
         assert_eq!(Phase::of(Stage::Complete, false, &failed), Phase::Failed);

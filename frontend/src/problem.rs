@@ -1,6 +1,6 @@
 //! What can go wrong, in two sentences: what happened, and what to do.
 
-use dalle_shared::{ApiError, DecoderFailure, ErrorCode};
+use dalle_shared::{ApiError, ErrorCode, WorkerFailure};
 
 /// A failure that a person must know about.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +34,9 @@ pub enum Problem {
     /// The engine failed.
     EngineFailed(String),
     /// The decoder in this browser failed.
-    Decoder(DecoderFailure, String),
+    Decoder(WorkerFailure, String),
+    /// The prior in this browser failed.
+    Prior(WorkerFailure, String),
 }
 
 /// What the button beside the message does.
@@ -85,7 +87,7 @@ impl Problem {
         let (what, remedy) = match self {
             Self::Config(how) => (
                 format!("This page's config.json cannot be used: {how}."),
-                "The page's operator should set it to {\"backend\": \"https://…\"}, or leave the address empty."
+                "The page's operator should set it to {\"backend\": \"https://…\"} or {\"model\": \"model/\"}, or leave the address empty."
                     .to_owned(),
             ),
             Self::NoServer => (
@@ -134,6 +136,7 @@ impl Problem {
             Self::Decoder(reason, message) => {
                 (sentence(message), decoder_remedy(*reason).to_owned())
             }
+            Self::Prior(reason, message) => (sentence(message), prior_remedy(*reason).to_owned()),
         };
         (what, remedy)
     }
@@ -146,7 +149,10 @@ impl Problem {
             Self::Unavailable | Self::Busy { .. } | Self::Gone | Self::EngineFailed(_) => Remedy::Again,
             Self::LostConnection => Remedy::Resume,
             Self::Refused(_) => Remedy::Nothing,
-            Self::Decoder(DecoderFailure::WrongFile, _) => Remedy::Reload,
+            Self::Decoder(WorkerFailure::WrongFile, _) | Self::Prior(WorkerFailure::WrongFile, _) => {
+                Remedy::Reload
+            }
+            Self::Prior(_, _) => Remedy::Again,
             Self::Decoder(_, _) => Remedy::Decoder,
         }
     }
@@ -165,17 +171,28 @@ pub fn gpu_replaced(why: &str) -> String {
     format!("Decoding on the CPU, because WebGPU failed: {why}.")
 }
 
-fn decoder_remedy(reason: DecoderFailure) -> &'static str {
+fn decoder_remedy(reason: WorkerFailure) -> &'static str {
     match reason {
-        DecoderFailure::Download => "Check your connection and try again. The tokens are not lost.",
-        DecoderFailure::WrongFile => {
+        WorkerFailure::Download => "Check your connection and try again. The tokens are not lost.",
+        WorkerFailure::WrongFile => {
             "Reload the page. If it happens again, the server's model folder is damaged."
         }
-        DecoderFailure::Memory => {
+        WorkerFailure::Memory => {
             "The browser has no memory left for the decoder: close other tabs, then try again. The tokens are not lost."
         }
-        DecoderFailure::Gpu => "Open this page with ?decoder=cpu in its address to decode on the CPU.",
-        DecoderFailure::Fault => "Try again. The tokens are not lost.",
+        WorkerFailure::Gpu => "Open this page with ?decoder=cpu in its address to decode on the CPU.",
+        WorkerFailure::Fault => "Try again. The tokens are not lost.",
+    }
+}
+
+fn prior_remedy(reason: WorkerFailure) -> &'static str {
+    match reason {
+        WorkerFailure::Download => "Check your connection and try again.",
+        WorkerFailure::WrongFile => "Reload the page. If it happens again, the model's files are damaged.",
+        WorkerFailure::Memory => {
+            "The browser has no memory left for the prior: close other tabs, or ask for fewer images."
+        }
+        WorkerFailure::Gpu | WorkerFailure::Fault => "Generate again: the seed is kept.",
     }
 }
 
@@ -222,9 +239,10 @@ mod tests {
             Problem::Refused(error(ErrorCode::InvalidRequest)),
             Problem::Misunderstood("x".into()),
             Problem::LostConnection,
+            Problem::Prior(WorkerFailure::Memory, "m".into()),
             Problem::Gone,
             Problem::EngineFailed("out of memory".into()),
-            Problem::Decoder(DecoderFailure::Memory, "memory allocation failed".into()),
+            Problem::Decoder(WorkerFailure::Memory, "memory allocation failed".into()),
         ];
         for problem in problems {
             let (what, remedy) = problem.sentences("https://a.example");

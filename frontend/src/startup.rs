@@ -6,11 +6,13 @@ use dalle_shared::{Tokenizer, files};
 use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 
+use crate::api::Addresses;
 use crate::controller::Controller;
 use crate::form::{Inputs, SeedUse};
 use crate::generation::GenerationInput;
 use crate::link::Link;
 use crate::model::Model;
+use crate::place::Place;
 use crate::problem::Problem;
 use crate::session::{Prompt, Session};
 use crate::{actions, api, browser, storage};
@@ -33,16 +35,27 @@ pub fn connect(controller: Controller) {
 }
 
 async fn describe(controller: Controller) -> Result<Model, Problem> {
-    let backend = api::backend().await?;
-    controller.app.backend.set(backend.clone());
-    let manifest = api::model(&backend).await?;
+    let Addresses { backend, model } = api::addresses().await?;
+    controller.app.backend.set(backend.clone().unwrap_or_default());
+    let (manifest, base, served) = match (backend, model) {
+        (Some(backend), model) => match (api::model(&backend).await, model) {
+            (Ok(manifest), _) => (manifest, backend, true),
+            // The server does not answer, but is not needed either.
+            (Err(_), Some(model)) => (api::manifest(&model).await?, model, false),
+            (Err(problem), None) => return Err(problem),
+        },
+        (None, model) => {
+            let model = model.unwrap_or_default();
+            (api::manifest(&model).await?, model, false)
+        }
+    };
     let listed = manifest.file(files::TOKENIZER);
     let file =
         listed.ok_or_else(|| Problem::Misunderstood("the manifest lists no tokenizer.json".to_owned()))?;
-    let bytes = api::file(&backend, file).await?;
+    let bytes = api::file(&base, file).await?;
     let tokenizer =
         Tokenizer::from_json(&bytes).map_err(|error| Problem::Misunderstood(error.to_string()))?;
-    Ok(Model { manifest, tokenizer })
+    Ok(Model { manifest, tokenizer, base, served })
 }
 
 fn opened(controller: Controller, model: &Arc<Model>, link: Option<Link>) {
@@ -70,8 +83,9 @@ fn opened(controller: Controller, model: &Arc<Model>, link: Option<Link>) {
 /// What this tab showed before, by this model. A link that was opened since then says more.
 fn stored(model: &Model, opened: Option<&Link>) -> Option<(Prompt, Session)> {
     let (session, link) = storage::load()?;
-    let prompt =
-        Prompt { caption: link.caption.clone(), request: Inputs::of_link(&link).request(model).ok()? };
+    let place = Place::of_events(&session.created.events);
+    let request = Inputs::of_link(&link).request(model, place).ok().filter(|_| model.runs_at(place))?;
+    let prompt = Prompt { caption: link.caption.clone(), request };
     let same = |opened: &Link| *opened == link || *opened == prompt.link(&session.preferred);
     let shown = link.model == model.manifest.hash && opened.is_none_or(same);
     shown.then_some((prompt, session))

@@ -12,6 +12,8 @@ use crate::generation::{Stage, Tally};
 use crate::link::Link;
 use crate::model::Model;
 use crate::phase::Phase;
+use crate::place::Place;
+use crate::prior::PriorState;
 use crate::problem::Problem;
 use crate::ranking::Ranking;
 use crate::session::Prompt;
@@ -91,6 +93,10 @@ pub struct App {
     pub model: RwSignal<Option<Arc<Model>>>,
     /// The inputs.
     pub form: Form,
+    /// Where images are sampled.
+    pub place: RwSignal<Place>,
+    /// Where the prior in this browser stands.
+    pub prior: RwSignal<PriorState>,
     /// Where the page stands.
     pub phase: Memo<Phase>,
     /// Where the latest generation stands.
@@ -133,6 +139,8 @@ impl App {
             backend: RwSignal::new(String::new()),
             model,
             form: Form::new(),
+            place: RwSignal::new(Place::Server),
+            prior: RwSignal::new(PriorState::Absent),
             phase,
             stage,
             reconnecting: RwSignal::new(false),

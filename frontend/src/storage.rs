@@ -2,10 +2,12 @@
 
 use crate::browser;
 use crate::link::Link;
+use crate::place::Place;
 use crate::session::Session;
 
 const SESSION: &str = "dalle.generation";
 const LINK: &str = "dalle.link";
+const PLACE: &str = "dalle.place";
 
 /// Stores the session.
 pub fn store(session: &Session) {
@@ -40,4 +42,17 @@ pub fn store_link(link: &Link) {
 pub fn knows_link(link: &Link) -> bool {
     let stored = browser::session_storage().and_then(|storage| storage.get_item(LINK).ok().flatten());
     stored.and_then(|fragment| Link::from_fragment(&fragment)).is_some_and(|known| known == *link)
+}
+
+/// Stores where images are to be sampled, for all tabs.
+pub fn store_place(place: Place) {
+    if let Some(storage) = browser::local_storage() {
+        let _ = storage.set_item(PLACE, place.name());
+    }
+}
+
+/// Where the person wants images to be sampled, if they have chosen.
+pub fn place() -> Option<Place> {
+    let name = browser::local_storage()?.get_item(PLACE).ok()??;
+    [Place::Server, Place::Browser].into_iter().find(|place| place.name() == name)
 }

@@ -12,4 +12,9 @@ impl Ticket {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
+
+    /// It as a number, for messages to workers.
+    pub fn number(self) -> u64 {
+        self.0
+    }
 }

@@ -1,7 +1,9 @@
-//! The page's end of the message port to the decoder worker.
+//! The page's end of the message port to a worker.
 
-use dalle_shared::{DecoderCommand, DecoderFailure, DecoderProgram, DecoderReport};
+use dalle_shared::{WorkerFailure, WorkerProgram, WorkerReport};
 use js_sys::{Array, Uint8Array};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use wasm_bindgen::prelude::*;
 use web_sys::{ErrorEvent, MessageEvent, Worker, WorkerOptions, WorkerType};
 
@@ -14,13 +16,13 @@ pub struct WorkerClient {
 
 impl WorkerClient {
     /// Starts a worker with this program. Each report goes to `listen`, with pixels if it has some; so does a crash, as
-    /// [`DecoderReport::Failed`].
+    /// [`WorkerReport::Failed`].
     ///
     /// # Errors
     /// If the browser refuses to start it.
-    pub fn start(
-        program: DecoderProgram,
-        listen: impl Fn(DecoderReport, Vec<u8>) + Clone + 'static,
+    pub fn start<R: DeserializeOwned + From<WorkerReport>>(
+        program: WorkerProgram,
+        listen: impl Fn(R, Vec<u8>) + Clone + 'static,
     ) -> Result<Self, JsValue> {
         let options = WorkerOptions::new();
         options.set_name(program.name());
@@ -33,19 +35,20 @@ impl WorkerClient {
                 listen(report, pixels);
             }
         });
-        let on_error = Closure::new(move |event: ErrorEvent| listen(crash(&event.message()), Vec::new()));
+        let on_error =
+            Closure::new(move |event: ErrorEvent| listen(crash(&event.message()).into(), Vec::new()));
         worker.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
         worker.set_onerror(Some(on_error.as_ref().unchecked_ref()));
         Ok(Self { worker, _on_message: on_message, _on_error: on_error })
     }
 
     /// Sends a command. If that fails, the worker has crashed, which it reports itself.
-    pub fn send(&self, command: &DecoderCommand) {
+    pub fn send(&self, command: &impl Serialize) {
         self.send_with(command, &JsValue::NULL);
     }
 
     /// Sends a command with an attachment.
-    pub fn send_with(&self, command: &DecoderCommand, attached: &JsValue) {
+    pub fn send_with(&self, command: &impl Serialize, attached: &JsValue) {
         if let Ok(json) = serde_json::to_string(command) {
             let _ = self.worker.post_message(&Array::of2(&json.into(), attached));
         }
@@ -60,11 +63,11 @@ impl Drop for WorkerClient {
     }
 }
 
-fn read(message: &Array) -> (DecoderReport, Vec<u8>) {
+fn read<R: DeserializeOwned + From<WorkerReport>>(message: &Array) -> (R, Vec<u8>) {
     let json = message.get(0).as_string().unwrap_or_default();
-    let report = serde_json::from_str(&json).unwrap_or_else(|error| DecoderReport::Failed {
-        reason: DecoderFailure::Fault,
-        message: format!("the page could not read a report of its decoder: {error}"),
+    let report = serde_json::from_str(&json).unwrap_or_else(|error| {
+        let message = format!("the page could not read a report of its worker: {error}");
+        WorkerReport::Failed { reason: WorkerFailure::Fault, message }.into()
     });
     let buffer = message.get(1);
     let pixels = if buffer.is_null() { Vec::new() } else { Uint8Array::new(&buffer).to_vec() };
@@ -72,10 +75,10 @@ fn read(message: &Array) -> (DecoderReport, Vec<u8>) {
 }
 
 /// The report of a worker that crashed without one. WebAssembly traps in this way when it runs out of memory.
-fn crash(message: &str) -> DecoderReport {
+fn crash(message: &str) -> WorkerReport {
     let trapped = ["unreachable", "memory", "RangeError"].iter().any(|word| message.contains(word));
-    DecoderReport::Failed {
-        reason: if trapped { DecoderFailure::Memory } else { DecoderFailure::Fault },
-        message: format!("the decoder stopped ({message})"),
+    WorkerReport::Failed {
+        reason: if trapped { WorkerFailure::Memory } else { WorkerFailure::Fault },
+        message: format!("a worker stopped ({message})"),
     }
 }

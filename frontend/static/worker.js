@@ -1,7 +1,7 @@
-// The decoder worker before its WebAssembly runs.
+// A worker before its WebAssembly runs.
 //
 // It takes the page's first message, downloads the program with progress in bytes, probes the WebGPU adapter, and calls the
-// program's `run`. The page chooses the program by the worker's name; see dalle_shared::DecoderProgram. Messages have the form
+// program's `run`. The page chooses the program by the worker's name; see dalle_shared::WorkerProgram. Messages have the form
 // [json, buffer]; see dalle_shared::DecoderReport.
 
 const first = new Promise((resolve) => {
@@ -75,20 +75,22 @@ async function download(url) {
 }
 
 try {
-  const cpu = WebAssembly.validate(RELAXED) ? "decoder-cpu-relaxed" : "decoder-cpu";
-  const name = self.name === "webgpu" ? "decoder-webgpu" : cpu;
-  const [decoder, bytes, adapter] = await Promise.all([
+  const relaxed = WebAssembly.validate(RELAXED) ? "-relaxed" : "";
+  const names = { cpu: `decoder-cpu${relaxed}`, webgpu: "decoder-webgpu", prior: `prior-cpu${relaxed}` };
+  const name = names[self.name];
+  const [worker, bytes, adapter] = await Promise.all([
     import(`./${name}.js`),
     download(new URL(`${name}_bg.wasm.gz`, import.meta.url)),
-    probe(),
+    self.name === "prior" ? null : probe(),
   ]);
-  const program = await decoder.default({ module_or_path: bytes });
+  const program = await worker.default({ module_or_path: bytes });
   // Once: see frontend/worker/webgpu/build.rs.
   program.__wasm_call_ctors?.();
-  await decoder.run(await first, JSON.stringify(adapter));
+  await worker.run(await first, JSON.stringify(adapter));
 } catch (error) {
   // A network failure is a TypeError; a RangeError or a trap means that the program got no memory.
   const memory = error instanceof RangeError || error instanceof WebAssembly.RuntimeError;
   const reason = memory ? "memory" : error instanceof TypeError ? "download" : "fault";
-  send({ type: "failed", reason, message: `the decoder program could not be started: ${error.message ?? error}` });
+  const what = self.name === "prior" ? "prior" : "decoder";
+  send({ type: "failed", reason, message: `the ${what} program could not be started: ${error.message ?? error}` });
 }

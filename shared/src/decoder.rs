@@ -1,32 +1,14 @@
 //! Messages between the page and its decoder workers.
 //!
-//! A worker runs one of two [`DecoderProgram`]s, which speak the same protocol.
+//! Such a worker runs [`WorkerProgram::Cpu`](crate::WorkerProgram) or `Webgpu`, which speak the same protocol.
 //!
 //! A message is a two-element array `[json, attachment]`: the JSON of a [`DecoderCommand`] or [`DecoderReport`], and with
 //! [`DecoderCommand::Encode`] the image's file (a `Blob`), with [`DecoderReport::Pixels`] an `ArrayBuffer` of pixels, else null.
 
 use serde::{Deserialize, Serialize};
 
+use crate::worker::{WorkerFailure, WorkerPart, WorkerReport};
 use crate::{ImageToken, ModelFile};
-
-/// A program of a decoder worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DecoderProgram {
-    /// The small one, for the CPU.
-    Cpu,
-    /// The large one, for GPUs.
-    Webgpu,
-}
-
-impl DecoderProgram {
-    /// The name of its worker, by which `worker.js` knows what to download.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
-            Self::Webgpu => "webgpu",
-        }
-    }
-}
 
 /// Page to worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,8 +16,8 @@ impl DecoderProgram {
 pub enum DecoderCommand {
     /// The first message: fetch, check and load the decoder of a model.
     Load {
-        /// The backend's base URL; empty for the page's own origin.
-        backend: String,
+        /// The base URL of the files.
+        base: String,
         /// The manifest's files.
         files: Vec<ModelFile>,
         /// The device to decode on.
@@ -76,7 +58,7 @@ pub enum DecoderReport {
     /// Progress of a download.
     Progress {
         /// The file.
-        part: DecoderPart,
+        part: WorkerPart,
         /// Bytes received.
         loaded: u64,
         /// Bytes expected, if known.
@@ -120,22 +102,10 @@ pub enum DecoderReport {
     /// The worker has failed and accepts no more commands.
     Failed {
         /// The kind of failure, for the remedy.
-        reason: DecoderFailure,
+        reason: WorkerFailure,
         /// What happened, in a sentence.
         message: String,
     },
-}
-
-/// A file that the worker downloads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DecoderPart {
-    /// The worker's own WebAssembly.
-    Program,
-    /// The decoder's weights.
-    Weights,
-    /// The encoder's weights.
-    Encoder,
 }
 
 /// The device that the worker decodes on.
@@ -154,34 +124,11 @@ pub enum DecoderDevice {
     },
 }
 
-/// Kinds of failure. Each has its own remedy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DecoderFailure {
-    /// A file could not be downloaded.
-    Download,
-    /// A file does not match the manifest.
-    WrongFile,
-    /// Not enough memory for the decoder.
-    Memory,
-    /// WebGPU was chosen and does not work.
-    Gpu,
-    /// A bug in the decoder.
-    Fault,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// `worker.js` writes these two reports itself.
-    #[test]
-    fn reports_of_the_bootstrap_script_are_understood() {
-        let progress: DecoderReport =
-            serde_json::from_str(r#"{"type":"progress","part":"program","loaded":7,"total":null}"#).unwrap();
-        assert_eq!(progress, DecoderReport::Progress { part: DecoderPart::Program, loaded: 7, total: None });
-        let failed: DecoderReport =
-            serde_json::from_str(r#"{"type":"failed","reason":"download","message":"m"}"#).unwrap();
-        assert_eq!(failed, DecoderReport::Failed { reason: DecoderFailure::Download, message: "m".into() });
+impl From<WorkerReport> for DecoderReport {
+    fn from(report: WorkerReport) -> Self {
+        match report {
+            WorkerReport::Progress { part, loaded, total } => Self::Progress { part, loaded, total },
+            WorkerReport::Failed { reason, message } => Self::Failed { reason, message },
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Description of the served model: the response to `GET /v1/model`.
+//! Description of the served model: the response to `GET /v1/model`, and `manifest.json` of a website without a server.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +21,8 @@ pub struct ModelManifest {
     /// Most images that the server samples for one request; with guidance each counts twice.
     #[serde(default = "default_max_rows")]
     pub max_rows: usize,
-    /// Files that a browser needs: `config.json`, `tokenizer.json`, `decoder.safetensors`, and `encoder.safetensors` if the model
-    /// has an encoder.
+    /// Files that a browser needs: `config.json`, `tokenizer.json`, `decoder.safetensors`, `encoder.safetensors` if the model has an
+    /// encoder, and `model.safetensors` if the prior is small enough to run in a browser.
     pub files: Vec<ModelFile>,
     /// Example captions from the training data.
     #[serde(default)]
@@ -41,7 +41,7 @@ fn default_max_rows() -> usize {
 pub struct ModelFile {
     /// File name within the model folder.
     pub name: String,
-    /// URL, relative to the backend's base URL.
+    /// URL, relative to the base URL of the backend, or of the folder of a website without one.
     pub url: String,
     /// Size in bytes.
     pub bytes: u64,

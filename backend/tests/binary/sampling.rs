@@ -22,7 +22,10 @@ async fn returns_the_tokens_and_images_of_the_model() {
     }
 
     let names: Vec<&str> = manifest.files.iter().map(|file| file.name.as_str()).collect();
-    assert_eq!(names, ["config.json", "tokenizer.json", "decoder.safetensors", "encoder.safetensors"]);
+    // The prior too, which a browser can run as long as it is small.
+    let expected =
+        ["config.json", "tokenizer.json", "decoder.safetensors", "encoder.safetensors", "model.safetensors"];
+    assert_eq!(names, expected);
 
     // Several concurrent requests with different captions and sizes: each is sampled as if it were alone.
     let generate = |index: u32| {

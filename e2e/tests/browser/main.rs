@@ -15,6 +15,7 @@ mod layout;
 mod reloading;
 mod reranking;
 mod restarting;
+mod serverless;
 mod starting;
 mod stopping;
 mod streaming;

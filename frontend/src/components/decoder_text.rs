@@ -1,6 +1,6 @@
 //! Where the decoder stands, in words.
 
-use dalle_shared::{DecoderDevice, DecoderPart};
+use dalle_shared::{DecoderDevice, WorkerPart};
 
 use crate::decoder::DecoderState;
 use crate::format;
@@ -11,9 +11,9 @@ pub fn short(state: &DecoderState) -> String {
         DecoderState::Waiting => "Decoder: waiting".to_owned(),
         DecoderState::Loading { part, loaded, total } => {
             let what = match part {
-                DecoderPart::Program => "Decoder",
-                DecoderPart::Weights => "Weights",
-                DecoderPart::Encoder => "Encoder",
+                WorkerPart::Program => "Decoder",
+                WorkerPart::Weights => "Weights",
+                WorkerPart::Encoder => "Encoder",
             };
             match total {
                 Some(total) => format!("{what}: {} of {}", format::bytes(*loaded), format::bytes(*total)),
@@ -68,10 +68,10 @@ mod tests {
     #[test]
     fn a_download_says_what_it_is_and_how_far() {
         let loading = |part, total| DecoderState::Loading { part, loaded: 425_000, total };
-        assert_eq!(short(&loading(DecoderPart::Program, Some(3_800_000))), "Decoder: 425 kB of 3.8 MB");
-        assert_eq!(short(&loading(DecoderPart::Weights, None)), "Weights: 425 kB");
-        assert_eq!(share(&loading(DecoderPart::Program, Some(850_000))), 50.0);
-        assert_eq!(share(&loading(DecoderPart::Program, None)), 0.0);
+        assert_eq!(short(&loading(WorkerPart::Program, Some(3_800_000))), "Decoder: 425 kB of 3.8 MB");
+        assert_eq!(short(&loading(WorkerPart::Weights, None)), "Weights: 425 kB");
+        assert_eq!(share(&loading(WorkerPart::Program, Some(850_000))), 50.0);
+        assert_eq!(share(&loading(WorkerPart::Program, None)), 0.0);
     }
 
     #[test]

@@ -6,12 +6,19 @@ use super::decoder_chip::DecoderChip;
 use super::text::{flag, text};
 use crate::browser;
 use crate::controller::app;
+use crate::place::Place;
 
 #[component]
 pub fn Header() -> impl IntoView {
     let app = app();
     let model = text(move || {
-        app.model.with(|model| model.as_ref().map(|model| model.manifest.name.clone()).unwrap_or_default())
+        app.model.with(|model| match model {
+            Some(model) if app.place.get() == Place::Browser => {
+                format!("{}, in this browser", model.manifest.name)
+            }
+            Some(model) => model.manifest.name.clone(),
+            None => String::new(),
+        })
     });
     view! {
         <header class="top">
@@ -24,7 +31,7 @@ pub fn Header() -> impl IntoView {
                 </svg>
                 "DALL·E"
             </h1>
-            <p class="model">{model}</p>
+            <p class="model" data-testid="model">{model}</p>
             <DecoderChip/>
             <Theme/>
         </header>

@@ -13,6 +13,7 @@ mod messages;
 mod page;
 mod picture;
 mod pipeline;
+mod place;
 mod prefix;
 mod progress;
 mod regenerate;

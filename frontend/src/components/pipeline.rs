@@ -6,6 +6,7 @@ use crate::controller::app;
 use crate::decoder::DecoderState;
 use crate::format;
 use crate::phase::Phase;
+use crate::place::Place;
 use crate::state::App;
 
 /// Shown for a number that is not known yet.
@@ -30,7 +31,10 @@ pub fn Pipeline() -> impl IntoView {
                     "Byte-pair encoding splits them into pieces, each with a number."
                 </Station>
                 <Station name="Prior" number=move || parameters(app) active=running>
-                    "A transformer on the server reads all tokens so far and predicts the next one."
+                    {move || match app.place.get() {
+                        Place::Server => "A transformer on the server reads all tokens so far and predicts the next one.",
+                        Place::Browser => "A transformer in your browser reads all tokens so far and predicts the next one.",
+                    }}
                 </Station>
                 <Station name="Image tokens" number=move || image_tokens(app) active=running>
                     "Each is an entry of a codebook of small image parts, row by row."
@@ -91,7 +95,7 @@ fn image_tokens(app: App) -> String {
 fn best_of(app: App) -> Option<usize> {
     match app.displayed.get() {
         Some(prompt) => prompt.request.best_of,
-        None => app.model.with(|model| app.form.inputs().best_of(&model.as_ref()?.manifest)),
+        None => app.model.with(|model| app.form.inputs().best_of(model.as_ref()?, app.place.get())),
     }
 }
 

@@ -15,6 +15,8 @@ pub fn Progress() -> impl IntoView {
         phase: app.phase.get(),
         reconnecting: app.reconnecting.get(),
         decoder_ready: app.decoder_is_ready(),
+        place: app.place.get(),
+        prior: app.prior.get(),
         tally: app.tally.get(),
         shown: app.ranking.with(|ranking| ranking.shown().len()),
         sampled: app.ranking.with(|ranking| ranking.order().len()),

@@ -5,6 +5,7 @@ use std::iter::successors;
 use dalle_shared::{MAX_BEST_OF, MAX_SAMPLES, SamplingSettings};
 use leptos::prelude::*;
 
+use super::place::PlaceChoice;
 use super::seed::Seed;
 use super::text::{flag, text};
 use crate::controller::app;
@@ -67,6 +68,7 @@ pub fn Settings() -> impl IntoView {
                     max="1"
                 />
             </div>
+            <PlaceChoice/>
         </details>
         <p class="invalid" id="invalid" role="status">{messages}</p>
     }
@@ -108,7 +110,8 @@ fn Samples() -> impl IntoView {
 fn BestOf() -> impl IntoView {
     let app = app();
     let form = app.form;
-    let scores = move || app.model.with(|model| model.as_ref().is_some_and(|model| model.manifest.scores));
+    let scores =
+        move || app.model.with(|model| model.as_ref().is_some_and(|model| model.scores_at(app.place.get())));
     // What the server samples at once, at most.
     let most = move || {
         app.model.with(|model| {

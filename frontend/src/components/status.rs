@@ -1,8 +1,12 @@
 //! Where the generation stands, in words.
 
+use dalle_shared::WorkerPart;
+
 use crate::format;
 use crate::generation::Tally;
 use crate::phase::Phase;
+use crate::place::Place;
+use crate::prior::PriorState;
 
 /// What the words depend on.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +17,10 @@ pub struct Situation {
     pub reconnecting: bool,
     /// The decoder can decode.
     pub decoder_ready: bool,
+    /// Where images are sampled.
+    pub place: Place,
+    /// How far the prior in this browser is.
+    pub prior: PriorState,
     /// Numbers of the generation.
     pub tally: Tally,
     /// Images shown large.
@@ -27,9 +35,9 @@ pub fn line(situation: &Situation) -> String {
     let of = || format!("{} of {} tokens", format::count(tokens as u64), format::count(total as u64));
     match phase {
         _ if situation.reconnecting => "Connection lost. Reconnecting…".to_owned(),
-        Phase::Loading => "Connecting to the server…".to_owned(),
+        Phase::Loading => "Loading the model…".to_owned(),
         Phase::Idle => "Ready".to_owned(),
-        Phase::Queued => "Waiting for the server…".to_owned(),
+        Phase::Queued => queued(situation.place, situation.prior),
         Phase::Running if tokens == total && shown < sampled => "Choosing the best…".to_owned(),
         Phase::Running => of(),
         Phase::Decoding if !situation.decoder_ready => {
@@ -46,6 +54,18 @@ pub fn line(situation: &Situation) -> String {
     }
 }
 
+/// What is waited for before the first token.
+fn queued(place: Place, prior: PriorState) -> String {
+    match (place, prior) {
+        (Place::Server, _) => "Waiting for the server…".to_owned(),
+        (Place::Browser, PriorState::Loading { part: WorkerPart::Weights, loaded, total: Some(total) }) => {
+            format!("Loading the prior: {} of {}…", format::bytes(loaded), format::bytes(total))
+        }
+        (Place::Browser, PriorState::Loading { .. }) => "Loading the prior…".to_owned(),
+        (Place::Browser, _) => "Reading the caption…".to_owned(),
+    }
+}
+
 /// What a screen reader says: each change of phase, and each quarter of the way.
 pub fn announcement(situation: &Situation) -> String {
     let Tally { tokens, total, .. } = situation.tally;
@@ -54,6 +74,7 @@ pub fn announcement(situation: &Situation) -> String {
             0 => "Generating".to_owned(),
             quarters => format!("{} percent", quarters * 25),
         },
+        Phase::Queued => queued(situation.place, PriorState::Absent),
         _ => line(situation),
     }
 }
@@ -68,6 +89,8 @@ mod tests {
             phase: Phase::Running,
             reconnecting: false,
             decoder_ready: true,
+            place: Place::Server,
+            prior: PriorState::Absent,
             tally,
             shown: 1,
             sampled: 1,

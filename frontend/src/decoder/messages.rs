@@ -1,6 +1,6 @@
 //! What [`Decoder::on`](super::Decoder::on) takes and returns, and the state that the page shows.
 
-use dalle_shared::{DecoderDevice, DecoderPart, DecoderProgram, DecoderReport, DeviceChoice, ImageToken};
+use dalle_shared::{DecoderDevice, DecoderReport, DeviceChoice, ImageToken, WorkerPart, WorkerProgram};
 
 use crate::problem::Problem;
 
@@ -13,7 +13,7 @@ pub enum DecoderState {
     /// Downloading.
     Loading {
         /// What.
-        part: DecoderPart,
+        part: WorkerPart,
         /// Bytes received.
         loaded: u64,
         /// Bytes expected, where known.
@@ -99,7 +99,7 @@ pub enum DecoderEffect {
         /// Number of the worker.
         worker: u64,
         /// What it runs.
-        program: DecoderProgram,
+        program: WorkerProgram,
         /// Which device it may use.
         choice: DeviceChoice,
     },

@@ -9,7 +9,7 @@
 mod messages;
 
 use dalle_shared::{
-    DecoderDevice, DecoderFailure, DecoderPart, DecoderProgram, DecoderReport, DeviceChoice, ImageToken,
+    DecoderDevice, DecoderReport, DeviceChoice, ImageToken, WorkerFailure, WorkerPart, WorkerProgram,
 };
 
 pub use messages::{DecoderEffect, DecoderInput, DecoderState, Timer, Upload};
@@ -91,7 +91,7 @@ impl Decoder {
             DecoderInput::Elapsed(Timer::Gpu { worker }) => {
                 let message = "WebGPU did not finish its first decode";
                 if worker == self.worker && matches!(self.state, DecoderState::Starting(_)) {
-                    self.fail(DecoderFailure::Gpu, message.to_owned(), &mut effects);
+                    self.fail(WorkerFailure::Gpu, message.to_owned(), &mut effects);
                 } else if Some(worker) == self.gpu {
                     self.drop_gpu(message, &mut effects);
                 }
@@ -130,8 +130,8 @@ impl Decoder {
         self.work = None;
         self.schedule.lost();
         let program = match choice {
-            DeviceChoice::Webgpu => DecoderProgram::Webgpu,
-            DeviceChoice::Auto | DeviceChoice::Cpu => DecoderProgram::Cpu,
+            DeviceChoice::Webgpu => WorkerProgram::Webgpu,
+            DeviceChoice::Auto | DeviceChoice::Cpu => WorkerProgram::Cpu,
         };
         effects.push(DecoderEffect::StartWorker { worker: self.worker, program, choice });
     }
@@ -155,7 +155,7 @@ impl Decoder {
 
     fn report(&mut self, now: f64, report: DecoderReport, effects: &mut Vec<DecoderEffect>) {
         match report {
-            DecoderReport::Progress { part: DecoderPart::Encoder, loaded, total } => {
+            DecoderReport::Progress { part: WorkerPart::Encoder, loaded, total } => {
                 let fetching = Upload::Fetching { loaded, total };
                 let upload = if total == Some(loaded) { Upload::Encoding } else { fetching };
                 self.upload_state = self.upload_state.map(|_| upload);
@@ -259,13 +259,13 @@ impl Decoder {
     }
 
     /// Ends the workers. A GPU that was not asked for is replaced by the CPU; every other failure is the person's to know.
-    fn fail(&mut self, reason: DecoderFailure, message: String, effects: &mut Vec<DecoderEffect>) {
+    fn fail(&mut self, reason: WorkerFailure, message: String, effects: &mut Vec<DecoderEffect>) {
         let on_gpu = matches!(
             &self.state,
             DecoderState::Starting(DecoderDevice::Webgpu { .. })
                 | DecoderState::Ready { device: DecoderDevice::Webgpu { .. }, .. }
         );
-        if self.choice == DeviceChoice::Auto && (on_gpu || reason == DecoderFailure::Gpu) {
+        if self.choice == DeviceChoice::Auto && (on_gpu || reason == WorkerFailure::Gpu) {
             effects.push(DecoderEffect::Notice(problem::gpu_replaced(&message)));
             return self.start(DeviceChoice::Cpu, effects);
         }

@@ -26,7 +26,7 @@ fn ready(decoder: &mut Decoder, device: DecoderDevice) -> Vec<DecoderEffect> {
     report(decoder, DecoderReport::Ready { device, decode_ms: 10.0 })
 }
 
-fn failed(reason: DecoderFailure) -> DecoderReport {
+fn failed(reason: WorkerFailure) -> DecoderReport {
     DecoderReport::Failed { reason, message: "m".into() }
 }
 
@@ -57,7 +57,7 @@ fn the_timer_of_an_earlier_start_leaves_a_newer_worker_alone() {
     on(&mut decoder, DecoderInput::Start(DeviceChoice::Webgpu));
     let effects = report(&mut decoder, DecoderReport::Starting { device: gpu() });
     let [DecoderEffect::Wait(old, _)] = effects[..] else { panic!("{effects:?}") };
-    report(&mut decoder, failed(DecoderFailure::Gpu));
+    report(&mut decoder, failed(WorkerFailure::Gpu));
     assert!(matches!(decoder.state(), DecoderState::Failed(_)));
 
     // The person tries again, and the newer worker starts while the old timer still runs.
@@ -76,7 +76,7 @@ fn a_gpu_that_never_comes_back_is_replaced_by_the_cpu_unless_it_was_asked_for() 
         on(&mut decoder, DecoderInput::Start(choice));
         report(&mut decoder, DecoderReport::Starting { device: gpu() });
         let effects = on(&mut decoder, DecoderInput::Elapsed(Timer::Gpu { worker: 1 }));
-        let (program, choice) = (DecoderProgram::Cpu, DeviceChoice::Cpu);
+        let (program, choice) = (WorkerProgram::Cpu, DeviceChoice::Cpu);
         let started = DecoderEffect::StartWorker { worker: 2, program, choice };
         assert_eq!(effects.contains(&started), replaced, "{effects:?}");
         assert_eq!(matches!(decoder.state(), DecoderState::Failed(_)), !replaced);
@@ -96,7 +96,7 @@ fn a_gpu_that_is_ready_in_time_is_left_alone() {
 fn reports_of_an_earlier_worker_are_ignored() {
     let mut decoder = decoder();
     on(&mut decoder, DecoderInput::Start(DeviceChoice::Cpu));
-    let late = DecoderInput::Report { worker: 1, report: failed(DecoderFailure::Fault) };
+    let late = DecoderInput::Report { worker: 1, report: failed(WorkerFailure::Fault) };
     assert_eq!(on(&mut decoder, late), []);
     assert_eq!(decoder.state(), &DecoderState::Waiting);
 }
@@ -131,7 +131,7 @@ fn a_decode_for_an_earlier_generation_is_not_shown() {
 fn a_worker_that_failed_leaves_its_image_to_the_next() {
     let mut decoder = decoder();
     on(&mut decoder, DecoderInput::Complete(vec![2, 0]));
-    report(&mut decoder, failed(DecoderFailure::Memory));
+    report(&mut decoder, failed(WorkerFailure::Memory));
     assert!(!decoder.is_settled());
     on(&mut decoder, DecoderInput::Start(DeviceChoice::Cpu));
     assert_eq!(decoded(&ready(&mut decoder, cpu())), Some(0));
@@ -172,10 +172,10 @@ fn an_upload_waits_for_the_worker_and_is_sent_again_to_the_next() {
     assert_eq!(on(&mut decoder, DecoderInput::Upload), []);
     let effects = ready(&mut decoder, gpu());
     let [DecoderEffect::Encode { ticket }] = effects[..] else { panic!("{effects:?}") };
-    report(&mut decoder, DecoderReport::Progress { part: DecoderPart::Encoder, loaded: 1, total: Some(2) });
+    report(&mut decoder, DecoderReport::Progress { part: WorkerPart::Encoder, loaded: 1, total: Some(2) });
     assert_eq!(decoder.upload(), Some(Upload::Fetching { loaded: 1, total: Some(2) }));
     // The GPU fails: the CPU gets the upload too.
-    report(&mut decoder, failed(DecoderFailure::Gpu));
+    report(&mut decoder, failed(WorkerFailure::Gpu));
     assert_eq!(ready(&mut decoder, cpu()), [DecoderEffect::Encode { ticket }]);
     let tokens = vec![ImageToken(1)];
     let encoded = DecoderReport::Encoded { ticket, tokens: tokens.clone() };
@@ -199,7 +199,7 @@ fn an_upload_that_was_dropped_is_not_taken() {
 fn with_gpu() -> (Decoder, impl Fn(&mut Decoder, DecoderReport) -> Vec<DecoderEffect>) {
     let mut decoder = Decoder::default();
     let effects = on(&mut decoder, DecoderInput::Start(DeviceChoice::Auto));
-    let (program, choice) = (DecoderProgram::Cpu, DeviceChoice::Auto);
+    let (program, choice) = (WorkerProgram::Cpu, DeviceChoice::Auto);
     assert_eq!(effects, [DecoderEffect::StartWorker { worker: 1, program, choice }]);
     ready(&mut decoder, cpu());
     assert_eq!(report(&mut decoder, DecoderReport::GpuFound), [DecoderEffect::StartGpu { worker: 2 }]);
@@ -214,7 +214,7 @@ fn gpu_ready(decode_ms: f64) -> DecoderReport {
 #[test]
 fn the_cpu_decodes_until_the_gpu_is_ready_and_then_the_gpu_goes_on() {
     let (mut decoder, gpus) = with_gpu();
-    let progress = DecoderReport::Progress { part: DecoderPart::Program, loaded: 1, total: None };
+    let progress = DecoderReport::Progress { part: WorkerPart::Program, loaded: 1, total: None };
     assert_eq!(gpus(&mut decoder, progress), []);
     assert!(matches!(decoder.state(), DecoderState::Ready { device: DecoderDevice::Cpu { .. }, .. }));
     assert_eq!(decoded(&on(&mut decoder, DecoderInput::Complete(vec![2, 0]))), Some(0));
@@ -236,8 +236,8 @@ fn the_cpu_decodes_until_the_gpu_is_ready_and_then_the_gpu_goes_on() {
     assert_eq!(pixels(&mut decoder)[0], DecoderEffect::ShowImage { image: 0, rows: 2 });
 
     // A GPU that fails later is replaced by the CPU, for good.
-    let effects = report(&mut decoder, failed(DecoderFailure::Gpu));
-    let (program, choice) = (DecoderProgram::Cpu, DeviceChoice::Cpu);
+    let effects = report(&mut decoder, failed(WorkerFailure::Gpu));
+    let (program, choice) = (WorkerProgram::Cpu, DeviceChoice::Cpu);
     assert!(effects.contains(&DecoderEffect::StartWorker { worker: 3, program, choice }), "{effects:?}");
     ready(&mut decoder, cpu());
     assert_eq!(report(&mut decoder, DecoderReport::GpuFound), []);
@@ -247,7 +247,7 @@ fn the_cpu_decodes_until_the_gpu_is_ready_and_then_the_gpu_goes_on() {
 fn a_gpu_that_is_slower_or_fails_or_never_comes_back_leaves_the_cpu_at_work() {
     let cases: [(DecoderInput, &str); 3] = [
         (DecoderInput::Report { worker: 2, report: gpu_ready(11.0) }, "slower here: an image takes 11 ms"),
-        (DecoderInput::Report { worker: 2, report: failed(DecoderFailure::Memory) }, "WebGPU failed: m"),
+        (DecoderInput::Report { worker: 2, report: failed(WorkerFailure::Memory) }, "WebGPU failed: m"),
         (DecoderInput::Elapsed(Timer::Gpu { worker: 2 }), "did not finish"),
     ];
     for (input, words) in cases {

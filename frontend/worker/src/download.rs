@@ -1,6 +1,8 @@
 //! Downloads of the model's files, with progress in bytes, checked against the manifest.
 
-use dalle_shared::{DecoderFailure, DecoderPart, DecoderReport, ModelFile, address, sha256_hex, to_hex};
+use dalle_files::config::ModelConfig;
+use dalle_shared::files::CONFIG;
+use dalle_shared::{ModelFile, WorkerFailure, WorkerPart, WorkerReport, address, sha256_hex, to_hex};
 use js_sys::{Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -10,28 +12,50 @@ use crate::cache;
 use crate::failure::Failure;
 use crate::port::{scope, send};
 
-/// The file's bytes: from the cache, or from the backend at `backend` with progress of `part` reported.
+/// The file's bytes: from the cache, or from `base` with progress of `part` reported.
 ///
 /// # Errors
-/// [`DecoderFailure::Download`] if it cannot be downloaded, [`DecoderFailure::WrongFile`] if size or hash differ.
-pub async fn file(backend: &str, file: &ModelFile, part: DecoderPart) -> Result<Vec<u8>, Failure> {
+/// [`WorkerFailure::Download`] if it cannot be downloaded, [`WorkerFailure::WrongFile`] if size or hash differ.
+pub async fn file(base: &str, file: &ModelFile, part: WorkerPart) -> Result<Vec<u8>, Failure> {
     if let Some(bytes) = cache::get(&file.sha256).await
         && check(file, &bytes).await.is_ok()
     {
         progress(part, file.bytes, file);
         return Ok(bytes);
     }
-    let bytes = fetch(&address(backend, &file.url), file, part).await?;
+    let bytes = fetch(&address(base, &file.url), file, part).await?;
     check(file, &bytes).await?;
     cache::put(&file.sha256, &bytes).await;
     Ok(bytes)
 }
 
-async fn fetch(url: &str, file: &ModelFile, part: DecoderPart) -> Result<Vec<u8>, Failure> {
+/// The file of a manifest's list with this name.
+///
+/// # Errors
+/// There is none.
+pub fn listed<'a>(files: &'a [ModelFile], name: &str) -> Result<&'a ModelFile, Failure> {
+    files.iter().find(|file| file.name == name).ok_or_else(|| {
+        Failure::new(WorkerFailure::WrongFile, format!("the model's manifest lists no {name}"))
+    })
+}
+
+/// The model's configuration, checked.
+///
+/// # Errors
+/// As [`file`], or it is not a valid configuration.
+pub async fn config(base: &str, files: &[ModelFile]) -> Result<ModelConfig, Failure> {
+    let bytes = file(base, listed(files, CONFIG)?, WorkerPart::Weights).await?;
+    let config: ModelConfig = serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::new(WorkerFailure::WrongFile, format!("config.json: {error}")))?;
+    config.validate().map_err(|error| Failure::new(WorkerFailure::WrongFile, error.to_string()))?;
+    Ok(config)
+}
+
+async fn fetch(url: &str, file: &ModelFile, part: WorkerPart) -> Result<Vec<u8>, Failure> {
     let name = &file.name;
     let failed = |error: JsValue| {
         Failure::new(
-            DecoderFailure::Download,
+            WorkerFailure::Download,
             format!("{name} could not be downloaded ({})", message_of(&error)),
         )
     };
@@ -40,13 +64,13 @@ async fn fetch(url: &str, file: &ModelFile, part: DecoderPart) -> Result<Vec<u8>
     if !response.ok() {
         let status = response.status();
         return Err(Failure::new(
-            DecoderFailure::Download,
+            WorkerFailure::Download,
             format!("{name} could not be downloaded: the server answered {status}"),
         ));
     }
     let Some(body) = response.body() else {
         return Err(Failure::new(
-            DecoderFailure::Download,
+            WorkerFailure::Download,
             format!("{name} could not be downloaded: the answer has no content"),
         ));
     };
@@ -67,8 +91,8 @@ async fn fetch(url: &str, file: &ModelFile, part: DecoderPart) -> Result<Vec<u8>
     }
 }
 
-fn progress(part: DecoderPart, loaded: u64, file: &ModelFile) {
-    send(&DecoderReport::Progress { part, loaded, total: Some(file.bytes) });
+fn progress(part: WorkerPart, loaded: u64, file: &ModelFile) {
+    send(&WorkerReport::Progress { part, loaded, total: Some(file.bytes) });
 }
 
 async fn check(file: &ModelFile, bytes: &[u8]) -> Result<(), Failure> {
@@ -83,8 +107,8 @@ async fn check(file: &ModelFile, bytes: &[u8]) -> Result<(), Failure> {
 }
 
 fn wrong_file(file: &ModelFile, how: &str) -> Failure {
-    let message = format!("{} is not the file that the server's manifest describes: {how}", file.name);
-    Failure::new(DecoderFailure::WrongFile, message)
+    let message = format!("{} is not the file that the model's manifest describes: {how}", file.name);
+    Failure::new(WorkerFailure::WrongFile, message)
 }
 
 /// SHA-256 in hexadecimal, by the browser's SubtleCrypto if available: several times faster, but missing on pages loaded over

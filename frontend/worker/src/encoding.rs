@@ -1,7 +1,7 @@
 //! Encoding of images to tokens. The encoder is downloaded for the first one.
 
 use dalle_files::config::ModelConfig;
-use dalle_shared::{DecoderPart, ImageToken, ModelFile};
+use dalle_shared::{ImageToken, ModelFile, WorkerPart};
 use wasm_bindgen::JsValue;
 
 use crate::failure::Failure;
@@ -10,7 +10,7 @@ use crate::{download, image};
 
 /// The encoder of a model, downloaded when it is first needed.
 pub struct Encoding<P: Program> {
-    backend: String,
+    base: String,
     /// None if the model has no encoder.
     file: Option<ModelFile>,
     config: ModelConfig,
@@ -18,9 +18,9 @@ pub struct Encoding<P: Program> {
 }
 
 impl<P: Program> Encoding<P> {
-    /// An encoder to be downloaded from `backend` for the first image.
-    pub fn new(backend: &str, file: Option<ModelFile>, config: ModelConfig) -> Self {
-        Self { backend: backend.to_owned(), file, config, encoder: None }
+    /// An encoder to be downloaded from `base` for the first image.
+    pub fn new(base: &str, file: Option<ModelFile>, config: ModelConfig) -> Self {
+        Self { base: base.to_owned(), file, config, encoder: None }
     }
 
     /// The `grid²` tokens of an image file in raster order; or, if the worker can go on, a sentence that says why not.
@@ -57,9 +57,8 @@ impl<P: Program> Encoding<P> {
 
     async fn fetch(&self, program: &P) -> Result<P::Encoder, String> {
         let file = self.file.as_ref().ok_or("this model has no encoder")?;
-        let bytes = download::file(&self.backend, file, DecoderPart::Encoder)
-            .await
-            .map_err(|failure| failure.message)?;
+        let bytes =
+            download::file(&self.base, file, WorkerPart::Encoder).await.map_err(|failure| failure.message)?;
         program.encoder(&self.config.dvae, &bytes).map_err(|error| format!("{}: {error}", file.name))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use dalle_shared::DecoderFailure;
+use dalle_shared::WorkerFailure;
 
 /// Whether the networks run on WebGPU.
 static ON_GPU: AtomicBool = AtomicBool::new(false);
@@ -11,14 +11,14 @@ static ON_GPU: AtomicBool = AtomicBool::new(false);
 #[derive(Debug)]
 pub struct Failure {
     /// The kind of failure, from which the page derives the remedy.
-    pub reason: DecoderFailure,
+    pub reason: WorkerFailure,
     /// What happened, as a clause.
     pub message: String,
 }
 
 impl Failure {
     /// A failure of this kind.
-    pub fn new(reason: DecoderFailure, message: impl Into<String>) -> Self {
+    pub fn new(reason: WorkerFailure, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
 
@@ -30,7 +30,7 @@ impl Failure {
     /// A panic with this message.
     pub fn of_panic(message: String) -> Self {
         let out_of_memory = message.to_lowercase().contains("memory");
-        Self::new(if out_of_memory { DecoderFailure::Memory } else { running() }, message)
+        Self::new(if out_of_memory { WorkerFailure::Memory } else { running() }, message)
     }
 }
 
@@ -39,6 +39,6 @@ pub fn set_on_gpu() {
     ON_GPU.store(true, Ordering::Relaxed);
 }
 
-fn running() -> DecoderFailure {
-    if ON_GPU.load(Ordering::Relaxed) { DecoderFailure::Gpu } else { DecoderFailure::Fault }
+fn running() -> WorkerFailure {
+    if ON_GPU.load(Ordering::Relaxed) { WorkerFailure::Gpu } else { WorkerFailure::Fault }
 }

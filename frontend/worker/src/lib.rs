@@ -1,15 +1,15 @@
-//! The decoder worker: decodes tokens to pixels in a Web Worker, so that the page stays responsive, and encodes the user's images
-//! to tokens, so that they never leave the browser.
+//! What the page's worker programs share. They run in Web Workers, so that the page stays responsive.
 //!
-//! There are two programs. `dalle-decoder-cpu` is small and starts first; `dalle-decoder-webgpu` is loaded where the browser has a
-//! GPU. Each implements [`Program`] and calls [`run`], which serves the page. `static/worker.js` downloads the program that
-//! the page asks for, probes the WebGPU adapter and calls `run` with the result and the page's first message. The page then sends
-//! [`dalle_shared::DecoderCommand`]s and receives [`dalle_shared::DecoderReport`]s. Only [`probe`] builds natively, for its tests.
+//! Two programs decode tokens to pixels, and encode a person's images to tokens, so that they stay on their machine.
+//! `dalle-decoder-cpu` is small and starts first; `dalle-decoder-webgpu` is loaded where the browser has a GPU. Each implements
+//! [`Program`] and calls [`run`], which does everything else. A third, `dalle-prior-cpu`, samples without a server; it uses
+//! [`download`] and [`port`]. `static/worker.js` downloads the program that the page asks for, probes the WebGPU adapter and calls
+//! the program's `run` with the page's first message. Only [`probe`] builds natively, for its tests.
 
 #[cfg(target_arch = "wasm32")]
 mod cache;
 #[cfg(target_arch = "wasm32")]
-mod download;
+pub mod download;
 #[cfg(target_arch = "wasm32")]
 mod encoding;
 #[cfg(target_arch = "wasm32")]
@@ -19,7 +19,7 @@ mod image;
 #[cfg(target_arch = "wasm32")]
 mod loading;
 #[cfg(target_arch = "wasm32")]
-mod port;
+pub mod port;
 pub mod probe;
 #[cfg(target_arch = "wasm32")]
 mod program;

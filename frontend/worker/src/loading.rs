@@ -2,13 +2,13 @@
 
 use dalle_files::config::ModelConfig;
 use dalle_shared::{
-    DecoderDevice, DecoderFailure, DecoderPart, DecoderReport, Geometry, ImageToken, ModelFile, files,
+    DecoderDevice, DecoderReport, Geometry, ImageToken, ModelFile, WorkerFailure, WorkerPart, files,
 };
 
 use crate::download;
 use crate::encoding::Encoding;
 use crate::failure::Failure;
-use crate::port::{scope, send};
+use crate::port::{now, send};
 use crate::program::Program;
 
 /// A faster first decode is repeated before its time is reported: browsers run new code slowly at first.
@@ -29,25 +29,18 @@ impl<P: Program> Loaded<P> {
     ///
     /// # Errors
     /// A download, file, device or decode that failed.
-    pub async fn load(backend: &str, files: &[ModelFile], device: DecoderDevice) -> Result<Self, Failure> {
-        let find = |name: &str| {
-            files.iter().find(|file| file.name == name).ok_or_else(|| {
-                Failure::new(DecoderFailure::WrongFile, format!("the server's manifest lists no {name}"))
-            })
-        };
-        let config = download::file(backend, find(files::CONFIG)?, DecoderPart::Weights).await?;
-        let config: ModelConfig = serde_json::from_slice(&config)
-            .map_err(|error| Failure::new(DecoderFailure::WrongFile, format!("config.json: {error}")))?;
-        config.validate().map_err(|error| Failure::new(DecoderFailure::WrongFile, error.to_string()))?;
-        let bytes = download::file(backend, find(files::DECODER)?, DecoderPart::Weights).await?;
+    pub async fn load(base: &str, files: &[ModelFile], device: DecoderDevice) -> Result<Self, Failure> {
+        let config = download::config(base, files).await?;
+        let bytes =
+            download::file(base, download::listed(files, files::DECODER)?, WorkerPart::Weights).await?;
 
         send(&DecoderReport::Starting { device: device.clone() });
         let program = P::open().await?;
         let decoder = program.decoder(&config.dvae, &bytes).map_err(|error| {
-            Failure::new(DecoderFailure::WrongFile, format!("decoder.safetensors: {error}"))
+            Failure::new(WorkerFailure::WrongFile, format!("decoder.safetensors: {error}"))
         })?;
         let geometry = config.geometry();
-        let encoding = Encoding::new(backend, find(files::ENCODER).ok().cloned(), config);
+        let encoding = Encoding::new(base, download::listed(files, files::ENCODER).ok().cloned(), config);
         let loaded = Self { program, decoder, geometry, encoding };
 
         let blank = vec![ImageToken(0); loaded.geometry.image_length()];
@@ -68,11 +61,11 @@ impl<P: Program> Loaded<P> {
         let Geometry { grid, image_vocab, .. } = self.geometry;
         if tokens.len() != self.geometry.image_length() {
             let message = format!("expected {} tokens, got {}", self.geometry.image_length(), tokens.len());
-            return Err(Failure::new(DecoderFailure::Fault, message));
+            return Err(Failure::new(WorkerFailure::Fault, message));
         }
         if let Some(token) = tokens.iter().find(|token| usize::from(token.0) >= image_vocab) {
             let message = format!("token {} is not below the codebook's {image_vocab}", token.0);
-            return Err(Failure::new(DecoderFailure::Fault, message));
+            return Err(Failure::new(WorkerFailure::Fault, message));
         }
         let start = now();
         let rgb = P::decode(&self.decoder, tokens, grid)
@@ -85,8 +78,4 @@ impl<P: Program> Loaded<P> {
         }
         Ok((rgba, now() - start))
     }
-}
-
-fn now() -> f64 {
-    scope().performance().map_or_else(js_sys::Date::now, |clock| clock.now())
 }

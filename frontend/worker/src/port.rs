@@ -1,8 +1,10 @@
 //! The worker's end of the message port to the page.
 
-use dalle_shared::{DecoderCommand, DecoderFailure, DecoderReport};
+use dalle_shared::{WorkerFailure, WorkerReport};
 use futures_channel::mpsc::{UnboundedReceiver, unbounded};
 use js_sys::{Array, Uint8Array};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use wasm_bindgen::prelude::*;
 use web_sys::{DedicatedWorkerGlobalScope, MessageEvent};
 
@@ -14,14 +16,14 @@ pub fn scope() -> DedicatedWorkerGlobalScope {
 }
 
 /// Sends a report without pixels. A failure to send cannot be reported.
-pub fn send(report: &DecoderReport) {
+pub fn send(report: &impl Serialize) {
     if let Ok(json) = serde_json::to_string(report) {
         let _ = scope().post_message(&Array::of2(&json.into(), &JsValue::NULL));
     }
 }
 
 /// Sends a report with pixels. The buffer is transferred, not copied.
-pub fn send_pixels(report: &DecoderReport, pixels: &[u8]) {
+pub fn send_pixels(report: &impl Serialize, pixels: &[u8]) {
     if let Ok(json) = serde_json::to_string(report) {
         let buffer = Uint8Array::from(pixels).buffer();
         let message = Array::of2(&json.into(), &buffer);
@@ -31,11 +33,11 @@ pub fn send_pixels(report: &DecoderReport, pixels: &[u8]) {
 
 /// Sends a failure.
 pub fn send_failure(failure: Failure) {
-    send(&DecoderReport::Failed { reason: failure.reason, message: failure.message });
+    send(&WorkerReport::Failed { reason: failure.reason, message: failure.message });
 }
 
 /// All further commands of the page in order, each with its attachment.
-pub fn commands() -> UnboundedReceiver<(DecoderCommand, JsValue)> {
+pub fn commands<C: DeserializeOwned + 'static>() -> UnboundedReceiver<(C, JsValue)> {
     let (sender, receiver) = unbounded();
     let listener = Closure::<dyn Fn(MessageEvent)>::new(move |event: MessageEvent| {
         let message = Array::from(&event.data());
@@ -43,14 +45,22 @@ pub fn commands() -> UnboundedReceiver<(DecoderCommand, JsValue)> {
             Ok(command) => {
                 let _ = sender.unbounded_send((command, message.get(1)));
             }
-            Err(error) => send_failure(Failure::new(
-                DecoderFailure::Fault,
-                format!("the decoder could not read a command of the page: {error}"),
-            )),
+            Err(error) => send_failure(misread(&error)),
         }
     });
     scope().set_onmessage(Some(listener.as_ref().unchecked_ref()));
     // The listener lives as long as the worker.
     listener.forget();
     receiver
+}
+
+/// The failure of a command that cannot be read.
+pub fn misread(error: &serde_json::Error) -> Failure {
+    let message = format!("the worker could not read a command of the page: {error}");
+    Failure::new(WorkerFailure::Fault, message)
+}
+
+/// Milliseconds of the browser's clock.
+pub fn now() -> f64 {
+    scope().performance().map_or_else(js_sys::Date::now, |clock| clock.now())
 }

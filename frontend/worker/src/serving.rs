@@ -1,12 +1,12 @@
 //! The loop over the page's commands.
 
-use dalle_shared::{DecoderCommand, DecoderFailure, DecoderReport};
+use dalle_shared::{DecoderCommand, DecoderReport, WorkerFailure};
 use futures_util::StreamExt;
 use wasm_bindgen::prelude::*;
 
 use crate::failure::Failure;
 use crate::loading::Loaded;
-use crate::port::{commands, send, send_failure, send_pixels};
+use crate::port::{commands, misread, send, send_failure, send_pixels};
 use crate::probe::Adapter;
 use crate::program::Program;
 
@@ -23,20 +23,14 @@ pub async fn run<P: Program>(first: &str, adapter: &str) {
 
 async fn serve<P: Program>(first: &str, adapter: &str) -> Result<(), Failure> {
     let mut commands = commands();
-    let misunderstood = |error: serde_json::Error| {
-        Failure::new(
-            DecoderFailure::Fault,
-            format!("the decoder could not read a command of the page: {error}"),
-        )
-    };
-    let adapter: Option<Adapter> = serde_json::from_str(adapter).map_err(misunderstood)?;
-    let DecoderCommand::Load { backend, files, device } =
-        serde_json::from_str(first).map_err(misunderstood)?
+    let adapter: Option<Adapter> = serde_json::from_str(adapter).map_err(|error| misread(&error))?;
+    let DecoderCommand::Load { base, files, device } =
+        serde_json::from_str(first).map_err(|error| misread(&error))?
     else {
-        return Err(Failure::new(DecoderFailure::Fault, "the first command of the page must name a model"));
+        return Err(Failure::new(WorkerFailure::Fault, "the first command of the page must name a model"));
     };
-    let choice = P::choose(device, adapter.as_ref()).map_err(|why| Failure::new(DecoderFailure::Gpu, why))?;
-    let mut loaded = Loaded::<P>::load(&backend, &files, choice.device).await?;
+    let choice = P::choose(device, adapter.as_ref()).map_err(|why| Failure::new(WorkerFailure::Gpu, why))?;
+    let mut loaded = Loaded::<P>::load(&base, &files, choice.device).await?;
     if choice.gpu {
         send(&DecoderReport::GpuFound);
     }
@@ -65,7 +59,7 @@ async fn answer<P: Program>(
             Ok(())
         }
         DecoderCommand::Load { .. } => {
-            Err(Failure::new(DecoderFailure::Fault, "a worker loads one model, and the page named a second"))
+            Err(Failure::new(WorkerFailure::Fault, "a worker loads one model, and the page named a second"))
         }
     }
 }

@@ -148,6 +148,31 @@ impl<'a, S: TensorSource> Tensors<'a, S> {
         }
     }
 
+    /// Adds the values of the named tensor to `values`.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub fn take_into(
+        &mut self,
+        name: &str,
+        expected: &[usize],
+        values: &mut Vec<f32>,
+    ) -> Result<(), WeightsError> {
+        let (bytes, kind) = self.take(name.to_owned(), expected)?;
+        match kind {
+            ValueType::F32 => {
+                values.extend(bytes.as_chunks().0.iter().map(|&word| f32::from_le_bytes(word)));
+            }
+            ValueType::F16 => {
+                values.extend(bytes.as_chunks().0.iter().map(|&half| f16::from_le_bytes(half).to_f32()));
+            }
+            ValueType::Bf16 => {
+                values.extend(bytes.as_chunks().0.iter().map(|&half| bf16::from_le_bytes(half).to_f32()));
+            }
+        }
+        Ok(())
+    }
+
     /// Checks that every tensor has been loaded.
     ///
     /// # Errors
@@ -169,18 +194,7 @@ pub fn values<'a>(
     let mut file = Tensors::new(&mut source);
     let mut values = Vec::new();
     for (name, shape) in tensors {
-        let (bytes, kind) = file.take(name.to_owned(), shape)?;
-        match kind {
-            ValueType::F32 => {
-                values.extend(bytes.as_chunks().0.iter().map(|&word| f32::from_le_bytes(word)));
-            }
-            ValueType::F16 => {
-                values.extend(bytes.as_chunks().0.iter().map(|&half| f16::from_le_bytes(half).to_f32()));
-            }
-            ValueType::Bf16 => {
-                values.extend(bytes.as_chunks().0.iter().map(|&half| bf16::from_le_bytes(half).to_f32()));
-            }
-        }
+        file.take_into(name, shape, &mut values)?;
     }
     file.finish()?;
     Ok(values)

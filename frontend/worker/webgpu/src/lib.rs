@@ -8,7 +8,7 @@ use dalle_model::Device;
 use dalle_model::config::DvaeConfig;
 use dalle_model::dvae::{Decoder, Encoder};
 use dalle_model::weights::{WeightsError, from_safetensors};
-use dalle_shared::{DecoderFailure, DeviceChoice, ImageToken};
+use dalle_shared::{DeviceChoice, ImageToken, WorkerFailure};
 use wasm_bindgen::prelude::wasm_bindgen;
 
 /// Runs the worker; see [`dalle_decoder_worker::run`].
@@ -32,7 +32,7 @@ impl Program for Webgpu {
         set_on_gpu();
         let device = Device::wgpu_options().init_async().await;
         device.map(Self).map_err(|error| {
-            Failure::new(DecoderFailure::Gpu, format!("WebGPU could not be started: {error}"))
+            Failure::new(WorkerFailure::Gpu, format!("WebGPU could not be started: {error}"))
         })
     }
 
