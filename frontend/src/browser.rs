@@ -105,3 +105,24 @@ pub fn scroll_to_result() {
         result.scroll_into_view();
     }
 }
+
+/// Adds a class to the root of the page, or removes it.
+pub fn set_root_class(name: &str, on: bool) {
+    if let Some(root) = document().document_element() {
+        let _ = root.class_list().toggle_with_force(name, on);
+    }
+}
+
+/// Lets the page fill the screen, where the browser can.
+pub fn enter_full_screen() {
+    if let Some(root) = document().document_element() {
+        let _ = root.request_fullscreen();
+    }
+}
+
+/// The opposite of [`enter_full_screen`].
+pub fn leave_full_screen() {
+    if document().fullscreen_element().is_some() {
+        document().exit_fullscreen();
+    }
+}

@@ -1,11 +1,14 @@
 //! Drawing tokens and pixels on the canvases of an image.
 
-use dalle_shared::ImageToken;
+use dalle_shared::{ImageToken, TokenStep};
 use wasm_bindgen::{Clamped, JsCast, JsValue};
 use web_sys::{CanvasRenderingContext2d, HtmlCanvasElement, ImageData};
 
+use crate::codebook::{Codebook, TILE};
+use crate::explain::Colouring;
 use crate::palette::colour;
 use crate::state::Shown;
+use crate::subject::surprise;
 
 /// Side of a token's cell in canvas pixels: sharp at any size of the page.
 fn cell(grid: usize) -> usize {
@@ -70,6 +73,155 @@ pub fn draw_pixels(canvas: &HtmlCanvasElement, shown: Option<&Shown>, grid: usiz
         }
     }
     if let Ok(data) = ImageData::new_with_u8_clamped_array(Clamped(&rgba), canvas.width()) {
+        let _ = context.put_image_data(&data, 0.0, 0.0);
+    }
+}
+
+/// Tokens as they are explained.
+pub struct Cells<'a> {
+    /// Those that are there.
+    pub tokens: &'a [ImageToken],
+    /// The grid's side.
+    pub grid: usize,
+    /// What the colours say.
+    pub colouring: Colouring,
+    /// What codes look like, as far as it is known.
+    pub codebook: &'a Codebook,
+    /// How the tokens were chosen, as far as it is known.
+    pub steps: &'a [TokenStep],
+}
+
+/// Side of a cell of [`draw_cells`] in canvas pixels: a tile twice as large.
+pub const CELL: usize = 2 * TILE;
+
+/// Draws tokens with [`CELL`] pixels for each.
+pub fn draw_cells(canvas: &HtmlCanvasElement, cells: &Cells) {
+    let Some(context) = context(canvas) else { return };
+    let side = cells.grid * CELL;
+    let mut rgba = vec![0; side * side * 4];
+    for (index, token) in cells.tokens.iter().enumerate() {
+        let tile = match cells.colouring {
+            Colouring::Tiles => cells.codebook.tile(*token),
+            Colouring::Codes | Colouring::Surprise => None,
+        };
+        let [r, g, b, a] = match (cells.colouring, cells.steps.get(index)) {
+            (Colouring::Surprise, Some(step)) => shade(step),
+            (Colouring::Surprise, None) => [0; 4],
+            _ => {
+                let [r, g, b] = colour(token.0);
+                [r, g, b, u8::MAX]
+            }
+        };
+        let (top, left) = (index / cells.grid * CELL, index % cells.grid * CELL);
+        // The last line and column of a cell stay free.
+        for y in 0..CELL - 1 {
+            for x in 0..CELL - 1 {
+                let at = ((top + y) * side + left + x) * 4;
+                let pixel = tile.map_or([r, g, b, a], |tile| {
+                    let from = (y / 2 * TILE + x / 2) * 3;
+                    [tile[from], tile[from + 1], tile[from + 2], u8::MAX]
+                });
+                rgba[at..at + 4].copy_from_slice(&pixel);
+            }
+        }
+    }
+    put(&context, &rgba, side);
+}
+
+/// The shade of a token: the less sure the prior was, the darker.
+fn shade(step: &TokenStep) -> [u8; 4] {
+    [196, 82, 40, (surprise(step) * 230.0) as u8 + 12]
+}
+
+/// Draws a tick for each token, one pixel wide.
+pub fn draw_ticks(canvas: &HtmlCanvasElement, steps: &[TokenStep]) {
+    let Some(context) = context(canvas) else { return };
+    let width = canvas.width() as usize;
+    let mut rgba: Vec<u8> = steps.iter().take(width).flat_map(shade).collect();
+    rgba.resize(width * 4, 0);
+    put(&context, &rgba, width);
+}
+
+/// Draws the pixels of the first `known` tokens.
+pub fn draw_moment(canvas: &HtmlCanvasElement, rgba: &[u8], known: usize, grid: usize) {
+    let Some(context) = context(canvas) else { return };
+    let side = canvas.width() as usize;
+    if rgba.len() != side * side * 4 {
+        return;
+    }
+    let cell = (side / grid).max(1);
+    let mut shown = rgba.to_vec();
+    for (index, pixel) in shown.chunks_exact_mut(4).enumerate() {
+        if index / side / cell * grid + index % side / cell >= known {
+            pixel[3] = 0;
+        }
+    }
+    put(&context, &shown, side);
+}
+
+/// Draws one tile, or clears the canvas.
+pub fn draw_tile(canvas: &HtmlCanvasElement, tile: Option<&[u8]>) {
+    let Some(context) = context(canvas) else { return };
+    let rgba: Vec<u8> = match tile {
+        Some(tile) => tile.chunks_exact(3).flat_map(|rgb| [rgb[0], rgb[1], rgb[2], u8::MAX]).collect(),
+        None => vec![0; TILE * TILE * 4],
+    };
+    put(&context, &rgba, TILE);
+}
+
+/// Draws how far two images differ, the more the darker.
+pub fn draw_difference(canvas: &HtmlCanvasElement, a: &[u8], b: &[u8]) {
+    let Some(context) = context(canvas) else { return };
+    let differ = |(a, b): (&[u8], &[u8])| {
+        let most = a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0);
+        [196, 82, 40, most.saturating_mul(4)]
+    };
+    let rgba: Vec<u8> = a.chunks_exact(4).zip(b.chunks_exact(4)).flat_map(differ).collect();
+    put(&context, &rgba, canvas.width() as usize);
+}
+
+/// Draws the weights of cells: full for the largest. Cells that are not seen stay empty.
+pub fn draw_weights(canvas: &HtmlCanvasElement, weights: &[(usize, f32)], grid: usize) {
+    let Some(context) = context(canvas) else { return };
+    let most = weights.iter().map(|(_, weight)| *weight).fold(f32::MIN_POSITIVE, f32::max);
+    let mut rgba = vec![0; grid * grid * 4];
+    for (cell, weight) in weights {
+        if let Some(pixel) = rgba.get_mut(cell * 4..cell * 4 + 4) {
+            // A cell that is seen can be told from one that is not, however small its weight.
+            pixel.copy_from_slice(&[196, 82, 40, (weight / most * 215.0) as u8 + 40]);
+        }
+    }
+    put(&context, &rgba, grid);
+}
+
+/// Draws tiles in rows of `columns`, those of `used` as they are and the others faded.
+pub fn draw_tiles(
+    canvas: &HtmlCanvasElement,
+    order: &[ImageToken],
+    codebook: &Codebook,
+    columns: usize,
+    used: impl Fn(ImageToken) -> bool,
+) {
+    let Some(context) = context(canvas) else { return };
+    let (width, height) = (canvas.width() as usize, canvas.height() as usize);
+    let mut rgba = vec![0; width * height * 4];
+    let step = TILE + 1;
+    for (index, token) in order.iter().enumerate() {
+        let Some(tile) = codebook.tile(*token) else { continue };
+        let (top, left) = (index / columns * step, index % columns * step);
+        let alpha = if used(*token) { u8::MAX } else { 70 };
+        for (pixel, rgb) in tile.chunks_exact(3).enumerate() {
+            let at = ((top + pixel / TILE) * width + left + pixel % TILE) * 4;
+            if let Some(to) = rgba.get_mut(at..at + 4) {
+                to.copy_from_slice(&[rgb[0], rgb[1], rgb[2], alpha]);
+            }
+        }
+    }
+    put(&context, &rgba, width);
+}
+
+fn put(context: &CanvasRenderingContext2d, rgba: &[u8], width: usize) {
+    if let Ok(data) = ImageData::new_with_u8_clamped_array(Clamped(rgba), width as u32) {
         let _ = context.put_image_data(&data, 0.0, 0.0);
     }
 }

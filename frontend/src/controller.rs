@@ -18,6 +18,7 @@ use web_sys::File;
 
 use crate::decoder::{self, Decoder};
 use crate::event_stream::EventStream;
+use crate::explain::Ask;
 use crate::generation::{self, Generation};
 use crate::model::Model;
 use crate::place::{Place, events_here};
@@ -188,6 +189,16 @@ impl Controller {
         }
     }
 
+    /// Asks the workers for an explanation.
+    pub fn ask(self, asks: impl IntoIterator<Item = Ask>) {
+        for ask in asks {
+            match ask {
+                Ask::Prior(input) => self.prior(input),
+                Ask::Decoder(input) => self.decoder(input),
+            }
+        }
+    }
+
     /// Something happened to the prior in this browser.
     fn prior(self, input: PriorInput) {
         let mut effects = Vec::new();
@@ -205,8 +216,14 @@ impl Controller {
                 }),
                 PriorEffect::EndWorker => self.parts.update_value(|parts| parts.prior_worker = None),
                 PriorEffect::Signal(ticket, signal) => {
-                    self.generation(generation::GenerationInput::Signal(ticket, signal));
+                    if self.app.explain.is_branch(ticket) {
+                        self.ask(self.app.explain.branch_signal(signal));
+                    } else {
+                        self.generation(generation::GenerationInput::Signal(ticket, signal));
+                    }
                 }
+                PriorEffect::Explained(report) => self.ask(self.app.explain.explained(report)),
+                PriorEffect::Unexplained(why) => self.app.explain.fail(why),
             }
         }
         self.show();
@@ -244,6 +261,12 @@ impl Controller {
             }
             DecoderEffect::DecodePrefix { ticket, tokens } => {
                 self.send(&DecoderCommand::Decode { ticket, tokens: fill(&tokens, grid) });
+            }
+            DecoderEffect::DecodeStudy { ticket, tokens } => {
+                self.send(&DecoderCommand::Decode { ticket, tokens });
+            }
+            DecoderEffect::ShowStudy(study) => {
+                self.ask(self.app.explain.decoded(study, pixels.take().unwrap_or_default()));
             }
             DecoderEffect::Encode { ticket } => self.parts.with_value(|parts| {
                 if let (Some(worker), Some(file)) = (&parts.worker, &parts.upload) {
@@ -317,6 +340,7 @@ impl Controller {
     /// Shows the empty images of a new generation.
     fn display(self) {
         let Some(prompt) = self.with_generation(|generation| generation.displayed().cloned()) else { return };
+        self.ask(self.app.explain.close());
         let images = prompt.as_ref().map_or(0, |prompt| prompt.request.sample_count());
         self.app.blank(images);
         self.app.displayed.set(prompt);

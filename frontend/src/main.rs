@@ -7,12 +7,15 @@
 //! - [`decoder`]: the decoder worker's life, and with [`schedule`] what it decodes next
 //! - [`prior`]: the prior in this browser, which takes the server's place; [`place`] says which of them samples
 //! - [`form`]: from what is typed to a request; [`link`], [`packing`] and [`session`]: a generation as an address, and stored
+//! - [`subject`]: the image that is explained; [`codebook`]: what its codes look like; [`lessons`]: cards that
+//!   go with it
 //! - [`phase`], [`problem`], [`format`], [`palette`], [`sse`]: words, colours, parsing
 //!
 //! With the browser:
 //!
 //! - [`controller`] executes the effects, through [`api`], [`event_stream`], [`worker_client`] and [`storage`], and shows where
 //!   the machines stand in [`state::App`]; [`actions`] and [`startup`] give it inputs
+//! - [`explain`] holds what the explanation of an image shows, and changes it
 //! - [`components`] show [`state::App`]; [`canvas`] paints tokens and pixels
 //! - [`spelling`] lets scripts ask how captions become ids
 //!
@@ -22,14 +25,17 @@ mod actions;
 mod api;
 mod browser;
 mod canvas;
+mod codebook;
 mod components;
 mod controller;
 mod decoder;
 mod event_stream;
+mod explain;
 mod follower;
 mod form;
 mod format;
 mod generation;
+mod lessons;
 mod link;
 mod log;
 mod model;
@@ -48,6 +54,7 @@ mod sse;
 mod startup;
 mod state;
 mod storage;
+mod subject;
 mod ticket;
 mod worker_client;
 

@@ -1,7 +1,7 @@
-//! The prior in this browser, as a state machine: its worker's life, and the generations that it samples.
+//! The prior in this browser, as a state machine: its worker's life, the generations that it samples, and what it explains.
 //!
 //! [`Prior::on`] takes a [`PriorInput`] and returns the [`PriorEffect`]s that the caller executes. A generation is read like an event
-//! stream of a server: its events arrive as [`Signal`]s with its ticket. The worker starts with the first generation.
+//! stream of a server: its events arrive as [`Signal`]s with its ticket. The worker starts with the first command.
 
 use dalle_shared::{EventKind, GenerationRequest, PriorCommand, PriorReport, WorkerFailure, WorkerPart};
 
@@ -35,6 +35,8 @@ pub enum PriorInput {
     Begin(Ticket, GenerationRequest),
     /// They are no longer wanted.
     Leave(Ticket),
+    /// An explanation is wanted.
+    Ask(PriorCommand),
     /// A worker reports.
     Report {
         /// Which worker.
@@ -55,6 +57,10 @@ pub enum PriorEffect {
     EndWorker,
     /// Something happened to the events of a generation.
     Signal(Ticket, Signal),
+    /// An answer to what was asked.
+    Explained(PriorReport),
+    /// What was asked is not answered, for this reason.
+    Unexplained(String),
 }
 
 /// The prior as the page knows it.
@@ -65,8 +71,10 @@ pub struct Prior {
     worker: u64,
     /// Whether it lives.
     alive: bool,
-    /// Generations whose events are wanted. Until the worker is ready, their requests wait.
-    wanted: Vec<(Ticket, Option<GenerationRequest>)>,
+    /// Generations whose events are wanted.
+    wanted: Vec<Ticket>,
+    /// Commands that wait until the worker is ready.
+    waiting: Vec<PriorCommand>,
 }
 
 impl Prior {
@@ -80,24 +88,11 @@ impl Prior {
         let mut effects = Vec::new();
         match input {
             PriorInput::Begin(ticket, request) => {
-                self.wanted.push((ticket, Some(request)));
-                if self.alive {
-                    self.send_waiting(&mut effects);
-                } else {
-                    self.alive = true;
-                    self.worker += 1;
-                    self.state = PriorState::Loading { part: WorkerPart::Program, loaded: 0, total: None };
-                    effects.push(PriorEffect::StartWorker(self.worker));
-                }
+                self.wanted.push(ticket);
+                self.command(PriorCommand::Generate { ticket: ticket.number(), request }, &mut effects);
             }
-            PriorInput::Leave(ticket) => {
-                let Some(index) = self.wanted.iter().position(|(wanted, _)| *wanted == ticket) else {
-                    return effects;
-                };
-                if self.wanted.remove(index).1.is_none() {
-                    effects.push(PriorEffect::Send(PriorCommand::Cancel { ticket: ticket.number() }));
-                }
-            }
+            PriorInput::Leave(ticket) => self.leave(ticket, &mut effects),
+            PriorInput::Ask(command) => self.command(command, &mut effects),
             PriorInput::Report { worker, report } if self.alive && worker == self.worker => {
                 self.report(report, &mut effects);
             }
@@ -106,24 +101,49 @@ impl Prior {
         effects
     }
 
+    /// Sends a command, as soon as there is a worker that is ready.
+    fn command(&mut self, command: PriorCommand, effects: &mut Vec<PriorEffect>) {
+        if self.state == PriorState::Ready {
+            return effects.push(PriorEffect::Send(command));
+        }
+        self.waiting.push(command);
+        if !self.alive {
+            self.alive = true;
+            self.worker += 1;
+            self.state = PriorState::Loading { part: WorkerPart::Program, loaded: 0, total: None };
+            effects.push(PriorEffect::StartWorker(self.worker));
+        }
+    }
+
+    fn leave(&mut self, ticket: Ticket, effects: &mut Vec<PriorEffect>) {
+        let wanted = self.wanted.len();
+        self.wanted.retain(|other| *other != ticket);
+        if self.wanted.len() == wanted {
+            return;
+        }
+        let number = ticket.number();
+        let waiting = self.waiting.len();
+        self.waiting
+            .retain(|command| !matches!(command, PriorCommand::Generate { ticket, .. } if *ticket == number));
+        if self.waiting.len() == waiting {
+            effects.push(PriorEffect::Send(PriorCommand::Cancel { ticket: number }));
+        }
+    }
+
     fn report(&mut self, report: PriorReport, effects: &mut Vec<PriorEffect>) {
         match report {
             PriorReport::Progress { part, loaded, total } => {
                 self.state = PriorState::Loading { part, loaded, total };
                 // A slow download is not a lost connection.
-                effects.extend(
-                    self.wanted.iter().map(|(ticket, _)| PriorEffect::Signal(*ticket, Signal::Alive)),
-                );
+                effects.extend(self.wanted.iter().map(|ticket| PriorEffect::Signal(*ticket, Signal::Alive)));
             }
             PriorReport::Ready => {
                 self.state = PriorState::Ready;
-                self.send_waiting(effects);
+                effects.extend(self.waiting.drain(..).map(PriorEffect::Send));
             }
             PriorReport::Event { ticket: number, event } => {
-                let Some(&(ticket, _)) = self.wanted.iter().find(|(wanted, _)| wanted.number() == number)
-                else {
-                    return;
-                };
+                let wanted = self.wanted.iter().find(|wanted| wanted.number() == number);
+                let Some(&ticket) = wanted else { return };
                 let signal = match event.kind {
                     EventKind::Failed { error } => {
                         Signal::Closed(Err(Problem::Prior(WorkerFailure::Fault, error.message)))
@@ -132,26 +152,22 @@ impl Prior {
                 };
                 effects.push(PriorEffect::Signal(ticket, signal));
             }
+            PriorReport::Traced { .. }
+            | PriorReport::Choices { .. }
+            | PriorReport::Attention { .. }
+            | PriorReport::NotTraced { .. } => {
+                effects.push(PriorEffect::Explained(report));
+            }
             PriorReport::Failed { reason, message } => {
                 self.state = PriorState::Absent;
                 self.alive = false;
+                self.waiting.clear();
                 effects.push(PriorEffect::EndWorker);
-                for (ticket, _) in self.wanted.drain(..) {
+                for ticket in self.wanted.drain(..) {
                     let problem = Problem::Prior(reason, message.clone());
                     effects.push(PriorEffect::Signal(ticket, Signal::Closed(Err(problem))));
                 }
-            }
-        }
-    }
-
-    fn send_waiting(&mut self, effects: &mut Vec<PriorEffect>) {
-        if self.state != PriorState::Ready {
-            return;
-        }
-        for (ticket, waiting) in &mut self.wanted {
-            if let Some(request) = waiting.take() {
-                let ticket = ticket.number();
-                effects.push(PriorEffect::Send(PriorCommand::Generate { ticket, request }));
+                effects.push(PriorEffect::Unexplained(message));
             }
         }
     }
@@ -196,10 +212,8 @@ mod tests {
         let generate = PriorCommand::Generate { ticket: second.number(), request: request() };
         assert_eq!(report(&mut prior, PriorReport::Ready), [PriorEffect::Send(generate)]);
         assert_eq!(prior.state(), PriorState::Ready);
-        let signal = PriorEffect::Signal(
-            second,
-            Signal::Event(Ok(GenerationEvent { seq: 0, kind: EventKind::Started })),
-        );
+        let started = GenerationEvent { seq: 0, kind: EventKind::Started };
+        let signal = PriorEffect::Signal(second, Signal::Event(Ok(started)));
         assert_eq!(report(&mut prior, event(second, EventKind::Started)), [signal]);
         let cancel = PriorEffect::Send(PriorCommand::Cancel { ticket: second.number() });
         assert_eq!(prior.on(PriorInput::Leave(second)), [cancel]);
@@ -207,17 +221,17 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_fails_ends_its_generations_and_the_next_one_starts_another() {
+    fn a_worker_that_fails_ends_its_generations_and_the_next_command_starts_another() {
         let mut prior = Prior::default();
         let ticket = Ticket::issue();
         prior.on(PriorInput::Begin(ticket, request()));
         let (reason, message) = (WorkerFailure::Download, "m".to_owned());
         let problem = Problem::Prior(reason, message.clone());
-        let effects = report(&mut prior, PriorReport::Failed { reason, message });
+        let effects = report(&mut prior, PriorReport::Failed { reason, message: message.clone() });
         let closed = PriorEffect::Signal(ticket, Signal::Closed(Err(problem)));
-        assert_eq!(effects, [PriorEffect::EndWorker, closed]);
-        let begun = prior.on(PriorInput::Begin(Ticket::issue(), request()));
-        assert_eq!(begun, [PriorEffect::StartWorker(2)]);
+        assert_eq!(effects, [PriorEffect::EndWorker, closed, PriorEffect::Unexplained(message)]);
+        let trace = PriorCommand::Trace { ticket: 1, request: request() };
+        assert_eq!(prior.on(PriorInput::Ask(trace)), [PriorEffect::StartWorker(2)]);
         assert_eq!(report(&mut prior, PriorReport::Ready), [], "a report of the first worker");
     }
 

@@ -15,7 +15,7 @@ use crate::model::Model;
 use crate::place::Place;
 use crate::problem::Problem;
 use crate::session::{Prompt, Session};
-use crate::{actions, api, browser, storage};
+use crate::{actions, api, browser, lessons, storage};
 
 /// Restores the inputs, asks the server for its model and starts the decoder. Then shows what this tab showed before a reload, or
 /// generates what the address asks for.
@@ -71,6 +71,9 @@ fn opened(controller: Controller, model: &Arc<Model>, link: Option<Link>) {
         }
         None => storage::forget(),
     }
+    if let Some(lesson) = lessons::of_fragment(&browser::fragment()) {
+        actions::lesson(controller, lesson);
+    }
     if let Some(link) = link {
         let whole = take_prefix(controller, &link);
         // Not after a reload: what was stopped or failed then is not started again.
@@ -93,6 +96,9 @@ fn stored(model: &Model, opened: Option<&Link>) -> Option<(Prompt, Session)> {
 
 /// Follows a link that came into the address later: pasted there, it loads nothing.
 pub fn follow_link(controller: Controller) {
+    if let Some(lesson) = lessons::of_fragment(&browser::fragment()) {
+        return actions::lesson(controller, lesson);
+    }
     if let Some(link) = Link::from_fragment(&browser::fragment()) {
         controller.app.form.restore(&link);
         if controller.app.model.with_untracked(Option::is_some) && take_prefix(controller, &link) {

@@ -7,6 +7,7 @@ use leptos::prelude::*;
 
 use crate::browser;
 use crate::decoder::{DecoderState, Upload};
+use crate::explain::Explain;
 use crate::form::{Inputs, SeedUse};
 use crate::generation::{Stage, Tally};
 use crate::link::Link;
@@ -97,6 +98,8 @@ pub struct App {
     pub place: RwSignal<Place>,
     /// Where the prior in this browser stands.
     pub prior: RwSignal<PriorState>,
+    /// The explanation of an image.
+    pub explain: Explain,
     /// Where the page stands.
     pub phase: Memo<Phase>,
     /// Where the latest generation stands.
@@ -141,6 +144,7 @@ impl App {
             form: Form::new(),
             place: RwSignal::new(Place::Server),
             prior: RwSignal::new(PriorState::Absent),
+            explain: Explain::new(),
             phase,
             stage,
             reconnecting: RwSignal::new(false),

@@ -5,7 +5,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::worker::{WorkerFailure, WorkerPart, WorkerReport};
-use crate::{GenerationEvent, GenerationRequest, ModelFile};
+use crate::{
+    Attention, GenerationEvent, GenerationRequest, ModelFile, SamplingSettings, TokenChoices, TokenStep,
+};
 
 /// Page to worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +26,36 @@ pub enum PriorCommand {
         ticket: u64,
         /// The request. Its model is the one that was loaded.
         request: GenerationRequest,
+    },
+    /// Read an image again and describe how each of its tokens was chosen. Replaces the image that was read before. Answered by
+    /// [`PriorReport::Traced`], a row at a time.
+    Trace {
+        /// Identifies the reports.
+        ticket: u64,
+        /// Caption, seed and settings of the image alone, and its tokens as the prefix.
+        request: GenerationRequest,
+    },
+    /// What could have come at a position of the image that was read last, with any settings. Answered by one
+    /// [`PriorReport::Choices`], when the position has been read.
+    Choices {
+        /// The ticket of the image.
+        ticket: u64,
+        /// Raster position.
+        position: usize,
+        /// The settings, which need not be those of the image.
+        settings: SamplingSettings,
+        /// How many tokens to name.
+        most: usize,
+    },
+    /// What a layer attends to when it predicts the token at a position of the image that was read last. Answered by one
+    /// [`PriorReport::Attention`].
+    Attend {
+        /// The ticket of the image.
+        ticket: u64,
+        /// Raster position.
+        position: usize,
+        /// The layer, from 0.
+        layer: usize,
     },
     /// End a generation. No more events of it follow.
     Cancel {
@@ -54,6 +86,44 @@ pub enum PriorReport {
         ticket: u64,
         /// The event.
         event: GenerationEvent,
+    },
+    /// How some tokens of an image were chosen.
+    Traced {
+        /// The ticket of the command.
+        ticket: u64,
+        /// Raster position of the first of them.
+        start: usize,
+        /// One for each token.
+        steps: Vec<TokenStep>,
+    },
+    /// What could have come at a position.
+    Choices {
+        /// The ticket of the image.
+        ticket: u64,
+        /// Raster position.
+        position: usize,
+        /// The settings of the command.
+        settings: SamplingSettings,
+        /// The tokens.
+        choices: TokenChoices,
+    },
+    /// What a layer attends to.
+    Attention {
+        /// The ticket of the image.
+        ticket: u64,
+        /// Raster position.
+        position: usize,
+        /// The layer, from 0.
+        layer: usize,
+        /// The weights.
+        attention: Attention,
+    },
+    /// An image that could not be read again.
+    NotTraced {
+        /// The ticket of the command.
+        ticket: u64,
+        /// What happened, in a sentence.
+        message: String,
     },
     /// The worker has failed and accepts no more commands.
     Failed {

@@ -7,6 +7,7 @@ mod access;
 mod busy;
 #[path = "../../../shared/tests/captions/mod.rs"]
 mod captions;
+mod explaining;
 mod fixture;
 mod generating;
 mod hosting;

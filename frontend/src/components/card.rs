@@ -26,7 +26,8 @@ pub struct Card {
     pub rows: RwSignal<usize>,
     /// Whether the person chooses these rows.
     pub choosing: RwSignal<bool>,
-    index: usize,
+    /// Its index among those sampled.
+    pub index: usize,
     geometry: Memo<Geometry>,
 }
 

@@ -7,6 +7,7 @@ mod card;
 mod chips;
 mod decoder_chip;
 mod decoder_text;
+mod explain;
 mod gallery;
 mod header;
 mod messages;

@@ -5,6 +5,7 @@ use leptos::prelude::*;
 
 use super::buttons::{Buttons, press_generate, press_stop};
 use super::caption::Caption;
+use super::explain::ExplainPanel;
 use super::gallery::Gallery;
 use super::header::Header;
 use super::messages::Messages;
@@ -12,7 +13,9 @@ use super::pipeline::Pipeline;
 use super::progress::Progress;
 use super::settings::Settings;
 use super::start::StartFrom;
+use crate::actions;
 use crate::controller::Controller;
+use crate::phase::Phase;
 use crate::ranking::Ranking;
 use crate::startup;
 use crate::state::App;
@@ -42,6 +45,11 @@ pub fn Page() -> impl IntoView {
     });
     // A link pasted into the address bar changes only the fragment, and loads nothing.
     window_event_listener(hashchange, move |_| startup::follow_link(controller));
+    Effect::new(move |_| {
+        if app.phase.get() == Phase::Finished {
+            untrack(|| actions::finished(controller));
+        }
+    });
     startup::connect(controller);
 
     view! {
@@ -57,7 +65,10 @@ pub fn Page() -> impl IntoView {
             </section>
             <section class="result" id="result" tabindex="-1" aria-label="Images">
                 <Progress/>
-                <Gallery/>
+                <div class="images" hidden=move || app.explain.subject.with(Option::is_some)>
+                    <Gallery/>
+                </div>
+                <ExplainPanel/>
             </section>
         </main>
         <Pipeline/>

@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use super::card::Card;
 use super::text::{flag, text};
-use crate::browser;
 use crate::canvas::png;
+use crate::controller::controller;
+use crate::{actions, browser};
 
 /// What `dalle dvae decode` reads.
 #[derive(Serialize)]
@@ -44,6 +45,7 @@ pub fn Save(
         card.choosing.update(|choosing| *choosing = !*choosing);
     };
     let number = card.number;
+    let controller = controller();
     view! {
         <div class="save">
             <Show when=move || card.is_whole() && { card.grid() > 1 }>
@@ -56,6 +58,20 @@ pub fn Save(
                     on:click=choose
                 >
                     "Regenerate"
+                </button>
+            </Show>
+            <Show when=move || card.is_whole()>
+                <button
+                    type="button"
+                    class="quiet"
+                    data-testid=card.part("explain")
+                    aria-label=text(move || format!("Explain image {}", number.get()))
+                    on:click=move |_| {
+                        actions::explain(controller, card.index);
+                        browser::focus("explain");
+                    }
+                >
+                    "Explain"
                 </button>
             </Show>
             <button

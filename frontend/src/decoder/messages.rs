@@ -73,10 +73,32 @@ pub enum DecoderInput {
     Enlarge(Vec<usize>),
     /// The tokens that the next images begin with; empty for none.
     Prefix(Vec<ImageToken>),
+    /// A whole grid to decode beside the images. Takes the place of one of the same kind that is not decoded yet.
+    Study(Study, Vec<ImageToken>),
     /// A person uploaded an image, to be encoded.
     Upload,
     /// The upload is no longer wanted.
     DropUpload,
+}
+
+/// What is decoded to explain an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Study {
+    /// The image as it was when so many of its tokens were there.
+    Moment(usize),
+    /// The whole image.
+    Whole,
+    /// The whole image with another token.
+    Painted,
+    /// A sheet of codebook entries, from this one on. Waits until there is nothing else to decode.
+    Sheet(usize),
+}
+
+impl Study {
+    /// Whether they are of the same kind.
+    pub fn is_like(self, other: Self) -> bool {
+        std::mem::discriminant(&self) == std::mem::discriminant(&other)
+    }
 }
 
 /// Which wait is over.
@@ -128,6 +150,13 @@ pub enum DecoderEffect {
         /// Its tokens.
         tokens: Vec<ImageToken>,
     },
+    /// Decode a grid of a study.
+    DecodeStudy {
+        /// Names the answer.
+        ticket: u64,
+        /// Its tokens.
+        tokens: Vec<ImageToken>,
+    },
     /// Encode the upload.
     Encode {
         /// Names the answer.
@@ -142,6 +171,8 @@ pub enum DecoderEffect {
     },
     /// Show the pixels that came with the report: the prefix.
     ShowPrefix,
+    /// Show the pixels that came with the report: those of a study.
+    ShowStudy(Study),
     /// The upload became these tokens.
     Encoded(Vec<ImageToken>),
     /// Send [`DecoderInput::Elapsed`] after so many milliseconds.

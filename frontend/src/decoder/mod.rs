@@ -12,7 +12,7 @@ use dalle_shared::{
     DecoderDevice, DecoderReport, DeviceChoice, ImageToken, WorkerFailure, WorkerPart, WorkerProgram,
 };
 
-pub use messages::{DecoderEffect, DecoderInput, DecoderState, Timer, Upload};
+pub use messages::{DecoderEffect, DecoderInput, DecoderState, Study, Timer, Upload};
 
 use crate::problem::{self, Problem};
 use crate::schedule::{Next, Schedule};
@@ -27,6 +27,8 @@ enum Work {
     Image { image: usize, rows: usize },
     /// The prefix.
     Prefix(Vec<ImageToken>),
+    /// A grid of a study.
+    Study(Study, Vec<ImageToken>),
     /// Something for a generation that is no longer displayed.
     Outdated,
 }
@@ -47,6 +49,8 @@ pub struct Decoder {
     work: Option<Work>,
     prefix: Vec<ImageToken>,
     prefix_shown: bool,
+    /// What is still to be decoded of studies.
+    studies: Vec<(Study, Vec<ImageToken>)>,
     /// Ticket of the upload that is being encoded, or waits for the worker.
     upload: Option<u64>,
     upload_state: Option<Upload>,
@@ -108,6 +112,10 @@ impl Decoder {
                 self.prefix = tokens;
                 self.prefix_shown = false;
             }
+            DecoderInput::Study(study, tokens) => {
+                self.studies.retain(|(other, _)| !other.is_like(study));
+                self.studies.push((study, tokens));
+            }
             DecoderInput::Upload => {
                 let ticket = self.ticket();
                 self.upload = Some(ticket);
@@ -127,7 +135,7 @@ impl Decoder {
         self.gpu = None;
         self.choice = choice;
         self.state = DecoderState::Waiting;
-        self.work = None;
+        self.interrupt();
         self.schedule.lost();
         let program = match choice {
             DeviceChoice::Webgpu => WorkerProgram::Webgpu,
@@ -210,7 +218,7 @@ impl Decoder {
             DecoderReport::Ready { device, decode_ms } if decode_ms < self.fastest_ms => {
                 (self.worker, self.gpu) = (worker, None);
                 // What the other worker was doing is done again.
-                self.work = None;
+                self.interrupt();
                 self.schedule.lost();
                 effects.push(DecoderEffect::UseGpu);
                 self.ready(device, decode_ms, effects);
@@ -253,6 +261,10 @@ impl Decoder {
                     effects.push(DecoderEffect::ShowPrefix);
                 }
             }
+            Some(Work::Study(study, _)) => {
+                self.schedule.lost();
+                effects.push(DecoderEffect::ShowStudy(study));
+            }
             Some(Work::Outdated) => self.schedule.lost(),
             None => {}
         }
@@ -293,6 +305,10 @@ impl Decoder {
             effects.push(DecoderEffect::DecodePrefix { ticket, tokens: self.prefix.clone() });
             return;
         }
+        let urgent = |(study, _): &(Study, _)| !matches!(study, Study::Sheet(_));
+        if let Some(index) = self.studies.iter().position(urgent) {
+            return self.decode_study(index, effects);
+        }
         match self.schedule.next(now) {
             Next::Decode { image, rows } => {
                 self.work = Some(Work::Image { image, rows });
@@ -304,7 +320,25 @@ impl Decoder {
                 self.resting = true;
                 effects.push(DecoderEffect::Wait(Timer::Rest, ms));
             }
+            Next::Nothing if !self.studies.is_empty() => self.decode_study(0, effects),
             Next::Rest(_) | Next::Nothing => {}
+        }
+    }
+
+    fn decode_study(&mut self, index: usize, effects: &mut Vec<DecoderEffect>) {
+        let (study, tokens) = self.studies.remove(index);
+        self.schedule.hold();
+        self.work = Some(Work::Study(study, tokens.clone()));
+        let ticket = self.ticket();
+        effects.push(DecoderEffect::DecodeStudy { ticket, tokens });
+    }
+
+    /// The worker loses what it is decoding.
+    fn interrupt(&mut self) {
+        if let Some(Work::Study(study, tokens)) = self.work.take()
+            && !self.studies.iter().any(|(other, _)| other.is_like(study))
+        {
+            self.studies.insert(0, (study, tokens));
         }
     }
 

@@ -285,3 +285,33 @@ fn the_time_of_a_decode_is_that_of_the_fastest() {
         assert_eq!(decoder.decode_ms(), Some(decode_ms));
     }
 }
+
+#[test]
+fn what_explains_an_image_is_decoded_at_once_and_the_codebook_when_nothing_else_is() {
+    let mut decoder = decoder();
+    on(&mut decoder, DecoderInput::Complete(vec![2, 0]));
+    let tokens = |token: u16| vec![ImageToken(token); 4];
+    assert_eq!(on(&mut decoder, DecoderInput::Study(Study::Sheet(0), tokens(9))), []);
+    assert_eq!(on(&mut decoder, DecoderInput::Study(Study::Moment(1), tokens(1))), []);
+    // A later moment takes the place of one that still waits.
+    assert_eq!(on(&mut decoder, DecoderInput::Study(Study::Moment(2), tokens(2))), []);
+    on(&mut decoder, DecoderInput::Complete(vec![2, 2]));
+    let effects = pixels(&mut decoder);
+    assert_eq!(effects[0], DecoderEffect::ShowImage { image: 0, rows: 2 });
+    assert!(
+        matches!(&effects[1], DecoderEffect::DecodeStudy { tokens: asked, .. } if *asked == tokens(2)),
+        "{effects:?}"
+    );
+    let effects = pixels(&mut decoder);
+    assert_eq!((&effects[0], decoded(&effects)), (&DecoderEffect::ShowStudy(Study::Moment(2)), Some(1)));
+    let effects = pixels(&mut decoder);
+    assert!(
+        matches!(effects.last(), Some(DecoderEffect::DecodeStudy { tokens: asked, .. }) if *asked == tokens(9)),
+        "{effects:?}"
+    );
+    // A worker that is replaced has lost it.
+    on(&mut decoder, DecoderInput::Start(DeviceChoice::Cpu));
+    let effects = ready(&mut decoder, cpu());
+    assert!(matches!(effects.last(), Some(DecoderEffect::DecodeStudy { .. })), "{effects:?}");
+    assert_eq!(pixels(&mut decoder), [DecoderEffect::ShowStudy(Study::Sheet(0))]);
+}

@@ -11,7 +11,7 @@ use crate::port::scope;
 
 const NAME: &str = "dalle-model-files";
 /// Number of files kept: those of the present model and of the one before.
-const KEPT: u32 = 6;
+const KEPT: u32 = 8;
 
 /// The cached file with this hash. The caller checks its content.
 pub async fn get(sha256: &str) -> Option<Vec<u8>> {

@@ -1,6 +1,5 @@
 //! Loads a model: from the page's first command to a warmed-up decoder.
 
-use dalle_files::config::ModelConfig;
 use dalle_shared::{
     DecoderDevice, DecoderReport, Geometry, ImageToken, ModelFile, WorkerFailure, WorkerPart, files,
 };

@@ -5,12 +5,18 @@ use dalle_shared::SamplingSettings;
 /// The token that the random number `uniform` on `[0, 1)` selects. Ties go to the smaller id. `None` if a logit is NaN or +∞, or
 /// all are −∞.
 pub fn choose(logits: &[f32], settings: &SamplingSettings, uniform: f64) -> Option<usize> {
+    kept(logits, settings).map(|kept| pick(&kept, uniform))
+}
+
+/// The tokens that the settings leave, in the order of their ids, with weights that are proportional to their probabilities. There is
+/// at least one, and one of positive weight. `None` as [`choose`].
+pub(crate) fn kept(logits: &[f32], settings: &SamplingSettings) -> Option<Vec<(usize, f64)>> {
     let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     if !best.is_finite() || logits.iter().any(|logit| logit.is_nan()) {
         return None;
     }
     if settings.temperature == 0.0 {
-        return logits.iter().position(|&logit| logit == best);
+        return logits.iter().position(|&logit| logit == best).map(|index| vec![(index, 1.0)]);
     }
     let weight = |logit: f32| ((f64::from(logit) - f64::from(best)) / f64::from(settings.temperature)).exp();
     let mut kept: Vec<(usize, f64)> = logits.iter().map(|&logit| weight(logit)).enumerate().collect();
@@ -22,6 +28,11 @@ pub fn choose(logits: &[f32], settings: &SamplingSettings, uniform: f64) -> Opti
         }
         kept.sort_by_key(|(index, _)| *index);
     }
+    Some(kept)
+}
+
+/// Inverse transform sampling.
+fn pick(kept: &[(usize, f64)], uniform: f64) -> usize {
     let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
     let mut left = uniform * total;
     let picked = kept.iter().find(|(_, weight)| {
@@ -29,7 +40,10 @@ pub fn choose(logits: &[f32], settings: &SamplingSettings, uniform: f64) -> Opti
         left < 0.0
     });
     // Rounding can leave a remainder after the last weight was subtracted.
-    picked.or_else(|| kept.iter().rfind(|(_, weight)| *weight > 0.0)).map(|(index, _)| *index)
+    picked
+        .or_else(|| kept.iter().rfind(|(_, weight)| *weight > 0.0))
+        .map(|(index, _)| *index)
+        .expect("the most likely token has a positive weight")
 }
 
 /// Length of the shortest prefix of `sorted` (weights in descending order) whose sum is at least `p` of the total.

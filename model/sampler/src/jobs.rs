@@ -10,6 +10,12 @@ use crate::network::Network;
 use crate::philox::uniform;
 use crate::request::{JobKey, SampleRequest, StepOutput};
 
+/// Guided logits: `u + scale·(c − u)`, where `c` is conditional on the caption and `u` unconditional (Ho & Salimans, "Classifier-Free
+/// Diffusion Guidance", applied to logits).
+pub(crate) fn guided(captioned: &[f32], without: &[f32], scale: f32) -> Vec<f32> {
+    captioned.iter().zip(without).map(|(c, u)| u + scale * (c - u)).collect()
+}
+
 /// What a [`Batch`](crate::Batch) does; see its methods of the same names.
 pub(super) trait Sampling {
     fn rows(&self) -> usize;
@@ -153,18 +159,19 @@ impl<C> Job<C> {
         (0..samples).map(token).collect()
     }
 
-    /// The logits of a sample's next token: `c`, or with guidance `u + scale·(c − u)`, where `c` is conditional on the caption and
-    /// `u` unconditional (Ho & Salimans, "Classifier-Free Diffusion Guidance", applied to logits).
+    /// The logits of a sample's next token.
     fn logits(&self, sample: usize, vocab: usize) -> Cow<'_, [f32]> {
         let row = |stream: &'_ Stream<C>| {
             let row = if stream.logits.len() == vocab { 0 } else { sample };
             row * vocab..(row + 1) * vocab
         };
         let captioned = &self.streams[0].logits[row(&self.streams[0])];
-        let Some(stream) = self.streams.get(1) else { return Cow::Borrowed(captioned) };
-        let scale = self.request.sampling.guidance;
-        let without = &stream.logits[row(stream)];
-        Cow::Owned(captioned.iter().zip(without).map(|(c, u)| u + scale * (c - u)).collect())
+        match self.streams.get(1) {
+            None => Cow::Borrowed(captioned),
+            Some(stream) => {
+                Cow::Owned(guided(captioned, &stream.logits[row(stream)], self.request.sampling.guidance))
+            }
+        }
     }
 
     /// The output of the next position.

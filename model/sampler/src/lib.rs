@@ -46,6 +46,7 @@ mod jobs;
 mod network;
 mod philox;
 mod request;
+mod trace;
 
 pub use batch::Batch;
 pub use choose::choose;
@@ -53,3 +54,4 @@ pub use error::{NotFinite, SampleError};
 pub use network::Network;
 pub use philox::uniform;
 pub use request::{JobKey, SampleRequest, StepOutput};
+pub use trace::{Trace, choices};

@@ -1,5 +1,7 @@
 //! What computes the prior for sampling. `dalle-kernels` is one such network; `dalle_model::sample` has another, on Burn.
 
+use std::sync::Arc;
+
 use dalle_kernels::prior::{Cache, Sampler};
 use dalle_shared::{Geometry, ImageToken, TextToken};
 
@@ -34,6 +36,32 @@ pub trait Network {
 
     /// Samples of a cache.
     fn samples(cache: &Self::Cache) -> usize;
+}
+
+/// The same network for several users.
+impl<N: Network> Network for Arc<N> {
+    type Cache = N::Cache;
+
+    fn geometry(&self) -> Geometry {
+        N::geometry(self)
+    }
+
+    fn prefill(
+        &self,
+        caption: &[TextToken],
+        image: &[ImageToken],
+        samples: usize,
+    ) -> Result<(Self::Cache, Vec<f32>), SampleError> {
+        N::prefill(self, caption, image, samples)
+    }
+
+    fn step(&self, caches: &mut [&mut Self::Cache], tokens: &[ImageToken]) -> Result<Vec<f32>, SampleError> {
+        N::step(self, caches, tokens)
+    }
+
+    fn samples(cache: &Self::Cache) -> usize {
+        N::samples(cache)
+    }
 }
 
 impl Network for Sampler {

@@ -12,6 +12,8 @@ mod pause;
 pub mod recorder;
 #[cfg(target_arch = "wasm32")]
 mod serving;
+#[cfg(target_arch = "wasm32")]
+mod tracing;
 
 /// Runs the worker until the page ends it. `first` is the JSON of the page's [`dalle_shared::PriorCommand::Load`].
 #[cfg(target_arch = "wasm32")]

@@ -1,9 +1,9 @@
 //! Pauses, in which the browser delivers messages to the worker.
 
-use futures_channel::oneshot::{Sender, channel};
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use futures_channel::oneshot::{Sender, channel};
 use wasm_bindgen::prelude::*;
 use web_sys::{MessageChannel, MessageEvent, MessagePort};
 

@@ -1,6 +1,7 @@
 //! The loop over the page's commands and the steps of what is sampled.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use dalle_decoder_worker::Failure;
 use dalle_decoder_worker::download::message_of;
@@ -16,6 +17,7 @@ use futures_util::StreamExt;
 use crate::loading::load;
 use crate::pause::Pauses;
 use crate::recorder::Recorder;
+use crate::tracing::{Asked, Traced};
 
 /// Steps run for so long before the page's messages are read: as long as a frame, so that Stop is immediate.
 const SLICE_MS: f64 = 16.0;
@@ -36,10 +38,12 @@ async fn serve(first: &str) -> Result<(), Failure> {
         return Err(Failure::new(WorkerFailure::Fault, "the first command of the page must name a model"));
     };
     let pauses = Pauses::new().map_err(|error| Failure::of_running(message_of(&error)))?;
-    let mut generations = Generations::new(load(&base, &files).await?);
+    let prior = Arc::new(load(&base, &files).await?);
+    let mut generations = Generations::new(Arc::clone(&prior));
+    let mut traced = Traced::new(prior);
     send(&PriorReport::Ready);
     loop {
-        let next = if generations.batch.is_empty() {
+        let next = if generations.batch.is_empty() && !traced.is_reading() {
             commands.next().await
         } else {
             pauses.pause().await;
@@ -48,12 +52,25 @@ async fn serve(first: &str) -> Result<(), Failure> {
                 Err(error) if error.is_closed() => None,
                 Err(_) => {
                     generations.steps()?;
+                    traced.steps();
                     continue;
                 }
             }
         };
         let Some((command, _)) = next else { return Ok(()) };
-        generations.answer(command)?;
+        match command {
+            PriorCommand::Generate { ticket, request } => generations.begin(ticket, request),
+            PriorCommand::Cancel { ticket } => generations.cancel(ticket),
+            PriorCommand::Trace { ticket, request } => traced.begin(ticket, request),
+            PriorCommand::Choices { ticket, position, settings, most } => {
+                traced.ask(Asked { ticket, position, settings, most });
+            }
+            PriorCommand::Attend { ticket, position, layer } => traced.attend(ticket, position, layer),
+            PriorCommand::Load { .. } => {
+                let message = "a worker loads one model, and the page named a second";
+                return Err(Failure::new(WorkerFailure::Fault, message));
+            }
+        }
     }
 }
 
@@ -70,24 +87,14 @@ struct Running {
 }
 
 impl Generations {
-    fn new(sampler: Sampler) -> Self {
-        let geometry = sampler.geometry();
-        Self { batch: Batch::new(sampler), geometry, running: HashMap::new() }
+    fn new(prior: Arc<Sampler>) -> Self {
+        let geometry = prior.geometry();
+        Self { batch: Batch::new(prior), geometry, running: HashMap::new() }
     }
 
-    fn answer(&mut self, command: PriorCommand) -> Result<(), Failure> {
-        match command {
-            PriorCommand::Generate { ticket, request } => self.begin(ticket, request),
-            PriorCommand::Cancel { ticket } => {
-                self.batch.remove(JobKey(ticket));
-                self.running.remove(&ticket);
-            }
-            PriorCommand::Load { .. } => {
-                let message = "a worker loads one model, and the page named a second";
-                return Err(Failure::new(WorkerFailure::Fault, message));
-            }
-        }
-        Ok(())
+    fn cancel(&mut self, ticket: u64) {
+        self.batch.remove(JobKey(ticket));
+        self.running.remove(&ticket);
     }
 
     fn begin(&mut self, ticket: u64, request: GenerationRequest) {

@@ -28,6 +28,6 @@ pub use network::{PriorNetwork, PriorSizes};
 #[cfg(not(target_arch = "wasm32"))]
 pub use pair::Pair;
 pub use pattern::Pattern;
-pub use sampling::{Cache, Sampler};
+pub use sampling::{AttentionWeights, Cache, Sampler};
 #[cfg(not(target_arch = "wasm32"))]
 pub use update::{PriorLosses, PriorUpdate};

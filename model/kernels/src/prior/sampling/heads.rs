@@ -12,7 +12,7 @@ use crate::skinny::tiles;
 
 impl Sampler {
     /// Queries (scaled), keys or values of one head, `[count, head]`, of the rows from `first` on: `part` is 0, 1 or 2.
-    fn head(
+    pub(super) fn head(
         &self,
         qkv: &[f32],
         rows: usize,

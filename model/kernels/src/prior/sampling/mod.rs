@@ -8,11 +8,13 @@ mod cache;
 mod heads;
 mod layers;
 mod places;
+mod probe;
 mod weights;
 
 pub use cache::Cache;
 use layers::{Engine, Epilogue, read_columns, write_columns};
 use places::Places;
+pub use probe::AttentionWeights;
 use weights::{SamplerBlock, SamplerWeights};
 
 use super::network::PriorSizes;
@@ -94,27 +96,35 @@ impl Sampler {
         let slots = sizes.text + image.len();
         Threads::enter(slots * d * d, |threads| {
             let engine = Engine { processor: self.processor, threads };
-            let mut cache = Cache::new(sizes, self.storage);
-            let places =
-                Places::new(sizes, &(0..image.len()).map(|position| (0, position)).collect::<Vec<_>>());
-            let mut x = zeros(tiles(slots, d));
-            self.embed_text(caption, slots, &mut x);
-            for (position, token) in image.iter().enumerate() {
-                self.embed_image(*token, position, slots, sizes.text + position, &mut x);
-            }
-            for (index, block) in self.weights.blocks.iter().enumerate() {
-                let qkv = self.qkv(&engine, block, &x, slots);
-                let pattern = Pattern::of_layer(index, sizes.layers);
-                let attended = self.attend_all(&engine, &qkv, &mut cache.layers[index], pattern, &places);
-                self.finish(&engine, block, &attended, slots, &mut x);
-            }
-            cache.position = image.len();
+            let (cache, x) = self.read(&engine, caption, image, sizes.layers);
             let mut last = zeros(tiles(1, d));
             let mut row = vec![0.0; d];
             read_columns(&x, slots, slots - 1, 0, &mut row);
             write_columns(&mut last, 1, 0, 0, &row);
             (cache, self.logits(&engine, &last, 1))
         })
+    }
+
+    /// Runs a caption and the first tokens of an image through the first `layers` layers: their cache, and what the next layer reads,
+    /// in tiles.
+    fn read(&self, engine: &Engine, caption: &[u32], image: &[u32], layers: usize) -> (Cache, Buffer) {
+        let sizes = &self.sizes;
+        let slots = sizes.text + image.len();
+        let mut cache = Cache::new(sizes, self.storage);
+        let places = Places::new(sizes, &(0..image.len()).map(|position| (0, position)).collect::<Vec<_>>());
+        let mut x = zeros(tiles(slots, sizes.width()));
+        self.embed_text(caption, slots, &mut x);
+        for (position, token) in image.iter().enumerate() {
+            self.embed_image(*token, position, slots, sizes.text + position, &mut x);
+        }
+        for (index, block) in self.weights.blocks.iter().take(layers).enumerate() {
+            let qkv = self.qkv(engine, block, &x, slots);
+            let pattern = Pattern::of_layer(index, sizes.layers);
+            let attended = self.attend_all(engine, &qkv, &mut cache.layers[index], pattern, &places);
+            self.finish(engine, block, &attended, slots, &mut x);
+        }
+        cache.position = image.len();
+        (cache, x)
     }
 
     /// One image token for each sample of each cache, cache by cache: adds it to the cache and returns the logits of the next

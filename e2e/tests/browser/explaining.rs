@@ -1,0 +1,141 @@
+//! The explanation of an image: timeline, probabilities, forced tokens, codebook.
+
+use anyhow::{Context, Result, ensure};
+use thirtyfour::Key;
+
+use crate::fixture::host::Host;
+use crate::fixture::models;
+use crate::fixture::page::Page;
+
+const CAPTION: &str = "blue above white";
+/// The side of the tiny model's grid.
+const GRID: usize = 4;
+
+/// A page without a server that explains an image of the tiny model.
+async fn explained() -> Result<(Host, Page)> {
+    let host = Host::without_server(&models::tiny()?, "/page").await?;
+    let page = Page::open(&format!("{}/page/", host.origin)).await?;
+    // At such a high temperature many tokens are likely.
+    page.open_settings().await?;
+    page.fill("temperature", "2").await?;
+    page.generate(CAPTION, 1, 8).await?;
+    page.until_state("finished").await?;
+    page.press("explain-1").await?;
+    // The prior reads the image again.
+    page.until_text("now", "likely").await?;
+    Ok((host, page))
+}
+
+/// Tokens as a link holds them; see `frontend/src/packing.rs`.
+fn pack(tokens: &[u16]) -> String {
+    let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let bits: String = tokens.iter().map(|token| format!("{token:06b}")).collect();
+    let text: String = bits
+        .as_bytes()
+        .chunks(6)
+        .map(|six| char::from(digits[usize::from_str_radix(&String::from_utf8_lossy(six), 2).unwrap_or(0)]))
+        .collect();
+    format!("{}.6.{text}", tokens.len())
+}
+
+#[tokio::test]
+async fn the_timeline_goes_to_every_token_by_buttons_slider_and_keys() -> Result<()> {
+    let (_host, page) = explained().await?;
+    page.until_text("now", "Token 16 of 16: row 4, column 4").await?;
+    page.press("first").await?;
+    page.until_text("now", "Token 1 of 16: row 1, column 1").await?;
+    page.press("forward").await?;
+    page.until_text("now", "Token 2 of 16").await?;
+    page.find("scrub").await?.send_keys(Key::Right + Key::Right).await?;
+    page.until_text("now", "Token 4 of 16").await?;
+    page.find("explain-tokens").await?.send_keys(Key::Down + Key::Left).await?;
+    page.until_text("now", "Token 7 of 16: row 2, column 3").await?;
+    page.until_text("pointed", "Row 2, column 3: code ").await?;
+    // Only the pixels of tokens that are there are seen.
+    page.browser
+        .until("seven cells of pixels", async || {
+            Ok((page.opaque("explain-pixels").await? == 7 * 64).then_some(()))
+        })
+        .await?;
+    page.click_at("explain-tokens", 0.9, 0.1).await?;
+    page.until_text("now", "Token 4 of 16: row 1, column 4").await?;
+    page.press("play").await?;
+    page.until_text("now", "Token 16 of 16").await?;
+    page.press("explain-close").await?;
+    ensure!(page.text("now").await?.is_none(), "the explanation is still open");
+    let faults = page.browser.console("SEVERE").await?;
+    ensure!(faults.is_empty(), "the console has errors: {faults:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_forced_token_continues_as_a_branch_which_a_link_with_these_tokens_gives_too() -> Result<()> {
+    let (host, page) = explained().await?;
+    let tokens = page.tokens(1).await?;
+    // The last token of the first row, so that a link can begin with the row.
+    page.press("first").await?;
+    page.find("scrub").await?.send_keys(Key::Right + Key::Right + Key::Right).await?;
+    page.until_text("now", "Token 4 of 16").await?;
+    let offered = async || {
+        let read = "part.dataset.position !== '3' ? null : \
+            [...part.querySelectorAll('[data-testid^=force-]')].map((e) => Number(e.dataset.testid.slice(6)))";
+        page.part::<Vec<u16>>("choices", read).await
+    };
+    let codes = page.browser.until("what could come there", offered).await?;
+    assert!(codes.len() >= 11 && !codes.contains(&tokens[3]), "{codes:?}");
+    let forced = *codes.get(2).context("no third code")?;
+    page.press(&format!("force-{forced}")).await?;
+    page.until_text("branch-1", "row 1, column 4").await?;
+    page.until_text("now", "forced by you").await?;
+    page.press("last").await?;
+    page.browser
+        .until("the whole branch", async || {
+            Ok((page.opaque("explain-pixels").await? == 32 * 32).then_some(()))
+        })
+        .await?;
+    let branch = page.canvas("explain-pixels").await?;
+
+    let row = [tokens[0], tokens[1], tokens[2], forced];
+    let fragment =
+        format!("#caption={}&n=1&seed=8&temperature=2&start={}", CAPTION.replace(' ', "+"), pack(&row));
+    let other = Page::open_link(&format!("{}/page/{fragment}", host.origin)).await?;
+    assert_eq!(other.tokens(1).await?[..GRID], row);
+    ensure!(other.pixels(1).await? == branch, "the branch is not what its link gives");
+
+    // The image as it was sampled is still there.
+    page.press("branch-0").await?;
+    page.press("explain-close").await?;
+    assert_eq!(page.tokens(1).await?, tokens);
+    Ok(())
+}
+
+#[tokio::test]
+async fn probabilities_follow_the_temperature_and_the_codebook_shows_what_a_code_changes() -> Result<()> {
+    let (_host, page) = explained().await?;
+    let shares = async || {
+        let read = "[...part.querySelectorAll('tbody td:nth-child(3)')].map((e) => e.innerText.trim())";
+        page.part::<Vec<String>>("choices", read).await
+    };
+    let before = page.browser.until("probabilities", shares).await?;
+    // At temperature 0 a single token is left.
+    page.find("explain-temperature").await?.send_keys(Key::Home + "").await?;
+    page.browser
+        .until("a single token", async || {
+            let shares = shares().await?.unwrap_or_default();
+            Ok((shares.iter().filter(|share| *share == "cut").count() == 11).then_some(()))
+        })
+        .await?;
+    ensure!(before.iter().filter(|share| *share == "cut").count() == 0, "{before:?}");
+
+    page.press("tab-codebook").await?;
+    page.until_text("codebook-summary", "of 64 codes").await?;
+    page.until_text("codebook-summary", "bits").await?;
+    page.click_at("codebook", 0.02, 0.25).await?;
+    page.press("paint").await?;
+    page.browser
+        .until("changed pixels", async || {
+            Ok(Some(page.opaque("difference").await?).filter(|count| *count > 64))
+        })
+        .await?;
+    Ok(())
+}

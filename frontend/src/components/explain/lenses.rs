@@ -1,0 +1,70 @@
+//! The lenses: tabs, and the one that is shown.
+
+use leptos::ev::KeyboardEvent;
+use leptos::prelude::*;
+
+use super::super::text::flag;
+use super::attention::AttentionLens;
+use super::codes::Codes;
+use super::probabilities::Probabilities;
+use crate::browser;
+use crate::controller::controller;
+use crate::explain::Lens;
+
+/// Each lens with its tab's id and text.
+const TABS: [(Lens, &str, &str); 3] = [
+    (Lens::Probabilities, "tab-probabilities", "Probabilities"),
+    (Lens::Attention, "tab-attention", "Attention"),
+    (Lens::Codebook, "tab-codebook", "Codebook"),
+];
+
+#[component]
+pub fn Lenses() -> impl IntoView {
+    let controller = controller();
+    let explain = controller.app.explain;
+    let choose = move |lens: Lens| {
+        explain.lens.set(lens);
+        controller.ask(explain.ask_prior());
+    };
+    let tab = move |index: usize| {
+        let (lens, id, label) = TABS[index];
+        let keys = move |event: KeyboardEvent| {
+            let next = match event.key().as_str() {
+                "ArrowLeft" => (index + TABS.len() - 1) % TABS.len(),
+                "ArrowRight" => (index + 1) % TABS.len(),
+                _ => return,
+            };
+            event.prevent_default();
+            choose(TABS[next].0);
+            browser::focus(TABS[next].1);
+        };
+        view! {
+            <button
+                type="button"
+                role="tab"
+                class="tab"
+                id=id
+                data-testid=id
+                aria-controls="lens"
+                aria-selected=flag(move || explain.lens.get() == lens)
+                tabindex=move || if explain.lens.get() == lens { "0" } else { "-1" }
+                on:click=move |_| choose(lens)
+                on:keydown=keys
+            >
+                {label}
+            </button>
+        }
+    };
+    let shown =
+        move || TABS.iter().find(|(lens, ..)| *lens == explain.lens.get()).map_or("", |(_, id, _)| id);
+    view! {
+        <div class="tabs" role="tablist" aria-label="Lenses">{[0, 1, 2].map(tab)}</div>
+        <div class="lens" id="lens" role="tabpanel" aria-labelledby=shown>
+            {move || match explain.lens.get() {
+                Lens::Probabilities => view! { <Probabilities/> }.into_any(),
+                Lens::Attention => view! { <AttentionLens/> }.into_any(),
+                Lens::Codebook => view! { <Codes/> }.into_any(),
+            }}
+        </div>
+    }
+}
