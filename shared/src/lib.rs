@@ -1,28 +1,37 @@
 //! Types that the page, the server and the trainer share: the wire format and the tokenizer.
 //!
 //! Tokens ([`TextToken`], [`ImageToken`]), the description of a model ([`ModelManifest`], [`Geometry`]), requests
-//! ([`GenerationRequest`]), events ([`GenerationEvent`]), errors ([`ApiError`]), BPE ([`Tokenizer`]), and the messages between
+//! ([`GenerationRequest`]), events ([`GenerationEvent`]), errors ([`ApiError`]), BPE ([`Tokenizer`]: the library `tokenizers` natively, [`BrowserTokenizer`] in the browser), and the messages between
 //! the page and its workers ([`DecoderCommand`], [`DecoderReport`], [`PriorCommand`], [`PriorReport`], [`WorkerReport`]).
 //!
 //! Architecture invariant: this crate builds for wasm32 and does not depend on Burn, tokio or Leptos.
 
 mod address;
+mod browser_tokenizer;
 mod decoder;
+mod encoding;
 mod error;
 mod event;
 mod explain;
 pub mod files;
 mod geometry;
 mod hex;
+mod letters;
 mod manifest;
 mod prior;
 mod request;
 mod token;
+#[cfg(not(target_arch = "wasm32"))]
 mod tokenizer;
 mod worker;
 
 pub use address::address;
+#[cfg(target_arch = "wasm32")]
+pub use browser_tokenizer::BrowserTokenizer as Tokenizer;
+#[cfg(not(target_arch = "wasm32"))]
+pub use browser_tokenizer::BrowserTokenizer;
 pub use decoder::{DecoderCommand, DecoderDevice, DecoderReport, DeviceChoice};
+pub use encoding::{Encoding, TokenizerError};
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use event::{EventKind, GenerationEvent, GenerationState, GenerationStatus};
 pub use explain::{Attention, AttentionPattern, TokenChoice, TokenChoices, TokenStep};
@@ -35,5 +44,6 @@ pub use request::{
     check_best_of, check_ids, check_prefix, check_text,
 };
 pub use token::{ImageToken, TextToken};
-pub use tokenizer::{Encoding, Tokenizer, TokenizerError};
+#[cfg(not(target_arch = "wasm32"))]
+pub use tokenizer::Tokenizer;
 pub use worker::{WorkerFailure, WorkerPart, WorkerProgram, WorkerReport};

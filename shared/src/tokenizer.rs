@@ -1,4 +1,5 @@
-//! The caption tokenizer: lower-cased byte-level BPE (section 2.2), the same code in the browser and natively.
+//! The caption tokenizer natively, and its training: lower-cased byte-level BPE (section 2.2) by the library `tokenizers`. In the
+//! browser [`BrowserTokenizer`](crate::browser_tokenizer::BrowserTokenizer) reads the same files and gives the same ids.
 //!
 //! The vocabulary is a Hugging Face `tokenizer.json`, trained by `dalle tokenizer train`. Every byte is in the vocabulary, so
 //! every string can be encoded and there is no unknown token.
@@ -15,6 +16,7 @@ use tokenizers::{
 };
 
 use crate::TextToken;
+use crate::encoding::{Encoding, TokenizerError, show};
 
 type Bpe = TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
 
@@ -22,28 +24,6 @@ type Bpe = TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, PostProces
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     bpe: Bpe,
-}
-
-/// A caption as tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Encoding {
-    /// Ids, at most the requested number.
-    pub ids: Vec<TextToken>,
-    /// Text of each id for display: the piece of the lower-cased caption, or its bytes in hexadecimal if they are not valid UTF-8.
-    pub pieces: Vec<String>,
-    /// Number of ids that were truncated because the caption was too long.
-    pub cut: usize,
-}
-
-/// A malformed tokenizer file, or text that cannot be encoded.
-#[derive(Debug, thiserror::Error)]
-pub enum TokenizerError {
-    /// Not a `tokenizer.json` of this kind.
-    #[error("tokenizer.json is not a byte-level BPE tokenizer ({0}); train one with `dalle tokenizer train`")]
-    Malformed(String),
-    /// The library could not encode or decode.
-    #[error("the caption could not be encoded: {0}")]
-    Encode(String),
 }
 
 impl Tokenizer {
@@ -155,28 +135,6 @@ impl Tokenizer {
         let ids: Vec<u32> = ids.iter().map(|id| id.0).collect();
         let text = self.bpe.decode(&ids, true).map_err(|error| TokenizerError::Encode(error.to_string()))?;
         Ok(text.trim_start().to_owned())
-    }
-}
-
-/// Text of a token of the byte-level alphabet, for display.
-fn show(token: &str) -> String {
-    let bytes: Vec<u8> = token.chars().filter_map(byte_of).collect();
-    match std::str::from_utf8(&bytes) {
-        Ok(text) => text.trim_start().to_owned(),
-        Err(_) => bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(" "),
-    }
-}
-
-/// The byte of a character of GPT-2's byte-level alphabet, in which printable bytes are themselves and the 68 others are, in
-/// order, U+0100 and up.
-fn byte_of(c: char) -> Option<u8> {
-    let printable = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
-    match u32::from(c) {
-        code @ 0x100.. => {
-            let index = usize::try_from(code - 0x100).ok()?;
-            (0..=u8::MAX).filter(|byte| !printable(byte)).nth(index)
-        }
-        code => u8::try_from(code).ok().filter(printable),
     }
 }
 
