@@ -1,4 +1,5 @@
-// Starts the page's WebAssembly, or says why this browser cannot run it.
+// Starts the page's WebAssembly, or says why this browser cannot run it. Then lets the service worker keep the page for visits without
+// a network.
 
 const boot = document.getElementById("boot");
 
@@ -11,6 +12,40 @@ function refuse(what, remedy) {
   boot.replaceChildren(...texts);
   boot.dataset.testid = "error";
   boot.setAttribute("role", "alert");
+}
+
+// Says that a newer build of the page is ready.
+function offer(worker) {
+  const box = document.createElement("div");
+  box.className = "message notice update";
+  box.setAttribute("role", "status");
+  const text = document.createElement("p");
+  text.textContent = "A new version of this page is ready.";
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "secondary";
+  button.textContent = "Use it";
+  button.addEventListener("click", () => {
+    navigator.serviceWorker.addEventListener("controllerchange", () => location.reload(), { once: true });
+    worker.postMessage("activate");
+  });
+  box.append(text, button);
+  document.body.append(box);
+}
+
+async function keep() {
+  // Absent where the page came over plain HTTP from another machine, and in some private windows.
+  const registration = await navigator.serviceWorker?.register("sw.js").catch(() => null);
+  if (!registration) return;
+  const installed = (worker) => {
+    // The first one replaces nothing.
+    if (worker?.state === "installed" && navigator.serviceWorker.controller) offer(worker);
+  };
+  installed(registration.waiting);
+  registration.addEventListener("updatefound", () => {
+    const worker = registration.installing;
+    worker?.addEventListener("statechange", () => installed(worker));
+  });
 }
 
 // The smallest module with a SIMD instruction: (func (result v128) (i8x16.splat (i32.const 0))).
@@ -35,6 +70,7 @@ if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD) || typeof Dec
     const page = await import("./page.js");
     await page.default({ module_or_path: new URL("page_bg.wasm", import.meta.url) });
     boot.remove();
+    keep();
   } catch (error) {
     refuse("The page could not be loaded.", `Check your connection and reload. (${error.message ?? error})`);
   }

@@ -82,3 +82,26 @@ async fn the_browser_samples_the_tokens_of_the_server_when_the_person_chooses_it
     ensure!(model.contains("in this browser"), "the page says “{model}”");
     Ok(())
 }
+
+#[tokio::test]
+async fn after_one_visit_the_page_works_offline() -> Result<()> {
+    let model = models::tiny()?;
+    let host = Host::without_server(&model, "/page").await?;
+    let page = Page::open(&format!("{}/page/", host.origin)).await?;
+    page.generate("red above blue", 1, 4).await?;
+    page.until_state("finished").await?;
+    let kept = async || {
+        let script = "return navigator.serviceWorker.controller?.state === 'activated' || null";
+        page.browser.js::<Option<bool>>(script, serde_json::Value::Null).await
+    };
+    page.browser.until("a service worker", kept).await?;
+    drop(host);
+
+    page.browser.driver.goto("about:blank").await?;
+    page.browser.driver.back().await?;
+    page.until_decoder_ready().await?;
+    page.generate("white above red", 1, 9).await?;
+    page.until_state("finished").await?;
+    assert_eq!(page.tokens(1).await?, picture::sample(&model, "white above red", 1, 9)?);
+    Ok(())
+}
