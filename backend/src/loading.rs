@@ -10,7 +10,7 @@ use dalle_model::precision::Precision;
 use dalle_model::sample;
 use dalle_native::device::DeviceName;
 use dalle_native::{FolderError, ModelFolder, memory, read_tokenizer};
-use dalle_shared::files::{CONFIG, DECODER, ENCODER, PRIOR, TOKENIZER};
+use dalle_shared::files::{CAPTIONS, CONFIG, DECODER, ENCODER, PRIOR, TOKENIZER};
 use dalle_shared::{ModelFile, ModelManifest, sha256_hex};
 
 use crate::engine::{Loaded, ModelSampler};
@@ -75,6 +75,9 @@ pub fn load_model(
         let prior = served(PRIOR, folder.read(PRIOR)?);
         // Unless the folder has just changed, which the next start notices.
         files.extend(Some(prior).filter(|(file, _)| file.sha256 == prior_hash));
+    }
+    if folder.has(CAPTIONS) {
+        files.push(served(CAPTIONS, folder.read(CAPTIONS)?));
     }
     let manifest = ModelManifest {
         name: config.name.clone(),

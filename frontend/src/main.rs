@@ -9,6 +9,7 @@
 //! - [`form`]: from what is typed to a request; [`link`], [`packing`] and [`session`]: a generation as an address, and stored
 //! - [`subject`]: the image that is explained; [`codebook`]: what its codes look like; [`lessons`]: cards that
 //!   go with it
+//! - [`vocabulary`]: what the model learned
 //! - [`phase`], [`problem`], [`format`], [`palette`], [`sse`]: words, colours, parsing
 //!
 //! With the browser:
@@ -56,6 +57,7 @@ mod state;
 mod storage;
 mod subject;
 mod ticket;
+mod vocabulary;
 mod worker_client;
 
 fn main() {

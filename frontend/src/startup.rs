@@ -15,6 +15,7 @@ use crate::model::Model;
 use crate::place::Place;
 use crate::problem::Problem;
 use crate::session::{Prompt, Session};
+use crate::vocabulary::Vocabulary;
 use crate::{actions, api, browser, lessons, storage};
 
 /// Restores the inputs, asks the server for its model and starts the decoder. Then shows what this tab showed before a reload, or
@@ -58,8 +59,20 @@ async fn describe(controller: Controller) -> Result<Model, Problem> {
     Ok(Model { manifest, tokenizer, base, served })
 }
 
+/// Fetches what the model learned, if its folder says so. The page works without it.
+fn fetch_vocabulary(controller: Controller, model: &Arc<Model>) {
+    let model = Arc::clone(model);
+    spawn_local(async move {
+        let Some(file) = model.manifest.file(files::CAPTIONS) else { return };
+        if let Ok(bytes) = api::file(&model.base, file).await {
+            controller.app.vocabulary.set(Vocabulary::from_json(&bytes).map(Arc::new));
+        }
+    });
+}
+
 fn opened(controller: Controller, model: &Arc<Model>, link: Option<Link>) {
     controller.open(Arc::clone(model));
+    fetch_vocabulary(controller, model);
     actions::start_decoder(controller);
     let stored = stored(model, link.as_ref());
     let restored = stored.is_some();

@@ -18,6 +18,7 @@ use crate::prior::PriorState;
 use crate::problem::Problem;
 use crate::ranking::Ranking;
 use crate::session::Prompt;
+use crate::vocabulary::Vocabulary;
 
 /// How many images to choose among before the person says otherwise. With the shipped model, the best of eight is the right
 /// drawing 95 times in 100, a single one 71 times (`docs/experiments.md`).
@@ -94,6 +95,8 @@ pub struct App {
     pub model: RwSignal<Option<Arc<Model>>>,
     /// The inputs.
     pub form: Form,
+    /// What the model learned, where that is known.
+    pub vocabulary: RwSignal<Option<Arc<Vocabulary>>>,
     /// Where images are sampled.
     pub place: RwSignal<Place>,
     /// Where the prior in this browser stands.
@@ -142,6 +145,7 @@ impl App {
             backend: RwSignal::new(String::new()),
             model,
             form: Form::new(),
+            vocabulary: RwSignal::new(None),
             place: RwSignal::new(Place::Server),
             prior: RwSignal::new(PriorState::Absent),
             explain: Explain::new(),

@@ -10,6 +10,9 @@ pub const PRIOR: &str = "model.safetensors";
 pub const ENCODER: &str = "encoder.safetensors";
 /// The dVAE decoder's weights.
 pub const DECODER: &str = "decoder.safetensors";
+/// The captions that the prior learned, a JSON list of `[caption, emoji]`; the emoji may be empty. Optional: the page shows them. They
+/// change no image, so they are not part of the folder's hash.
+pub const CAPTIONS: &str = "captions.json";
 /// CLIP's configuration. It and CLIP's weights are optional. They score images and do not change them, so they are not part of the
 /// folder's hash.
 pub const CLIP_CONFIG: &str = "clip.json";

@@ -139,3 +139,17 @@ async fn probabilities_follow_the_temperature_and_the_codebook_shows_what_a_code
         .await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_link_to_a_lesson_explains_an_example() -> Result<()> {
+    let host = Host::without_server(&models::tiny()?, "/page").await?;
+    let page = Page::open_with(&format!("{}/page/#lesson=2", host.origin), &[]).await?;
+    page.until_text("lesson", "2 of 7: An image is a grid of tokens").await?;
+    page.until_text("codebook-summary", "of 64 codes").await?;
+    page.press("lesson-next").await?;
+    page.until_text("lesson", "3 of 7").await?;
+    page.until_text("now", "Token 1 of 16").await?;
+    page.browser.driver.back().await?;
+    page.until_text("lesson", "2 of 7").await?;
+    Ok(())
+}

@@ -5,6 +5,7 @@
 use anyhow::{Result, ensure};
 use serde::Deserialize;
 
+use crate::fixture::host::Host;
 use crate::fixture::page::Page;
 use crate::fixture::server::Server;
 use crate::fixture::{LONG, environment, models};
@@ -92,6 +93,31 @@ async fn the_empty_page_a_sheet_of_nine_and_a_message_fit_a_phone() -> Result<()
     page.generate("gone", 1, 1).await?;
     page.until_trouble("No server answers").await?;
     check(&page, phone, false, "message").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_explanation_fits_every_width_and_a_projector_without_scrolling() -> Result<()> {
+    let host = Host::without_server(&environment::shipped_model()?, "/page").await?;
+    let page = Page::open(&format!("{}/page/", host.origin)).await?;
+    page.generate("red apple", 1, 42).await?;
+    page.until_state_within(LONG, "finished").await?;
+    page.press("explain-1").await?;
+    page.until_text("now", "likely").await?;
+    for lens in ["probabilities", "attention", "codebook"] {
+        page.press(&format!("tab-{lens}")).await?;
+        for (size, dark) in SIZES.into_iter().zip([false, true, false]) {
+            check(&page, size, dark, lens).await?;
+        }
+    }
+    page.browser.emulate(1024, 768, false).await?;
+    page.press("present").await?;
+    let rest: f64 = page
+        .browser
+        .js("return document.documentElement.scrollHeight - document.documentElement.clientHeight", ())
+        .await?;
+    ensure!(rest <= 0.0, "{rest} pixels are below the fold");
+    check(&page, (1024, 768), false, "presenting").await?;
     Ok(())
 }
 

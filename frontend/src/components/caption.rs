@@ -7,11 +7,12 @@ use leptos::prelude::*;
 
 use super::buttons::press_generate;
 use super::chips::Chips;
+use super::learned::Learned;
 use super::text::text;
 use crate::controller::controller;
 use crate::model::Model;
 
-/// How many of the model's examples are offered.
+/// How many of the model's examples, or of the captions that begin as what is typed, are offered.
 const EXAMPLES: usize = 6;
 /// A prior with fewer parameters knows little more than the captions that it was trained on.
 const SMALL: u64 = 100_000_000;
@@ -21,17 +22,29 @@ pub fn Caption() -> impl IntoView {
     let controller = controller();
     let app = controller.app;
     let caption = app.form.caption;
-    let examples = move || {
+    let examples = Memo::new(move |_| {
+        let typed = caption.get();
+        let found: Vec<String> = app.vocabulary.with(|vocabulary| match vocabulary {
+            Some(vocabulary) if !typed.trim().is_empty() => {
+                vocabulary.search(&typed).into_iter().take(EXAMPLES).map(str::to_owned).collect()
+            }
+            _ => Vec::new(),
+        });
+        // What is typed completely needs no completion.
+        if !found.is_empty() && found[0] != typed.trim() {
+            return found;
+        }
         app.model.with(|model| {
             model
                 .as_ref()
-                .map(|model| model.manifest.examples.iter().take(EXAMPLES).cloned().collect::<Vec<_>>())
+                .map(|model| model.manifest.examples.iter().take(EXAMPLES).cloned().collect())
                 .unwrap_or_default()
         })
-    };
+    });
     let hint = text(move || {
         let small = |model: &Arc<Model>| model.manifest.prior_parameters < SMALL;
-        match app.model.with(|model| model.as_ref().is_some_and(small)) {
+        let small = app.model.with(|model| model.as_ref().is_some_and(small));
+        match small && app.vocabulary.with(Option::is_none) {
             true => "This is a small model. It knows captions like these; with other words expect surprises."
                 .to_owned(),
             false => String::new(),
@@ -64,13 +77,14 @@ pub fn Caption() -> impl IntoView {
             ></textarea>
         </div>
         <div class="examples" role="group" aria-label="Examples">
-            <For each=examples key=|example| example.clone() let:example>
+            <For each=move || examples.get() key=|example| example.clone() let:example>
                 <button type="button" class="example" on:click:target=move |event| {
                     caption.set(event.target().text_content().unwrap_or_default());
                 }>{example}</button>
             </For>
         </div>
         <p class="hint">{hint}</p>
+        <Learned/>
         <Chips/>
     }
 }

@@ -10,6 +10,7 @@ mod decoder_text;
 mod explain;
 mod gallery;
 mod header;
+mod learned;
 mod messages;
 mod page;
 mod picture;

@@ -8,6 +8,7 @@ use super::caption::Caption;
 use super::explain::ExplainPanel;
 use super::gallery::Gallery;
 use super::header::Header;
+use super::learned::AllCaptions;
 use super::messages::Messages;
 use super::pipeline::Pipeline;
 use super::progress::Progress;
@@ -61,6 +62,7 @@ pub fn Page() -> impl IntoView {
                 <Buttons/>
                 <Messages/>
                 <Settings/>
+                <AllCaptions/>
                 <StartFrom/>
             </section>
             <section class="result" id="result" tabindex="-1" aria-label="Images">
