@@ -8,7 +8,7 @@ use wasm_bindgen_futures::{JsFuture, spawn_local};
 use crate::controller::Controller;
 use crate::form::{Invalid, SeedUse};
 use crate::generation::GenerationInput;
-use crate::lessons::{LESSONS, Start};
+use crate::lessons::{self, LESSONS, Start};
 use crate::link::Link;
 use crate::phase::Phase;
 use crate::place::Place;
@@ -169,6 +169,8 @@ pub fn lesson(controller: Controller, index: usize) {
                 app.form.samples.set(1);
                 if generate(controller).is_ok() {
                     app.explain.lesson.set(Some(index));
+                    // The address stays the lesson's, so that Back leads to it.
+                    browser::set_fragment(&lessons::fragment(index));
                 }
             }
         }

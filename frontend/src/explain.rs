@@ -168,6 +168,11 @@ impl Explain {
         self.model.with(|model| model.map_or(1, |(geometry, _)| geometry.grid))
     }
 
+    /// Number of codes.
+    pub fn vocab(self) -> usize {
+        self.model.with(|model| model.map_or(0, |(geometry, _)| geometry.image_vocab))
+    }
+
     /// Explains an image.
     pub fn open(self, subject: Subject, geometry: Geometry, prior_is_here: bool) -> Vec<Ask> {
         self.model.set(Some((geometry, prior_is_here)));

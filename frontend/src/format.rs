@@ -53,12 +53,12 @@ pub fn score(cosine: f32) -> String {
     format!("{cosine:.2}").replace('-', "\u{2212}")
 }
 
-/// A probability: `31 %`, `0.4 %`, `below 0.1 %`.
+/// A probability: `31 %`, `0.4 %`, `< 0.1 %`.
 pub fn percent(probability: f64) -> String {
     match probability * 100.0 {
         percent if percent >= 9.95 => format!("{percent:.0}\u{a0}%"),
         percent if percent >= 0.1 => format!("{percent:.1}\u{a0}%"),
-        _ => "below 0.1\u{a0}%".to_owned(),
+        _ => "<\u{a0}0.1\u{a0}%".to_owned(),
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
         assert_eq!([rate(7.44), rate(9.96), rate(183.2)], ["7.4", "10", "183"]);
         assert_eq!(
             [percent(0.314), percent(0.0414), percent(1e-6)].map(|text| text.replace('\u{a0}', " ")),
-            ["31 %", "4.1 %", "below 0.1 %"]
+            ["31 %", "4.1 %", "< 0.1 %"]
         );
         assert_eq!([score(0.634), score(-0.05)], ["0.63", "\u{2212}0.05"]);
         assert_eq!([plural(1, "token"), plural(2048, "token")], ["1 token", "2\u{202f}048 tokens"]);

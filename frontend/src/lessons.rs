@@ -94,9 +94,9 @@ pub fn of_fragment(fragment: &str) -> Option<usize> {
     number.checked_sub(1).filter(|index| *index < LESSONS.len())
 }
 
-/// The fragment that names a lesson.
+/// The fragment that names a lesson, without `#`.
 pub fn fragment(index: usize) -> String {
-    format!("#lesson={}", index + 1)
+    format!("lesson={}", index + 1)
 }
 
 #[cfg(test)]

@@ -112,7 +112,11 @@ pub fn follow_link(controller: Controller) {
     if let Some(lesson) = lessons::of_fragment(&browser::fragment()) {
         return actions::lesson(controller, lesson);
     }
-    if let Some(link) = Link::from_fragment(&browser::fragment()) {
+    // Back from a lesson leads to the link of what is on display already.
+    let displayed = controller.app.link();
+    if let Some(link) =
+        Link::from_fragment(&browser::fragment()).filter(|link| Some(link) != displayed.as_ref())
+    {
         controller.app.form.restore(&link);
         if controller.app.model.with_untracked(Option::is_some) && take_prefix(controller, &link) {
             generate(controller);

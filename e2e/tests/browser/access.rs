@@ -104,13 +104,7 @@ async fn every_control_and_image_has_a_name_and_the_page_its_landmarks() -> Resu
     page.until_start().await?;
     page.press("choose-row-1").await?;
 
-    let tree = page.browser.devtools("Accessibility.getFullAXTree", json!({})).await?;
-    let nodes: Vec<Node> = serde_json::from_value(tree["nodes"].clone()).context("no accessibility tree")?;
-    let nodes: Vec<Node> = nodes.into_iter().filter(|node| !node.ignored).collect();
-    let nameless: Vec<&Node> =
-        nodes.iter().filter(|node| NAMED.contains(&node.role()) && node.name().trim().is_empty()).collect();
-    ensure!(nameless.is_empty(), "without a name: {nameless:?}");
-
+    let nodes = named_nodes(&page).await?;
     let mut count: BTreeMap<&str, usize> = BTreeMap::new();
     for node in &nodes {
         *count.entry(node.role()).or_default() += 1;
@@ -150,6 +144,42 @@ async fn every_control_and_image_has_a_name_and_the_page_its_landmarks() -> Resu
         .await?;
     assert_eq!((language.as_str(), headings), ("en", 1));
     ensure!(twins.is_empty(), "duplicate ids: {twins:?}");
+    Ok(())
+}
+
+/// The nodes of the accessibility tree, of which none is without a name that needs one.
+async fn named_nodes(page: &Page) -> Result<Vec<Node>> {
+    let tree = page.browser.devtools("Accessibility.getFullAXTree", json!({})).await?;
+    let nodes: Vec<Node> = serde_json::from_value(tree["nodes"].clone()).context("no accessibility tree")?;
+    let nodes: Vec<Node> = nodes.into_iter().filter(|node| !node.ignored).collect();
+    let nameless: Vec<&Node> =
+        nodes.iter().filter(|node| NAMED.contains(&node.role()) && node.name().trim().is_empty()).collect();
+    ensure!(nameless.is_empty(), "without a name: {nameless:?}");
+    Ok(nodes)
+}
+
+#[tokio::test]
+async fn the_explanation_has_names_tables_and_contrast() -> Result<()> {
+    let server = Server::start(&models::tiny()?, &[]).await?;
+    let page = Page::open(&server.url("/")).await?;
+    page.generate("red above blue", 1, 4).await?;
+    page.until_state("finished").await?;
+    page.press("explain-1").await?;
+    page.until_text("now", "likely").await?;
+    for (lens, role, name) in
+        [("probabilities", "table", ""), ("attention", "slider", "Layer"), ("codebook", "button", "Present")]
+    {
+        page.press(&format!("tab-{lens}")).await?;
+        let shown = async || {
+            let nodes = named_nodes(&page).await?;
+            let found = nodes.iter().any(|node| node.role() == role && node.name().contains(name));
+            Ok(found.then_some(()))
+        };
+        page.browser.until(&format!("a {role} in {lens}"), shown).await?;
+        let mute: Vec<String> = page.browser.js(LABELS, ()).await?;
+        ensure!(mute.is_empty(), "the name does not contain the visible text (WCAG 2.5.3): {mute:?}");
+        check_contrasts(&page).await?;
+    }
     Ok(())
 }
 

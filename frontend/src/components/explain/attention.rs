@@ -76,7 +76,9 @@ fn Maps(known: Arc<(usize, usize, Attention)>) -> impl IntoView {
         0 => "The first token sees the caption alone.".to_owned(),
         _ => format!("{} The darker, the more it counts; empty cells are not seen.", describe(pattern)),
     };
-    let maps = (0..heads)
+    // The first token sees none, and needs no maps.
+    let shown_heads = if positions.is_empty() { 0 } else { heads };
+    let maps = (0..shown_heads)
         .map(|head| {
             let weights: Vec<(usize, f32)> = positions
                 .iter()

@@ -79,7 +79,11 @@ pub fn Codes() -> impl IntoView {
     let summary = text(move || {
         let inventory =
             explain.subject.with(|subject| subject.as_ref().map_or(0, |own| own.inventory().len()));
-        let all = explain.codebook.with(|codebook| codebook.len());
+        let (known, all) = (explain.codebook.with(|codebook| codebook.len()), explain.vocab());
+        if known < all {
+            let (known, all) = (format::count(known as u64), format::count(all as u64));
+            return format!("Decoding the codebook: {known} of {all} codes…");
+        }
         let bits = explain.steps.with(|steps| subject::bits(steps));
         let cost = match explain.steps.with(Vec::len) == explain.length() && bits > 0.0 {
             true => format!(" With this prior it costs {} bits.", format::count(bits.round() as u64)),

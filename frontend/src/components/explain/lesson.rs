@@ -27,9 +27,9 @@ pub fn LessonCard() -> impl IntoView {
                 <p>{words}</p>
             </div>
             <p class="lesson-links">
-                {move || before().map(|index| view! { <a class="quiet" data-testid="lesson-back" href=fragment(index)>"Back"</a> })}
+                {move || before().map(|index| view! { <a class="quiet" data-testid="lesson-back" href=format!("#{}", fragment(index))>"Back"</a> })}
                 {move || after().map(|index| view! {
-                    <a class="quiet" data-testid="lesson-next" href=fragment(index)>
+                    <a class="quiet" data-testid="lesson-next" href=format!("#{}", fragment(index))>
                         {if explain.lesson.get().is_none() { "Start the seven lessons" } else { "Next" }}
                     </a>
                 })}

@@ -108,7 +108,7 @@ fn Choices(position: usize, choices: TokenChoices) -> impl IntoView {
         .with_untracked(|subject| subject.as_ref().and_then(|subject| subject.tokens.get(position).copied()));
     let summary = format!(
         "{} could come; the settings leave {}. Entropy {:.1} bits.",
-        format::plural(explain.codebook.with_untracked(|codebook| codebook.len()), "code"),
+        format::plural(untrack(|| explain.vocab()), "code"),
         format::count(kept as u64),
         entropy
     );

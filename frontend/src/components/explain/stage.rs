@@ -84,8 +84,10 @@ pub fn Stage() -> impl IntoView {
             let Some(subject) = subject else { return Vec::new() };
             let known = explain.position.get() + 1;
             let own = explain.highlighted();
-            let code = explain.code.get().or_else(|| subject.tokens.get(own).copied());
-            let same = |cell: &usize| Some(subject.tokens[*cell]) == code && *cell != own;
+            // Only of a code that the person asks about: around the newest token they would hide what is there.
+            let pointed = explain.pointed.get().and_then(|cell| subject.tokens.get(cell).copied());
+            let Some(code) = pointed.or_else(|| explain.code.get()) else { return Vec::new() };
+            let same = |cell: &usize| subject.tokens[*cell] == code && *cell != own;
             (0..known.min(subject.tokens.len())).filter(same).collect::<Vec<_>>()
         })
     };
