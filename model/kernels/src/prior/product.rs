@@ -13,6 +13,19 @@ pub(super) fn product<S: Simd>(
     y: &mut [f32],
     y_stride: usize,
 ) {
+    products(s, a, b, y, y_stride, false);
+}
+
+/// The same, added to y if `add`: products of parts of the rows of `a`, one after the other, give the very values of one product.
+#[inline(always)]
+pub(super) fn products<S: Simd>(
+    s: S,
+    a: (&[f32], usize, usize, usize),
+    b: (&[f32], usize, usize),
+    y: &mut [f32],
+    y_stride: usize,
+    add: bool,
+) {
     let (rows, n) = (a.2, b.2);
     let mut column = 0;
     while column < n {
@@ -23,14 +36,14 @@ pub(super) fn product<S: Simd>(
             let place = (row, column);
             let height = if rows - row >= 4 { 4 } else { 1 };
             match (height, width) {
-                (4, 1) => product_block::<S, 4, 1>(s, a, b, place, y, y_stride),
-                (4, 2) => product_block::<S, 4, 2>(s, a, b, place, y, y_stride),
-                (4, 3) => product_block::<S, 4, 3>(s, a, b, place, y, y_stride),
-                (4, _) => product_block::<S, 4, 4>(s, a, b, place, y, y_stride),
-                (_, 1) => product_block::<S, 1, 1>(s, a, b, place, y, y_stride),
-                (_, 2) => product_block::<S, 1, 2>(s, a, b, place, y, y_stride),
-                (_, 3) => product_block::<S, 1, 3>(s, a, b, place, y, y_stride),
-                _ => product_block::<S, 1, 4>(s, a, b, place, y, y_stride),
+                (4, 1) => product_block::<S, 4, 1>(s, a, b, place, y, y_stride, add),
+                (4, 2) => product_block::<S, 4, 2>(s, a, b, place, y, y_stride, add),
+                (4, 3) => product_block::<S, 4, 3>(s, a, b, place, y, y_stride, add),
+                (4, _) => product_block::<S, 4, 4>(s, a, b, place, y, y_stride, add),
+                (_, 1) => product_block::<S, 1, 1>(s, a, b, place, y, y_stride, add),
+                (_, 2) => product_block::<S, 1, 2>(s, a, b, place, y, y_stride, add),
+                (_, 3) => product_block::<S, 1, 3>(s, a, b, place, y, y_stride, add),
+                _ => product_block::<S, 1, 4>(s, a, b, place, y, y_stride, add),
             }
             row += height;
         }
@@ -46,12 +59,18 @@ fn product_block<S: Simd, const C: usize, const N: usize>(
     (row, column): (usize, usize),
     y: &mut [f32],
     y_stride: usize,
+    add: bool,
 ) {
     let mut lines: [&[f32]; C] = [&[]; C];
     for c in 0..C {
         lines[c] = &a[(row + c) * a_stride..][..k];
     }
     let mut acc = [[s.splat_f32s(0.0); N]; C];
+    if add {
+        for c in 0..C {
+            acc[c] = *vectors::<S, N>(y, (row + c) * y_stride + column);
+        }
+    }
     for j in 0..k {
         let b = vectors::<S, N>(b, j * b_stride + column);
         for c in 0..C {

@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use super::cache::{StoredView, StoredViewMut};
 use crate::grid::{UNIT, zeros};
-use crate::prior::product::product;
+use crate::prior::product::{product, products};
 use crate::simd::exp;
 
 /// Keys and values of the caption for one head; see [`LayerCache`](super::cache::LayerCache).
@@ -28,18 +28,30 @@ impl Text<'_> {
     fn scores<S: Simd>(
         &self,
         s: S,
-        keys: &[f32],
+        wide: &mut Vec<f32>,
         (queries, rows, head): (&[f32], usize, usize),
         columns: usize,
         scores: &mut [f32],
         stride: usize,
     ) {
-        let panels = keys.chunks_exact(head * self.panel).take(columns.div_ceil(self.panel));
-        for (index, keys) in panels.enumerate() {
+        let length = head * self.panel;
+        for index in 0..columns.div_ceil(self.panel) {
+            let keys = in_f32(self.keys.part(index * length, length), wide);
             let scores = &mut scores[index * self.panel..];
             product(s, (queries, head, rows, head), (keys, self.panel, self.panel), scores, stride);
         }
     }
+}
+
+/// Values in f32. Those of 16 bits are widened in `wide`, few at once, so that they stay in the first cache.
+#[inline(always)]
+fn in_f32<'a>(view: StoredView<'a>, wide: &'a mut Vec<f32>) -> &'a [f32] {
+    if let StoredView::F32(values) = view {
+        return values;
+    }
+    wide.resize(view.len(), 0.0);
+    view.read(wide);
+    wide
 }
 
 /// The slots of one head that a step or a prefix adds.
@@ -78,8 +90,8 @@ impl WithSimd for ImageAttention<'_> {
         let most = seen.iter().map(Vec::len).max().unwrap_or(0);
         let width = text.width + most.next_multiple_of(UNIT);
         let mut scores = zeros(rows * width);
-        let (text_keys, text_values) = (text.keys.widened(), text.values.widened());
-        text.scores(s, &text_keys, (queries, rows, head), text.width, &mut scores, width);
+        let mut wide = Vec::new();
+        text.scores(s, &mut wide, (queries, rows, head), text.width, &mut scores, width);
         // Row by row: a row may overwrite a slot that the previous row still attends to.
         for row in 0..rows {
             let own = row * head..(row + 1) * head;
@@ -101,7 +113,14 @@ impl WithSimd for ImageAttention<'_> {
             }
         }
         let mut results = zeros(rows * head);
-        product(s, (&scores, width, rows, text.slots), (&text_values, head, head), &mut results, head);
+        // 16-bit values are widened few at once, those of 32 bits read where they lie.
+        let part = if matches!(text.values, StoredView::F32(_)) { text.slots } else { text.panel };
+        for from in (0..text.slots).step_by(part) {
+            let count = part.min(text.slots - from);
+            let values = in_f32(text.values.part(from * head, count * head), &mut wide);
+            let weights = (&scores[from..], width, rows, count);
+            products(s, weights, (values, head, head), &mut results, head, from > 0);
+        }
         for (result, text) in queries.iter_mut().zip(results.iter()) {
             *result += text;
         }
@@ -125,12 +144,13 @@ impl WithSimd for TextAttention<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
         let Self { head, text, queries } = self;
-        let (keys, values) = (text.keys.widened(), text.values.widened());
+        let (keys, values, mut wide) = (text.keys.widened(), text.values.widened(), Vec::new());
+        let text = Text { keys: StoredView::F32(&keys), ..text };
         let (mut scores, mut results) = (zeros(BLOCK * text.width), zeros(BLOCK * head));
         for (block, queries) in queries.chunks_mut(BLOCK * head).enumerate() {
             let (first, rows) = (block * BLOCK, queries.len() / head);
             let columns = (first + rows).next_multiple_of(UNIT);
-            text.scores(s, &keys, (queries, rows, head), columns, &mut scores, text.width);
+            text.scores(s, &mut wide, (queries, rows, head), columns, &mut scores, text.width);
             for (row, scores) in scores.chunks_exact_mut(text.width).take(rows).enumerate() {
                 softmax(s, &mut scores[..columns], first + row + 1);
             }

@@ -176,6 +176,15 @@ impl<'a> StoredView<'a> {
         }
     }
 
+    /// How many.
+    #[inline(always)]
+    pub fn len(self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::Bf16(values) | Self::F16(values) => values.len(),
+        }
+    }
+
     /// All of them in f32.
     #[inline(always)]
     pub fn widened(self) -> Cow<'a, [f32]> {
@@ -194,11 +203,16 @@ impl<'a> StoredView<'a> {
     pub fn read(self, wide: &mut [f32]) {
         match self {
             Self::F32(values) => wide.copy_from_slice(values),
+            // Loops without closures, which are compiled for the vectors of the caller.
             Self::Bf16(values) => {
-                wide.iter_mut().zip(values).for_each(|(wide, bits)| *wide = widen_bf16(*bits));
+                for (wide, bits) in wide.iter_mut().zip(values) {
+                    *wide = widen_bf16(*bits);
+                }
             }
             Self::F16(values) => {
-                wide.iter_mut().zip(values).for_each(|(wide, bits)| *wide = widen_f16(*bits));
+                for (wide, bits) in wide.iter_mut().zip(values) {
+                    *wide = widen_f16(*bits);
+                }
             }
         }
     }
