@@ -20,14 +20,7 @@ pub(crate) fn kept(logits: &[f32], settings: &SamplingSettings) -> Option<Vec<(u
     }
     let weight = |logit: f32| ((f64::from(logit) - f64::from(best)) / f64::from(settings.temperature)).exp();
     let mut kept: Vec<(usize, f64)> = logits.iter().map(|&logit| weight(logit)).enumerate().collect();
-    if settings.top_k.is_some() || settings.top_p.is_some() {
-        kept.sort_by(|(i, a), (j, b)| b.total_cmp(a).then(i.cmp(j)));
-        kept.truncate(settings.top_k.unwrap_or(usize::MAX).max(1));
-        if let Some(p) = settings.top_p {
-            kept.truncate(nucleus(&kept, f64::from(p)));
-        }
-        kept.sort_by_key(|(index, _)| *index);
-    }
+    filter(&mut kept, settings);
     Some(kept)
 }
 
@@ -44,6 +37,25 @@ fn pick(kept: &[(usize, f64)], uniform: f64) -> usize {
         .or_else(|| kept.iter().rfind(|(_, weight)| *weight > 0.0))
         .map(|(index, _)| *index)
         .expect("the most likely token has a positive weight")
+}
+
+/// Keeps what top-k and top-p keep of tokens and their weights, in the order of the tokens.
+fn filter(kept: &mut Vec<(usize, f64)>, settings: &SamplingSettings) {
+    // No two tokens are equal, so an unstable order is the stable one.
+    let descending = |(i, a): &(usize, f64), (j, b): &(usize, f64)| b.total_cmp(a).then(i.cmp(j));
+    let k = settings.top_k.map_or(kept.len(), |k| k.max(1));
+    if k < kept.len() {
+        // The likeliest first, in any order: sorting all takes several times as long.
+        kept.select_nth_unstable_by(k - 1, descending);
+        kept.truncate(k);
+    } else if settings.top_p.is_none() {
+        return;
+    }
+    if let Some(p) = settings.top_p {
+        kept.sort_unstable_by(descending);
+        kept.truncate(nucleus(kept, f64::from(p)));
+    }
+    kept.sort_unstable_by_key(|(index, _)| *index);
 }
 
 /// Length of the shortest prefix of `sorted` (weights in descending order) whose sum is at least `p` of the total.
@@ -119,7 +131,38 @@ mod tests {
         }
     }
 
+    /// [`choose`], but all tokens are sorted whatever the filters.
+    fn choose_sorted(logits: &[f32], settings: &SamplingSettings, uniform: f64) -> Option<usize> {
+        let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let scaled = |logit: f32| (f64::from(logit) - f64::from(best)) / f64::from(settings.temperature);
+        let mut kept: Vec<(usize, f64)> =
+            logits.iter().map(|&logit| scaled(logit).exp()).enumerate().collect();
+        kept.sort_by(|(i, a), (j, b)| b.total_cmp(a).then(i.cmp(j)));
+        kept.truncate(settings.top_k.unwrap_or(usize::MAX));
+        if let Some(p) = settings.top_p {
+            kept.truncate(nucleus(&kept, f64::from(p)));
+        }
+        kept.sort_by_key(|(index, _)| *index);
+        let mut left = uniform * kept.iter().map(|(_, weight)| weight).sum::<f64>();
+        let picked = kept.iter().find(|(_, weight)| {
+            left -= weight;
+            left < 0.0
+        });
+        picked.or_else(|| kept.iter().rfind(|(_, weight)| *weight > 0.0)).map(|(index, _)| *index)
+    }
+
     proptest! {
+        #[test]
+        fn filters_select_the_token_that_sorting_all_selects(
+            // Few values, so that there are ties, some far below the others.
+            logits in proptest::collection::vec((-20i8..20).prop_map(|x| f32::from(x) * 60.0 / 7.0), 1..300),
+            temperature in 0.01f32..5.0, k in proptest::option::of(1usize..320),
+            p in proptest::option::of(1e-6f32..=1.0), uniform in 0f64..1.0,
+        ) {
+            let settings = settings(temperature, k, p);
+            prop_assert_eq!(choose(&logits, &settings, uniform), choose_sorted(&logits, &settings, uniform));
+        }
+
         #[test]
         fn always_a_token_of_positive_probability_that_the_filters_keep(
             logits in proptest::collection::vec(-50f32..50.0, 1..40),
