@@ -3,7 +3,6 @@
 use dalle_kernels::dvae::{DvaeLosses, DvaeUpdate, Evaluation, ImageNoise, pixel};
 use dalle_model::config::DvaeConfig;
 use dalle_model::dvae::{Dvae, kernel_sizes};
-use dalle_model::weights::read_values;
 use image::RgbImage;
 
 use crate::flat;
@@ -33,7 +32,7 @@ impl DvaeKernels {
         tau: f64,
         beta: f64,
     ) -> (DvaeLosses, Gradients) {
-        read_values(dvae, &mut self.parameters);
+        flat::read(dvae, &mut self.parameters);
         let (pixels, noise) = (pixels(images), ImageNoise::Keys(keys));
         let gradients = &mut self.gradients;
         let losses = self.update.run(&self.parameters, &pixels, noise, tau as f32, beta as f32, gradients);
@@ -47,7 +46,7 @@ impl DvaeKernels {
         images: &[&RgbImage],
         relaxed: Option<(&[u64], f64)>,
     ) -> Evaluation {
-        read_values(dvae, &mut self.parameters);
+        flat::read(dvae, &mut self.parameters);
         let relaxed = relaxed.map(|(keys, tau)| (ImageNoise::Keys(keys), tau as f32));
         self.update.evaluate(&self.parameters, &pixels(images), relaxed)
     }

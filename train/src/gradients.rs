@@ -1,8 +1,7 @@
 //! Gradients by parameter, the interface between the backward pass and the optimizer.
 //!
-//! They can come from Burn's autodiff ([`Gradients::of`]) or from a hand-written backward pass ([`Gradients::insert`]), be
-//! accumulated over parts of a batch ([`Gradients::add`]), or be changed one by one ([`Gradients::map`]), for example to sum them
-//! over processes.
+//! They come from Burn's autodiff ([`Gradients::of`]) or from a hand-written backward pass ([`Gradients::insert`]), and can be
+//! accumulated over parts of a batch ([`Gradients::add`]).
 
 use std::collections::BTreeMap;
 
@@ -13,7 +12,11 @@ use dalle_model::weights::name;
 /// Gradients by parameter path (`groups.1.0.res_path.conv_2.w`), each flat in row-major order, `[values]`, without autodiff. A
 /// parameter that the loss does not depend on has none.
 #[derive(Clone, Debug, Default)]
-pub struct Gradients(BTreeMap<String, Tensor<1>>);
+pub struct Gradients {
+    values: BTreeMap<String, Tensor<1>>,
+    /// The sum of the squares of all values, if it is known.
+    squares: Option<f64>,
+}
 
 impl Gradients {
     /// Runs the backward pass of `loss`, `[1]`, and collects the gradients of all parameters of `network`. Consumes the tape.
@@ -25,44 +28,59 @@ impl Gradients {
     pub(crate) fn collect<M: Module>(tape: Tape, network: &M) -> Self {
         let mut collector = Collector { tape, path: Vec::new(), found: BTreeMap::new() };
         network.visit(&mut collector);
-        Self(collector.found)
+        Self { values: collector.found, squares: None }
+    }
+
+    /// Gradients whose squares add up to `squares`.
+    pub(crate) fn with_squares(values: BTreeMap<String, Tensor<1>>, squares: f64) -> Self {
+        Self { values, squares: Some(squares) }
+    }
+
+    /// The norm of all gradients together.
+    pub fn norm(&self) -> f64 {
+        if let Some(squares) = self.squares {
+            return squares.sqrt();
+        }
+        let sums: Vec<Tensor<1>> =
+            self.values.values().map(|gradient| gradient.clone().square().sum()).collect();
+        if sums.is_empty() {
+            return 0.0;
+        }
+        f64::from(Tensor::cat(sums, 0).sum().into_scalar::<f32>()).sqrt()
     }
 
     /// Sets the gradient of the parameter at `path`.
     pub fn insert(&mut self, path: String, gradient: Tensor<1>) {
-        self.0.insert(path, gradient);
+        self.squares = None;
+        self.values.insert(path, gradient);
     }
 
     /// The gradient of the parameter at `path`.
     pub fn get(&self, path: &str) -> Option<&Tensor<1>> {
-        self.0.get(path)
+        self.values.get(path)
     }
 
     /// Removes the gradient of the parameter at `path`.
     pub fn remove(&mut self, path: &str) -> Option<Tensor<1>> {
-        self.0.remove(path)
+        self.squares = None;
+        self.values.remove(path)
     }
 
     /// Adds other gradients of the same network.
     pub fn add(&mut self, other: Self) {
-        for (path, gradient) in other.0 {
-            let sum = match self.0.remove(&path) {
+        self.squares = None;
+        for (path, gradient) in other.values {
+            let sum = match self.values.remove(&path) {
                 Some(own) => own + gradient,
                 None => gradient,
             };
-            self.0.insert(path, sum);
+            self.values.insert(path, sum);
         }
-    }
-
-    /// Replaces each gradient, in the order of their paths.
-    #[must_use]
-    pub fn map(self, mut change: impl FnMut(&str, Tensor<1>) -> Tensor<1>) -> Self {
-        Self(self.0.into_iter().map(|(path, gradient)| (path.clone(), change(&path, gradient))).collect())
     }
 
     /// Paths and gradients, in the order of the paths.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor<1>)> {
-        self.0.iter().map(|(path, gradient)| (path.as_str(), gradient))
+        self.values.iter().map(|(path, gradient)| (path.as_str(), gradient))
     }
 }
 
@@ -125,9 +143,9 @@ mod tests {
         assert_eq!(values(&sum, "1.weight"), [1.0, 1.0, 1.0, 2.0, 2.0, 2.0], "row by row");
         sum.add(of([10.0, 20.0]));
         assert_eq!(values(&sum, "1.weight"), [11.0, 11.0, 11.0, 22.0, 22.0, 22.0]);
-        let mean =
-            sum.map(|path, gradient| if path == "1.bias" { gradient } else { gradient.div_scalar(2.0) });
-        assert_eq!(values(&mean, "1.weight"), [5.5, 5.5, 5.5, 11.0, 11.0, 11.0]);
-        assert_eq!(values(&mean, "1.bias"), [2.0; 3]);
+        // Three times 11² + 22² of the weights, and 2² of the biases.
+        let squares = 3.0 * (121.0 + 484.0) + 3.0 * 4.0;
+        assert!((sum.norm() - f64::sqrt(squares)).abs() < 1e-4, "{}", sum.norm());
+        assert_eq!(Gradients::default().norm(), 0.0);
     }
 }

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use dalle_kernels::adamw as kernels;
-use dalle_kernels::simd::Processor;
 use dalle_model::burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use dalle_model::burn::tensor::{DType, GradientCheckpointingStrategy, Tensor, TensorData};
 use dalle_model::has_kernels;
@@ -77,9 +76,7 @@ impl AdamW {
     /// Applies an update. Returns the module and the global norm of the gradients before clipping. If the norm is not finite, nothing
     /// changes.
     pub fn step<M: Module>(&mut self, module: M, gradients: Gradients, learning_rate: f64) -> (M, f64) {
-        let mut norm = Norm { gradients: &gradients, path: Vec::new(), sums: Vec::new() };
-        module.visit(&mut norm);
-        let norm = norm.total();
+        let norm = gradients.norm();
         if !norm.is_finite() {
             return (module, norm);
         }
@@ -162,38 +159,6 @@ fn slots<M: Module>(mut tensors: BTreeMap<String, TensorData>, module: &M) -> Re
     Ok(state)
 }
 
-/// Sums squared gradients in the order of the module's parameters.
-struct Norm<'a> {
-    gradients: &'a Gradients,
-    path: Vec<String>,
-    sums: Vec<Tensor<1>>,
-}
-
-impl Norm<'_> {
-    fn total(self) -> f64 {
-        if self.sums.is_empty() {
-            return 0.0;
-        }
-        f64::from(Tensor::cat(self.sums, 0).sum().into_scalar::<f32>()).sqrt()
-    }
-}
-
-impl ModuleVisitor for Norm<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, _: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.gradients.get(&name(&self.path)) {
-            self.sums.push(gradient.clone().square().sum());
-        }
-    }
-}
-
 struct Update<'a> {
     optimizer: &'a mut AdamW,
     gradients: Gradients,
@@ -259,7 +224,7 @@ impl ModuleMapper for Update<'_> {
     }
 }
 
-/// One update in one pass over the values, on the CPU.
+/// One update in one pass over the values, on all threads of the CPU.
 fn update_slices(
     adamw: kernels::AdamW,
     gradient: Tensor<1>,
@@ -273,14 +238,15 @@ fn update_slices(
     let gradient = values(gradient);
     let [mut weight, mut mean, mut variance, mut average] =
         [weight, slot.mean, slot.variance, slot.average].map(values);
-    Processor::detect().run(kernels::AdamWUpdate {
+    let update = kernels::AdamWUpdate {
         adamw,
         gradient: &gradient,
         weight: &mut weight,
         mean: &mut mean,
         variance: &mut variance,
         average: &mut average,
-    });
+    };
+    update.run();
     let [weight, mean, variance, average] = [weight, mean, variance, average].map(|values| {
         let length = values.len();
         Tensor::from_data(TensorData::new(values, [length]), &device)

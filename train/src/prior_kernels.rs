@@ -3,7 +3,6 @@
 use dalle_kernels::prior::{Pair, PriorLosses, PriorUpdate};
 use dalle_model::config::ModelConfig;
 use dalle_model::prior::{Prior, kernel_sizes};
-use dalle_model::weights::read_values;
 use dalle_shared::{ImageToken, TextToken};
 
 use crate::flat;
@@ -33,7 +32,7 @@ impl PriorKernels {
         prior: &Prior,
         pairs: impl Iterator<Item = (Option<&'a [TextToken]>, &'a [ImageToken])>,
     ) -> (PriorLosses, Gradients) {
-        read_values(prior, &mut self.parameters);
+        flat::read(prior, &mut self.parameters);
         let (parameters, gradients) = (&self.parameters, &mut self.gradients);
         let losses = with_ids(pairs, |pairs| self.update.run(parameters, pairs, gradients));
         (losses, flat::gradients(&self.update.network().parameters, gradients))
@@ -45,7 +44,7 @@ impl PriorKernels {
         prior: &Prior,
         pairs: impl Iterator<Item = (Option<&'a [TextToken]>, &'a [ImageToken])>,
     ) -> PriorLosses {
-        read_values(prior, &mut self.parameters);
+        flat::read(prior, &mut self.parameters);
         with_ids(pairs, |pairs| self.update.evaluate(&self.parameters, pairs))
     }
 }

@@ -1,6 +1,9 @@
-//! An update of AdamW with averaged weights, in one pass over a parameter's values.
+//! An update of AdamW with averaged weights, in one pass over a parameter's values, and the norm that clips gradients.
 
 use pulp::{Simd, WithSimd};
+
+#[cfg(not(target_arch = "wasm32"))]
+use crate::simd::Processor;
 
 /// Hyper-parameters of an update.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -66,4 +69,54 @@ impl WithSimd for AdamWUpdate<'_> {
             *average = *average * ewma + *weight * rest;
         }
     }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl AdamWUpdate<'_> {
+    /// Runs the update on all threads.
+    ///
+    /// # Panics
+    /// If the slices differ in length.
+    pub fn run(self) {
+        use rayon::prelude::*;
+
+        /// Values that a thread updates at once.
+        const PART: usize = 1 << 15;
+
+        let Self { adamw, gradient, weight, mean, variance, average } = self;
+        let lengths = [weight.len(), mean.len(), variance.len(), average.len()];
+        assert_eq!(lengths, [gradient.len(); 4], "a gradient of {} values", gradient.len());
+        let processor = Processor::detect();
+        let state = mean.par_chunks_mut(PART).zip(variance.par_chunks_mut(PART));
+        gradient
+            .par_chunks(PART)
+            .zip(weight.par_chunks_mut(PART))
+            .zip(state)
+            .zip(average.par_chunks_mut(PART))
+            .for_each(|(((gradient, weight), (mean, variance)), average)| {
+                processor.run(AdamWUpdate { adamw, gradient, weight, mean, variance, average });
+            });
+    }
+}
+
+/// Σx², computed on all threads. It does not depend on their number.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn sum_of_squares(x: &[f32]) -> f64 {
+    use rayon::prelude::*;
+
+    /// Values whose squares are added up in f32, by sixteen sums.
+    const PART: usize = 1 << 12;
+
+    let part = |x: &[f32]| {
+        let (groups, rest) = x.as_chunks::<16>();
+        let mut sums = [0.0_f32; 16];
+        for group in groups {
+            for (sum, x) in sums.iter_mut().zip(group) {
+                *sum += x * x;
+            }
+        }
+        let rest: f64 = rest.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+        sums.iter().map(|&sum| f64::from(sum)).sum::<f64>() + rest
+    };
+    x.par_chunks(PART).map(part).collect::<Vec<f64>>().iter().sum()
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{assert_close, numbers};
-use dalle_kernels::adamw::{AdamW, AdamWUpdate};
+use dalle_kernels::adamw::{AdamW, AdamWUpdate, sum_of_squares};
 use dalle_kernels::simd::Processor;
 
 #[test]
@@ -51,4 +51,47 @@ fn updates_follow_the_definition() {
             assert_close(got, &narrow(expected), 1e-5, "state");
         }
     }
+}
+
+#[test]
+fn an_update_on_all_threads_is_that_on_one() {
+    let length = (1 << 16) + 7;
+    let adamw = AdamW {
+        beta1: 0.9,
+        beta2: 0.96,
+        epsilon: 1e-8,
+        update: 3,
+        learning_rate: 0.01,
+        weight_decay: 0.045,
+        clip: 0.5,
+        max_variance: 0.05,
+        ewma: 0.99,
+    };
+    let gradient = numbers(length, 1);
+    let run = |update: &dyn Fn(AdamWUpdate<'_>)| {
+        let [mut weight, mut mean, mut average] = [2, 3, 4].map(|seed| numbers(length, seed));
+        let mut variance: Vec<f32> = numbers(length, 5).iter().map(|x| x * x).collect();
+        let (mean, variance, average) = (&mut mean[..], &mut variance[..], &mut average[..]);
+        update(AdamWUpdate { adamw, gradient: &gradient, weight: &mut weight, mean, variance, average });
+        [weight, mean.to_vec(), variance.to_vec(), average.to_vec()]
+    };
+    let alone = run(&|update| Processor::detect().run(update));
+    for threads in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        assert!(pool.install(|| run(&|update| update.run())) == alone, "{threads} threads");
+    }
+}
+
+#[test]
+fn squares_are_added_up_exactly_enough_and_alike_on_any_number_of_threads() {
+    let x: Vec<f32> = numbers(100_003, 1).iter().enumerate().map(|(i, x)| x * (1 + i % 50) as f32).collect();
+    let expected: f64 = x.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+    let sums = [1, 2, 5].map(|threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| sum_of_squares(&x))
+    });
+    assert!(sums[1..].iter().all(|sum| *sum == sums[0]), "{sums:?}");
+    assert!((sums[0] / expected - 1.0).abs() < 1e-6, "{} {expected}", sums[0]);
+    assert!(sum_of_squares(&[1.0, f32::NAN]).is_nan());
+    assert_eq!(sum_of_squares(&[]), 0.0);
 }
