@@ -5,12 +5,12 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::grid::{Buffer, Grid, zeros};
+use crate::grid::Grid;
 use crate::simd::{exp, ln, load, vectors_mut};
 
-/// What the relaxation keeps of each place for its gradient: greatest logit, Σ eˡ and KL divergence, `[3, 4 · tiles]`.
-pub fn statistics(grid: &Grid) -> Buffer {
-    zeros(3 * 4 * grid.tiles)
+/// Values that the relaxation keeps of all places for its gradient: greatest logit, Σ eˡ and KL divergence, `[3, 4 · tiles]`.
+pub fn statistics(grid: &Grid) -> usize {
+    3 * 4 * grid.tiles
 }
 
 /// The relaxation, to be dispatched: softmax((logits + noise)/τ) over the codebook. Returns the sum over places of

@@ -178,41 +178,32 @@ impl WithSimd for PointwiseGradient<'_> {
             let tiles = (from * S::F32_LANES, to * S::F32_LANES);
             let mut out = 0;
             while out < n_out {
-                let count = match n_out - out {
-                    1 => 1,
-                    left if left < 4 || !roomy::<S>() => 2,
-                    _ => 4,
-                };
-                match count {
+                out += match n_out - out {
                     1 => self.row::<S, 1>(s, out, tiles),
-                    2 => self.row::<S, 2>(s, out, tiles),
+                    left if left < 4 || !roomy::<S>() => self.row::<S, 2>(s, out, tiles),
                     _ => self.row::<S, 4>(s, out, tiles),
-                }
-                out += count;
+                };
             }
         }
     }
 }
 
 impl PointwiseGradient<'_> {
+    /// `C` channels of dy. Returns `C`.
     #[inline(always)]
-    fn row<S: Simd, const C: usize>(&mut self, s: S, out: usize, tiles: (usize, usize)) {
+    fn row<S: Simd, const C: usize>(&mut self, s: S, out: usize, tiles: (usize, usize)) -> usize {
         let mut input = 0;
         while input < self.n_in {
-            match self.n_in - input {
+            input += match self.n_in - input {
                 1 => self.block::<S, C, 1>(s, out, input, tiles),
                 2..=5 => self.block::<S, C, 2>(s, out, input, tiles),
                 _ => self.block::<S, C, 6>(s, out, input, tiles),
-            }
-            input += match self.n_in - input {
-                1 => 1,
-                2..=5 => 2,
-                _ => 6,
             };
         }
+        C
     }
 
-    /// The products of `C` channels of dy and `D` of x, over a strip of tiles.
+    /// The products of `C` channels of dy and `D` of x, over a strip of tiles. Returns `D`.
     #[inline(always)]
     fn block<S: Simd, const C: usize, const D: usize>(
         &mut self,
@@ -220,7 +211,7 @@ impl PointwiseGradient<'_> {
         out: usize,
         input: usize,
         (from, to): (usize, usize),
-    ) {
+    ) -> usize {
         let mut acc = [[s.splat_f32s(0.0); D]; C];
         for phase in 0..4 {
             let at = phase * self.grid.plane + self.grid.front + from;
@@ -253,6 +244,7 @@ impl PointwiseGradient<'_> {
                 self.dw[(out + c) * self.n_in + input + d] += s.reduce_sum_f32s(acc[c][d]);
             }
         }
+        D
     }
 }
 

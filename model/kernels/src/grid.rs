@@ -49,22 +49,33 @@ impl Grid {
     /// The layout of `images` maps of `height × width` pixels with `border` tiles between rows and images: 1 for kernels up
     /// to 3×3, 2 up to 7×7.
     pub fn new(images: usize, height: usize, width: usize, border: usize) -> Self {
+        let mut grid = Self::without_mask(images, height, width, border);
+        let mut mask = zeros(grid.mask_values());
+        for image in 0..images {
+            for y in 0..height {
+                for x in 0..width {
+                    let (phase, tile) = grid.place(image, y, x);
+                    mask[phase * grid.tiles + tile] = 1.0;
+                }
+            }
+        }
+        grid.mask = mask;
+        grid
+    }
+
+    /// The same for its sizes alone: nothing is allocated.
+    pub(crate) fn without_mask(images: usize, height: usize, width: usize, border: usize) -> Self {
         let (stride, rows) = (width.div_ceil(2) + border, height.div_ceil(2) + border);
         let tiles = (images * rows * stride).saturating_sub(border * stride).next_multiple_of(UNIT);
         let reach = border * (stride + 1);
         let front = reach.next_multiple_of(UNIT);
         let plane = (front + tiles + reach).next_multiple_of(UNIT);
-        let mask = zeros(4 * tiles);
-        let mut grid = Self { images, height, width, stride, rows, tiles, front, plane, mask };
-        for image in 0..images {
-            for y in 0..height {
-                for x in 0..width {
-                    let (phase, tile) = grid.place(image, y, x);
-                    grid.mask[phase * tiles + tile] = 1.0;
-                }
-            }
-        }
-        grid
+        Self { images, height, width, stride, rows, tiles, front, plane, mask: zeros(0) }
+    }
+
+    /// Values of the mask.
+    pub(crate) fn mask_values(&self) -> usize {
+        4 * self.tiles
     }
 
     /// Values of one channel of a map.

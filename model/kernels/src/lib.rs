@@ -32,6 +32,6 @@ pub mod skinny;
 pub mod stem;
 pub mod storage;
 #[cfg(not(target_arch = "wasm32"))]
-mod sums;
+pub mod sums;
 mod threads;
 pub mod winograd;

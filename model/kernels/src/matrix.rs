@@ -25,6 +25,11 @@ impl Packed {
         Self { data: zeros(k * n.next_multiple_of(UNIT)), k, n }
     }
 
+    /// Rows.
+    pub fn rows(&self) -> usize {
+        self.k
+    }
+
     /// Columns, padding included.
     pub fn columns(&self) -> usize {
         self.n.next_multiple_of(UNIT)
@@ -141,21 +146,16 @@ fn columns<S: Simd, const N: usize>(
 ) {
     let mut row = 0;
     while row < rows {
-        match rows - row {
+        row += match rows - row {
             1 => block::<S, 1, N>(s, a, (row, k), place, then, y, stride),
             2 | 3 => block::<S, 2, N>(s, a, (row, k), place, then, y, stride),
             4 | 5 => block::<S, 4, N>(s, a, (row, k), place, then, y, stride),
             _ => block::<S, 6, N>(s, a, (row, k), place, then, y, stride),
-        }
-        row += match rows - row {
-            1 => 1,
-            2 | 3 => 2,
-            4 | 5 => 4,
-            _ => 6,
         };
     }
 }
 
+/// `C` rows and `N` vectors of columns. Returns `C`.
 #[inline(always)]
 fn block<S: Simd, const C: usize, const N: usize>(
     s: S,
@@ -165,7 +165,7 @@ fn block<S: Simd, const C: usize, const N: usize>(
     then: Then<'_>,
     y: &mut [f32],
     stride: usize,
-) {
+) -> usize {
     let mut lines: [&[f32]; C] = [&[]; C];
     for c in 0..C {
         lines[c] = &a.data[a.first + (row + c) * a.stride..][..k];
@@ -194,6 +194,7 @@ fn block<S: Simd, const C: usize, const N: usize>(
             y[n] = if add { s.add_f32s(y[n], value) } else { value };
         }
     }
+    C
 }
 
 /// c += aᵀ · b, to be dispatched: the sum over `rows` rows of products of their values.
@@ -214,56 +215,120 @@ pub struct Outer<'a> {
     pub stride: usize,
 }
 
+/// Values of `a` and `b` up to which they are read where they lie: the second cache holds them.
+const NEAR: usize = 1 << 18;
+
+/// Rows that are packed at once: a panel of them stays in the first cache.
+const DEPTH: usize = 128;
+
+/// Columns of `a` that are computed at once.
+const HEIGHT: usize = 6;
+
 impl WithSimd for Outer<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, s: S) {
-        let mut column = 0;
-        while column < self.n {
-            let left = (self.n - column) / S::F32_LANES;
-            let n = left.min(if roomy::<S>() { 3 } else { 2 });
-            match n {
-                1 => self.columns::<S, 1>(s, column),
-                2 => self.columns::<S, 2>(s, column),
-                _ => self.columns::<S, 3>(s, column),
+        if self.rows * (self.m + self.n) <= NEAR {
+            let (a, b) = (&self.a.data[self.a.first..], &self.b.data[self.b.first..]);
+            let (left, right) = ((a, self.a.stride), (b, self.b.stride));
+            let mut column = 0;
+            while column < self.n {
+                column += self.panel(s, left, right, (self.rows, HEIGHT), column, column);
             }
-            column += n * S::F32_LANES;
+            return;
+        }
+        // Rows of a large matrix are on as many pages of memory, and rarely in the caches when their next columns are read.
+        let groups = self.m.div_ceil(HEIGHT);
+        let mut left = zeros(groups * DEPTH * HEIGHT);
+        let mut right = zeros(DEPTH * PANEL);
+        for from in (0..self.rows).step_by(DEPTH) {
+            let rows = DEPTH.min(self.rows - from);
+            for i in 0..rows {
+                let a = &self.a.data[self.a.first + (from + i) * self.a.stride..][..self.m];
+                for (group, a) in a.chunks(HEIGHT).enumerate() {
+                    left[(group * DEPTH + i) * HEIGHT..][..a.len()].copy_from_slice(a);
+                }
+            }
+            for column in (0..self.n).step_by(PANEL) {
+                let width = PANEL.min(self.n - column);
+                for (i, row) in right.chunks_exact_mut(width).take(rows).enumerate() {
+                    let b = self.b.first + (from + i) * self.b.stride + column;
+                    row.copy_from_slice(&self.b.data[b..b + width]);
+                }
+                let mut done = 0;
+                while done < width {
+                    let (left, right) = ((&left[..], HEIGHT), (&right[..], width));
+                    done += self.panel(s, left, right, (rows, DEPTH * HEIGHT), done, column + done);
+                }
+            }
         }
     }
 }
 
 impl Outer<'_> {
+    /// Some columns of the sum, from `column` on, which are those of `b` from `at` on. Rows of `a` and `b` follow each other at a
+    /// distance, groups of [`HEIGHT`] columns of `a` at the distance `apart`. Returns how many columns.
     #[inline(always)]
-    fn columns<S: Simd, const N: usize>(&mut self, s: S, column: usize) {
+    fn panel<S: Simd>(
+        &mut self,
+        s: S,
+        a: (&[f32], usize),
+        b: (&[f32], usize),
+        (rows, apart): (usize, usize),
+        at: usize,
+        column: usize,
+    ) -> usize {
+        let most = if roomy::<S>() { 3 } else { 2 };
+        let vectors = most.min((self.n - column) / S::F32_LANES).min((b.1 - at) / S::F32_LANES);
+        match vectors {
+            1 => self.columns::<S, 1>(s, a, b, (rows, apart), at, column),
+            2 => self.columns::<S, 2>(s, a, b, (rows, apart), at, column),
+            _ => self.columns::<S, 3>(s, a, b, (rows, apart), at, column),
+        }
+        vectors * S::F32_LANES
+    }
+
+    #[inline(always)]
+    fn columns<S: Simd, const N: usize>(
+        &mut self,
+        s: S,
+        (a, a_stride): (&[f32], usize),
+        b: (&[f32], usize),
+        (rows, apart): (usize, usize),
+        at: usize,
+        column: usize,
+    ) {
         let mut row = 0;
         while row < self.m {
-            match self.m - row {
-                1 => self.block::<S, 1, N>(s, row, column),
-                2 | 3 => self.block::<S, 2, N>(s, row, column),
-                4 | 5 => self.block::<S, 4, N>(s, row, column),
-                _ => self.block::<S, 6, N>(s, row, column),
+            let a = (&a[row / HEIGHT * apart + row % HEIGHT..], a_stride);
+            if self.m - row >= HEIGHT {
+                self.block::<S, HEIGHT, N>(s, a, b, rows, at, (row, column));
+                row += HEIGHT;
+            } else {
+                self.block::<S, 1, N>(s, a, b, rows, at, (row, column));
+                row += 1;
             }
-            row += match self.m - row {
-                1 => 1,
-                2 | 3 => 2,
-                4 | 5 => 4,
-                _ => 6,
-            };
         }
     }
 
     #[inline(always)]
-    fn block<S: Simd, const C: usize, const N: usize>(&mut self, s: S, row: usize, column: usize) {
+    fn block<S: Simd, const C: usize, const N: usize>(
+        &mut self,
+        s: S,
+        (a, a_stride): (&[f32], usize),
+        (b, b_stride): (&[f32], usize),
+        rows: usize,
+        at: usize,
+        (row, column): (usize, usize),
+    ) {
         let mut acc = [[s.splat_f32s(0.0); N]; C];
         for c in 0..C {
             acc[c] = *vectors::<S, N>(self.c, (row + c) * self.stride + column);
         }
-        let a = &self.a.data[self.a.first + row..];
-        let b = &self.b.data[self.b.first + column..];
-        for i in 0..self.rows {
-            let a: &[f32; C] = a[i * self.a.stride..].first_chunk().expect("a row of a");
-            let b = vectors::<S, N>(b, i * self.b.stride);
+        for i in 0..rows {
+            let a: &[f32; C] = a[i * a_stride..].first_chunk().expect("a row of a");
+            let b = vectors::<S, N>(b, i * b_stride + at);
             for c in 0..C {
                 let a = s.splat_f32s(a[c]);
                 for n in 0..N {

@@ -28,6 +28,19 @@ impl Threads {
         run(Self {})
     }
 
+    /// Work that is not shared.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn alone() -> Self {
+        Self { shared: false }
+    }
+
+    /// How many of `count` rows a thread computes at once: whole multiples of `unit`, and two pieces for each thread.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn piece(self, count: usize, unit: usize) -> usize {
+        let pieces = if self.shared { 2 * rayon::current_num_threads() } else { 1 };
+        count.div_ceil(pieces).next_multiple_of(unit).max(unit)
+    }
+
     /// Calls `compute` for slices of `y` that are whole multiples of `unit`, with the number of units before each. `work` is the
     /// number of multiplications.
     #[cfg(not(target_arch = "wasm32"))]

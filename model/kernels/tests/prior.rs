@@ -83,6 +83,29 @@ fn products_are_sums_of_products_whatever_their_size() {
 }
 
 #[test]
+fn an_outer_product_that_is_packed_adds_up_the_same_values_in_the_same_order() {
+    let (rows, m, n) = (290, 131, 800);
+    // Two rows of the left matrix apart, and its columns from the third on.
+    let stride = m + 5;
+    let (left, right, before) = (numbers(rows * stride, 1), numbers(rows * n, 2), numbers(m * n, 3));
+    for processor in Processor::all() {
+        let outer = |first: usize, columns: usize, c: &mut [f32]| {
+            let a = Rows { data: &left, first, stride };
+            let b = Rows { data: &right, first: 0, stride: n };
+            processor.run(Outer { a, m: columns, b, n, rows, c, stride: n });
+        };
+        let mut whole = before.clone();
+        outer(3, m, &mut whole);
+        // One column of the left matrix at once is small enough to be read where it lies.
+        for column in 0..m {
+            let mut alone = before[column * n..][..n].to_vec();
+            outer(3 + column, 1, &mut alone);
+            assert_eq!(alone, whole[column * n..][..n], "column {column}");
+        }
+    }
+}
+
+#[test]
 fn rows_follow_their_definitions() {
     let d = 32;
     let x: Vec<f32> = numbers(3 * d, 1).iter().map(|x| 4.0 * x).collect();
@@ -245,6 +268,28 @@ fn a_batch_is_the_same_on_any_number_of_threads_and_weighs_tokens_alike() {
         text += losses.text * scored(pair) as f64 / all as f64;
     }
     assert!((text - losses.text).abs() < 1e-6, "{text} and {}", losses.text);
+}
+
+#[test]
+fn a_pair_that_all_threads_share_has_the_gradients_and_losses_of_one_thread() {
+    let sizes = PriorSizes { layers: 3, heads: 2, head: 32, text: 16, grid: 8, image_vocab: 99, ..SIZES };
+    let (inputs, images) = (tokens(2, |i| 9 * i, sizes.text_vocab), tokens(2, |_| 64, sizes.image_vocab));
+    let pairs = pairs(&inputs, &images);
+    let length = PriorUpdate::new(sizes).network().length();
+    let parameters: Vec<f32> = numbers(length, 1).iter().map(|x| 0.3 * x).collect();
+    let on = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        pool.install(|| {
+            let (mut update, mut gradients) = (PriorUpdate::new(sizes), vec![0.0; length]);
+            let losses = update.run(&parameters, &pairs, &mut gradients);
+            (losses, update.evaluate(&parameters, &pairs), gradients)
+        })
+    };
+    let alone = on(1);
+    assert!(alone.2.iter().any(|gradient| *gradient != 0.0));
+    for threads in [3, 4, 7] {
+        assert!(on(threads) == alone, "{threads} threads");
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The working memory of a pass over a few images, allocated once.
 
+use std::cell::Cell;
+
 use super::network::{DvaeBlock, DvaeNetwork};
 use crate::grid::{Buffer, Grid, zeros};
 use crate::{codes, outer};
@@ -62,20 +64,36 @@ pub(super) struct DvaeWork {
 }
 
 impl DvaeMemory {
-    pub fn new(network: &DvaeNetwork, images: usize, height: usize, width: usize) -> Self {
+    /// For an image of a size.
+    pub fn new(network: &DvaeNetwork, height: usize, width: usize) -> Self {
+        Self::in_buffers(network, grids(height, width, Grid::new), &zeros)
+    }
+
+    /// Values of the maps of an image, without allocating them.
+    pub fn values(network: &DvaeNetwork, height: usize, width: usize) -> usize {
+        let grids = grids(height, width, Grid::without_mask);
+        let values = Cell::new(grids.iter().map(Grid::mask_values).sum());
+        Self::in_buffers(network, grids, &|length| {
+            values.set(values.get() + length);
+            zeros(0)
+        });
+        values.get()
+    }
+
+    fn in_buffers(network: &DvaeNetwork, grids: [Grid; 4], buffer: &dyn Fn(usize) -> Buffer) -> Self {
+        let map = |grid: &Grid, channels: usize| buffer(channels * grid.channel());
+        let tile_map = |grid: &Grid, channels: usize| buffer(channels * grid.plane);
         let n_hid = network.sizes.n_hid;
-        let grids: [Grid; 4] =
-            std::array::from_fn(|i| Grid::new(images, height >> i, width >> i, if i == 0 { 2 } else { 1 }));
         let hidden = |factor: usize| factor * n_hid / 4;
         let kept = |blocks: &[DvaeBlock], grid: &Grid, upsampled: bool| -> Vec<DvaeBlockMemory> {
             let keep = |(place, block): (usize, &DvaeBlock)| {
                 let [first, second, third, last] = &block.res;
                 // After an upsampling the first hidden map has one value per tile.
                 let tiles = upsampled && place == 0;
-                let first = if tiles { grid.tile_map(first.n_out) } else { grid.map(first.n_out) };
+                let first = if tiles { tile_map(grid, first.n_out) } else { map(grid, first.n_out) };
                 DvaeBlockMemory {
-                    hidden: [first, grid.map(second.n_out), grid.map(third.n_out)],
-                    output: grid.map(last.n_out),
+                    hidden: [first, map(grid, second.n_out), map(grid, third.n_out)],
+                    output: map(grid, last.n_out),
                 }
             };
             blocks.iter().enumerate().map(keep).collect()
@@ -88,28 +106,33 @@ impl DvaeMemory {
             if level == 3 { network.sizes.n_init.max(width_of(3)) } else { width_of(level + 1) }
         };
         Self {
-            image: grids[0].map(3),
-            stem: grids[0].map(n_hid),
+            image: map(&grids[0], 3),
+            stem: map(&grids[0], n_hid),
             encoder: std::array::from_fn(|group| kept(&network.encoder[group], &grids[group], false)),
-            pooled: std::array::from_fn(|i| grids[i + 1].map(width_of(i))),
-            logits: small.map(vocab),
-            statistics: codes::statistics(small),
-            best: zeros(4 * small.tiles),
-            z: small.map(vocab),
-            dz: small.map(vocab),
-            codes: small.map(network.sizes.n_init),
+            pooled: std::array::from_fn(|i| map(&grids[i + 1], width_of(i))),
+            logits: map(small, vocab),
+            statistics: buffer(codes::statistics(small)),
+            best: buffer(4 * small.tiles),
+            z: map(small, vocab),
+            dz: map(small, vocab),
+            codes: map(small, network.sizes.n_init),
             decoder: std::array::from_fn(|group| kept(&network.decoder[group], &grids[3 - group], group > 0)),
-            maps: grids[0].map(6),
+            maps: map(&grids[0], 6),
             work: DvaeWork {
-                output: std::array::from_fn(|i| grids[i].map(width_of(i))),
-                input: std::array::from_fn(|i| grids[i].map(widest_input(i))),
-                hidden: std::array::from_fn(|i| [0, 1].map(|_| grids[i].map(hidden(1 << i)))),
-                tiles: std::array::from_fn(|i| grids[i].tile_map(width_of(i))),
-                before: std::array::from_fn(|i| [0, 1].map(|_| grids[i + 1].map(hidden(1 << i)))),
-                before_id: std::array::from_fn(|i| grids[i + 1].map(width_of(i))),
+                output: std::array::from_fn(|i| map(&grids[i], width_of(i))),
+                input: std::array::from_fn(|i| map(&grids[i], widest_input(i))),
+                hidden: std::array::from_fn(|i| [0, 1].map(|_| map(&grids[i], hidden(1 << i)))),
+                tiles: std::array::from_fn(|i| tile_map(&grids[i], width_of(i))),
+                before: std::array::from_fn(|i| [0, 1].map(|_| map(&grids[i + 1], hidden(1 << i)))),
+                before_id: std::array::from_fn(|i| map(&grids[i + 1], width_of(i))),
             },
             scratch: DvaeScratch { kernels: zeros(0), outer: outer::OuterMemory::default() },
             grids,
         }
     }
+}
+
+/// Layouts of an image's maps at the four resolutions.
+fn grids(height: usize, width: usize, grid: fn(usize, usize, usize, usize) -> Grid) -> [Grid; 4] {
+    std::array::from_fn(|i| grid(1, height >> i, width >> i, if i == 0 { 2 } else { 1 }))
 }

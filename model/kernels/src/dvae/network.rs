@@ -157,7 +157,24 @@ impl DvaeNetwork {
 
     /// Operations of an update for each token, counted as plain convolutions: forward, and twice as many backward.
     pub fn training_flops(&self) -> u64 {
-        3 * (self.encoder_flops() + self.codes.flops() + self.decoder_flops())
+        3 * (self.encoder_flops() + self.decoding_flops())
+    }
+
+    /// Operations of decoding for each token, counted as plain convolutions.
+    pub fn decoding_flops(&self) -> u64 {
+        self.codes.flops() + self.decoder_flops()
+    }
+
+    /// Values of the layers as updates use them, forward and backward. A 3×3 kernel is transformed into 4×4 values.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn packed_values(&self) -> usize {
+        let values = |conv: &Conv| match conv.side {
+            3 => 2 * 16 * conv.n_in * conv.n_out,
+            side => 2 * side * side * conv.n_in * conv.n_out,
+        };
+        let blocks = self.encoder.iter().chain(&self.decoder).flatten();
+        let layers = blocks.flat_map(|block| block.id.iter().chain(&block.res));
+        layers.chain([&self.stem, &self.logits, &self.codes, &self.maps]).map(values).sum()
     }
 
     /// Operations of the encoder for each token.

@@ -11,7 +11,7 @@ use super::weights::DvaeWeights;
 use crate::codes;
 use crate::laplace::Laplace;
 use crate::simd::Processor;
-use crate::sums::{SUMS, add};
+use crate::sums::{SUMS, SumBuffers, UpdateValues, add_up, buffers};
 
 /// Where a batch's Gumbel noise comes from.
 #[derive(Clone, Copy, Debug)]
@@ -44,17 +44,13 @@ pub struct Evaluation {
     pub kl: f64,
 }
 
-/// Place in the batch, pixels, and where its codes go.
-type Example<'a> = (usize, &'a [f32], &'a mut [u32]);
-
 /// Computes losses and gradients of batches of one image size.
 pub struct DvaeUpdate {
     network: DvaeNetwork,
     height: usize,
     width: usize,
     weights: DvaeWeights,
-    /// Gradients of [`SUMS`] parts of a batch.
-    sums: Vec<Vec<f32>>,
+    sums: SumBuffers,
     memories: Mutex<Vec<DvaeMemory>>,
 }
 
@@ -72,7 +68,29 @@ impl DvaeUpdate {
         assert!(sizes.n_hid >= 4 && sizes.blocks_per_group > 0 && sizes.vocab > 0, "a size is 0");
         let network = DvaeNetwork::new(sizes);
         let weights = DvaeWeights::zeros(&network);
-        Self { network, height, width, weights, sums: Vec::new(), memories: Mutex::new(Vec::new()) }
+        Self {
+            network,
+            height,
+            width,
+            weights,
+            sums: SumBuffers::default(),
+            memories: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Values that updates and evaluations of up to `images` images of a size keep in memory on `threads` threads.
+    pub fn values(
+        sizes: DvaeSizes,
+        (height, width): (usize, usize),
+        images: usize,
+        threads: usize,
+    ) -> UpdateValues {
+        let network = DvaeNetwork::new(sizes);
+        let passes = images.min(threads);
+        UpdateValues {
+            state: network.packed_values() + buffers(images, passes) * network.length(),
+            activations: passes * DvaeMemory::values(&network, height, width),
+        }
     }
 
     /// The layers and parameters.
@@ -100,46 +118,37 @@ impl DvaeUpdate {
         self.weights.set(parameters);
         let values = images.len() as f64;
         let places = self.height * self.width / 64;
-        let mut codes = vec![0; images.len() / image * places];
-        let mut parts: Vec<Vec<Example<'_>>> = Vec::new();
-        for (i, (image, codes)) in images.chunks_exact(image).zip(codes.chunks_exact_mut(places)).enumerate()
-        {
-            if i < SUMS {
-                parts.push(Vec::new());
-            }
-            parts[i % SUMS].push((i, image, codes));
-        }
-        let count = parts.len();
-        self.sums.resize_with(count.max(self.sums.len()), || vec![0.0; length]);
-        let mut sums = std::mem::take(&mut self.sums);
+        let count = images.len() / image;
         let (this, cx) = (&*self, DvaeContext { processor: Processor::detect(), weights: &self.weights });
-        let losses: Vec<(f64, f64)> = parts
-            .into_par_iter()
-            .zip(&mut sums)
-            .map(|(examples, gradients)| {
-                let mut memory = this.memory();
-                gradients.fill(0.0);
-                let (mut reconstruction, mut kl) = (0.0, 0.0);
-                for (example, image, codes) in examples {
-                    memory.fill(cx, image, noise, example);
-                    memory.encode(cx);
-                    kl += memory.relax(cx, tau);
-                    memory.decode(cx);
-                    reconstruction += memory.compare(cx, (1.0 / values) as f32);
-                    memory.decode_backward(cx, gradients);
-                    memory.relax_backward(cx, tau, (f64::from(beta) / values) as f32);
-                    memory.encode_backward(cx, gradients);
-                    memory.codes(codes);
-                }
-                this.give_back(memory);
-                (reconstruction, kl)
-            })
-            .collect();
-        add(&sums[..count], gradients);
-        self.sums = sums;
+        let compute = |part: usize, gradients: &mut [f32]| {
+            let mut memory = this.memory();
+            let (mut reconstruction, mut kl, mut codes) = (0.0, 0.0, Vec::new());
+            for (example, image) in images.chunks_exact(image).enumerate().skip(part).step_by(SUMS) {
+                memory.fill(cx, image, noise, example);
+                memory.encode(cx);
+                kl += memory.relax(cx, tau);
+                memory.decode(cx);
+                reconstruction += memory.compare(cx, (1.0 / values) as f32);
+                memory.decode_backward(cx, gradients);
+                memory.relax_backward(cx, tau, (f64::from(beta) / values) as f32);
+                memory.encode_backward(cx, gradients);
+                let mut own = vec![0; places];
+                memory.codes(&mut own);
+                codes.push((example, own));
+            }
+            this.give_back(memory);
+            (reconstruction, kl, codes)
+        };
+        let threads = rayon::current_num_threads();
+        let parts = add_up(&this.sums, (count.min(SUMS), threads), gradients, compute);
         self.network.apply_gain(gradients);
-        let (reconstruction, kl) =
-            losses.iter().fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
+        let (mut reconstruction, mut kl, mut codes) = (0.0, 0.0, vec![0; count * places]);
+        for part in parts {
+            (reconstruction, kl) = (reconstruction + part.0, kl + part.1);
+            for (example, own) in part.2 {
+                codes[example * places..][..places].copy_from_slice(&own);
+            }
+        }
         DvaeLosses { reconstruction: reconstruction / values, kl: kl / values, codes }
     }
 
@@ -202,7 +211,7 @@ impl DvaeUpdate {
 
     fn memory(&self) -> DvaeMemory {
         let free = self.memories.lock().ok().and_then(|mut free| free.pop());
-        free.unwrap_or_else(|| DvaeMemory::new(&self.network, 1, self.height, self.width))
+        free.unwrap_or_else(|| DvaeMemory::new(&self.network, self.height, self.width))
     }
 
     fn give_back(&self, memory: DvaeMemory) {

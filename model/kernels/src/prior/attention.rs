@@ -27,6 +27,29 @@ impl Group {
     }
 }
 
+/// Queries of a group, and its keys, padded to whole units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct GroupSize {
+    pub queries: usize,
+    pub width: usize,
+}
+
+/// The sizes of [`groups`], without their slots and masks.
+pub(super) fn group_sizes(sizes: &PriorSizes, pattern: Pattern) -> Vec<GroupSize> {
+    let (text, grid, half) = (sizes.text, sizes.grid, sizes.conv_kernel / 2);
+    let size = |queries, keys: usize| GroupSize { queries, width: keys.next_multiple_of(UNIT) };
+    let line = |index: usize| {
+        let image = match pattern {
+            Pattern::Column => grid,
+            Pattern::Row => (index.min(1) + 1) * grid,
+            // The rows of half a kernel, and what wraps round of the row before them.
+            Pattern::Conv => ((index.min(half) + 1) * grid + half).min((index + 1) * grid),
+        };
+        size(grid, text + image)
+    };
+    std::iter::once(size(text, text)).chain((0..grid).map(line)).collect()
+}
+
 /// Far below any score, and still finite when a score is added.
 const HIDDEN: f32 = -1e30;
 
@@ -67,9 +90,9 @@ pub(super) fn groups(sizes: &PriorSizes, pattern: Pattern) -> Vec<Group> {
     std::iter::once(own).chain((0..grid).map(line)).collect()
 }
 
-/// What attention keeps of one image: shares `[heads, groups, queries, keys]`, one after the other.
-pub(super) fn shares(sizes: &PriorSizes, groups: &[Group]) -> Buffer {
-    zeros(sizes.heads * groups.iter().map(|group| group.queries.len() * group.width()).sum::<usize>())
+/// Values that attention keeps of one image: shares `[heads, groups, queries, keys]`, one after the other.
+pub(super) fn shares(sizes: &PriorSizes, pattern: Pattern) -> usize {
+    sizes.heads * group_sizes(sizes, pattern).iter().map(|group| group.queries * group.width).sum::<usize>()
 }
 
 /// Working memory of attention.
@@ -90,10 +113,22 @@ pub(super) struct AttentionScratch {
     d_scores: Buffer,
 }
 
+/// Most queries, and most keys, of a group.
+fn largest(sizes: &PriorSizes) -> (usize, usize) {
+    let groups = Pattern::ALL.map(|pattern| group_sizes(sizes, pattern)).concat();
+    let most = |count: fn(&GroupSize) -> usize| groups.iter().map(count).max().unwrap_or(0);
+    (most(|group| group.queries), most(|group| group.width))
+}
+
 impl AttentionScratch {
-    pub fn new(sizes: &PriorSizes, groups: &[Vec<Group>]) -> Self {
-        let most = |count: fn(&Group) -> usize| groups.iter().flatten().map(count).max().unwrap_or(0);
-        let (queries, keys) = (most(|group| group.queries.len()), most(Group::width));
+    /// Values of the memory.
+    pub fn values(sizes: &PriorSizes) -> usize {
+        let (queries, keys) = largest(sizes);
+        sizes.head * (3 * queries + 6 * keys) + queries * keys
+    }
+
+    pub fn new(sizes: &PriorSizes) -> Self {
+        let (queries, keys) = largest(sizes);
         let rows = |count: usize| zeros(count * sizes.head);
         Self {
             queries: rows(queries),
@@ -110,15 +145,16 @@ impl AttentionScratch {
     }
 }
 
-/// Attention of all heads, to be dispatched.
+/// Attention of one head, to be dispatched.
 pub(super) struct Attention<'a> {
     pub sizes: &'a PriorSizes,
     pub groups: &'a [Group],
+    pub head: usize,
     /// Queries, keys and values of all slots, `[slots, 3·d]`.
     pub qkv: &'a [f32],
-    /// See [`shares`].
+    /// The head's part of [`shares`].
     pub shares: &'a mut [f32],
-    /// The result, `[slots, d]`.
+    /// The result, `[slots, head]`.
     pub y: &'a mut [f32],
     pub scratch: &'a mut AttentionScratch,
 }
@@ -128,27 +164,25 @@ impl WithSimd for Attention<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let Self { sizes, groups, qkv, shares, y, scratch } = self;
+        let Self { sizes, groups, head: index, qkv, shares, y, scratch } = self;
         let (head, d) = (sizes.head, sizes.width());
-        let scale = 1.0 / (head as f32).sqrt();
+        let (scale, at) = (1.0 / (head as f32).sqrt(), index * head);
         let mut rest = shares;
-        for at in (0..d).step_by(head) {
-            for group in groups {
-                let (count, width) = (group.queries.len(), group.width());
-                let (shares, after) = rest.split_at_mut(count * width);
-                rest = after;
-                let AttentionScratch { queries, values, keys_turned, results, .. } = &mut *scratch;
-                gather(qkv, (at, 3 * d, head), &group.queries, scale, queries);
-                turn(qkv, (d + at, 3 * d, head), &group.keys, width, keys_turned);
-                gather(qkv, (2 * d + at, 3 * d, head), &group.keys, 1.0, values);
-                product(s, (queries, head, count, head), (keys_turned, width, width), shares, width);
-                for (shares, mask) in shares.chunks_exact_mut(width).zip(group.mask.chunks_exact(width)) {
-                    softmax(s, shares, mask);
-                }
-                let keys = group.keys.len();
-                product(s, (shares, width, count, keys), (values, head, head), results, head);
-                scatter(results, &group.queries, (at, d, head), y);
+        for group in groups {
+            let (count, width) = (group.queries.len(), group.width());
+            let (shares, after) = rest.split_at_mut(count * width);
+            rest = after;
+            let AttentionScratch { queries, values, keys_turned, results, .. } = &mut *scratch;
+            gather(qkv, (at, 3 * d, head), &group.queries, scale, queries);
+            turn(qkv, (d + at, 3 * d, head), &group.keys, width, keys_turned);
+            gather(qkv, (2 * d + at, 3 * d, head), &group.keys, 1.0, values);
+            product(s, (queries, head, count, head), (keys_turned, width, width), shares, width);
+            for (shares, mask) in shares.chunks_exact_mut(width).zip(group.mask.chunks_exact(width)) {
+                softmax(s, shares, mask);
             }
+            let keys = group.keys.len();
+            product(s, (shares, width, count, keys), (values, head, head), results, head);
+            scatter(results, &group.queries, head, y);
         }
     }
 }
@@ -157,13 +191,14 @@ impl WithSimd for Attention<'_> {
 pub(super) struct AttentionGradient<'a> {
     pub sizes: &'a PriorSizes,
     pub groups: &'a [Group],
+    pub head: usize,
     /// Queries, keys and values of all slots, `[slots, 3·d]`.
     pub qkv: &'a [f32],
     /// What [`Attention`] kept.
     pub shares: &'a [f32],
-    /// The gradient of the result, `[slots, d]`.
+    /// The gradient of the result of all heads, `[slots, d]`.
     pub dy: &'a [f32],
-    /// The gradient of `qkv`, written.
+    /// The gradients of the head's queries, keys and values, `[3, slots, head]`, written.
     pub d_qkv: &'a mut [f32],
     pub scratch: &'a mut AttentionScratch,
 }
@@ -173,43 +208,43 @@ impl WithSimd for AttentionGradient<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let Self { sizes, groups, qkv, shares, dy, d_qkv, scratch } = self;
-        let (head, d) = (sizes.head, sizes.width());
-        let scale = 1.0 / (head as f32).sqrt();
+        let Self { sizes, groups, head: index, qkv, shares, dy, d_qkv, scratch } = self;
+        let (head, d, slots) = (sizes.head, sizes.width(), sizes.slots());
+        let (scale, at) = (1.0 / (head as f32).sqrt(), index * head);
         d_qkv.fill(0.0);
+        let (d_q, d_kv) = d_qkv.split_at_mut(slots * head);
+        let (d_k, d_v) = d_kv.split_at_mut(slots * head);
         let mut rest = shares;
-        for at in (0..d).step_by(head) {
-            for group in groups {
-                let (count, width, keys_count) = (group.queries.len(), group.width(), group.keys.len());
-                let (shares, after) = rest.split_at(count * width);
-                rest = after;
-                let AttentionScratch {
-                    queries,
-                    d_queries,
-                    keys,
-                    values_turned,
-                    d_keys,
-                    d_values,
-                    results,
-                    d_scores,
-                    ..
-                } = &mut *scratch;
-                gather(dy, (at, d, head), &group.queries, 1.0, results);
-                gather(qkv, (at, 3 * d, head), &group.queries, scale, queries);
-                gather(qkv, (d + at, 3 * d, head), &group.keys, scale, keys);
-                turn(qkv, (2 * d + at, 3 * d, head), &group.keys, width, values_turned);
-                let d_scores = &mut d_scores[..count * width];
-                product(s, (results, head, count, head), (values_turned, width, width), d_scores, width);
-                for (d_scores, shares) in d_scores.chunks_exact_mut(width).zip(shares.chunks_exact(width)) {
-                    softmax_gradient(s, shares, d_scores);
-                }
-                product(s, (d_scores, width, count, keys_count), (keys, head, head), d_queries, head);
-                scatter_add(d_queries, &group.queries, (at, 3 * d, head), d_qkv);
-                outer(s, (d_scores, width, count), (queries, head), d_keys, keys_count);
-                scatter_add(d_keys, &group.keys, (d + at, 3 * d, head), d_qkv);
-                outer(s, (shares, width, count), (results, head), d_values, keys_count);
-                scatter_add(d_values, &group.keys, (2 * d + at, 3 * d, head), d_qkv);
+        for group in groups {
+            let (count, width, keys_count) = (group.queries.len(), group.width(), group.keys.len());
+            let (shares, after) = rest.split_at(count * width);
+            rest = after;
+            let AttentionScratch {
+                queries,
+                d_queries,
+                keys,
+                values_turned,
+                d_keys,
+                d_values,
+                results,
+                d_scores,
+                ..
+            } = &mut *scratch;
+            gather(dy, (at, d, head), &group.queries, 1.0, results);
+            gather(qkv, (at, 3 * d, head), &group.queries, scale, queries);
+            gather(qkv, (d + at, 3 * d, head), &group.keys, scale, keys);
+            turn(qkv, (2 * d + at, 3 * d, head), &group.keys, width, values_turned);
+            let d_scores = &mut d_scores[..count * width];
+            product(s, (results, head, count, head), (values_turned, width, width), d_scores, width);
+            for (d_scores, shares) in d_scores.chunks_exact_mut(width).zip(shares.chunks_exact(width)) {
+                softmax_gradient(s, shares, d_scores);
             }
+            product(s, (d_scores, width, count, keys_count), (keys, head, head), d_queries, head);
+            scatter_add(d_queries, &group.queries, head, d_q);
+            outer(s, (d_scores, width, count), (queries, head), d_keys, keys_count);
+            scatter_add(d_keys, &group.keys, head, d_k);
+            outer(s, (shares, width, count), (results, head), d_values, keys_count);
+            scatter_add(d_values, &group.keys, head, d_v);
         }
     }
 }
@@ -237,17 +272,19 @@ fn turn(x: &[f32], (at, stride, head): (usize, usize, usize), slots: &[usize], w
     }
 }
 
+/// Copies rows of a head to some slots.
 #[inline(always)]
-fn scatter(x: &[f32], slots: &[usize], (at, stride, head): (usize, usize, usize), y: &mut [f32]) {
+fn scatter(x: &[f32], slots: &[usize], head: usize, y: &mut [f32]) {
     for (slot, x) in slots.iter().zip(x.chunks_exact(head)) {
-        y[slot * stride + at..][..head].copy_from_slice(x);
+        y[slot * head..][..head].copy_from_slice(x);
     }
 }
 
+/// Adds rows of a head to some slots.
 #[inline(always)]
-fn scatter_add(x: &[f32], slots: &[usize], (at, stride, head): (usize, usize, usize), y: &mut [f32]) {
+fn scatter_add(x: &[f32], slots: &[usize], head: usize, y: &mut [f32]) {
     for (slot, x) in slots.iter().zip(x.chunks_exact(head)) {
-        for (y, x) in y[slot * stride + at..][..head].iter_mut().zip(x) {
+        for (y, x) in y[slot * head..][..head].iter_mut().zip(x) {
             *y += x;
         }
     }
@@ -337,5 +374,31 @@ fn softmax_gradient<S: Simd>(s: S, shares: &[f32], gradient: &mut [f32]) {
     let mean = s.splat_f32s(s.reduce_sum_f32s(mean));
     for (i, gradient) in gradient.iter_mut().enumerate() {
         *gradient = s.mul_f32s(s.sub_f32s(*gradient, mean), load::<S>(shares, i * S::F32_LANES));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn group_sizes_are_those_of_the_groups() {
+        for (text, grid, conv_kernel) in [(5, 4, 3), (32, 16, 11), (3, 2, 11), (7, 9, 5)] {
+            let sizes = PriorSizes {
+                layers: 4,
+                heads: 2,
+                head: 16,
+                conv_kernel,
+                text,
+                grid,
+                text_vocab: 11,
+                image_vocab: 19,
+            };
+            for pattern in Pattern::ALL {
+                let size = |group: &Group| GroupSize { queries: group.queries.len(), width: group.width() };
+                let expected: Vec<GroupSize> = groups(&sizes, pattern).iter().map(size).collect();
+                assert_eq!(group_sizes(&sizes, pattern), expected, "{pattern:?} {grid} {conv_kernel}");
+            }
+        }
     }
 }

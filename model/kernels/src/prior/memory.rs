@@ -1,7 +1,11 @@
 //! The working memory of a pass over one pair of caption and image, allocated once.
 
-use super::attention::{AttentionScratch, Group, shares};
-use super::network::PriorNetwork;
+use std::cell::Cell;
+use std::sync::{Mutex, PoisonError};
+
+use super::attention::{AttentionScratch, shares};
+use super::network::PriorSizes;
+use super::pattern::Pattern;
 use crate::grid::{Buffer, UNIT, zeros};
 
 /// What a block keeps for its gradient; rows are slots.
@@ -40,20 +44,51 @@ pub(super) struct PriorWork {
     pub d_qkv: Buffer,
     /// The gradient of a matrix whose rows are not whole units.
     pub matrix: Buffer,
-    pub attention: AttentionScratch,
+    /// Results, or gradients, of attention head by head, `[heads, 3, slots, head]`.
+    pub heads: Buffer,
+    pub attention: AttentionMemory,
+}
+
+/// Working memory of attention, one for each thread that computes some heads.
+#[derive(Default)]
+pub(super) struct AttentionMemory(Mutex<Vec<AttentionScratch>>);
+
+impl AttentionMemory {
+    /// Calls `work` with the memory of one thread, which `new` allocates if there is none.
+    pub fn with(&self, new: impl FnOnce() -> AttentionScratch, work: impl FnOnce(&mut AttentionScratch)) {
+        let free = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut scratch = free.unwrap_or_else(new);
+        work(&mut scratch);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+    }
 }
 
 impl PriorMemory {
-    pub fn new(network: &PriorNetwork, groups: &[Vec<Group>]) -> Self {
-        let sizes = &network.sizes;
+    pub fn new(sizes: &PriorSizes) -> Self {
+        Self::in_buffers(sizes, sizes.slots(), &zeros)
+    }
+
+    /// Values of a memory, without allocating it.
+    pub fn values(sizes: &PriorSizes) -> usize {
+        let statistics = 2 * (2 * sizes.layers + 1) * sizes.slots();
+        let values = Cell::new(statistics + AttentionScratch::values(sizes));
+        Self::in_buffers(sizes, 0, &|length| {
+            values.set(values.get() + length);
+            zeros(0)
+        });
+        values.get()
+    }
+
+    /// With statistics of `kept` slots.
+    fn in_buffers(sizes: &PriorSizes, kept: usize, buffer: &dyn Fn(usize) -> Buffer) -> Self {
         let (d, slots) = (sizes.width(), sizes.slots());
-        let rows = |width: usize| zeros(slots * width);
-        let statistics = || vec![[0.0; 2]; slots];
-        let blocks = groups.iter().map(|groups| PriorBlockMemory {
+        let rows = |width: usize| buffer(slots * width);
+        let statistics = || vec![[0.0; 2]; kept];
+        let blocks = (0..sizes.layers).map(|index| PriorBlockMemory {
             x: [rows(d), rows(d)],
             statistics: [statistics(), statistics()],
             qkv: rows(3 * d),
-            shares: shares(sizes, groups),
+            shares: buffer(shares(sizes, Pattern::of_layer(index, sizes.layers))),
             attention: rows(d),
             hidden: rows(4 * d),
         });
@@ -63,16 +98,17 @@ impl PriorMemory {
             blocks: blocks.collect(),
             x: rows(d),
             statistics: statistics(),
-            text: zeros((sizes.text - 1) * text),
-            image: zeros(sizes.grid * sizes.grid * image),
+            text: buffer((sizes.text - 1) * text),
+            image: buffer(sizes.grid * sizes.grid * image),
             work: PriorWork {
                 normal: rows(d),
                 d_normal: rows(d),
                 dx: rows(d),
                 wide: rows(4 * d),
                 d_qkv: rows(3 * d),
-                matrix: zeros(d * text.max(image)),
-                attention: AttentionScratch::new(sizes, groups),
+                matrix: buffer(d * text.max(image)),
+                heads: rows(3 * d),
+                attention: AttentionMemory::default(),
             },
         }
     }

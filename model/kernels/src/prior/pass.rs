@@ -1,14 +1,21 @@
 //! Forward and backward pass of one pair of caption and image.
 
-use super::attention::{Attention, AttentionGradient, Group};
-use super::memory::{PriorBlockMemory, PriorMemory};
+use super::attention::{Attention, AttentionGradient, AttentionScratch, Group};
+use super::memory::{AttentionMemory, PriorBlockMemory, PriorMemory};
 use super::network::{LinearOffsets, NormOffsets, PriorNetwork};
 use super::pair::Pair;
 use super::weights::{PackedLayer, PriorWeights};
 use crate::grid::UNIT;
-use crate::matrix::{Outer, Product, Rows, Then};
+use crate::matrix::{Outer, Packed, Product, Rows, Then};
 use crate::rows::{self, Columns, CrossEntropy, Gelu, GeluGradient, NormGradient};
 use crate::simd::Processor;
+use crate::threads::Threads;
+
+/// Rows that products compute together.
+const ROWS: usize = 6;
+
+/// What a value costs, in multiplications, where it goes through an exponential function.
+const EXP: usize = 16;
 
 /// The CPU's vectors, the parameters, and the packed matrices.
 #[derive(Clone, Copy)]
@@ -19,6 +26,8 @@ pub(super) struct PriorContext<'a> {
     pub weights: &'a PriorWeights,
     /// Of each layer.
     pub groups: &'a [Vec<Group>],
+    /// Whether threads share one pair. Results do not depend on it.
+    pub threads: Threads,
 }
 
 impl PriorContext<'_> {
@@ -29,7 +38,11 @@ impl PriorContext<'_> {
     fn norm(&self, norm: &NormOffsets, x: &[f32], statistics: &mut [[f32; 2]], y: &mut [f32]) {
         let d = self.width();
         let (gamma, beta) = (&self.parameters[norm.gamma..][..d], &self.parameters[norm.beta..][..d]);
-        self.processor.run(rows::Norm { x, gamma, beta, statistics, y });
+        let piece = self.threads.piece(statistics.len(), 1);
+        let tasks = x.chunks(piece * d).zip(statistics.chunks_mut(piece)).zip(y.chunks_mut(piece * d));
+        self.threads.each(tasks.collect(), 4 * x.len(), |((x, statistics), y)| {
+            self.processor.run(rows::Norm { x, gamma, beta, statistics, y });
+        });
     }
 
     /// Adds the gradient of a LayerNorm to `dx`, and those of its gain and bias.
@@ -49,16 +62,81 @@ impl PriorContext<'_> {
         self.processor.run(NormGradient { x, gamma, statistics, dy, dx, d_gamma, d_beta });
     }
 
-    fn forward(&self, layer: &PackedLayer, x: Rows<'_>, rows: usize, add: bool, y: &mut [f32]) {
-        let then = if add { Then::Add(&layer.bias) } else { Then::Set(&layer.bias) };
-        let (b, stride) = (&layer.forward, layer.forward.columns());
-        self.processor.run(Product { a: x, rows, b, then, y, stride });
+    fn product(&self, a: Rows<'_>, rows: usize, b: &Packed, then: Then<'_>, y: &mut [f32]) {
+        let (piece, stride) = (self.threads.piece(rows, ROWS), b.columns());
+        self.threads.slices(&mut y[..rows * stride], piece * stride, rows * b.rows() * stride, |index, y| {
+            let a = Rows { first: a.first + index * piece * a.stride, ..a };
+            self.processor.run(Product { a, rows: y.len() / stride, b, then, y, stride });
+        });
     }
 
-    fn back(&self, layer: &PackedLayer, dy: Rows<'_>, rows: usize, add: bool, dx: &mut [f32]) {
-        let then = if add { Then::Add(&[]) } else { Then::Set(&[]) };
-        let (b, stride) = (&layer.backward, layer.backward.columns());
-        self.processor.run(Product { a: dy, rows, b, then, y: dx, stride });
+    fn forward(&self, layer: &PackedLayer, x: Rows<'_>, rows: usize, add: bool, y: &mut [f32]) {
+        let then = if add { Then::Add(&layer.bias) } else { Then::Set(&layer.bias) };
+        self.product(x, rows, &layer.forward, then, y);
+    }
+
+    fn back(&self, layer: &PackedLayer, dy: Rows<'_>, rows: usize, dx: &mut [f32]) {
+        self.product(dy, rows, &layer.backward, Then::Set(&[]), dx);
+    }
+
+    /// Attention of a layer; `heads` is working memory.
+    fn attention(
+        &self,
+        index: usize,
+        (qkv, shares): (&[f32], &mut [f32]),
+        memory: &AttentionMemory,
+        heads: &mut [f32],
+        y: &mut [f32],
+    ) {
+        let (sizes, groups) = (&self.network.sizes, &self.groups[index][..]);
+        let (d, part) = (sizes.width(), sizes.slots() * sizes.head);
+        let heads = &mut heads[..sizes.heads * part];
+        let work = 2 * shares.len() * sizes.head;
+        let tasks = shares.chunks_exact_mut(shares.len() / sizes.heads).zip(heads.chunks_exact_mut(part));
+        self.threads.each(tasks.enumerate().collect(), work, |(head, (shares, y))| {
+            memory.with(self.scratch(), |scratch| {
+                self.processor.run(Attention { sizes, groups, head, qkv, shares, y, scratch });
+            });
+        });
+        for (head, result) in heads.chunks_exact(part).enumerate() {
+            interleave(result, head * sizes.head, d, y);
+        }
+    }
+
+    /// The gradient of attention of a layer to `d_qkv`; `heads` is working memory.
+    fn attention_gradient(
+        &self,
+        index: usize,
+        (qkv, shares, dy): (&[f32], &[f32], &[f32]),
+        memory: &AttentionMemory,
+        heads: &mut [f32],
+        d_qkv: &mut [f32],
+    ) {
+        let (sizes, groups) = (&self.network.sizes, &self.groups[index][..]);
+        let (d, part) = (sizes.width(), sizes.slots() * sizes.head);
+        let work = 4 * shares.len() * sizes.head;
+        let tasks = shares.chunks_exact(shares.len() / sizes.heads).zip(heads.chunks_exact_mut(3 * part));
+        self.threads.each(tasks.enumerate().collect(), work, |(head, (shares, d_qkv))| {
+            memory.with(self.scratch(), |scratch| {
+                self.processor.run(AttentionGradient {
+                    sizes,
+                    groups,
+                    head,
+                    qkv,
+                    shares,
+                    dy,
+                    d_qkv,
+                    scratch,
+                });
+            });
+        });
+        for (place, part) in heads.chunks_exact(part).enumerate() {
+            interleave(part, place % 3 * d + place / 3 * sizes.head, 3 * d, d_qkv);
+        }
+    }
+
+    fn scratch(&self) -> impl FnOnce() -> AttentionScratch {
+        || AttentionScratch::new(&self.network.sizes)
     }
 
     /// Adds the gradients of a layer's parameters. `dy` has rows of whole units.
@@ -75,7 +153,11 @@ impl PriorContext<'_> {
         let rows = dy.len() / columns;
         let right = Rows { data: dy, first: 0, stride: columns };
         let run = |c: &mut [f32]| {
-            self.processor.run(Outer { a: x, m: n_in, b: right, n: columns, rows, c, stride: columns });
+            let piece = self.threads.piece(n_in, ROWS);
+            self.threads.slices(c, piece * columns, rows * n_in * columns, |index, c| {
+                let (a, m) = (Rows { first: x.first + index * piece, ..x }, c.len() / columns);
+                self.processor.run(Outer { a, m, b: right, n: columns, rows, c, stride: columns });
+            });
         };
         if columns == n_out {
             run(&mut gradients[w..][..n_in * n_out]);
@@ -101,6 +183,14 @@ impl PriorContext<'_> {
     }
 }
 
+/// Copies rows of a head to columns of rows of `stride`, from `at` on.
+fn interleave(x: &[f32], at: usize, stride: usize, y: &mut [f32]) {
+    let head = x.len() / (y.len() / stride);
+    for (x, y) in x.chunks_exact(head).zip(y.chunks_exact_mut(stride)) {
+        y[at..at + head].copy_from_slice(x);
+    }
+}
+
 /// All rows of a matrix with rows of `stride`.
 fn all(data: &[f32], stride: usize) -> Rows<'_> {
     Rows { data, first: 0, stride }
@@ -119,19 +209,15 @@ impl PriorMemory {
                 &mut before[index];
             cx.norm(&block.norm_attention, x1, s1, &mut work.normal);
             cx.forward(&weights.qkv, all(&work.normal, d), slots, false, qkv);
-            cx.processor.run(Attention {
-                sizes: &cx.network.sizes,
-                groups: &cx.groups[index],
-                qkv,
-                shares,
-                y: attention,
-                scratch: &mut work.attention,
-            });
+            cx.attention(index, (qkv, shares), &work.attention, &mut work.heads, attention);
             x2.copy_from_slice(x1);
             cx.forward(&weights.projection, all(attention, d), slots, true, x2);
             cx.norm(&block.norm_mlp, x2, s2, &mut work.normal);
             cx.forward(&weights.fc1, all(&work.normal, d), slots, false, hidden);
-            cx.processor.run(Gelu { x: hidden, y: &mut work.wide });
+            let piece = cx.threads.piece(hidden.len(), UNIT);
+            cx.threads.slices(&mut work.wide, piece, EXP * hidden.len(), |index, y| {
+                cx.processor.run(Gelu { x: &hidden[index * piece..][..y.len()], y });
+            });
             let next = after.first_mut().map_or(&mut *x, |block| &mut block.x[0]);
             next.copy_from_slice(x2);
             cx.forward(&weights.fc2, all(&work.wide, 4 * d), slots, true, next);
@@ -148,23 +234,35 @@ impl PriorMemory {
     /// Logits to the gradient of the weighted losses. Returns the sums of cross-entropies of text and image.
     pub fn compare(&mut self, cx: &PriorContext<'_>, pair: &Pair<'_>, weights: [f32; 2]) -> [f64; 2] {
         let sizes = &cx.network.sizes;
-        let mut losses = [0.0; 2];
-        let mut score = |kind: usize, row: &mut [f32], classes: usize, target: Option<usize>| match target {
-            Some(target) => {
-                let loss = CrossEntropy { logits: row, classes, target, weight: weights[kind] };
-                losses[kind] += f64::from(cx.processor.run(loss));
-            }
-            None => row.fill(0.0),
-        };
-        let columns = cx.weights.text_logits.forward.columns();
-        for (place, row) in self.text.chunks_exact_mut(columns).enumerate() {
-            score(0, row, sizes.text_vocab + 1, pair.text_target(place, sizes.text_vocab));
-        }
-        let columns = cx.weights.image_logits.forward.columns();
-        for (row, token) in self.image.chunks_exact_mut(columns).zip(pair.image) {
-            score(1, row, sizes.image_vocab, Some(*token as usize));
-        }
-        losses
+        // The sum of cross-entropies of some rows of logits.
+        let sum =
+            |kind: usize, logits: &mut [f32], columns, classes, target: &(dyn Fn(usize) -> _ + Sync)| {
+                let rows = logits.len() / columns;
+                let mut losses = vec![0.0; rows];
+                let piece = cx.threads.piece(rows, 1);
+                let length = logits.len();
+                let tasks = logits.chunks_mut(piece * columns).zip(losses.chunks_mut(piece)).enumerate();
+                cx.threads.each(tasks.collect(), EXP * length, |(index, (rows, losses))| {
+                    let rows = rows.chunks_exact_mut(columns).zip(losses).enumerate();
+                    for (place, (logits, loss)) in rows {
+                        match target(index * piece + place) {
+                            Some(target) => {
+                                let weight = weights[kind];
+                                *loss = cx.processor.run(CrossEntropy { logits, classes, target, weight });
+                            }
+                            None => logits.fill(0.0),
+                        }
+                    }
+                });
+                losses.into_iter().map(f64::from).sum::<f64>()
+            };
+        let columns = |layer: &PackedLayer| layer.forward.columns();
+        let Self { text, image, .. } = self;
+        let target = |place| pair.text_target(place, sizes.text_vocab);
+        let text = sum(0, text, columns(&cx.weights.text_logits), sizes.text_vocab + 1, &target);
+        let target = |place: usize| Some(pair.image[place] as usize);
+        let image = sum(1, image, columns(&cx.weights.image_logits), sizes.image_vocab, &target);
+        [text, image]
     }
 
     /// Adds the gradients of all parameters; the logits hold those of the logits.
@@ -181,9 +279,9 @@ impl PriorMemory {
         cx.learn(&image_layer.linear, from, image, gradients, &mut work.matrix);
         let d_normal = &mut work.d_normal;
         d_normal[(slots - 1) * d..].fill(0.0);
-        cx.back(text_layer, all(text, text_layer.forward.columns()), places, false, d_normal);
+        cx.back(text_layer, all(text, text_layer.forward.columns()), places, d_normal);
         let rest = &mut d_normal[places * d..];
-        cx.back(image_layer, all(image, image_layer.forward.columns()), slots - 1 - places, false, rest);
+        cx.back(image_layer, all(image, image_layer.forward.columns()), slots - 1 - places, rest);
         work.dx.fill(0.0);
         cx.norm_gradient(&cx.network.norm, x, statistics, d_normal, &mut work.dx, gradients);
         for (index, memory) in blocks.iter_mut().enumerate().rev() {
@@ -191,27 +289,23 @@ impl PriorMemory {
             let PriorBlockMemory { x: [x1, x2], statistics: [s1, s2], qkv, shares, attention, hidden } =
                 memory;
             let dx = &mut work.dx;
-            cx.back(&weights.fc2, all(dx, d), slots, false, &mut work.wide);
-            cx.processor.run(GeluGradient { x: hidden, dy: &mut work.wide });
+            cx.back(&weights.fc2, all(dx, d), slots, &mut work.wide);
+            let length = hidden.len();
+            let piece = cx.threads.piece(length, UNIT);
+            let tasks = hidden.chunks_mut(piece).zip(work.wide.chunks_mut(piece)).collect();
+            cx.threads.each(tasks, EXP * length, |(x, dy)| cx.processor.run(GeluGradient { x, dy }));
             cx.learn(&block.fc2, all(hidden, 4 * d), dx, gradients, &mut work.matrix);
             cx.norm(&block.norm_mlp, x2, s2, &mut work.normal);
             cx.learn(&block.fc1, all(&work.normal, d), &work.wide, gradients, &mut work.matrix);
-            cx.back(&weights.fc1, all(&work.wide, 4 * d), slots, false, &mut work.d_normal);
+            cx.back(&weights.fc1, all(&work.wide, 4 * d), slots, &mut work.d_normal);
             cx.norm_gradient(&block.norm_mlp, x2, s2, &work.d_normal, dx, gradients);
             cx.learn(&block.projection, all(attention, d), dx, gradients, &mut work.matrix);
-            cx.back(&weights.projection, all(dx, d), slots, false, &mut work.d_normal);
-            cx.processor.run(AttentionGradient {
-                sizes: &cx.network.sizes,
-                groups: &cx.groups[index],
-                qkv,
-                shares,
-                dy: &work.d_normal,
-                d_qkv: &mut work.d_qkv,
-                scratch: &mut work.attention,
-            });
+            cx.back(&weights.projection, all(dx, d), slots, &mut work.d_normal);
+            let kept = (&qkv[..], &shares[..], &work.d_normal[..]);
+            cx.attention_gradient(index, kept, &work.attention, &mut work.heads, &mut work.d_qkv);
             cx.norm(&block.norm_attention, x1, s1, &mut work.normal);
             cx.learn(&block.qkv, all(&work.normal, d), &work.d_qkv, gradients, &mut work.matrix);
-            cx.back(&weights.qkv, all(&work.d_qkv, 3 * d), slots, false, &mut work.d_normal);
+            cx.back(&weights.qkv, all(&work.d_qkv, 3 * d), slots, &mut work.d_normal);
             cx.norm_gradient(&block.norm_attention, x1, s1, &work.d_normal, dx, gradients);
         }
         embed_gradient(cx, pair, &work.dx, gradients);

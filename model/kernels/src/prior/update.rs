@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use rayon::prelude::*;
 
-use super::attention::{Group, groups};
+use super::attention::{Group, groups, shares};
 use super::memory::PriorMemory;
 use super::network::{PriorNetwork, PriorSizes};
 use super::pair::Pair;
@@ -13,7 +13,8 @@ use super::pattern::Pattern;
 use super::weights::PriorWeights;
 use crate::grid::UNIT;
 use crate::simd::Processor;
-use crate::sums::{SUMS, add};
+use crate::sums::{SUMS, SumBuffers, UpdateValues, add_up, buffers};
+use crate::threads::Threads;
 
 /// Share of the text's cross-entropy in the loss; the image has the rest (section 2.2).
 const TEXT_WEIGHT: f64 = 1.0 / 8.0;
@@ -39,8 +40,7 @@ pub struct PriorUpdate {
     network: PriorNetwork,
     groups: Vec<Vec<Group>>,
     weights: PriorWeights,
-    /// Gradients of [`SUMS`] parts of a batch.
-    sums: Vec<Vec<f32>>,
+    sums: SumBuffers,
     memories: Mutex<Vec<PriorMemory>>,
 }
 
@@ -62,8 +62,20 @@ impl PriorUpdate {
             groups: (0..sizes.layers).map(layer).collect(),
             weights: PriorWeights::zeros(&network),
             network,
-            sums: Vec::new(),
+            sums: SumBuffers::default(),
             memories: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Values that updates and evaluations of up to `pairs` pairs keep in memory on `threads` threads.
+    pub fn values(sizes: PriorSizes, pairs: usize, threads: usize) -> UpdateValues {
+        let network = PriorNetwork::new(sizes);
+        let layers = (0..sizes.layers).map(|index| Pattern::of_layer(index, sizes.layers));
+        let masks = layers.map(|pattern| shares(&sizes, pattern)).sum::<usize>() / sizes.heads.max(1);
+        let passes = if pairs < threads { 1 } else { threads };
+        UpdateValues {
+            state: masks + PriorWeights::values(&network) + buffers(pairs, passes) * network.length(),
+            activations: passes * PriorMemory::values(&sizes),
         }
     }
 
@@ -78,32 +90,33 @@ impl PriorUpdate {
     /// # Panics
     /// If a length differs from what the sizes demand, or a token is out of range.
     pub fn run(&mut self, parameters: &[f32], pairs: &[Pair<'_>], gradients: &mut [f32]) -> PriorLosses {
-        self.check(parameters, pairs);
-        let length = self.network.length();
-        assert_eq!(gradients.len(), length, "gradients");
-        let count = pairs.len().min(SUMS);
-        self.sums.resize_with(count.max(self.sums.len()), || vec![0.0; length]);
-        let mut sums = std::mem::take(&mut self.sums);
-        let losses: Vec<[f64; 2]> = {
-            let (cx, weights, this) = (self.context(parameters), self.token_weights(pairs), &*self);
-            let parts: Vec<(usize, &mut Vec<f32>)> = sums.iter_mut().take(count).enumerate().collect();
-            let part = |(part, gradients): (usize, &mut Vec<f32>)| {
-                let mut memory = this.memory();
-                gradients.fill(0.0);
-                let mut losses = [0.0; 2];
-                for pair in pairs.iter().skip(part).step_by(SUMS) {
-                    memory.forward(&cx, pair);
-                    let [text, image] = memory.compare(&cx, pair, weights);
-                    losses = [losses[0] + text, losses[1] + image];
-                    memory.backward(&cx, pair, gradients);
-                }
-                this.give_back(memory);
-                losses
-            };
-            parts.into_par_iter().map(part).collect()
+        self.check(parameters, pairs, true);
+        assert_eq!(gradients.len(), self.network.length(), "gradients");
+        let (count, threads) = (pairs.len().min(SUMS), rayon::current_num_threads());
+        let weights = self.token_weights(pairs);
+        let this = &*self;
+        let compute = |cx: PriorContext<'_>, part: usize, gradients: &mut [f32]| {
+            let mut memory = this.memory();
+            let mut losses = [0.0; 2];
+            for pair in pairs.iter().skip(part).step_by(SUMS) {
+                memory.forward(&cx, pair);
+                let [text, image] = memory.compare(&cx, pair, weights);
+                losses = [losses[0] + text, losses[1] + image];
+                memory.backward(&cx, pair, gradients);
+            }
+            this.give_back(memory);
+            losses
         };
-        add(&sums[..count], gradients);
-        self.sums = sums;
+        let losses = if count < threads {
+            // Pair by pair, each on all threads.
+            this.together(|threads| {
+                let cx = this.context(parameters, threads);
+                add_up(&this.sums, (count, 1), gradients, |part, sum| compute(cx, part, sum))
+            })
+        } else {
+            let cx = this.context(parameters, Threads::alone());
+            add_up(&this.sums, (count, threads), gradients, |part, sum| compute(cx, part, sum))
+        };
         self.mean(&losses, pairs)
     }
 
@@ -112,23 +125,35 @@ impl PriorUpdate {
     /// # Panics
     /// As [`PriorUpdate::run`].
     pub fn evaluate(&mut self, parameters: &[f32], pairs: &[Pair<'_>]) -> PriorLosses {
-        self.check(parameters, pairs);
-        let (cx, this) = (self.context(parameters), &*self);
-        let losses: Vec<[f64; 2]> = pairs
-            .par_iter()
-            .map(|pair| {
-                let mut memory = this.memory();
-                memory.forward(&cx, pair);
-                let losses = memory.compare(&cx, pair, [0.0; 2]);
-                this.give_back(memory);
-                losses
+        self.check(parameters, pairs, false);
+        let this = &*self;
+        let compute = |cx: PriorContext<'_>, pair: &Pair<'_>| {
+            let mut memory = this.memory();
+            memory.forward(&cx, pair);
+            let losses = memory.compare(&cx, pair, [0.0; 2]);
+            this.give_back(memory);
+            losses
+        };
+        let losses: Vec<[f64; 2]> = if pairs.len() < rayon::current_num_threads() {
+            this.together(|threads| {
+                let cx = this.context(parameters, threads);
+                pairs.iter().map(|pair| compute(cx, pair)).collect()
             })
-            .collect();
+        } else {
+            let cx = this.context(parameters, Threads::alone());
+            pairs.par_iter().map(|pair| compute(cx, pair)).collect()
+        };
         self.mean(&losses, pairs)
     }
 
+    /// Calls `run`, in which all threads compute the same pair together.
+    fn together<T: Send>(&self, run: impl FnOnce(Threads) -> T + Send) -> T {
+        let sizes = &self.network.sizes;
+        Threads::enter(sizes.slots() * sizes.width().pow(2), run)
+    }
+
     /// Checks the operands, and packs the matrices.
-    fn check(&mut self, parameters: &[f32], pairs: &[Pair<'_>]) {
+    fn check(&mut self, parameters: &[f32], pairs: &[Pair<'_>], backward: bool) {
         let sizes = &self.network.sizes;
         assert_eq!(parameters.len(), self.network.length(), "parameters");
         assert!(!pairs.is_empty(), "no pairs");
@@ -146,16 +171,17 @@ impl PriorUpdate {
                 "an image token out of range"
             );
         }
-        self.weights.set(parameters);
+        self.weights.set(parameters, backward);
     }
 
-    fn context<'a>(&'a self, parameters: &'a [f32]) -> PriorContext<'a> {
+    fn context<'a>(&'a self, parameters: &'a [f32], threads: Threads) -> PriorContext<'a> {
         PriorContext {
             processor: Processor::detect(),
             network: &self.network,
             parameters,
             weights: &self.weights,
             groups: &self.groups,
+            threads,
         }
     }
 
@@ -181,7 +207,7 @@ impl PriorUpdate {
 
     fn memory(&self) -> PriorMemory {
         let free = self.memories.lock().ok().and_then(|mut free| free.pop());
-        free.unwrap_or_else(|| PriorMemory::new(&self.network, &self.groups))
+        free.unwrap_or_else(|| PriorMemory::new(&self.network.sizes))
     }
 
     fn give_back(&self, memory: PriorMemory) {

@@ -25,11 +25,13 @@ impl PackedLayer {
         }
     }
 
-    fn set(&mut self, parameters: &[f32]) {
+    fn set(&mut self, parameters: &[f32], backward: bool) {
         let LinearOffsets { n_in, n_out, w, b } = self.linear;
         let w = &parameters[w..][..n_in * n_out];
         self.forward.set(w);
-        self.backward.set_transposed(w);
+        if backward {
+            self.backward.set_transposed(w);
+        }
         self.bias[..n_out].copy_from_slice(&parameters[b..][..n_out]);
     }
 }
@@ -63,13 +65,22 @@ impl PriorWeights {
         }
     }
 
-    /// Takes over the values of parameters.
-    pub fn set(&mut self, parameters: &[f32]) {
+    /// Values of the matrices.
+    pub fn values(network: &PriorNetwork) -> usize {
+        let blocks = network.blocks.iter();
+        let layers = blocks.flat_map(|block| [&block.qkv, &block.projection, &block.fc1, &block.fc2]);
+        let layers = layers.chain([&network.text_logits, &network.image_logits]);
+        let padded = |count: usize| count.next_multiple_of(UNIT);
+        layers.map(|layer| layer.n_in * padded(layer.n_out) + layer.n_out * padded(layer.n_in)).sum()
+    }
+
+    /// Packs the values of parameters; the matrices of the backward pass only if it follows.
+    pub fn set(&mut self, parameters: &[f32], backward: bool) {
         let blocks = self.blocks.iter_mut();
         let mut layers: Vec<&mut PackedLayer> = blocks
             .flat_map(|block| [&mut block.qkv, &mut block.projection, &mut block.fc1, &mut block.fc2])
             .collect();
         layers.extend([&mut self.text_logits, &mut self.image_logits]);
-        layers.into_par_iter().for_each(|layer| layer.set(parameters));
+        layers.into_par_iter().for_each(|layer| layer.set(parameters, backward));
     }
 }
