@@ -1,5 +1,7 @@
 //! Stage 2: training the prior on captions and the tokens of their images (section 2.2, appendix B.2).
 
+use std::cell::OnceCell;
+
 use anyhow::Result;
 use dalle_kernels::prior::PriorLosses;
 use dalle_model::config::ModelConfig;
@@ -20,14 +22,26 @@ use crate::stage::{Stage, Validation};
 pub struct PriorStage {
     data: Prefetch<Vec<PriorPair>>,
     held_out: Vec<PriorPair>,
-    masks: Masks,
-    /// The same without autodiff.
-    plain_masks: Masks,
+    /// Masks with and without autodiff. Only Burn needs them.
+    masks: [LazyMasks; 2],
     /// Text tokens that the prior predicts.
     text_places: usize,
     schedule: PriorSchedule,
     /// Kernels that compute gradients on the CPU. None on other devices, where Burn computes them.
     kernels: Option<PriorKernels>,
+}
+
+/// Masks that are built when they are first used.
+struct LazyMasks {
+    config: ModelConfig,
+    device: Device,
+    masks: OnceCell<Masks>,
+}
+
+impl LazyMasks {
+    fn get(&self) -> &Masks {
+        self.masks.get_or_init(|| Masks::new(&self.config, &self.device))
+    }
 }
 
 /// Text tokens that the loss of some pairs is a mean over: each caption, and its end where there is room for it.
@@ -48,8 +62,11 @@ impl PriorStage {
             kernels: has_kernels(device).then(|| PriorKernels::new(config)).flatten(),
             data: Prefetch::new(data),
             held_out,
-            masks: Masks::new(config, device),
-            plain_masks: Masks::new(config, &device.clone().without_autodiff()),
+            masks: [device.clone(), device.clone().without_autodiff()].map(|device| LazyMasks {
+                config: config.clone(),
+                device,
+                masks: OnceCell::new(),
+            }),
             text_places: config.text_length - 1,
             schedule,
         }
@@ -109,7 +126,7 @@ impl Stage for PriorStage {
         }
         let (mut gradients, mut metrics) = (Gradients::default(), Metrics::new());
         for part in batch.chunks(self.part()) {
-            let loss = self.share_of_loss(prior, &self.masks, part, &batch)?;
+            let loss = self.share_of_loss(prior, self.masks[0].get(), part, &batch)?;
             gradients.add(Gradients::of(&loss.total(), prior));
             add_share(&mut metrics, named(loss), 1.0);
         }
@@ -126,7 +143,7 @@ impl Stage for PriorStage {
         }
         let mut metrics = Metrics::new();
         for part in self.held_out.chunks(self.part()) {
-            let loss = self.share_of_loss(prior, &self.plain_masks, part, &self.held_out)?;
+            let loss = self.share_of_loss(prior, self.masks[1].get(), part, &self.held_out)?;
             add_share(&mut metrics, named(loss), 1.0);
         }
         Validation::read(metrics)
