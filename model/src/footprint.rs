@@ -6,13 +6,16 @@
 //! ```
 
 use burn::tensor::Device;
+use dalle_kernels::dvae::{DvaeNetwork, DvaeUpdate};
+use dalle_kernels::prior::PriorUpdate;
+use dalle_kernels::sums::UpdateValues;
 
 use crate::clip::{Clip, ClipConfig, TowerConfig};
 use crate::config::{DOWNSAMPLING, DvaeConfig, ModelConfig};
-use crate::dvae::{Decoder, Encoder};
+use crate::dvae::{self, Decoder, Encoder};
 use crate::precision::Precision;
-use crate::prior::Prior;
 use crate::prior::mask::{Pattern, StreamLayout};
+use crate::prior::{self, Prior};
 use crate::weights::{count_parameters, largest_tensor};
 
 /// Parameters, memory and FLOPs of a model.
@@ -45,8 +48,24 @@ pub struct Footprint {
     /// Working memory of sampling in values: the larger of one layer over the whole stream (needed for a prefix) and the decoder's
     /// last block for one image.
     pub working_values: u64,
-    /// Floating-point operations of decoding one image.
+    /// Floating-point operations of decoding one image (appendix A.1).
     pub decode_flops: u64,
+}
+
+/// What computes the updates of the dVAE or the prior.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Updates {
+    /// Burn: all examples of a part of the batch at once.
+    Burn,
+    /// `dalle-kernels` on this many threads of the CPU: an example on each, or one on all if the batch has fewer examples.
+    Kernels(usize),
+}
+
+impl Updates {
+    /// The kernels on all threads of this process.
+    pub fn on_all_threads() -> Self {
+        Self::Kernels(dalle_kernels::sums::threads())
+    }
 }
 
 /// Peak memory of training in bytes, without the program and the dataset. An estimate, within a quarter of what was measured on a
@@ -64,6 +83,13 @@ impl Training {
     fn new(trained: u64, copies: u64, frozen: u64, activations: u64) -> Self {
         let bytes = Precision::F32.bytes();
         Self { state: (trained * copies + frozen) * bytes, activations: activations * bytes }
+    }
+
+    /// As [`Self::new`], with what the kernels keep: parameters and gradients in their own layout, and `values`.
+    fn on_kernels(trained: u64, copies: u64, frozen: u64, values: UpdateValues) -> Self {
+        let UpdateValues { state, activations } = values;
+        let kernels = 2 * trained + state as u64;
+        Self::new(trained, copies, frozen + kernels, activations as u64)
     }
 
     /// State and activations.
@@ -104,7 +130,7 @@ impl Footprint {
             prior_activations: transformer(layers, d, heads, slots),
             dvae_activations: dvae_activations(&config.dvae, grid),
             working_values: transformer(1, d, heads, slots).max(pixels * full_size_block(&config.dvae)),
-            decode_flops: decode_flops(&config.dvae, grid),
+            decode_flops: grid * grid * DvaeNetwork::new(dvae::kernel_sizes(&config.dvae)).decoding_flops(),
         }
     }
 
@@ -156,14 +182,36 @@ impl Footprint {
         (self.encoder + values) * Precision::F32.bytes()
     }
 
-    /// Training the dVAE with `batch` images per update. The optimizer stores `copies` f32 values per parameter.
-    pub fn training_dvae(&self, batch: u64, copies: u64) -> Training {
-        Training::new(self.encoder + self.decoder, copies, 0, batch * self.dvae_activations)
+    /// Training the dVAE of `config` with `batch` images per update. The optimizer stores `copies` f32 values per parameter.
+    pub fn training_dvae(&self, config: &ModelConfig, updates: Updates, batch: u64, copies: u64) -> Training {
+        let trained = self.encoder + self.decoder;
+        match updates {
+            Updates::Burn => Training::new(trained, copies, 0, batch * self.dvae_activations),
+            Updates::Kernels(threads) => {
+                let (sizes, side) = (dvae::kernel_sizes(&config.dvae), config.image_size);
+                let values = DvaeUpdate::values(sizes, (side, side), batch as usize, threads);
+                Training::on_kernels(trained, copies, 0, values)
+            }
+        }
     }
 
-    /// Training the prior with `batch` pairs per update and a frozen encoder. The optimizer stores `copies` f32 values per parameter.
-    pub fn training_prior(&self, batch: u64, copies: u64) -> Training {
-        Training::new(self.prior, copies, self.encoder, batch * self.prior_activations)
+    /// Training the prior of `config` with `batch` pairs per update and a frozen encoder. The optimizer stores `copies` f32 values
+    /// per parameter.
+    pub fn training_prior(
+        &self,
+        config: &ModelConfig,
+        updates: Updates,
+        batch: u64,
+        copies: u64,
+    ) -> Training {
+        let sizes = prior::kernel_sizes(config);
+        match updates {
+            Updates::Kernels(threads) if PriorUpdate::supports(&sizes) => {
+                let values = PriorUpdate::values(sizes, batch as usize, threads);
+                Training::on_kernels(self.prior, copies, self.encoder, values)
+            }
+            _ => Training::new(self.prior, copies, self.encoder, batch * self.prior_activations),
+        }
     }
 
     /// Training a CLIP for `config` with `batch` pairs per update, and with a frozen dVAE if `dvae` is set. The optimizer stores
@@ -275,23 +323,4 @@ fn dvae_activations(config: &DvaeConfig, grid: u64) -> u64 {
     // Maps as deep as the codebook: logits, noise, their sum, the codes, and those of the KL term. In the loss, per pixel: six maps,
     // three colours, and the terms computed from them.
     values + 8 * grid * grid * config.vocab as u64 + 30 * pixels
-}
-
-/// Floating-point operations of the decoder's convolutions for a grid of `grid²` tokens (appendix A.1).
-fn decode_flops(config: &DvaeConfig, grid: u64) -> u64 {
-    let (n_hid, blocks) = (config.n_hid as u64, config.blocks_per_group as u64);
-    let mut width = config.n_init as u64;
-    let mut macs = grid * grid * config.vocab as u64 * width;
-    for (group, factor) in [8, 4, 2, 1].into_iter().enumerate() {
-        let (out, cells) = (n_hid * factor, (grid << group).pow(2));
-        for _ in 0..blocks {
-            let hidden = out / 4;
-            let identity = if width == out { 0 } else { width * out };
-            // Kernels of 1, 3, 3 and 3.
-            macs += cells * (identity + width * hidden + 9 * (2 * hidden * hidden + hidden * out));
-            width = out;
-        }
-    }
-    macs += (grid * DOWNSAMPLING as u64).pow(2) * width * 6;
-    2 * macs
 }

@@ -5,7 +5,7 @@ mod common;
 use common::config;
 use dalle_model::clip::{ClipConfig, TowerConfig};
 use dalle_model::config::ModelConfig;
-use dalle_model::footprint::Footprint;
+use dalle_model::footprint::{Footprint, Training, Updates};
 use dalle_model::precision::Precision;
 
 /// Weight, gradient, running mean and variance, average.
@@ -41,21 +41,32 @@ fn the_footprint_of_the_papers_model_matches_its_figures() {
 
 #[test]
 fn a_small_model_has_a_small_footprint() {
-    let footprint = Footprint::new(&config("tiny"));
+    let config = config("tiny");
+    let footprint = Footprint::new(&config);
     assert!(footprint.sampling(Precision::F32, 1, 1) < 1 << 20);
-    for training in [
-        |footprint: &Footprint, batch| footprint.training_prior(batch, COPIES),
-        |footprint: &Footprint, batch| footprint.training_dvae(batch, COPIES),
-    ] {
-        assert!(training(&footprint, 8).bytes() < 64 << 20);
-        assert!(training(&footprint, 8).activations == 8 * training(&footprint, 1).activations);
-        assert_eq!(training(&footprint, 8).state, training(&footprint, 1).state);
+    let dvae = |updates, batch| footprint.training_dvae(&config, updates, batch, COPIES);
+    let prior = |updates, batch| footprint.training_prior(&config, updates, batch, COPIES);
+    let networks: [(&dyn Fn(Updates, u64) -> Training, u64); 2] =
+        [(&dvae, footprint.encoder + footprint.decoder), (&prior, footprint.prior)];
+    for (training, parameters) in networks {
+        let burn = |batch| training(Updates::Burn, batch);
+        assert!(burn(8).bytes() < 64 << 20);
+        assert!(burn(8).activations == 8 * burn(1).activations);
+        assert_eq!(burn(8).state, burn(1).state);
+        // The kernels keep the examples of as many threads as there are, whatever the batch.
+        let kernels = |threads, batch| training(Updates::Kernels(threads), batch);
+        assert_eq!(kernels(2, 8), kernels(2, 512));
+        assert_eq!(kernels(4, 8).activations, 4 * kernels(1, 8).activations);
+        assert_eq!(kernels(1, 8).activations, kernels(1, 1).activations);
+        // A sum of gradients for each thread, and one more.
+        assert_eq!(kernels(4, 8).state - kernels(1, 8).state, 4 * 4 * parameters);
     }
 }
 
 #[test]
 fn training_the_dvae_keeps_the_maps_of_every_block() {
-    let footprint = Footprint::new(&config("tiny"));
+    let config = config("tiny");
+    let footprint = Footprint::new(&config);
     // For each block, with an image of 32×32 pixels: cells, input width, output width.
     let encoder = [(1024, 8, 8), (256, 8, 16), (64, 16, 32), (16, 32, 64)];
     let decoder = [(16, 16, 64), (64, 64, 32), (256, 32, 16), (1024, 16, 8)];
@@ -64,7 +75,7 @@ fn training_the_dvae_keeps_the_maps_of_every_block() {
         places * (before + 6 * behind / 4 + behind + projected)
     };
     let blocks: u64 = encoder.iter().chain(&decoder).map(maps).sum();
-    let training = footprint.training_dvae(1, COPIES);
+    let training = footprint.training_dvae(&config, Updates::Burn, 1, COPIES);
     assert_eq!(training.activations, 4 * (blocks + 8 * 16 * 64 + 30 * 1024));
     assert_eq!(training.state, 4 * 5 * (footprint.encoder + footprint.decoder));
 }

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use dalle_model::Device;
 use dalle_model::burn::tensor::FloatDType;
+use dalle_model::footprint::Updates;
 use dalle_model::precision::Precision;
 
 /// The name of a device. [`open`](Self::open) opens it.
@@ -89,6 +90,14 @@ impl fmt::Display for DeviceName {
 }
 
 impl DeviceName {
+    /// What computes the updates of a network in training; `supported` says whether there are kernels for its sizes.
+    pub fn updates(self, supported: bool) -> Updates {
+        match self {
+            Self::Cpu if supported => Updates::on_all_threads(),
+            _ => Updates::Burn,
+        }
+    }
+
     /// Opens the device for a prior in this type.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::Result;
 use dalle_data::random::{Purpose, stream};
 use dalle_kernels::dvae::DvaeNetwork;
+use dalle_kernels::prior::PriorUpdate;
 use dalle_kernels::rows::Sum;
 use dalle_kernels::simd::Processor;
 use dalle_model::burn::tensor::Tensor;
@@ -15,7 +16,7 @@ use dalle_model::config::ModelConfig;
 use dalle_model::dvae::{Decoder, Dvae, ImageDecoder, kernel_sizes};
 use dalle_model::footprint::Footprint;
 use dalle_model::precision::Precision;
-use dalle_model::prior::Prior;
+use dalle_model::prior::{self, Prior};
 use dalle_model::sample::{self, JobKey, SampleRequest};
 use dalle_native::device::DeviceName;
 use dalle_native::memory;
@@ -193,7 +194,9 @@ impl Benchmark<'_> {
     /// The device fails, or has too little memory.
     pub fn dvae_step(&self) -> Result<Timing> {
         reset_peak_memory();
-        let needed = Footprint::new(self.config).training_dvae(self.batch as u64, COPIES).bytes();
+        let needed = Footprint::new(self.config)
+            .training_dvae(self.config, self.device.updates(true), self.batch as u64, COPIES)
+            .bytes();
         memory::check(&format!("training the dVAE of {}", self.config.name), needed, self.device)?;
         let device = self.device.open()?.autodiff();
         let side = self.config.image_size as u32;
@@ -227,7 +230,8 @@ impl Benchmark<'_> {
     pub fn train_step(&self) -> Result<Timing> {
         reset_peak_memory();
         let footprint = Footprint::new(self.config);
-        let needed = footprint.training_prior(self.batch as u64, COPIES).bytes();
+        let updates = self.device.updates(PriorUpdate::supports(&prior::kernel_sizes(self.config)));
+        let needed = footprint.training_prior(self.config, updates, self.batch as u64, COPIES).bytes();
         memory::check(&format!("training {}", self.config.name), needed, self.device)?;
         let device = self.device.open()?.autodiff();
         let pairs = Pairs { batch: self.batch, geometry: self.config.geometry() };

@@ -21,14 +21,91 @@ fn a_batch_that_does_not_fit_is_refused_with_one_that_does() {
         ),
         ("the prior of emoji-128", format!("prior train --model {model} --tokenizer x")),
     ] {
-        let command = format!("{command} --data nowhere --run {} --batch 65536", path("run"));
+        let command =
+            format!("{command} --data nowhere --run {} --batch 65536 --device libtorch", path("run"));
         let output = Command::new(env!("CARGO_BIN_EXE_dalle")).args(command.split(' ')).output().unwrap();
         let complaint = String::from_utf8(output.stderr).unwrap();
         let said = format!("training {what} with --batch 65536 needs ");
         assert!(!output.status.success() && complaint.contains(&said), "{complaint}");
-        assert!(complaint.contains("cpu has ") && complaint.contains(" would fit"), "{complaint}");
+        assert!(complaint.contains("libtorch has ") && complaint.contains(" would fit"), "{complaint}");
     }
     assert!(!folder.path().join("run").exists());
+}
+
+/// On the CPU memory does not depend on the batch.
+#[test]
+fn training_that_does_not_fit_the_cpu_is_refused_and_so_are_options_without_effect() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let tiny = std::fs::read_to_string(format!("{root}/configs/tiny.json")).unwrap();
+    let large = tiny.replace("\"image_size\": 32", "\"image_size\": 8192");
+    let large = large.replace("\"n_hid\": 8", "\"n_hid\": 256");
+    std::fs::write(folder.path().join("large.json"), large).unwrap();
+    let complaint = |command: &str, more: &str| {
+        let command = format!("{command} --data nowhere --run {} --batch 8 {more}", path("run"));
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_dalle")).args(command.split_whitespace()).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let dvae = |config: &str| format!("dvae train --config {config} --out {}", path("out"));
+    let said = complaint(&dvae(&path("large.json")), "");
+    assert!(said.contains("training the dVAE of tiny with --batch 8 needs "), "{said}");
+    assert!(said.contains("not even one thread would fit"), "{said}");
+    let prior = format!("prior train --model {root}/assets/models/emoji-128 --tokenizer x");
+    for command in [dvae(&format!("{root}/configs/tiny.json")), prior] {
+        for option in ["--accumulate 2", "--gradient-checkpointing"] {
+            let said = complaint(&command, option);
+            let name = option.split(' ').next().unwrap();
+            assert!(said.contains(&format!("{name}: ")) && said.contains("no effect on the CPU"), "{said}");
+        }
+    }
+    assert!(!folder.path().join("run").exists());
+}
+
+/// Peak memory of updates beside what was predicted. The program itself takes some tens of MB.
+#[cfg(target_os = "linux")]
+#[test]
+fn training_takes_the_memory_that_the_plan_predicts() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, json) = (folder.path().join("config.json"), folder.path().join("out.json"));
+    std::fs::write(
+        &config,
+        r#"{ "name": "middle", "text_length": 64, "text_vocab": 4096, "image_size": 128,
+            "dvae": { "n_hid": 64, "n_init": 64, "blocks_per_group": 2, "vocab": 4096 },
+            "prior": { "layers": 8, "heads": 6, "head_dim": 64, "conv_kernel": 11 } }"#,
+    )
+    .unwrap();
+    let dalle = |threads: &str, command: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_dalle"))
+            .args(command.split(' '))
+            .arg("--config")
+            .arg(&config)
+            .env("RAYON_NUM_THREADS", threads)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // The total in the network's row: state, activations and total have a unit each.
+    let predicted = |threads: &str, batch: &str, network: &str| -> f64 {
+        let plan = dalle(threads, &format!("plan --batch {batch}"));
+        let mut rows = plan.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let row = rows.find(|row| row.first() == Some(&network) && row.len() > 6).unwrap();
+        let unit = if row[6] == "GB" { 1e9 } else { 1e6 };
+        row[5].parse::<f64>().unwrap() * unit
+    };
+    for (command, network) in [("train-step", "prior"), ("dvae-step", "dVAE")] {
+        for (threads, batch) in [("1", "4"), ("3", "4"), ("3", "1")] {
+            let row = format!("bench {command} --batch {batch} --repeats 2 --json {}", json.display());
+            dalle(threads, &row);
+            let results: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+            let measured = results["rows"][0]["memory"].as_f64().unwrap() - 40e6;
+            let ratio = measured / predicted(threads, batch, network);
+            assert!((0.8..1.2).contains(&ratio), "{network} on {threads}, batch {batch}: {ratio:.2}");
+        }
+    }
 }
 
 /// The weights are small, but the masks and attention of a million positions are not.

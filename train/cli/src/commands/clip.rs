@@ -8,7 +8,7 @@ use clap::Subcommand;
 use dalle_data::{ImageIndex, Share, TrainingData};
 use dalle_model::Device;
 use dalle_model::clip::{Clip, ClipConfig};
-use dalle_model::footprint::Footprint;
+use dalle_model::footprint::{Footprint, Updates};
 use dalle_model::precision::Precision;
 use dalle_native::{ModelFolder, read_clip_config};
 use dalle_shared::Geometry;
@@ -151,7 +151,7 @@ pub fn run(args: Args) -> Result<()> {
     check_batch(args.batch, data.examples())?;
     let (footprint, with_dvae) = (Footprint::new(&model), args.reconstructed > 0.0);
     let what = format!("CLIP of {}", model.name);
-    let needed = args.run.check_memory(&what, args.batch, |part| {
+    let needed = args.run.check_memory(&what, args.batch, Updates::Burn, |_, part| {
         let training = footprint.training_clip(&config, &model, part, COPIES, with_dvae);
         let mut training = args.run.checkpointed(training, KEPT_BY_TRANSFORMER);
         // Whatever the parts, all captions are compared with all images.

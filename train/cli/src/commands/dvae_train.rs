@@ -122,8 +122,8 @@ pub fn run(args: &Args) -> Result<()> {
     let config = read_config(&args.config)?;
     let footprint = Footprint::new(&config);
     let what = format!("the dVAE of {}", config.name);
-    let needed = args.run.check_memory(&what, args.batch, |part| {
-        args.run.checkpointed(footprint.training_dvae(part, COPIES), KEPT_BY_DVAE)
+    let needed = args.run.check_memory(&what, args.batch, args.run.updates(true)?, |updates, part| {
+        args.run.checkpointed(footprint.training_dvae(&config, updates, part, COPIES), KEPT_BY_DVAE)
     })?;
     let (device, _) = args.run.open_device()?;
     ModelFolder::check_target(&args.out)?;

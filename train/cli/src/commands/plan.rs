@@ -4,9 +4,11 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use dalle_kernels::prior::PriorUpdate;
 use dalle_model::clip::ClipConfig;
 use dalle_model::footprint::{Footprint, Training};
 use dalle_model::precision::Precision;
+use dalle_model::prior::kernel_sizes;
 use dalle_native::device::DeviceName;
 use dalle_native::memory::{self, gigabytes};
 use dalle_native::{read_clip_config, read_config};
@@ -49,7 +51,14 @@ pub fn run(args: &Args) -> Result<()> {
     print_sampling(&mut out, &footprint, args, free)?;
     let clip = clip
         .map(|clip: ClipConfig| footprint.training_clip(&clip, &config, args.batch as u64, COPIES, false));
-    print_training(&mut out, &footprint, clip, args.batch as u64, free)?;
+    let supported = PriorUpdate::supports(&kernel_sizes(&config));
+    let (batch, dvae) = (args.batch as u64, args.device.updates(true));
+    let networks = [
+        ("dVAE", Some(footprint.training_dvae(&config, dvae, batch, COPIES))),
+        ("prior", Some(footprint.training_prior(&config, args.device.updates(supported), batch, COPIES))),
+        ("CLIP", clip),
+    ];
+    print_training(&mut out, networks, batch, free)?;
     match free {
         Some(free) => writeln!(out, "{} has {} free", args.device, gigabytes(free))?,
         None => writeln!(
@@ -108,18 +117,12 @@ fn print_sampling(out: &mut dyn Write, footprint: &Footprint, args: &Args, free:
 /// Memory of training.
 fn print_training(
     out: &mut dyn Write,
-    footprint: &Footprint,
-    clip: Option<Training>,
+    networks: [(&str, Option<Training>); 3],
     batch: u64,
     free: Option<u64>,
 ) -> Result<()> {
     let head = format!("training with --batch {batch}");
     writeln!(out, "  {head:40} {:>12} {:>12} {:>12}", "state", "activations", "total")?;
-    let networks = [
-        ("dVAE", Some(footprint.training_dvae(batch, COPIES))),
-        ("prior", Some(footprint.training_prior(batch, COPIES))),
-        ("CLIP", clip),
-    ];
     for (name, training) in networks {
         let Some(training) = training else { continue };
         let total = training.bytes();

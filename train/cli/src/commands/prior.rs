@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Subcommand;
 use dalle_data::{Item, Share, Split, TrainingData};
+use dalle_kernels::prior::PriorUpdate;
 use dalle_model::Device;
 use dalle_model::footprint::Footprint;
 use dalle_model::precision::Precision;
-use dalle_model::prior::Prior;
+use dalle_model::prior::{Prior, kernel_sizes};
 use dalle_native::{ModelFolder, read_tokenizer};
 use dalle_shared::files::{CONFIG, ENCODER, PRIOR, TOKENIZER};
 use dalle_shared::sha256_hex;
@@ -149,8 +150,9 @@ pub fn run(args: Args) -> Result<()> {
     let config = folder.config.clone();
     let footprint = Footprint::new(&config);
     let what = format!("the prior of {}", config.name);
-    let needed = args.run.check_memory(&what, args.batch, |part| {
-        args.run.checkpointed(footprint.training_prior(part, COPIES), KEPT_BY_TRANSFORMER)
+    let updates = args.run.updates(PriorUpdate::supports(&kernel_sizes(&config)))?;
+    let needed = args.run.check_memory(&what, args.batch, updates, |updates, part| {
+        args.run.checkpointed(footprint.training_prior(&config, updates, part, COPIES), KEPT_BY_TRANSFORMER)
     })?;
     let (device, plain) = args.run.open_device()?;
     let (tokenizer, tokenizer_json) = read_tokenizer(&args.tokenizer, &config)?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow, ensure};
 use dalle_data::{Item, TrainingData};
 use dalle_model::Device;
-use dalle_model::footprint::Training;
+use dalle_model::footprint::{Training, Updates};
 use dalle_native::device::DeviceName;
 use dalle_native::memory;
 use dalle_train::checkpoint::{Files, newest_state};
@@ -36,11 +36,12 @@ pub struct RunArgs {
     #[serde(skip)]
     pub device: DeviceName,
     /// Split the batch of an update into this many parts, computed one after another, to save memory; must divide --batch. The
-    /// result is the same up to rounding.
+    /// result is the same up to rounding. Not for the dVAE and the prior on the CPU, where it would save none.
     #[arg(long, value_name = "PARTS", default_value_t = 1, value_parser = values::batch())]
     #[serde(skip)]
     pub accumulate: usize,
-    /// Recompute cheap activations in the backward pass instead of keeping them, to save memory.
+    /// Recompute cheap activations in the backward pass instead of keeping them, to save memory. Not for the dVAE and the prior on
+    /// the CPU.
     #[arg(long)]
     #[serde(skip)]
     gradient_checkpointing: bool,
@@ -128,12 +129,34 @@ pub struct Job {
 }
 
 impl RunArgs {
+    /// What computes the updates of a network that `dalle-kernels` may compute.
+    ///
+    /// # Errors
+    /// An option to save memory has no effect there.
+    pub fn updates(&self, supported: bool) -> Result<Updates> {
+        let updates = self.device.updates(supported);
+        if updates != Updates::Burn {
+            let why = "it has no effect on the CPU, which keeps one example for each thread in memory, whatever the batch; leave it \
+                       out, and set RAYON_NUM_THREADS to use fewer threads";
+            ensure!(self.accumulate == 1, "--accumulate: expected 1, got {}: {why}", self.accumulate);
+            ensure!(!self.gradient_checkpointing, "--gradient-checkpointing: {why}");
+        }
+        Ok(updates)
+    }
+
     /// Checks that the batch can be split, and that a part fits the device, before anything is allocated. `what` is the network, and
     /// `needed` computes the memory for a number of examples. Returns the bytes that the device needs.
     ///
     /// # Errors
-    /// --accumulate does not divide the batch, or memory is too small: then the error says which --accumulate would fit.
-    pub fn check_memory(&self, what: &str, batch: usize, needed: impl Fn(u64) -> Training) -> Result<u64> {
+    /// --accumulate does not divide the batch, or memory is too small: then the error says which --accumulate, or how many threads,
+    /// would fit.
+    pub fn check_memory(
+        &self,
+        what: &str,
+        batch: usize,
+        updates: Updates,
+        needed: impl Fn(Updates, u64) -> Training,
+    ) -> Result<u64> {
         let parts = self.accumulate;
         ensure!(
             batch.is_multiple_of(parts),
@@ -143,7 +166,19 @@ impl RunArgs {
             1 => format!("training {what} with --batch {batch}"),
             _ => format!("training {what} with --batch {batch} --accumulate {parts}"),
         };
-        let bytes = |parts: usize| needed((batch / parts) as u64).bytes();
+        if let Updates::Kernels(threads) = updates {
+            // Validation computes as many examples at once as training, if there are as many.
+            let validated = self.validate_every.map_or(0, |_| self.validation_examples);
+            let bytes = |threads| needed(Updates::Kernels(threads), batch.max(validated) as u64).bytes();
+            memory::check(&what, bytes(threads), self.device).map_err(|refusal| {
+                match (1..threads).rev().find(|&fewer| bytes(fewer) <= refusal.free) {
+                    Some(fewer) => anyhow!("{refusal}; RAYON_NUM_THREADS={fewer} would fit"),
+                    None => anyhow!("{refusal}; not even one thread would fit"),
+                }
+            })?;
+            return Ok(bytes(threads));
+        }
+        let bytes = |parts: usize| needed(updates, (batch / parts) as u64).bytes();
         memory::check(&what, bytes(parts), self.device).map_err(|refusal| {
             let fits = |&more: &usize| batch.is_multiple_of(more) && bytes(more) <= refusal.free;
             match (parts + 1..=batch).find(fits) {
