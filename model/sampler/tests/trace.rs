@@ -1,5 +1,7 @@
 //! An image that is read again shows the choices with which it was sampled.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 
 use dalle_kernels::parameters::Parameter;

@@ -50,7 +50,10 @@ pub fn AttentionLens() -> impl IntoView {
                 <span class="hint">{text(move || format!("{} of {}", explain.layer.get() + 1, layers.get()))}</span>
             </div>
             {move || match known() {
-                Some(known) => view! { <Maps known/> }.into_any(),
+                Some(known) => {
+                    let (position, _, attention) = Arc::unwrap_or_clone(known);
+                    view! { <Maps position attention/> }.into_any()
+                }
                 None => view! { <p class="hint">"Reading the image again…"</p> }.into_any(),
             }}
         </Show>
@@ -68,10 +71,9 @@ fn describe(pattern: AttentionPattern) -> &'static str {
 }
 
 #[component]
-fn Maps(known: Arc<(usize, usize, Attention)>) -> impl IntoView {
+fn Maps(position: usize, attention: Attention) -> impl IntoView {
     let explain = controller().app.explain;
-    let (position, _, attention) = &*known;
-    let Attention { pattern, heads, ref text, ref positions, ref image, .. } = *attention;
+    let Attention { pattern, heads, text, positions, image, .. } = attention;
     let query = match position {
         0 => "The first token sees the caption alone.".to_owned(),
         _ => format!("{} The darker, the more it counts; empty cells are not seen.", describe(pattern)),
@@ -86,7 +88,7 @@ fn Maps(known: Arc<(usize, usize, Attention)>) -> impl IntoView {
                 .map(|(position, weight)| (*position, *weight))
                 .collect();
             let share: f32 = weights.iter().map(|(_, weight)| weight).sum();
-            view! { <Map head weights share position=*position/> }
+            view! { <Map head weights share position/> }
         })
         .collect_view();
     let slots = text.len() / heads.max(1);
