@@ -1,13 +1,15 @@
 //! Types that the page, the server and the trainer share: the wire format and the tokenizer.
 //!
 //! Tokens ([`TextToken`], [`ImageToken`]), the description of a model ([`ModelManifest`], [`Geometry`]), requests
-//! ([`GenerationRequest`]), events ([`GenerationEvent`]), errors ([`ApiError`]), BPE ([`Tokenizer`]: the library `tokenizers` natively, [`BrowserTokenizer`] in the browser), and the messages between
-//! the page and its workers ([`DecoderCommand`], [`DecoderReport`], [`PriorCommand`], [`PriorReport`], [`WorkerReport`]).
+//! ([`GenerationRequest`]), events ([`GenerationEvent`]), errors ([`ApiError`]), BPE ([`Tokenizer`]: the library `tokenizers` natively,
+//! [`BrowserTokenizer`] in the browser), the messages between the page and its workers ([`DecoderCommand`], [`DecoderReport`], [`PriorCommand`], [`PriorReport`], [`WorkerReport`]), and the
+//! metadata in generated PNGs ([`ImageMetadata`]).
 //!
 //! Architecture invariant: this crate builds for wasm32 and does not depend on Burn, tokio or Leptos.
 
 mod address;
 mod browser_tokenizer;
+mod caption;
 mod decoder;
 mod encoding;
 mod error;
@@ -18,6 +20,7 @@ mod geometry;
 mod hex;
 mod letters;
 mod manifest;
+mod png;
 mod prior;
 mod request;
 mod token;
@@ -30,6 +33,7 @@ pub use address::address;
 pub use browser_tokenizer::BrowserTokenizer as Tokenizer;
 #[cfg(not(target_arch = "wasm32"))]
 pub use browser_tokenizer::BrowserTokenizer;
+pub use caption::{clean_caption, is_blank_caption};
 pub use decoder::{DecoderCommand, DecoderDevice, DecoderReport, DeviceChoice};
 pub use encoding::{Encoding, TokenizerError};
 pub use error::{ApiError, ErrorBody, ErrorCode};
@@ -38,6 +42,7 @@ pub use explain::{Attention, AttentionPattern, TokenChoice, TokenChoices, TokenS
 pub use geometry::Geometry;
 pub use hex::{sha256_hex, to_hex};
 pub use manifest::{ModelFile, ModelManifest};
+pub use png::{ImageMetadata, ModelIdentity, PngError, SampleMetadata, read_metadata, write_metadata};
 pub use prior::{PriorCommand, PriorReport};
 pub use request::{
     GenerationCreated, GenerationRequest, MAX_BEST_OF, MAX_SAMPLES, RequestError, SamplingSettings, Seed,
