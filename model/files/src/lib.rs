@@ -2,6 +2,10 @@
 //!
 //! - [`config`]: one typed configuration for a model of any size
 //! - [`tensors`]: safetensors files that must have exactly the tensors of a network
+//! - [`wrong_file`]: what is sometimes downloaded in place of weights
 
 pub mod config;
 pub mod tensors;
+mod wrong_file;
+
+pub use wrong_file::{FILE_START, wrong_file};

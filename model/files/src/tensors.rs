@@ -17,7 +17,7 @@ use safetensors::{Dtype, SafeTensors};
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// Not a safetensors file, or a truncated one.
-    #[error("not a safetensors file, or a damaged one: {0}")]
+    #[error("not a safetensors file, or a damaged one ({0}); download or copy it again")]
     Malformed(#[from] safetensors::SafeTensorError),
     /// A tensor of the network is not in the file.
     #[error("the weights contain no tensor `{0}`; they belong to another model or configuration")]

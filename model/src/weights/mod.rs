@@ -15,6 +15,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
 pub use dalle_files::tensors::{TensorSource, WeightsError};
+pub use dalle_files::{FILE_START, wrong_file};
 pub use load::{check, from_safetensors, load};
 pub use name::name;
 

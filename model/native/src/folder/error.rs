@@ -102,6 +102,14 @@ pub enum FolderError {
         /// The error.
         cause: WeightsError,
     },
+    /// A file that is often stored in place of weights by a download that went wrong.
+    #[error("{} {what}", path.display())]
+    WrongFile {
+        /// The file.
+        path: PathBuf,
+        /// What it is, and what to do.
+        what: &'static str,
+    },
     /// The folder's prior was trained on the tokens of another encoder.
     #[error(
         "{} contains a prior that was trained on the codebook of another encoder; run the same command with another --out folder \

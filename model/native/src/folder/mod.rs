@@ -69,12 +69,15 @@ impl ModelFolder {
         self.file(name).exists()
     }
 
-    /// Checks that files exist, before slow work starts.
+    /// Checks that files exist, and that those with weights are whole, before slow work starts.
     ///
     /// # Errors
-    /// The first file that is missing, with the command that creates it, or that is not a regular file.
+    /// The first file that is missing, with the command that creates it, that is not a regular file, or that is damaged.
     pub fn require(&self, names: &[&str]) -> Result<(), FolderError> {
-        names.iter().try_for_each(|name| Kind::of(name).open(&self.file(name)).map(drop))
+        names.iter().try_for_each(|name| match name.ends_with(".safetensors") {
+            true => self.weights_file(name).map(drop),
+            false => Kind::of(name).open(&self.file(name)).map(drop),
+        })
     }
 
     /// Whether the folder has CLIP.
@@ -196,8 +199,11 @@ impl ModelFolder {
     }
 
     fn weights_file(&self, name: &str) -> Result<WeightsFile, FolderError> {
-        let file = Kind::of(name).open(&self.file(name))?;
-        WeightsFile::new(file).map_err(|cause| self.weights_error(name, cause))
+        let (kind, path) = (Kind::of(name), self.file(name));
+        WeightsFile::new(kind.open(&path)?).map_err(|cause| match kind.wrong_file(&path) {
+            Some(what) => FolderError::WrongFile { path, what },
+            None => FolderError::Weights { path, cause },
+        })
     }
 
     fn weights_error(&self, name: &str, cause: WeightsError) -> FolderError {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use dalle_model::clip::ClipConfig;
 use dalle_model::config::ModelConfig;
+use dalle_model::weights::{FILE_START, wrong_file};
 use dalle_shared::Tokenizer;
 use dalle_shared::files::{CLIP, CLIP_CONFIG, CONFIG, DECODER, ENCODER, TOKENIZER};
 use serde::de::DeserializeOwned;
@@ -49,6 +50,13 @@ impl Kind {
             CLIP => &CLIP_WEIGHTS,
             _ => &PRIOR_WEIGHTS,
         }
+    }
+
+    /// What a file is that is not weights, and what to do; None if it is not recognised.
+    pub fn wrong_file(&self, path: &Path) -> Option<&'static str> {
+        let mut start = Vec::new();
+        self.open(path).ok()?.take(FILE_START as u64).read_to_end(&mut start).ok()?;
+        wrong_file(&start)
     }
 
     /// Opens a regular file. Opening a pipe would wait for its other end.
