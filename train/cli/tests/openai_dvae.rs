@@ -75,6 +75,38 @@ fn state_dicts_and_safetensors_load_the_same_weights() {
     assert_eq!(relative_error(maps(&decoder), maps(&whole_decoder)), 0.0);
 }
 
+/// A safetensors file of these tensors: name, shape, values.
+fn safetensors_of(tensors: impl IntoIterator<Item = (String, Vec<usize>, Vec<f32>)>) -> Vec<u8> {
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+        .into_iter()
+        .map(|(name, shape, values)| {
+            (name, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        })
+        .collect();
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        (name, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).unwrap())
+    });
+    safetensors::serialize(views, None).unwrap()
+}
+
+#[test]
+fn both_parts_may_be_in_one_file_beside_a_prior_and_with_the_prefixes_of_training_programs() {
+    let (whole_encoder, whole_decoder) = imported("encoder.pkl", "decoder.pkl");
+    // As DALLE-pytorch names them, and as `DataParallel` and `torch.compile` then change all names.
+    let named = |file: &str, prefix: &'static str| {
+        let arrays = dalle_import::read_checkpoint(&read(file), &[]).unwrap();
+        arrays
+            .into_iter()
+            .map(move |(name, array)| (format!("module._orig_mod.{prefix}{name}"), array.shape, array.values))
+    };
+    let prior = ("module._orig_mod.text_emb.weight".to_owned(), vec![2], vec![0.0; 2]);
+    let both = named("encoder.pt", "vae.enc.").chain(named("decoder.safetensors", "vae.dec.")).chain([prior]);
+    let both = safetensors_of(both);
+    let (_, encoder, decoder) = import_openai_dvae(&both, &both, &Device::flex()).unwrap();
+    assert_eq!(relative_error(logits(&encoder), logits(&whole_encoder)), 0.0);
+    assert_eq!(relative_error(maps(&decoder), maps(&whole_decoder)), 0.0);
+}
+
 fn dalle(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_dalle")).args(arguments).output().unwrap()
 }
@@ -140,7 +172,9 @@ fn wrong_files_are_refused_with_a_message() {
         String::from_utf8(output.stderr).unwrap()
     };
     let swapped = refusal(&given("decoder.pkl"), &given("encoder.pkl"));
-    assert!(swapped.contains("do not belong together"), "{swapped}");
+    assert!(swapped.contains("the two files are swapped") && swapped.contains("encoder.pkl"), "{swapped}");
+    let twice = refusal(&given("encoder.pkl"), &given("encoder.pt"));
+    assert!(twice.contains("the file given as decoder is an encoder"), "{twice}");
     let picture = refusal(&given("picture.png"), &given("decoder.pkl"));
     assert!(picture.contains("expected a PyTorch file"), "{picture}");
     let missing = refusal("missing.pkl", &given("decoder.pkl"));
@@ -151,4 +185,20 @@ fn wrong_files_are_refused_with_a_message() {
     fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
     let damaged = refusal(cut.to_str().unwrap(), &given("decoder.pkl"));
     assert_eq!(damaged.matches("damaged").count(), 1, "{damaged}");
+    assert!(damaged.contains("cut.pkl") && damaged.contains("download or copy it again"), "{damaged}");
+    let wrong = work.path().join("wrong.pkl");
+    for (content, remedy) in [
+        ("", "empty"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 53740662\n", "git lfs pull"),
+        ("<!DOCTYPE html><html>Access denied</html>", "web page"),
+    ] {
+        fs::write(&wrong, content).unwrap();
+        let said = refusal(wrong.to_str().unwrap(), &given("decoder.pkl"));
+        assert!(said.contains("wrong.pkl") && said.contains(remedy), "{said}");
+    }
+    // DALLE-pytorch's own dVAE.
+    let other = ["vae.codebook.weight", "vae.encoder.0.0.weight", "vae.decoder.0.weight"];
+    fs::write(&wrong, safetensors_of(other.map(|name| (name.to_owned(), vec![1], vec![0.5])))).unwrap();
+    let other = refusal(wrong.to_str().unwrap(), &given("decoder.pkl"));
+    assert!(other.contains("DiscreteVAE of DALLE-pytorch") && other.contains("residual blocks"), "{other}");
 }

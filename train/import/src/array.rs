@@ -12,7 +12,7 @@ pub struct Array {
     pub values: Vec<f32>,
 }
 
-/// The element type of a storage. Integers occur only as counters, such as BatchNorm's `num_batches_tracked`.
+/// The element type of a storage. Integers occur only as counters, such as BatchNorm's `num_batches_tracked`, and as masks.
 #[derive(Clone, Copy)]
 pub enum ElementType {
     F64,
@@ -20,6 +20,10 @@ pub enum ElementType {
     F16,
     Bf16,
     I64,
+    I32,
+    I16,
+    I8,
+    U8,
 }
 
 impl ElementType {
@@ -31,6 +35,25 @@ impl ElementType {
             "torch.HalfStorage" => Some(Self::F16),
             "torch.BFloat16Storage" => Some(Self::Bf16),
             "torch.LongStorage" => Some(Self::I64),
+            "torch.IntStorage" => Some(Self::I32),
+            "torch.ShortStorage" => Some(Self::I16),
+            "torch.CharStorage" => Some(Self::I8),
+            "torch.ByteStorage" | "torch.BoolStorage" => Some(Self::U8),
+            _ => None,
+        }
+    }
+
+    /// The element type of a NumPy dtype's name.
+    pub fn of_numpy(name: &str) -> Option<Self> {
+        match name {
+            "f8" => Some(Self::F64),
+            "f4" => Some(Self::F32),
+            "f2" => Some(Self::F16),
+            "i8" => Some(Self::I64),
+            "i4" => Some(Self::I32),
+            "i2" => Some(Self::I16),
+            "i1" => Some(Self::I8),
+            "u1" | "b1" => Some(Self::U8),
             _ => None,
         }
     }
@@ -39,8 +62,9 @@ impl ElementType {
     pub fn bytes(self) -> usize {
         match self {
             Self::F64 | Self::I64 => 8,
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
+            Self::F32 | Self::I32 => 4,
+            Self::F16 | Self::Bf16 | Self::I16 => 2,
+            Self::I8 | Self::U8 => 1,
         }
     }
 
@@ -55,6 +79,10 @@ impl ElementType {
             Self::F16 => values(bytes, |bytes| half::f16::from_le_bytes(bytes).to_f32()),
             Self::Bf16 => values(bytes, |bytes| half::bf16::from_le_bytes(bytes).to_f32()),
             Self::I64 => values(bytes, |bytes| i64::from_le_bytes(bytes) as f32),
+            Self::I32 => values(bytes, |bytes| i32::from_le_bytes(bytes) as f32),
+            Self::I16 => values(bytes, |bytes| i16::from_le_bytes(bytes).into()),
+            Self::I8 => values(bytes, |bytes| i8::from_le_bytes(bytes).into()),
+            Self::U8 => values(bytes, |[byte]| byte.into()),
         }
     }
 }

@@ -6,16 +6,16 @@ use super::pickle::PickleError;
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The file is in neither format.
-    #[error("expected a PyTorch file (torch.save) or safetensors, got neither")]
+    #[error("expected a PyTorch file (torch.save), safetensors or pickled NumPy arrays, got none of them")]
     Format,
     /// The zip archive is damaged.
-    #[error("the PyTorch file is damaged: {0}")]
+    #[error("the PyTorch file is damaged or truncated ({0}); download or copy it again")]
     Zip(#[from] zip::result::ZipError),
     /// The file is truncated.
-    #[error("the PyTorch file is damaged: {0}")]
+    #[error("the PyTorch file is damaged or truncated ({0}); download or copy it again")]
     Read(#[from] std::io::Error),
     /// The safetensors file is damaged.
-    #[error("the safetensors file is damaged: {0}")]
+    #[error("the safetensors file is damaged or truncated ({0}); download or copy it again")]
     Safetensors(#[from] safetensors::SafeTensorError),
     /// The pickle is refused.
     #[error("the file's pickle is refused: {0}")]

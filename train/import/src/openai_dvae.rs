@@ -1,6 +1,6 @@
 //! OpenAI's released dVAE (the package dall-e 0.1, `encoder.pkl` and `decoder.pkl`) as encoder and decoder of this project.
 //!
-//! Sizes are taken from the tensors' shapes. Names are converted (`blocks.group_2.block_1.res_path.conv_3.w` becomes
+//! The two may also be in one file, as in checkpoints of DALLE-pytorch. Sizes are taken from the tensors' shapes. Names are converted (`blocks.group_2.block_1.res_path.conv_3.w` becomes
 //! `groups.1.0.res_path.conv_3.w`); values are unchanged.
 
 use std::collections::BTreeMap;
@@ -14,6 +14,7 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use super::array::Array;
 use super::checkpoint;
+use super::family::recognise;
 
 /// The module classes of the released files.
 const CLASSES: [&str; 10] = [
@@ -31,13 +32,54 @@ const CLASSES: [&str; 10] = [
 
 type Arrays = BTreeMap<String, Array>;
 
+/// The two networks of the dVAE.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Encoder,
+    Decoder,
+}
+
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Encoder => "encoder",
+            Self::Decoder => "decoder",
+        }
+    }
+
+    /// Prefixes of its names in files that contain both, such as DALLE-pytorch's.
+    fn prefixes(self) -> [&'static str; 4] {
+        match self {
+            Self::Encoder => ["vae.enc.", "enc.", "vae.encoder.", "encoder."],
+            Self::Decoder => ["vae.dec.", "dec.", "vae.decoder.", "decoder."],
+        }
+    }
+
+    /// The part that a file contains, by the size of its first convolution: 7×7 pixels, or 1×1 tokens.
+    fn of(arrays: &Arrays) -> Option<Self> {
+        match arrays.get("input.w")?.shape.as_slice() {
+            [_, _, 7, 7] => Some(Self::Encoder),
+            [_, _, 1, 1] => Some(Self::Decoder),
+            _ => None,
+        }
+    }
+}
+
 /// Builds encoder and decoder from the content of the two files.
 ///
 /// # Errors
-/// One of them is not a file of the released dVAE, or they do not belong together.
+/// One of them is not a file of the released dVAE, they are swapped, or they do not belong together.
 pub fn import(encoder: &[u8], decoder: &[u8], device: &Device) -> Result<(DvaeConfig, Encoder, Decoder)> {
-    let encoder = read(encoder).context("the encoder")?;
-    let decoder = read(decoder).context("the decoder")?;
+    let encoder = read(encoder, Part::Encoder).context("the encoder")?;
+    let decoder = read(decoder, Part::Decoder).context("the decoder")?;
+    match (Part::of(&encoder), Part::of(&decoder)) {
+        (Some(Part::Decoder), Some(Part::Encoder)) => {
+            bail!("the two files are swapped: the encoder was given as decoder, and the decoder as encoder")
+        }
+        (Some(Part::Decoder), _) => bail!("the file given as encoder is a decoder"),
+        (_, Some(Part::Encoder)) => bail!("the file given as decoder is an encoder"),
+        _ => {}
+    }
     let (n_hid, vocab) = (size(&encoder, "input.w", 0)?, size(&encoder, "output.w", 0)?);
     let config = DvaeConfig {
         n_hid,
@@ -58,15 +100,29 @@ pub fn import(encoder: &[u8], decoder: &[u8], device: &Device) -> Result<(DvaeCo
 }
 
 /// A file's tensors with this project's names.
-fn read(bytes: &[u8]) -> Result<Arrays> {
+fn read(bytes: &[u8], part: Part) -> Result<Arrays> {
+    let mut found = checkpoint::read(bytes, &CLASSES)?;
+    // A file with both parts, and perhaps with a prior.
+    let prefix = part
+        .prefixes()
+        .into_iter()
+        .find(|prefix| found.keys().any(|name| name.starts_with(&format!("{prefix}blocks."))));
+    if let Some(prefix) = prefix {
+        found.retain(|name, _| name.starts_with(prefix));
+    }
     let mut arrays = Arrays::new();
-    for (name, array) in checkpoint::read(bytes, &CLASSES)? {
-        let Some(ours) = rename(&name) else {
+    for (name, array) in &found {
+        let Some(ours) = rename(name.strip_prefix(prefix.unwrap_or_default()).unwrap_or(name)) else {
+            if let Some(what) = recognise(&found.keys().map(String::as_str).collect::<Vec<_>>()) {
+                bail!(what);
+            }
             bail!(
-                "it contains the tensor `{name}`; expected the names of the released dVAE, such as `blocks.group_1.block_1.res_path.conv_1.w`"
+                "it contains the tensor `{name}`; expected the names of the released dVAE's {}, such as \
+                 `blocks.group_1.block_1.res_path.conv_1.w`",
+                part.name()
             );
         };
-        arrays.insert(ours, array);
+        arrays.insert(ours, array.clone());
     }
     Ok(arrays)
 }

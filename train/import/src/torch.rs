@@ -1,4 +1,4 @@
-//! The file formats of `torch.save`. Since PyTorch 1.6 it is a zip archive with a pickle and one entry per tensor storage. Legacy
+//! The file formats of `torch.save`, and of `pickle.dump`. Since PyTorch 1.6 it is a zip archive with a pickle and one entry per tensor storage. Legacy
 //! files are five pickles in a row (magic number, version, system info, content, storage keys) followed by the storages.
 
 use std::borrow::Cow;
@@ -31,47 +31,48 @@ pub enum Storages<'a> {
     },
     /// Parts of a legacy file.
     Legacy(HashMap<String, &'a [u8]>),
+    /// A pickle alone, which contains the values itself: NumPy arrays.
+    None,
 }
 
 /// The pickle of a file and its storages, or `None` if it is not a PyTorch file.
 ///
 /// # Errors
 /// The file is damaged, or its pickle is refused.
-pub fn open<'a>(
-    bytes: &'a [u8],
-    classes: &[&str],
-) -> Result<Option<(Pickle, Storages<'a>)>, CheckpointError> {
+pub fn open(bytes: &[u8]) -> Result<Option<(Pickle, Storages<'_>)>, CheckpointError> {
     if bytes.starts_with(b"PK\x03\x04") {
-        open_zip(bytes, classes).map(Some)
+        open_zip(bytes).map(Some)
     } else if let Some(rest) = bytes.strip_prefix(LEGACY_MAGIC) {
-        open_legacy(rest, classes).map(Some)
+        open_legacy(rest).map(Some)
+    } else if let [0x80, 2..=5, ..] = bytes {
+        Ok(Some((Pickle::read(bytes)?.0, Storages::None)))
     } else {
         Ok(None)
     }
 }
 
-fn open_zip<'a>(bytes: &'a [u8], classes: &[&str]) -> Result<(Pickle, Storages<'a>), CheckpointError> {
+fn open_zip(bytes: &[u8]) -> Result<(Pickle, Storages<'_>), CheckpointError> {
     let mut archive = ZipArchive::new(Cursor::new(bytes))?;
     let names = archive.file_names().filter_map(Result::ok);
     let name = names.map(String::from).find(|name| name.ends_with("data.pkl"));
     let name = name.ok_or_else(|| content("the archive", "an entry data.pkl, as torch.save writes it"))?;
-    let (pickle, _) = Pickle::read(&read_entry(&mut archive, &name, MAX_PICKLE)?, classes)?;
+    let (pickle, _) = Pickle::read(&read_entry(&mut archive, &name, MAX_PICKLE)?)?;
     let folder = name.trim_end_matches("data.pkl").to_owned();
     Ok((pickle, Storages::Zip { archive, folder, size: bytes.len() as u64 }))
 }
 
-fn open_legacy<'a>(mut rest: &'a [u8], classes: &[&str]) -> Result<(Pickle, Storages<'a>), CheckpointError> {
-    let mut next = |classes: &[&str]| -> Result<Pickle, CheckpointError> {
-        let (pickle, length) = Pickle::read(&rest[..rest.len().min(MAX_PICKLE as usize)], classes)?;
+fn open_legacy(mut rest: &[u8]) -> Result<(Pickle, Storages<'_>), CheckpointError> {
+    let mut next = || -> Result<Pickle, CheckpointError> {
+        let (pickle, length) = Pickle::read(&rest[..rest.len().min(MAX_PICKLE as usize)])?;
         rest = &rest[length..];
         Ok(pickle)
     };
-    let (version, machine) = (next(&[])?, next(&[])?);
+    let (version, machine) = (next()?, next()?);
     let little_endian = machine.entry(machine.root(), "little_endian") == Some(&Value::Bool(true));
     if *version.root() != LEGACY_VERSION || !little_endian {
         return Err(content("the header", "version 1001 in little-endian byte order"));
     }
-    let (pickle, keys) = (next(classes)?, next(&[])?);
+    let (pickle, keys) = (next()?, next()?);
     let declared: HashMap<&str, Storage> =
         pickle.values().filter_map(|value| storage(&pickle, value)).map(|found| (found.key, found)).collect();
     let Value::List(list) = keys.root() else {
@@ -104,6 +105,7 @@ impl<'a> Storages<'a> {
             Self::Zip { archive, folder, size } => {
                 Ok(read_entry(archive, &format!("{folder}data/{key}"), *size)?.into())
             }
+            Self::None => Err(content(key, "a storage, which only files of torch.save have")),
             Self::Legacy(storages) => {
                 let found = storages.get(key).copied();
                 Ok(found.ok_or_else(|| content(key, "a storage after the pickles"))?.into())

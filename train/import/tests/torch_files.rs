@@ -42,6 +42,25 @@ fn modules_are_read_from_legacy_and_current_files() {
 }
 
 #[test]
+fn pickled_numpy_arrays_are_read() {
+    for protocol in [2, 5] {
+        let arrays = read(&format!("numpy.{protocol}.pkl"));
+        let grid = Array { shape: vec![2, 3], values: vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0] };
+        let expected = BTreeMap::from([("grid".to_owned(), grid.clone()), ("half".to_owned(), grid)]);
+        assert_eq!(arrays, expected, "protocol {protocol}");
+    }
+    let whole = bytes("numpy.5.pkl");
+    for end in 0..whole.len() {
+        assert!(read_checkpoint(&whole[..end], &[]).is_err(), "cut at {end}");
+    }
+    for at in 0..whole.len() {
+        let mut changed = whole.clone();
+        changed[at] ^= 0x55;
+        let _ = read_checkpoint(&changed, &[]);
+    }
+}
+
+#[test]
 fn a_damaged_legacy_file_never_causes_a_panic() {
     let whole = bytes("state.old.pt");
     for end in 0..whole.len() {

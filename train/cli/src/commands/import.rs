@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Subcommand;
 use dalle_import::{import_openai_dvae, read_file};
 use dalle_model::burn::tensor::FloatDType;
@@ -22,7 +22,8 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The dVAE of OpenAI's package dall-e 0.1: its encoder.pkl and decoder.pkl, their state dicts, or safetensors.
+    /// The dVAE of OpenAI's package dall-e 0.1: its encoder.pkl and decoder.pkl, their state dicts, or safetensors. Both may be in one
+    /// file, such as a checkpoint of DALLE-pytorch that was trained with this dVAE: give it twice.
     OpenaiDvae {
         /// The encoder, as downloaded.
         #[arg(long)]
@@ -46,7 +47,9 @@ pub fn run(args: Args) -> Result<()> {
 fn openai_dvae(encoder: &Path, decoder: &Path, out: &Path) -> Result<()> {
     ModelFolder::check_target(out)?;
     let device = DeviceName::Cpu.open()?;
-    let (dvae, encoder, decoder) = import_openai_dvae(&read_file(encoder)?, &read_file(decoder)?, &device)?;
+    let imported = import_openai_dvae(&read_file(encoder)?, &read_file(decoder)?, &device);
+    let (dvae, encoder, decoder) =
+        imported.with_context(|| format!("{} and {}", encoder.display(), decoder.display()))?;
     // The configuration of the paper's prior, which was trained on this dVAE's tokens but never released.
     let config = ModelConfig {
         name: "openai-dvae".to_owned(),

@@ -3,13 +3,13 @@
 
 use std::collections::HashMap;
 
+use super::classes::is_harmless;
 use super::value::{Id, MAX_VALUES, Object, PickleError, Value};
 
 /// See the module.
 pub struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
-    classes: &'a [&'a str],
     values: Vec<Value>,
     stack: Vec<Id>,
     /// Heights of the stack at the open marks.
@@ -18,17 +18,9 @@ pub struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    /// A machine at the start of a pickle that may use `classes`.
-    pub fn new(bytes: &'a [u8], classes: &'a [&'a str]) -> Self {
-        Self {
-            bytes,
-            at: 0,
-            classes,
-            values: Vec::new(),
-            stack: Vec::new(),
-            marks: Vec::new(),
-            memo: HashMap::new(),
-        }
+    /// A machine at the start of a pickle.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() }
     }
 
     /// Runs to the end of the pickle. Returns the values, the root, and the length in bytes.
@@ -51,6 +43,11 @@ impl<'a> Machine<'a> {
                 b'.' => return self.pop(),
                 b'(' => self.marks.push(self.stack.len()),
                 b'0' => drop(self.pop()?),
+                b'1' => drop(self.pop_to_mark()?),
+                b'2' => {
+                    let id = self.stack.last().copied().ok_or(self.malformed("a value to duplicate"))?;
+                    self.stack.push(id);
+                }
                 b'N' => self.push(Value::None)?,
                 0x88 => self.push(Value::Bool(true))?,
                 0x89 => self.push(Value::Bool(false))?,
@@ -62,21 +59,45 @@ impl<'a> Machine<'a> {
                     let int = self.length(if opcode == b'K' { 1 } else { 2 })?;
                     self.push(Value::Int(int as i64))?;
                 }
-                0x8a => {
-                    let length = self.length(1)?;
+                0x8a | 0x8b => {
+                    let length = self.length(if opcode == 0x8a { 1 } else { 4 })?;
                     let int = self.long(length)?;
-                    self.push(Value::Int(int))?;
+                    self.push(int)?;
                 }
                 b'G' => {
                     let float = f64::from_be_bytes(self.array()?);
                     self.push(Value::Float(float))?;
                 }
-                b'X' | 0x8c => {
-                    let length = self.length(if opcode == b'X' { 4 } else { 1 })?;
+                b'X' | 0x8c | 0x8d => {
+                    let length = self.length(match opcode {
+                        0x8c => 1,
+                        b'X' => 4,
+                        _ => 8,
+                    })?;
                     let text = self.utf8(length)?;
                     self.push(Value::Text(text))?;
                 }
-                b']' => self.push(Value::List(Vec::new()))?,
+                // Bytes, strings of Python 2 and bytearrays.
+                b'C' | b'U' | b'B' | b'T' | 0x8e | 0x96 => {
+                    let length = self.length(match opcode {
+                        b'C' | b'U' => 1,
+                        b'B' | b'T' => 4,
+                        _ => 8,
+                    })?;
+                    let bytes = self.slice(length)?.to_vec();
+                    self.push(Value::Bytes(bytes))?;
+                }
+                // A set is read as the list of its elements.
+                b']' | 0x8f => self.push(Value::List(Vec::new()))?,
+                b'l' | 0x91 => {
+                    let ids = self.pop_to_mark()?;
+                    self.push(Value::List(ids))?;
+                }
+                b'd' => {
+                    let ids = self.pop_to_mark()?;
+                    self.push(Value::Dict(Vec::new()))?;
+                    self.assign(&ids)?;
+                }
                 b'}' => self.push(Value::Dict(Vec::new()))?,
                 b')' => self.push(Value::Tuple(Vec::new()))?,
                 b't' => {
@@ -91,7 +112,7 @@ impl<'a> Machine<'a> {
                     let id = self.pop()?;
                     self.append(&[id])?;
                 }
-                b'e' => {
+                b'e' | 0x90 => {
                     let ids = self.pop_to_mark()?;
                     self.append(&ids)?;
                 }
@@ -130,6 +151,11 @@ impl<'a> Machine<'a> {
                     let [callee, arguments] = self.pop_array()?;
                     self.record_call(callee, arguments)?;
                 }
+                // NEWOBJ_EX: keyword arguments are not needed.
+                0x92 => {
+                    let [class, arguments, _] = self.pop_array()?;
+                    self.record_call(class, arguments)?;
+                }
                 b'b' => {
                     let state = self.pop()?;
                     match self.top()? {
@@ -163,21 +189,19 @@ impl<'a> Machine<'a> {
         Ok(array)
     }
 
-    /// An unsigned integer of 1, 2 or 4 bytes.
+    /// An unsigned integer of 1, 2, 4 or 8 bytes.
     fn length(&mut self, bytes: usize) -> Result<usize, PickleError> {
         Ok(self.slice(bytes)?.iter().rev().fold(0, |number, &byte| number << 8 | usize::from(byte)))
     }
 
-    /// A signed integer of up to 8 bytes.
-    fn long(&mut self, length: usize) -> Result<i64, PickleError> {
-        if length > 8 {
-            return Err(self.malformed("an integer of at most 64 bits"));
-        }
+    /// A signed integer. No weights need one of more than 8 bytes, so its bytes are kept.
+    fn long(&mut self, length: usize) -> Result<Value, PickleError> {
         let bytes = self.slice(length)?;
         let fill = if bytes.last().is_some_and(|last| last & 0x80 != 0) { 0xff } else { 0 };
         let mut wide = [fill; 8];
-        wide[..length].copy_from_slice(bytes);
-        Ok(i64::from_le_bytes(wide))
+        let Some(low) = wide.get_mut(..length) else { return Ok(Value::Bytes(bytes.to_vec())) };
+        low.copy_from_slice(bytes);
+        Ok(Value::Int(i64::from_le_bytes(wide)))
     }
 
     fn utf8(&mut self, length: usize) -> Result<String, PickleError> {
@@ -238,6 +262,8 @@ impl<'a> Machine<'a> {
     fn append(&mut self, ids: &[Id]) -> Result<(), PickleError> {
         match self.top()? {
             Value::List(list) => list.extend(ids),
+            // A class derived from list or set. Its elements are not weights.
+            Value::Object(_) => {}
             _ => return Err(self.malformed("a list to append to")),
         }
         Ok(())
@@ -264,7 +290,7 @@ impl<'a> Machine<'a> {
     }
 
     fn class(&mut self, class: String) -> Result<(), PickleError> {
-        if self.classes.contains(&class.as_str()) {
+        if is_harmless(&class) {
             self.push(Value::Class(class))
         } else {
             Err(PickleError::UnknownClass(class))

@@ -6,7 +6,7 @@ pub(super) const MAX_VALUES: usize = 1 << 20;
 /// Why a pickle is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PickleError {
-    /// A class or function that the caller does not list.
+    /// A class of which the caller needs to know, or a function that runs programs or reads files.
     #[error("it uses `{0}`, which is not a class of this kind of checkpoint; nothing was executed")]
     UnknownClass(String),
     /// An opcode that PyTorch does not write.
@@ -47,6 +47,8 @@ pub enum Value {
     Float(f64),
     /// A string.
     Text(String),
+    /// Bytes, or an integer of more than 64 bits.
+    Bytes(Vec<u8>),
     /// A list.
     List(Vec<Id>),
     /// A tuple.
