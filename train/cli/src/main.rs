@@ -38,6 +38,8 @@ enum Command {
     Export(commands::export::Args),
     /// Sample images from a caption.
     Sample(commands::sample::Args),
+    /// Print how a generated image was generated.
+    Info(commands::info::Args),
     /// Sample captions, from scratch or from a prefix.
     Caption(commands::caption::Args),
     /// Import a released model.
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Command::Clip(args) => commands::clip::run(args),
         Command::Export(args) => commands::export::run(&args),
         Command::Sample(args) => commands::sample::run(&args),
+        Command::Info(args) => commands::info::run(&args),
         Command::Caption(args) => commands::caption::run(&args),
         Command::Import(args) => commands::import::run(args),
         Command::Eval(args) => commands::eval::run(args),

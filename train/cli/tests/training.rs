@@ -123,15 +123,22 @@ fn rows_of_an_image_are_kept(workshop: &Workshop, model: &Path, drawing: &Path) 
     let own = own.display();
     assert_eq!(sample(yellow, &format!("--image-tokens {own} --rows 3")).unwrap(), free);
 
-    let wide = workshop.path("wide.png");
-    RgbImage::new(64, 32).save(&wide).unwrap();
+    // Of an image of another size, the middle square is scaled.
+    let (wide, square) = (workshop.path("wide.png"), workshop.path("square.png"));
+    let mut bands =
+        RgbImage::from_fn(128, 64, |x, y| if y < 20 + x / 4 { Rgb([250, 0, 0]) } else { Rgb([0, 0, 250]) });
+    bands.save(&wide).unwrap();
+    let middle = image::imageops::crop(&mut bands, 32, 0, 64, 64).to_image();
+    image::imageops::resize(&middle, 32, 32, image::imageops::FilterType::Lanczos3).save(&square).unwrap();
+    let of = |path: &Path| sample(yellow, &format!("--image {} --rows 2", path.display())).unwrap();
+    assert_eq!(of(&wide), of(&square));
+
     for (wrong, words) in [
         (format!("--image {drawing} --rows 4"), "--rows: expected 1 to 3"),
         (format!("--image {drawing} --rows 0"), "got 0"),
         (format!("--image {drawing}"), "--rows"),
         ("--rows 2".to_owned(), "--image"),
         (format!("--image {drawing} --image-tokens {encoded} --rows 2"), "cannot be used with"),
-        (format!("--image {} --rows 2", wide.display()), "expected an image of 32×32 pixels"),
         ("--image nowhere.png --rows 2".to_owned(), "cannot read the image nowhere.png: No such file"),
     ] {
         let complaint = sample(yellow, &wrong).unwrap_err();

@@ -9,6 +9,7 @@ mod dvae_train;
 pub mod eval;
 pub mod export;
 pub mod import;
+pub mod info;
 mod options;
 mod outputs;
 pub mod plan;

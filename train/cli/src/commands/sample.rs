@@ -4,8 +4,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::builder::RangedU64ValueParser;
+use dalle_data::{log_line, read_image};
 use dalle_eval::generator::{Generator, SampleSpec};
 use dalle_eval::reranking::{Candidate, ClipScorer, sample_and_score, scores};
 use dalle_eval::sheet::{Cell, contact_sheet};
@@ -13,14 +14,18 @@ use dalle_model::Device;
 use dalle_model::clip::best_first;
 use dalle_native::ModelFolder;
 use dalle_native::publish::write_file;
-use dalle_shared::{ImageToken, MAX_SAMPLES};
+use dalle_shared::{
+    ImageMetadata, ImageToken, MAX_SAMPLES, ModelIdentity, SampleMetadata, SamplingSettings, Seed,
+    clean_caption, is_blank_caption,
+};
 use dalle_train::progress::bar;
-use dalle_train::tokens::{TokenGrid, read_image};
-use image::RgbImage;
+use dalle_train::tokens::TokenGrid;
+use image::imageops::{self, FilterType};
+use image::{DynamicImage, RgbImage, Rgba, RgbaImage};
 
 use super::options::{DeviceArgs, SamplingArgs};
 use super::{outputs, values};
-use crate::png::write_png;
+use crate::png::write_png_with;
 
 /// Largest --best-of; the paper uses 512.
 pub const MAX_BEST_OF: u64 = 1 << 12;
@@ -56,7 +61,7 @@ pub struct Args {
     seed: u64,
     #[command(flatten)]
     sampling: SamplingArgs,
-    /// Keep the first rows of this image and sample the rest.
+    /// Keep the first rows of this image and sample the rest. Its middle square is scaled to the model's size.
     #[arg(long, value_name = "IMAGE", requires = "rows")]
     image: Option<PathBuf>,
     /// Keep the first rows of an image given by its tokens (.json), as written by --tokens or `dalle dvae encode`.
@@ -77,6 +82,10 @@ pub fn run(args: &Args) -> Result<()> {
     let inputs: Vec<&Path> =
         [&args.image, &args.image_tokens].into_iter().filter_map(Option::as_deref).collect();
     outputs::check(&inputs, &[("--out", Some(&args.out)), ("--tokens", args.tokens.as_deref())])?;
+    ensure!(
+        !is_blank_caption(&args.caption),
+        "the caption is empty; describe the image. To sample without a caption, give any and --guidance 0"
+    );
     match args.best_of {
         Some(count) => sample_best(args, count),
         None => sample(args),
@@ -97,24 +106,49 @@ fn sample(args: &Args) -> Result<()> {
     let mut generator = Generator::load(&folder, args.on.device, args.on.dtype)?;
     let progress = bar(generator.config.geometry().image_length() as u64, "sampling tokens");
     let begun = Instant::now();
-    let spec = SampleSpec { caption: &args.caption, samples: args.samples, seed: args.seed, prefix: &prefix };
+    let caption = clean_caption(&args.caption);
+    let spec = SampleSpec { caption: &caption, samples: args.samples, seed: args.seed, prefix: &prefix };
     let samples =
         generator.sample(&[spec], settings, |done| progress.set_position(done as u64))?.swap_remove(0);
     progress.finish_and_clear();
     let seconds = begun.elapsed().as_secs_f64();
-    write_png(&args.out, &side_by_side(&generator, &samples)?)?;
+    let image = side_by_side(&generator, &samples)?;
+    let seeds = (0..samples.len()).map(|sample| Seed(args.seed).of_sample(sample));
+    let shown: Vec<(Seed, &[ImageToken])> = seeds.zip(samples.iter().map(Vec::as_slice)).collect();
+    write_png_with(&args.out, &image, &metadata(args, &folder, settings, prefix.len(), &shown)?)?;
     write_tokens(args, &generator, &samples[0])?;
     let count = samples.iter().map(|tokens| tokens.len() - prefix.len()).sum::<usize>();
     let rate = count as f64 / seconds;
-    writeln!(std::io::stdout(), "{count} tokens in {seconds:.2} s, {rate:.0} tokens per second")?;
+    let seeds: Vec<String> = shown.iter().map(|(seed, _)| seed.0.to_string()).collect();
+    let stdout = &mut std::io::stdout();
+    writeln!(stdout, "seed {}", seeds.join(", "))?;
+    writeln!(stdout, "{count} tokens in {seconds:.2} s, {rate:.0} tokens per second")?;
     Ok(())
+}
+
+/// How the samples in --out were generated. `shown` has the seed and tokens of each.
+fn metadata(
+    args: &Args,
+    folder: &ModelFolder,
+    sampling: SamplingSettings,
+    prefix: usize,
+    shown: &[(Seed, &[ImageToken])],
+) -> Result<ImageMetadata> {
+    let samples = shown.iter().map(|&(seed, tokens)| SampleMetadata { seed, tokens: tokens.to_vec() });
+    Ok(ImageMetadata {
+        caption: clean_caption(&args.caption),
+        model: ModelIdentity { name: folder.config.name.clone(), hash: folder.hash()? },
+        sampling,
+        prefix,
+        samples: samples.collect(),
+    })
 }
 
 fn side_by_side(generator: &Generator, samples: &[Vec<ImageToken>]) -> Result<RgbImage> {
     let size = generator.config.image_size as u32;
     let mut row = RgbImage::new(size * samples.len() as u32, size);
     for (index, tokens) in (0..).zip(samples) {
-        image::imageops::replace(&mut row, &generator.decode(tokens)?, index * i64::from(size), 0);
+        imageops::replace(&mut row, &generator.decode(tokens)?, index * i64::from(size), 0);
     }
     Ok(row)
 }
@@ -129,7 +163,8 @@ fn sample_best(args: &Args, count: usize) -> Result<()> {
     let scorer = ClipScorer::load(&folder, args.on.device)?;
     let prefix = prefix(args, &folder, &device)?;
     let mut generator = Generator::load(&folder, args.on.device, args.on.dtype)?;
-    let spec = SampleSpec { caption: &args.caption, samples: count, seed: args.seed, prefix: &prefix };
+    let caption = clean_caption(&args.caption);
+    let spec = SampleSpec { caption: &caption, samples: count, seed: args.seed, prefix: &prefix };
     let progress = bar((count * generator.config.geometry().image_length()) as u64, "sampling tokens");
     let candidates = sample_and_score(&mut generator, &scorer, &spec, settings, |done| {
         progress.set_position(done as u64);
@@ -147,7 +182,10 @@ fn sample_best(args: &Args, count: usize) -> Result<()> {
         .zip(&labels)
         .map(|(candidate, label)| Cell { images: vec![&candidate.image], caption: label })
         .collect();
-    write_png(&args.out, &contact_sheet(&cells, COLUMNS))?;
+    let shown: Vec<(Seed, &[ImageToken])> =
+        best.iter().map(|candidate| (Seed(candidate.seed), candidate.tokens.as_slice())).collect();
+    let metadata = metadata(args, &folder, settings, prefix.len(), &shown)?;
+    write_png_with(&args.out, &contact_sheet(&cells, COLUMNS), &metadata)?;
     write_tokens(args, &generator, &best[0].tokens)?;
     let mean = scores.iter().sum::<f32>() / count as f32;
     writeln!(std::io::stdout(), "{}\nmean score of all {count}: {mean:.3}", labels.join("\n"))?;
@@ -186,17 +224,23 @@ fn prefix(args: &Args, folder: &ModelFolder, device: &Device) -> Result<Vec<Imag
     Ok(grid.tokens[..rows * side].to_vec())
 }
 
-/// Encodes an image of exactly the model's size.
+/// Encodes an image, as the page does: its middle square, scaled to the model's size, on white.
 fn encode(path: &Path, folder: &ModelFolder, device: &Device) -> Result<TokenGrid> {
     let size = folder.config.image_size as u32;
-    let image = read_image(path, folder.config.image_size)?;
-    // Checked before encoding, which takes long for a large image.
-    ensure!(
-        image.dimensions() == (size, size),
-        "{}: expected an image of {size}×{size} pixels, as this model generates, got {}×{}",
-        path.display(),
-        image.width(),
-        image.height()
-    );
-    TokenGrid::encode(&folder.encoder(device)?, &image)
+    let image = read_image(path).with_context(|| format!("cannot read the image {}", path.display()))?;
+    let (width, height) = (image.width(), image.height());
+    let mut square = image.into_rgba8();
+    if (width, height) != (size, size) {
+        log_line(format_args!(
+            "{}: the middle square of its {width}×{height} pixels is scaled to {size}×{size}, the model's size",
+            path.display()
+        ));
+        let side = width.min(height);
+        let middle =
+            imageops::crop_imm(&square, (width - side) / 2, (height - side) / 2, side, side).to_image();
+        square = imageops::resize(&middle, size, size, FilterType::Lanczos3);
+    }
+    let mut white = RgbaImage::from_pixel(size, size, Rgba([u8::MAX; 4]));
+    imageops::overlay(&mut white, &square, 0, 0);
+    TokenGrid::encode(&folder.encoder(device)?, &DynamicImage::from(white).into_rgb8())
 }
