@@ -1,12 +1,13 @@
-//! The command line. Every option has an environment variable.
+//! The command line. Every option has an environment variable; an empty one counts as unset, because container tools pass such.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::http::HeaderValue;
-use clap::Parser;
 use clap::builder::RangedU64ValueParser;
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory, FromArgMatches, Parser};
 
 use dalle_model::precision::Precision;
 use dalle_native::device::DeviceName;
@@ -24,10 +25,10 @@ pub struct Config {
     #[arg(long, env = "DALLE_SITE", value_name = "DIR")]
     pub site: Option<PathBuf>,
     /// Address to listen on; 0.0.0.0 for every interface.
-    #[arg(long, env = "HOST", default_value = "127.0.0.1")]
+    #[arg(long, env = "DALLE_HOST", default_value = "127.0.0.1")]
     pub host: String,
     /// Port to listen on; 0 for any free port.
-    #[arg(long, env = "PORT", default_value_t = 8080)]
+    #[arg(long, env = "DALLE_PORT", default_value_t = 8080)]
     pub port: u16,
     /// Second address, for /health and /metrics, such as 127.0.0.1:9090. With it, /metrics is not served at the first.
     #[arg(long, env = "DALLE_ADMIN", value_name = "ADDRESS:PORT")]
@@ -76,6 +77,39 @@ pub struct Config {
     /// accepts all names.
     #[arg(long = "allow-host", env = "DALLE_ALLOW_HOST", value_name = "NAME", value_delimiter = ',', value_parser = host_name)]
     pub allow_host: Vec<Option<String>>,
+}
+
+impl Config {
+    /// Reads the arguments of the process and its environment. Exits if they are invalid, or with the help.
+    pub fn read() -> Self {
+        let mut command = Self::command().mut_args(|option| {
+            let is_empty = |name| std::env::var_os(name).is_some_and(|value| value.is_empty());
+            if option.get_env().is_some_and(is_empty) { option.env(None::<&'static str>) } else { option }
+        });
+        command.build();
+        let matches = command.clone().try_get_matches();
+        let config = matches.and_then(|matches| Self::from_arg_matches(&matches));
+        config.unwrap_or_else(|error| {
+            let source = variable(&command, &error);
+            // If stderr is closed, there is no one to tell.
+            let _ = error.print();
+            if let Some(name) = source {
+                eprintln!("The value is that of the environment variable {name}.");
+            }
+            std::process::exit(error.exit_code())
+        })
+    }
+}
+
+/// The environment variable that an invalid value was read from.
+fn variable(command: &clap::Command, error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(invalid)) = error.get(ContextKind::InvalidArg) else { return None };
+    let option = command.get_arguments().find(|option| option.to_string() == *invalid)?;
+    let flag = format!("--{}", option.get_long()?);
+    let given =
+        std::env::args().any(|argument| argument == flag || argument.starts_with(&format!("{flag}=")));
+    let name = option.get_env().filter(|_| !given)?;
+    Some(name.to_string_lossy().into_owned())
 }
 
 impl From<Config> for Options {

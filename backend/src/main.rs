@@ -4,14 +4,13 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Parser;
 use dalle_backend::{Config, Listeners, Options, load_model, open_model, serve, shutdown};
 use tokio::net::{TcpListener, ToSocketAddrs};
 use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Config::parse()).await {
+    match run(Config::read()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("dalle-server: {error:#}");

@@ -111,3 +111,33 @@ fn an_invalid_log_filter_is_refused() {
     let fine = failure_of(Server::command(Path::new("nowhere")).env("DALLE_LOG", ""));
     assert!(fine.contains("nowhere/config.json"), "{fine}");
 }
+
+#[tokio::test]
+async fn empty_variables_are_unset_and_host_belongs_to_other_programs() {
+    let model = Model::new();
+    let mut command = Server::command(model.folder.path());
+    for name in
+        ["DALLE_SITE", "DALLE_HOST", "DALLE_PORT", "DALLE_DEVICE", "DALLE_QUEUE", "DALLE_ADMIN", "DALLE_LOG"]
+    {
+        command.env(name, "");
+    }
+    // As conda's compilers set it.
+    command.env("HOST", "x86_64-conda-linux-gnu").env("PORT", "none");
+    let server = Server::start_command(&mut command);
+    assert!(server.url("").starts_with("http://127.0.0.1:"), "{}", server.url(""));
+    server.until_ready().await;
+}
+
+#[test]
+fn an_invalid_variable_is_named() {
+    let said = |command: &mut Command| {
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let mut command = Server::command(Path::new("nowhere"));
+    let variable = said(command.env("DALLE_QUEUE", "many"));
+    assert!(variable.contains("--queue") && variable.contains("variable DALLE_QUEUE"), "{variable}");
+    let option = said(command.args(["--queue", "few"]));
+    assert!(option.contains("few") && !option.contains("DALLE_QUEUE"), "{option}");
+}
