@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dalle_model::sample::{JobKey, SampleRequest};
 use dalle_shared::ErrorCode;
+use tokio::sync::Semaphore;
 
 use crate::engine::EngineHandle;
 use crate::error_response::ErrorResponse;
+use crate::idempotency::{RepeatKey, Repeats};
 use crate::jobs::{Job, Registry, Retention};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::options::Options;
@@ -16,6 +18,8 @@ use crate::queue::{Queue, QueueFull};
 use crate::retry::{Load, RetryAfter};
 use crate::served::ServedModel;
 
+/// Maximum number of forms with images that are received and decoded at the same time.
+const MAX_FORMS: usize = 2;
 /// Retry-After in seconds while the model is loading.
 const RETRY_LOADING: u64 = 2;
 
@@ -31,6 +35,11 @@ pub struct App {
     pub engine: EngineHandle,
     /// Time limit of the Images API.
     pub images_timeout: Duration,
+    /// When the server started, in seconds since 1970.
+    pub started: u64,
+    /// Permits for forms with images, which take much memory while they are received and decoded.
+    pub forms: Semaphore,
+    repeats: Repeats,
     retry: RetryAfter,
     /// Rows that the engine advances together.
     max_rows: usize,
@@ -47,6 +56,9 @@ impl App {
             queue: Arc::new(Queue::new(options.queue)),
             engine,
             images_timeout: options.images_timeout,
+            started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
+            forms: Semaphore::new(MAX_FORMS),
+            repeats: Repeats::default(),
             retry: RetryAfter::default(),
             max_rows: options.rows(),
             next_key: AtomicU64::new(0),
@@ -69,11 +81,32 @@ impl App {
         }
     }
 
-    /// Puts a valid request into the queue. `scored` says whether CLIP scores its samples.
+    /// The generation that a request with this key started before, otherwise the one that `admit` starts.
+    ///
+    /// # Errors
+    /// The key was used for another request, or `admit` fails.
+    pub fn once(
+        &self,
+        repeat: Option<&RepeatKey>,
+        admit: impl FnOnce() -> Result<Arc<Job>, ErrorResponse>,
+    ) -> Result<Arc<Job>, ErrorResponse> {
+        match repeat {
+            Some(repeat) => self.repeats.once(repeat, |job| self.jobs.get(&job.id).is_some(), admit),
+            None => admit(),
+        }
+    }
+
+    /// Puts a valid request into the queue. `scored` says whether CLIP scores its samples; `caption` is the text of the request, if
+    /// the server has it.
     ///
     /// # Errors
     /// 429 if the queue is full, with a Retry-After for this client; 400 if the request needs more rows than the engine has.
-    pub fn admit(&self, request: SampleRequest, scored: bool) -> Result<Arc<Job>, ErrorResponse> {
+    pub fn admit(
+        &self,
+        request: SampleRequest,
+        scored: bool,
+        caption: Option<String>,
+    ) -> Result<Arc<Job>, ErrorResponse> {
         let (rows, samples) = (request.rows(), request.samples);
         if rows > self.max_rows {
             let most = self.max_rows * samples / rows;
@@ -82,7 +115,7 @@ impl App {
             return Err(ErrorResponse::invalid(if scored { "best_of" } else { "samples" }, message));
         }
         let key = JobKey(self.next_key.fetch_add(1, Ordering::Relaxed));
-        let job = Job::new(key, request, scored, self.jobs.memory());
+        let job = Job::new(key, request, scored, caption, self.jobs.memory());
         self.queue.push(Arc::clone(&job)).map_err(|full| self.busy(full, rows))?;
         self.jobs.insert(Arc::clone(&job));
         self.engine.wake();

@@ -13,6 +13,7 @@ mod config;
 mod connections;
 mod engine;
 mod error_response;
+mod idempotency;
 mod jobs;
 mod lifecycle;
 mod loading;
@@ -26,7 +27,7 @@ mod stall;
 mod telemetry;
 
 pub use config::Config;
-pub use engine::{Loaded, ModelSampler, Sampler};
+pub use engine::{EncodeError, Loaded, ModelSampler, Sampler};
 pub use loading::{load_model, open_model};
 pub use options::Options;
 pub use served::ServedModel;

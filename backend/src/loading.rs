@@ -4,7 +4,7 @@ use std::path::Path;
 
 use axum::body::Bytes;
 use dalle_model::burn::module::Module;
-use dalle_model::dvae::{Decoder, Encoder, ImageDecoder};
+use dalle_model::dvae::{Decoder, Encoder, ImageDecoder, ImageEncoder};
 use dalle_model::footprint::Footprint;
 use dalle_model::precision::Precision;
 use dalle_model::sample;
@@ -20,13 +20,16 @@ use crate::served::ServedModel;
 /// memory.
 const LARGEST_PRIOR_FOR_BROWSERS: u64 = 64 << 20;
 
-/// Opens a model folder and checks that its files exist. Fast, so that a mistyped path is reported immediately.
+/// Opens a model folder and checks that its files exist and are whole. Fast, so that a mistyped path is reported immediately.
 ///
 /// # Errors
-/// A file is missing or malformed.
+/// A file is missing, malformed or truncated.
 pub fn open_model(path: &Path) -> Result<ModelFolder, FolderError> {
     let folder = ModelFolder::open(path)?;
     folder.require(&[TOKENIZER, PRIOR, DECODER])?;
+    if folder.has(ENCODER) {
+        folder.require(&[ENCODER])?;
+    }
     if folder.has_clip()? {
         folder.clip_config()?;
     }
@@ -51,6 +54,10 @@ pub fn load_model(
         // Images are scored one by one.
         needed += Footprint::scoring(&folder.clip_config()?, config, 1);
     }
+    if folder.has(ENCODER) {
+        // Images are encoded one by one.
+        needed += Footprint::new(config).encoding(config, (config.image_size * config.image_size) as u64);
+    }
     memory::check(&format!("the model {} with {max_rows} rows", config.name), needed, device)?;
     let device = device.open_for(dtype)?;
 
@@ -61,8 +68,12 @@ pub fn load_model(
     let decoder = ImageDecoder::new(folder.load_from(DECODER, fresh, &bytes)?);
     files.push((DECODER, bytes));
     // A model without an encoder can generate images but not continue one.
+    let mut encoder = None;
     if folder.has(ENCODER) {
-        files.push((ENCODER, folder.read_weights(ENCODER, &Encoder::new(&config.dvae, &device))?));
+        let fresh = Encoder::new(&config.dvae, &device);
+        let bytes = folder.read_weights(ENCODER, &fresh)?;
+        encoder = Some(ImageEncoder::new(folder.load_from(ENCODER, fresh, &bytes)?));
+        files.push((ENCODER, bytes));
     }
     let mut files: Vec<(ModelFile, Bytes)> =
         files.into_iter().map(|(name, bytes)| served(name, bytes)).collect();
@@ -91,7 +102,7 @@ pub fn load_model(
         license: config.license.clone(),
     };
     let grid = manifest.geometry.grid;
-    let sampler = ModelSampler { batch: sample::batch(prior, config), decoder, grid, clip };
+    let sampler = ModelSampler { batch: sample::batch(prior, config), decoder, encoder, grid, clip };
     let contents = files.into_iter().map(|(_, bytes)| bytes).collect();
     Ok(Loaded { model: ServedModel { manifest, tokenizer, contents }, sampler: Box::new(sampler) })
 }

@@ -1,4 +1,4 @@
-//! Error responses as HTTP: the status of their kind, [`ErrorBody`] as JSON, and Retry-After if set.
+//! Error responses as HTTP: the status of their kind, a body that OpenAI's clients read too, and Retry-After if set.
 
 use std::any::Any;
 
@@ -7,7 +7,8 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::header::RETRY_AFTER;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use dalle_shared::{ErrorBody, ErrorCode};
+use dalle_shared::{ApiError, ErrorCode};
+use serde::Serialize;
 
 use crate::error_response::ErrorResponse;
 
@@ -16,11 +17,45 @@ const SHOWN: usize = 200;
 /// Retry-After in seconds when all connections are taken.
 const RETRY_CONNECTION: u64 = 5;
 
+/// The body of an error response.
+#[derive(Serialize)]
+struct WireBody {
+    error: WireError,
+}
+
+/// [`ApiError`] with the fields that OpenAI's clients read: `type`, and `param`, which is `field` under another name.
+#[derive(Serialize)]
+pub struct WireError {
+    message: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    param: Option<String>,
+    code: ErrorCode,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+}
+
+impl From<ApiError> for WireError {
+    /// The message names the field, because many clients show only the message.
+    fn from(ApiError { code, message, field }: ApiError) -> Self {
+        let kind = match code {
+            ErrorCode::Busy => "rate_limit_error",
+            ErrorCode::Internal | ErrorCode::Unavailable => "server_error",
+            _ => "invalid_request_error",
+        };
+        let message = match &field {
+            Some(field) if !message.contains(&format!("`{field}`")) => format!("`{field}`: {message}"),
+            _ => message,
+        };
+        Self { message, kind, param: field.clone(), code, field }
+    }
+}
+
 impl IntoResponse for ErrorResponse {
     fn into_response(self) -> Response {
         let status =
             StatusCode::from_u16(self.error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, Json(ErrorBody { error: self.error })).into_response();
+        let mut response = (status, Json(WireBody { error: self.error.into() })).into_response();
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(RETRY_AFTER, seconds.into());
         }

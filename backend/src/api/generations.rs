@@ -16,10 +16,11 @@ use crate::admission::App;
 use crate::error_response::ErrorResponse;
 use crate::jobs::Job;
 
-/// `POST /v1/generations`: 201 and the URL of the event stream.
+/// `POST /v1/generations`: 201 and the URL of the event stream. With an `Idempotency-Key`, the same request again gets the same
+/// generation.
 pub async fn create(
     State(app): State<Arc<App>>,
-    JsonBody(request): JsonBody<GenerationRequest>,
+    JsonBody { value: request, repeat }: JsonBody<GenerationRequest>,
 ) -> Result<impl IntoResponse, ErrorResponse> {
     let model = app.model()?;
     let served = &model.manifest.hash;
@@ -44,7 +45,7 @@ pub async fn create(
         seed: request.seed.0,
         prefix: request.prefix,
     };
-    let job = app.admit(sampled, scored)?;
+    let job = app.once(repeat.as_ref(), || app.admit(sampled, scored, None))?;
     let created = GenerationCreated { id: job.id.clone(), events: events_url(&job) };
     let location = format!("/v1/generations/{}", job.id);
     Ok((StatusCode::CREATED, AppendHeaders([(LOCATION, location)]), Json(created)))

@@ -1,4 +1,4 @@
-//! Extracts the JSON body of a request, with limits on size and time. Errors name the field.
+//! Extracts the JSON body of a request, with limits on size and time, and its idempotency key. Errors name the field.
 
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use crate::error_response::ErrorResponse;
+use crate::idempotency::RepeatKey;
 
 /// Maximum size of a body in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
@@ -20,8 +21,16 @@ const MAX_DISCARDED: usize = 4 * 1024 * 1024;
 /// Time limit for receiving the whole body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// UTF-8's byte order mark, which some programs write in front of JSON.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Extracts a `T`, like axum's `Json`, with this server's error responses.
-pub struct JsonBody<T>(pub T);
+pub struct JsonBody<T> {
+    /// The body.
+    pub value: T,
+    /// The request's `Idempotency-Key`.
+    pub repeat: Option<RepeatKey>,
+}
 
 impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = ErrorResponse;
@@ -39,7 +48,8 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
             let message = format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs());
             ErrorResponse::new(ErrorCode::InvalidRequest, message)
         })??;
-        parse(&bytes).map(Self)
+        let repeat = RepeatKey::of(&head.headers, head.uri.path(), &bytes)?;
+        Ok(Self { value: parse(&bytes)?, repeat })
     }
 }
 
@@ -90,7 +100,12 @@ async fn read(mut body: Body) -> Result<Vec<u8>, ErrorResponse> {
 /// serde_json's message about `1e400`. serde_json reports it as malformed JSON, although it concerns a single field.
 const OUT_OF_RANGE: &str = "number out of range";
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ErrorResponse> {
+/// Parses a JSON object.
+///
+/// # Errors
+/// It is no object, or a field is wrong; the error names the field.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ErrorResponse> {
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     // serde would also accept an array of the fields' values.
     if !bytes.trim_ascii_start().starts_with(b"{") {
         let message = "expected a JSON object, `{…}`, as the body, got something else";
@@ -175,6 +190,8 @@ mod tests {
             assert_eq!(response.error.code, ErrorCode::InvalidRequest);
         }
         assert!(parse::<GenerationRequest>(br#"{"model": "m", "text": [1]}"#).is_ok());
+        let marked = b"\xef\xbb\xbf{\"model\": \"m\", \"text\": [1]}";
+        assert!(parse::<GenerationRequest>(marked).is_ok(), "with a byte order mark");
     }
 
     #[test]

@@ -9,18 +9,22 @@ mod hosts;
 mod images;
 mod json;
 mod model;
+mod models;
+mod reading;
+mod render;
 mod site;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use axum::extract::DefaultBodyLimit;
+use axum::http::header::{LOCATION, RETRY_AFTER};
 use axum::http::{HeaderValue, Method};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::CorsLayer;
+use tower_http::cors::{AllowHeaders, CorsLayer};
 
 pub use self::hosts::Hosts;
 use crate::admission::App;
@@ -67,9 +71,27 @@ fn interface() -> Router<Arc<App>> {
         .route("/v1/generations", post(generations::create))
         .route("/v1/generations/{id}", get(generations::show).delete(generations::cancel))
         .route("/v1/generations/{id}/events", get(events::stream_events))
-        .route("/v1/images/generations", post(images::create))
+        .route("/v1/generations/{id}/images/{sample}", get(render::show))
+        .merge(openai(""))
+        .merge(openai("/v1"))
         .route("/v1", get(error::not_found))
         .route("/v1/{*rest}", get(error::not_found).fallback(error::not_found))
+}
+
+/// OpenAI's API below `base`. Clients are configured with a base URL, with or without `/v1`.
+fn openai(base: &str) -> Router<Arc<App>> {
+    Router::new()
+        .route(&format!("{base}/models"), get(models::list))
+        .route(&format!("{base}/models/{{*id}}"), get(models::show))
+        .route(&format!("{base}/images/generations"), post(images::create))
+        .route(
+            &format!("{base}/images/edits"),
+            post(images::edit).layer(DefaultBodyLimit::max(images::MAX_FORM)),
+        )
+        .route(
+            &format!("{base}/images/variations"),
+            post(images::vary).layer(DefaultBodyLimit::max(images::MAX_FORM)),
+        )
 }
 
 fn health() -> Router<Arc<App>> {
@@ -86,7 +108,8 @@ fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(origins)
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_headers([CONTENT_TYPE, AUTHORIZATION, events::LAST_EVENT_ID])
-        .expose_headers([RETRY_AFTER, LOCATION])
+        // Clients send headers of their own, such as OpenAI's `x-stainless-os`.
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers([RETRY_AFTER, LOCATION, images::TOKENS_IGNORED])
         .max_age(Duration::from_secs(600))
 }

@@ -5,6 +5,7 @@ use dalle_model::dvae::DecodeError;
 use dalle_model::sample::{JobKey, NotFinite, SampleError};
 use dalle_shared::{ApiError, ErrorCode};
 
+use super::sampler::EncodeError;
 use crate::error_response::{ErrorResponse, log_id};
 
 /// An error of sampling or scoring.
@@ -19,6 +20,9 @@ pub enum EngineError {
     /// A complete image could not be decoded.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// An image could not be encoded.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
 }
 
 impl From<NotFinite> for EngineError {
@@ -32,7 +36,10 @@ impl EngineError {
     pub fn is_fatal(&self) -> bool {
         matches!(
             self,
-            Self::Sample(SampleError::Device(_)) | Self::Score(ScoreError::Device(_)) | Self::Decode(_)
+            Self::Sample(SampleError::Device(_))
+                | Self::Score(ScoreError::Device(_))
+                | Self::Decode(_)
+                | Self::Encode(_)
         )
     }
 

@@ -25,7 +25,7 @@ use dalle_model::sample::{JobKey, SampleRequest};
 use dalle_shared::{ImageToken, SamplingSettings, TextToken};
 use tokio::sync::oneshot;
 
-use self::command::{Command, Decode};
+use self::command::{Command, Conversion};
 use self::error::EngineError;
 use self::heartbeat::Heartbeat;
 use self::speed::Speed;
@@ -33,7 +33,7 @@ use self::worker::Worker;
 use crate::queue::Queue;
 use crate::served::ServedModel;
 
-pub use self::sampler::{ModelSampler, Sampler};
+pub use self::sampler::{EncodeError, ModelSampler, Sampler};
 
 /// Sends commands to the engine, and reads its speed and heartbeat.
 #[derive(Clone)]
@@ -149,8 +149,18 @@ impl EngineHandle {
     /// [`EngineStopped`] if the engine stops first.
     pub async fn decode(&self, tokens: Vec<ImageToken>) -> Result<Vec<u8>, EngineStopped> {
         let (reply, pixels) = oneshot::channel();
-        self.send(Command::Decode(Decode { tokens, reply }));
+        self.send(Command::Convert(Conversion::Decode { tokens, reply }));
         pixels.await.map_err(|_| EngineStopped)
+    }
+
+    /// Encodes an image of the model's size, RGB8, into `grid²` tokens. For models with an encoder.
+    ///
+    /// # Errors
+    /// [`EngineStopped`] if the engine stops first.
+    pub async fn encode(&self, pixels: Vec<u8>) -> Result<Vec<ImageToken>, EngineStopped> {
+        let (reply, tokens) = oneshot::channel();
+        self.send(Command::Convert(Conversion::Encode { pixels, reply }));
+        tokens.await.map_err(|_| EngineStopped)
     }
 
     /// The engine's speed.

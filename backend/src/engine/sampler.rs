@@ -1,9 +1,15 @@
 //! The interface between the engine and a model's networks.
 
 use dalle_model::clip::{Clip, ScoreError};
-use dalle_model::dvae::{DecodeError, ImageDecoder};
+use dalle_model::config::DOWNSAMPLING;
+use dalle_model::dvae::{DecodeError, ImageDecoder, ImageEncoder};
 use dalle_model::sample::{Batch, JobKey, SampleError, SampleRequest, StepOutput};
 use dalle_shared::{ImageToken, TextToken};
+
+/// The device failed while it encoded an image.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("encoding an image failed: {0}")]
+pub struct EncodeError(pub String);
 
 /// A batch of jobs that advance together, one token per step, and the decoder that turns tokens into pixels.
 ///
@@ -34,6 +40,12 @@ pub trait Sampler {
     /// The device failed.
     fn decode(&self, tokens: &[ImageToken]) -> Result<Vec<u8>, DecodeError>;
 
+    /// Encodes an image of the model's size, RGB8, into `grid²` tokens.
+    ///
+    /// # Errors
+    /// The model has no encoder, or the device failed.
+    fn encode(&self, pixels: &[u8]) -> Result<Vec<ImageToken>, EncodeError>;
+
     /// CLIP's score of an image for a caption, from −1 to 1. Missing tokens of an incomplete image are filled with its first token,
     /// which is usually background.
     ///
@@ -48,6 +60,8 @@ pub struct ModelSampler {
     pub batch: Batch,
     /// The dVAE's decoder.
     pub decoder: ImageDecoder,
+    /// The dVAE's encoder, if the folder has it.
+    pub encoder: Option<ImageEncoder>,
     /// Side of the token grid.
     pub grid: usize,
     /// CLIP, if the folder has it.
@@ -73,6 +87,14 @@ impl Sampler for ModelSampler {
 
     fn decode(&self, tokens: &[ImageToken]) -> Result<Vec<u8>, DecodeError> {
         self.decoder.decode(tokens, self.grid)
+    }
+
+    fn encode(&self, pixels: &[u8]) -> Result<Vec<ImageToken>, EncodeError> {
+        let Some(encoder) = &self.encoder else {
+            return Err(EncodeError("the model has no encoder".to_owned()));
+        };
+        let encoded = encoder.encode(&[pixels], self.grid * DOWNSAMPLING);
+        Ok(encoded.map_err(|error| EncodeError(error.to_string()))?.swap_remove(0))
     }
 
     fn score(&self, text: &[TextToken], tokens: &[ImageToken]) -> Result<f32, ScoreError> {

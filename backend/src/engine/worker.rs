@@ -8,7 +8,7 @@ use std::time::Instant;
 use dalle_model::sample::JobKey;
 use dalle_shared::EventKind;
 
-use super::command::{Command, Decode};
+use super::command::{Command, Conversion};
 use super::error::EngineError;
 use super::heartbeat::Heartbeat;
 use super::running::Running;
@@ -27,7 +27,7 @@ pub struct Worker {
     image_length: usize,
     max_rows: usize,
     running: HashMap<JobKey, Running>,
-    decodes: VecDeque<Decode>,
+    conversions: VecDeque<Conversion>,
     /// No image is scored before this time, unless no job is being sampled.
     next_score: Instant,
 }
@@ -50,7 +50,7 @@ impl Worker {
             image_length,
             max_rows,
             running: HashMap::new(),
-            decodes: VecDeque::new(),
+            conversions: VecDeque::new(),
             next_score: Instant::now(),
         }
     }
@@ -67,7 +67,7 @@ impl Worker {
             self.heartbeat.beat();
             self.score()?;
             self.heartbeat.beat();
-            self.decode()?;
+            self.convert()?;
             self.heartbeat.beat();
             metrics::gauge!("dalle_rows_running").set(self.sampler.rows() as f64);
             metrics::gauge!("dalle_queue_depth").set(self.queue.len() as f64);
@@ -77,7 +77,7 @@ impl Worker {
 
     /// Receives commands, waiting for one only if there is no work. Returns false if the engine is to stop.
     fn collect(&mut self, commands: &Receiver<Command>) -> bool {
-        let idle = self.running.is_empty() && self.decodes.is_empty() && self.queue.len() == 0;
+        let idle = self.running.is_empty() && self.conversions.is_empty() && self.queue.len() == 0;
         let mut next = if idle {
             self.heartbeat.rest();
             commands.recv().map_err(|_| TryRecvError::Disconnected)
@@ -88,7 +88,7 @@ impl Worker {
         loop {
             match next {
                 Ok(Command::Wake) => {}
-                Ok(Command::Decode(decode)) => self.decodes.push_back(decode),
+                Ok(Command::Convert(conversion)) => self.conversions.push_back(conversion),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
                 Err(TryRecvError::Empty) => return true,
             }
@@ -212,13 +212,17 @@ impl Worker {
         Ok(())
     }
 
-    /// Decodes at most one image, so that a request for nine does not delay other jobs.
-    fn decode(&mut self) -> Result<(), EngineError> {
-        if let Some(Decode { tokens, reply }) = self.decodes.pop_front()
-            && !reply.is_closed()
-        {
-            // The receiver may have been dropped by now.
-            let _ = reply.send(self.sampler.decode(&tokens)?);
+    /// Decodes or encodes at most one image, so that a request for nine does not delay other jobs.
+    fn convert(&mut self) -> Result<(), EngineError> {
+        // The receiver may have been dropped by now.
+        match self.conversions.pop_front() {
+            Some(Conversion::Decode { tokens, reply }) if !reply.is_closed() => {
+                let _ = reply.send(self.sampler.decode(&tokens)?);
+            }
+            Some(Conversion::Encode { pixels, reply }) if !reply.is_closed() => {
+                let _ = reply.send(self.sampler.encode(&pixels)?);
+            }
+            _ => {}
         }
         Ok(())
     }

@@ -23,6 +23,8 @@ pub struct Job {
     pub request: SampleRequest,
     /// Whether CLIP scores its samples.
     pub scored: bool,
+    /// The caption, if the client sent it as text. For the metadata of images; it is not logged.
+    pub caption: Option<String>,
     /// The job's events.
     pub log: Log,
     /// Time of its admission.
@@ -38,14 +40,24 @@ struct Viewers {
 
 impl Job {
     /// A new job with a random id. Its memory is counted in `memory` until it is dropped.
-    pub fn new(key: JobKey, request: SampleRequest, scored: bool, memory: Arc<AtomicUsize>) -> Arc<Self> {
+    pub fn new(
+        key: JobKey,
+        request: SampleRequest,
+        scored: bool,
+        caption: Option<String>,
+        memory: Arc<AtomicUsize>,
+    ) -> Arc<Self> {
         let created = Instant::now();
-        let bytes = size_of::<Self>() + size_of_val(&*request.text) + size_of_val(&*request.prefix);
+        let bytes = size_of::<Self>()
+            + size_of_val(&*request.text)
+            + size_of_val(&*request.prefix)
+            + caption.as_ref().map_or(0, String::len);
         Arc::new(Self {
             id: format!("{:032x}", rand::random::<u128>()),
             key,
             request,
             scored,
+            caption,
             log: Log::new(bytes, memory),
             created,
             viewers: Mutex::new(Viewers { watching: 0, alone_since: created }),

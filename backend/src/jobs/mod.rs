@@ -24,12 +24,12 @@ pub(crate) mod tests {
 
     /// The same, and perhaps scored.
     pub fn scored_job(samples: usize, scored: bool) -> Arc<Job> {
-        Job::new(JobKey(rand::random()), request(samples), scored, Arc::default())
+        Job::new(JobKey(rand::random()), request(samples), scored, None, Arc::default())
     }
 
     /// A job whose memory counts in `registry`.
     pub fn job_of(registry: &Registry) -> Arc<Job> {
-        Job::new(JobKey(rand::random()), request(1), false, registry.memory())
+        Job::new(JobKey(rand::random()), request(1), false, None, registry.memory())
     }
 
     fn request(samples: usize) -> SampleRequest {

@@ -235,6 +235,16 @@ async fn only_configured_origins_may_use_it() {
     let refused = preflight("https://evil.example").send().await.unwrap();
     assert!(!refused.headers().contains_key("access-control-allow-origin"));
 
+    // The headers that OpenAI's client for JavaScript sends in a browser.
+    let asked = "authorization,content-type,openai-organization,x-stainless-arch,x-stainless-lang,x-stainless-os,\
+        x-stainless-package-version,x-stainless-retry-count,x-stainless-runtime,x-stainless-timeout,idempotency-key";
+    let stainless = call(Method::OPTIONS, "https://page.example")
+        .header("Access-Control-Request-Method", "POST")
+        .header("Access-Control-Request-Headers", asked);
+    let stainless = stainless.send().await.unwrap();
+    let allowed = stainless.headers()["access-control-allow-headers"].to_str().unwrap();
+    assert!(asked.split(',').all(|name| allowed.contains(name)), "{allowed}");
+
     // Errors have the headers too; otherwise the page could not read them.
     let answer = call(Method::POST, "https://page.example").json(&json!({})).send().await.unwrap();
     assert_eq!(answer.headers()["access-control-allow-origin"], "https://page.example");

@@ -152,3 +152,14 @@ async fn shutdown_sends_retry_after_to_clients_of_the_images_api() {
     assert!(response.headers().contains_key("retry-after"));
     assert_eq!(error(response, 503).await.0, "unavailable");
 }
+
+#[tokio::test]
+async fn shutdown_lets_images_that_are_being_sampled_finish() {
+    let step_time = Duration::from_millis(20);
+    let server = TestServer::start(Behaviour { step_time, ..Behaviour::default() }).await;
+    let body = serde_json::json!({"prompt": "a cat", "n": 2});
+    let call = tokio::spawn(server.post("/v1/images/generations", &body).send());
+    server.until("running", async || server.probe.rows.load(std::sync::atomic::Ordering::SeqCst) == 2).await;
+    server.stop.send(()).unwrap();
+    assert_eq!(call.await.unwrap().unwrap().status(), StatusCode::OK);
+}

@@ -4,11 +4,13 @@
 
 mod cancelling;
 mod connections;
+mod editing;
 mod hosts;
 mod images;
 mod interface;
 mod lifecycle;
 mod page;
+mod repeating;
 mod sampler;
 mod server;
 mod sse;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use dalle_backend::Sampler;
+use dalle_backend::{EncodeError, Sampler};
 use dalle_model::clip::ScoreError;
 use dalle_model::dvae::DecodeError;
 use dalle_model::sample::{JobKey, NotFinite, SampleError, SampleRequest, StepOutput};
@@ -128,6 +128,16 @@ impl Sampler for TestSampler {
     fn score(&self, _: &[TextToken], tokens: &[ImageToken]) -> Result<f32, ScoreError> {
         std::thread::sleep(self.behaviour.score_time);
         Ok(score(tokens))
+    }
+
+    /// The inverse of [`pixels`].
+    fn encode(&self, pixels: &[u8]) -> Result<Vec<ImageToken>, EncodeError> {
+        let token = |place: usize| {
+            let (x, y) = (place % GEOMETRY.grid * 8, place / GEOMETRY.grid * 8);
+            let pixel = &pixels[3 * (y * GEOMETRY.image_size + x)..][..2];
+            ImageToken(u16::from_be_bytes([pixel[0], pixel[1]]))
+        };
+        Ok((0..GEOMETRY.image_length()).map(token).collect())
     }
 
     fn decode(&self, tokens: &[ImageToken]) -> Result<Vec<u8>, DecodeError> {

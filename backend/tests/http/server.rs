@@ -64,8 +64,8 @@ pub fn tokenizer() -> Tokenizer {
 }
 
 pub fn served_model() -> ServedModel {
-    let contents = vec![Bytes::from_static(b"{}"), Bytes::from(vec![7; 100_000])];
-    let names = ["config.json", "decoder.safetensors"];
+    let contents = vec![Bytes::from_static(b"{}"), Bytes::from(vec![7; 100_000]), Bytes::from(vec![8; 100])];
+    let names = ["config.json", "decoder.safetensors", "encoder.safetensors"];
     let files = names.iter().zip(&contents).map(|(name, content)| {
         let sha256 = sha256_hex(content);
         let url = format!("/v1/model/files/{name}?sha256={sha256}");

@@ -1,5 +1,6 @@
 //! A stalled engine.
 
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use dalle_backend::Options;
@@ -43,4 +44,18 @@ async fn a_stalled_engine_fails_its_generations_and_admits_none_until_it_recover
     let next = server.create(&request(4, 1)).await;
     let events = Events::of(server.get(&next.events).await).rest().await;
     assert!(matches!(events.last().unwrap().kind, EventKind::Finished { .. }));
+}
+
+#[tokio::test]
+async fn a_server_whose_engine_hangs_stops_within_its_limits() {
+    let behaviour = Behaviour { hangs_at_step: Some((10, Duration::from_secs(60))), ..brisk() };
+    let server =
+        TestServer::start_with(behaviour, Options { drain: Duration::from_millis(200), ..options() }).await;
+    let created = server.create(&request(1, 1)).await;
+    let events = tokio::spawn(Events::of(server.get(&created.events).await).rest());
+    server.until("hanging", async || server.probe.steps.load(SeqCst) == 10).await;
+    server.stop.send(()).unwrap();
+    // The drain, the last responses and the last step have 0.2, 2 and 2 s.
+    tokio::time::timeout(Duration::from_secs(20), server.outcome).await.unwrap().unwrap().unwrap();
+    assert!(matches!(events.await.unwrap().last().unwrap().kind, EventKind::Failed { .. }));
 }
