@@ -17,6 +17,7 @@ pub mod adamw;
 pub mod codes;
 pub mod dvae;
 pub mod finish;
+pub mod formats;
 pub mod gradient;
 pub mod grid;
 pub mod laplace;
