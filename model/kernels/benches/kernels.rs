@@ -5,8 +5,10 @@
 
 use std::time::Instant;
 
+use dalle_kernels::adamw::{AdamW, AdamWUpdate};
 use dalle_kernels::dvae::{DvaeSizes, DvaeUpdate, ImageNoise};
 use dalle_kernels::finish::Finish;
+use dalle_kernels::formats::{F0_6_10, F1_6_9, Stored, decode, encode};
 use dalle_kernels::gradient::{KernelGradient, PointwiseGradient};
 use dalle_kernels::grid::{Grid, zeros};
 use dalle_kernels::outer::{self, OuterGradient, OuterPointwiseGradient};
@@ -36,6 +38,46 @@ fn report(name: &str, flops: f64, seconds: f64) {
 
 fn values(length: usize) -> Vec<f32> {
     (0..length).map(|i| (i * 7919 % 1000) as f32 * 1e-3 - 0.5).collect()
+}
+
+/// Conversions to and from a format, values that fit the caches.
+fn format<F: Stored>(name: &str) {
+    let values = values(1 << 16);
+    let (mut codes, mut back) = (vec![F::default(); values.len()], vec![0.0; values.len()]);
+    let rate = |seconds: f64| values.len() as f64 / seconds / 1e9;
+    let encoding = rate(seconds(|| encode(&values, &mut codes)));
+    let decoding = rate(seconds(|| decode(&codes, &mut back)));
+    println!("{name:44} {encoding:10.2} G values/s encoded, {decoding:.2} decoded");
+}
+
+/// An update of a million parameters.
+fn adamw<M: Stored, V: Stored>(processor: Processor, name: &str) {
+    let length = 1 << 20;
+    let gradient = values(length);
+    let (mut weight, mut average) = (gradient.clone(), gradient.clone());
+    let (mut mean, mut variance) = (vec![M::default(); length], vec![V::default(); length]);
+    let adamw = AdamW {
+        beta1: 0.9,
+        beta2: 0.96,
+        epsilon: 1e-8,
+        update: 10,
+        learning_rate: 1e-6,
+        weight_decay: 0.045,
+        clip: 1.0,
+        max_variance: 5.0,
+        ewma: 0.9996,
+    };
+    let time = seconds(|| {
+        processor.run(AdamWUpdate {
+            adamw,
+            gradient: &gradient,
+            weight: &mut weight,
+            mean: &mut mean,
+            variance: &mut variance,
+            average: &mut average,
+        });
+    });
+    println!("{name:44} {:10.2} G values/s", length as f64 / time / 1e9);
 }
 
 fn square(processor: Processor, grid: &Grid, n_in: usize, n_out: usize) {
@@ -124,6 +166,10 @@ fn main() {
     let side: usize = numbers.next().unwrap_or(128);
     let processor = Processor::detect();
     println!("n_hid {n_hid}, {side}×{side} pixels, {processor:?}");
+    format::<F1_6_9>("1-6-9");
+    format::<F0_6_10>("0-6-10");
+    adamw::<f32, f32>(processor, "AdamW, moments in 32 bits");
+    adamw::<F1_6_9, F0_6_10>(processor, "AdamW, moments in 16 bits");
     for level in 0..4 {
         let (grid, wide) = (Grid::new(1, side >> level, side >> level, 2), n_hid << level);
         let hidden = wide / 4;
