@@ -26,7 +26,12 @@ impl Gradients {
 
     /// Collects the gradients of all parameters of `network` from the tape of a backward pass.
     pub(crate) fn collect<M: Module>(tape: Tape, network: &M) -> Self {
-        let mut collector = Collector { tape, path: Vec::new(), found: BTreeMap::new() };
+        Self::collect_part(tape, network, Vec::new())
+    }
+
+    /// The same of a part of a network, which is at `path` in it.
+    pub(crate) fn collect_part<M: Module>(tape: Tape, network: &M, path: Vec<String>) -> Self {
+        let mut collector = Collector { tape, path, found: BTreeMap::new() };
         network.visit(&mut collector);
         Self { values: collector.found, squares: None }
     }

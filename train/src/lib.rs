@@ -10,6 +10,7 @@ pub mod dvae_data;
 pub mod dvae_health;
 mod dvae_kernels;
 pub mod dvae_training;
+pub mod engine;
 mod event_file;
 mod exact;
 pub mod export;
