@@ -20,6 +20,7 @@ pub mod interrupt;
 mod metric_log;
 pub mod metrics;
 pub mod optimizer;
+pub mod power_sgd;
 pub mod prefetch;
 pub mod prior_data;
 mod prior_kernels;

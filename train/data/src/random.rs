@@ -26,6 +26,8 @@ pub enum Purpose {
     Mixture = 7,
     /// Seed of one dataset of several, by dataset.
     Dataset = 8,
+    /// The fixed matrices of PowerSGD, by shape.
+    PowerSgd = 9,
 }
 
 /// The generator for `index`, which is an epoch, or the number of an example counted over all epochs.
@@ -57,6 +59,7 @@ mod tests {
             Purpose::Window,
             Purpose::Mixture,
             Purpose::Dataset,
+            Purpose::PowerSgd,
         ];
         let mut seen = HashSet::new();
         for purpose in purposes {
