@@ -17,6 +17,8 @@ use crate::{Failure, Group, Layout, Wire};
 pub struct Options {
     /// How long a rank waits for others in a collective. It must cover what one rank does alone, such as writing a checkpoint.
     pub timeout: Duration,
+    /// How long a rank waits for all to start.
+    pub start_timeout: Duration,
     /// Ranks that count as one machine: those with neighbouring numbers. Without it, the ranks that share memory do.
     pub per_machine: Option<usize>,
     /// Most bytes that a transport gets at once; more is sent in parts. MPI counts bytes in 32 bits.
@@ -25,7 +27,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { timeout: Duration::from_mins(10), per_machine: None, most_bytes: 1 << 30 }
+        Self {
+            timeout: Duration::from_mins(10),
+            start_timeout: Duration::from_mins(10),
+            per_machine: None,
+            most_bytes: 1 << 30,
+        }
     }
 }
 
@@ -82,7 +89,7 @@ impl Communicator {
     /// A rank of the processes that `mpirun` or `srun` started; alone if neither did. At most once in a process.
     ///
     /// # Errors
-    /// MPI cannot be used, ranks do not start within the timeout, or machines have different numbers of ranks.
+    /// MPI cannot be used, ranks do not start in time, or machines have different numbers of ranks.
     #[cfg(feature = "mpi")]
     pub fn mpi(options: &Options) -> Result<Self, Failure> {
         let per_machine = options.per_machine;
@@ -93,12 +100,12 @@ impl Communicator {
     /// A rank whose transport is made on its communication thread, which it never leaves.
     ///
     /// # Errors
-    /// The transport cannot be made within the timeout.
+    /// The transport cannot be made in time.
     pub fn start(
         transport: impl FnOnce() -> Result<Box<dyn Transport>, Failure> + Send + 'static,
         options: &Options,
     ) -> Result<Self, Failure> {
-        let Options { timeout, most_bytes, .. } = *options;
+        let Options { timeout, start_timeout, most_bytes, .. } = *options;
         let counters = Arc::new(Counters::default());
         let (jobs, receiver) = channel();
         let (ready, started) = channel();
@@ -116,11 +123,11 @@ impl Communicator {
         let thread = std::thread::Builder::new().name("communication".to_owned()).spawn(run);
         let thread =
             thread.map_err(|error| Failure::Setup(format!("a thread cannot be started: {error}")))?;
-        let layout = started.recv_timeout(timeout).unwrap_or_else(|error| {
+        let layout = started.recv_timeout(start_timeout).unwrap_or_else(|error| {
             Err(Failure::Setup(match error {
                 RecvTimeoutError::Timeout => format!(
                     "the ranks of this job did not all start within {} s; see which of them have started",
-                    timeout.as_secs_f64()
+                    start_timeout.as_secs_f64()
                 ),
                 RecvTimeoutError::Disconnected => "the communication thread panicked at its start".to_owned(),
             }))
