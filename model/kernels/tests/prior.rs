@@ -308,3 +308,27 @@ fn logits_that_are_not_finite_give_a_loss_and_gradients_that_are_not() {
         }
     }
 }
+
+#[test]
+fn shares_of_a_batch_add_up_to_it() {
+    let mut update = PriorUpdate::new(SIZES);
+    let length = update.network().length();
+    let parameters: Vec<f32> = numbers(length, 1).iter().map(|x| 0.6 * x).collect();
+    let inputs = tokens(6, |i| (3 * i) % 5, SIZES.text_vocab);
+    let images = tokens(6, |_| 16, SIZES.image_vocab);
+    let pairs = pairs(&inputs, &images);
+    let mut whole = vec![0.0; length];
+    let losses = update.run(&parameters, &pairs, &mut whole);
+    let scored = update.scored(&pairs);
+    let (mut sum, mut total) = (vec![0.0; length], 0.0);
+    // The parts have different shares of the captions.
+    for part in [&pairs[..1], &pairs[1..4], &pairs[4..]] {
+        let mut gradients = vec![0.0; length];
+        total += update.run_share(&parameters, part, scored, &mut gradients).total();
+        for (sum, gradient) in sum.iter_mut().zip(&gradients) {
+            *sum += gradient;
+        }
+    }
+    assert_close(&sum, &whole, 1e-5, "gradients");
+    assert!((total - losses.total()).abs() < 1e-9, "{total}, expected {losses:?}");
+}

@@ -30,4 +30,4 @@ pub use pair::Pair;
 pub use pattern::Pattern;
 pub use sampling::{AttentionWeights, Cache, Sampler};
 #[cfg(not(target_arch = "wasm32"))]
-pub use update::{PriorLosses, PriorUpdate};
+pub use update::{PriorLosses, PriorUpdate, ScoredTokens};

@@ -35,6 +35,35 @@ impl PriorLosses {
     }
 }
 
+/// How many tokens of a batch are scored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScoredTokens {
+    /// Ids and ends of the scored captions.
+    pub text: usize,
+    /// Image tokens.
+    pub image: usize,
+}
+
+impl ScoredTokens {
+    /// What a mean divides by, at least one.
+    fn divisors(self) -> [f64; 2] {
+        [self.text, self.image].map(|count| count.max(1) as f64)
+    }
+
+    /// Weight of a token of text and of the image in the loss.
+    fn weights(self) -> [f32; 2] {
+        let [text, image] = self.divisors();
+        [(TEXT_WEIGHT / text) as f32, ((1.0 - TEXT_WEIGHT) / image) as f32]
+    }
+
+    /// Sums of cross-entropies as means.
+    fn mean(self, losses: &[[f64; 2]]) -> PriorLosses {
+        let [text, image] = self.divisors();
+        let sum = |kind: usize| losses.iter().map(|losses| losses[kind]).sum::<f64>();
+        PriorLosses { text: sum(0) / text, image: sum(1) / image }
+    }
+}
+
 /// Computes losses and gradients of batches.
 pub struct PriorUpdate {
     network: PriorNetwork,
@@ -90,10 +119,25 @@ impl PriorUpdate {
     /// # Panics
     /// If a length differs from what the sizes demand, or a token is out of range.
     pub fn run(&mut self, parameters: &[f32], pairs: &[Pair<'_>], gradients: &mut [f32]) -> PriorLosses {
+        self.run_share(parameters, pairs, self.scored(pairs), gradients)
+    }
+
+    /// What pairs contribute to the losses and gradients of a batch that has `whole` scored tokens: summed over all pairs of the
+    /// batch they are those of [`PriorUpdate::run`].
+    ///
+    /// # Panics
+    /// As [`PriorUpdate::run`].
+    pub fn run_share(
+        &mut self,
+        parameters: &[f32],
+        pairs: &[Pair<'_>],
+        whole: ScoredTokens,
+        gradients: &mut [f32],
+    ) -> PriorLosses {
         self.check(parameters, pairs, true);
         assert_eq!(gradients.len(), self.network.length(), "gradients");
         let (count, threads) = (pairs.len().min(SUMS), rayon::current_num_threads());
-        let weights = self.token_weights(pairs);
+        let weights = whole.weights();
         let this = &*self;
         let compute = |cx: PriorContext<'_>, part: usize, gradients: &mut [f32]| {
             let mut memory = this.memory();
@@ -117,7 +161,7 @@ impl PriorUpdate {
             let cx = this.context(parameters, Threads::alone());
             add_up(&this.sums, (count, threads), gradients, |part, sum| compute(cx, part, sum))
         };
-        self.mean(&losses, pairs)
+        whole.mean(&losses)
     }
 
     /// The losses of pairs.
@@ -143,7 +187,15 @@ impl PriorUpdate {
             let cx = this.context(parameters, Threads::alone());
             pairs.par_iter().map(|pair| compute(cx, pair)).collect()
         };
-        self.mean(&losses, pairs)
+        self.scored(pairs).mean(&losses)
+    }
+
+    /// The tokens of pairs that the losses are means over.
+    pub fn scored(&self, pairs: &[Pair<'_>]) -> ScoredTokens {
+        let places = self.network.sizes.text - 1;
+        let text = |pair: &Pair<'_>| if pair.scored { (pair.input.len() + 1).min(places) } else { 0 };
+        let image = pairs.len() * self.network.sizes.grid.pow(2);
+        ScoredTokens { text: pairs.iter().map(text).sum(), image }
     }
 
     /// Calls `run`, in which all threads compute the same pair together.
@@ -183,26 +235,6 @@ impl PriorUpdate {
             groups: &self.groups,
             threads,
         }
-    }
-
-    /// Scored tokens of text and image, at least one.
-    fn scored(&self, pairs: &[Pair<'_>]) -> [f64; 2] {
-        let places = self.network.sizes.text - 1;
-        let text = |pair: &Pair<'_>| if pair.scored { (pair.input.len() + 1).min(places) } else { 0 };
-        let image = pairs.len() * self.network.sizes.grid.pow(2);
-        [pairs.iter().map(text).sum::<usize>(), image].map(|count| count.max(1) as f64)
-    }
-
-    /// Weight of a token of text and of the image in the loss.
-    fn token_weights(&self, pairs: &[Pair<'_>]) -> [f32; 2] {
-        let [text, image] = self.scored(pairs);
-        [(TEXT_WEIGHT / text) as f32, ((1.0 - TEXT_WEIGHT) / image) as f32]
-    }
-
-    fn mean(&self, losses: &[[f64; 2]], pairs: &[Pair<'_>]) -> PriorLosses {
-        let [text, image] = self.scored(pairs);
-        let sum = |kind: usize| losses.iter().map(|losses| losses[kind]).sum::<f64>();
-        PriorLosses { text: sum(0) / text, image: sum(1) / image }
     }
 
     fn memory(&self) -> PriorMemory {
