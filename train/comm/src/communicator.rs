@@ -202,15 +202,15 @@ impl Communicator {
     ///
     /// # Errors
     /// Communication failed, now or before, or other ranks call something else.
-    pub fn finish(mut self) -> Result<(), Failure> {
-        let result = self.call(Group::World, Worker::finish).wait();
-        self.end();
-        result
+    pub fn finish(&self) -> Result<(), Failure> {
+        self.call(Group::World, Worker::finish).wait()
     }
 
     /// Ends the communication of all ranks with this rank's error.
-    pub fn fail(mut self, reason: impl std::fmt::Display) {
-        self.abandon(Failure::Reported { rank: self.rank(Group::World), reason: reason.to_string() });
+    pub fn fail(&self, reason: impl std::fmt::Display) {
+        let failure = Failure::Reported { rank: self.rank(Group::World), reason: reason.to_string() };
+        // The failure itself, or one before it, which ended communication already.
+        drop(self.call(Group::World, move |_| Err::<(), _>(failure)).wait());
     }
 
     fn call<T: Send + 'static>(
