@@ -2,7 +2,8 @@
 //!
 //! A run folder contains:
 //!
-//! - `checkpoints/step-NNNNNNNNN/` with `state.json`, `weights.safetensors`, `optimizer.safetensors` and `manifest.json`
+//! - `checkpoints/step-NNNNNNNNN/` with `state.json`, `weights.safetensors`, `optimizer.safetensors` and `manifest.json`; or of
+//!   several ranks, instead of the two files with tensors, `shard-RRR-of-NNN.safetensors` with rank RRR's rows of each tensor
 //! - `checkpoints/LATEST`, the name of the newest checkpoint
 //! - `model/`, the configuration of the network
 //! - `curve.png`, and metrics for other programs
@@ -16,26 +17,33 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use dalle_comm::Communicator;
 use dalle_model::burn::module::Module;
 use dalle_model::burn::tensor::{DType, FloatDType, TensorData};
-use dalle_model::weights::{from_safetensors, to_safetensors};
+use dalle_model::weights::{WeightsError, from_safetensors, to_safetensors};
 use dalle_shared::sha256_hex;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use crate::optimizer::{AdamW, AdamWConfig, averaged};
+use crate::ranks::Ranks;
 use crate::run_state::RunState;
+use crate::shards::{Compress, SavedRows, ShardedAdamW};
 use dalle_data::log_line;
 use dalle_native::publish::{NewFolder, write_file};
 
 /// Number of checkpoints kept besides the best one.
 const KEPT: usize = 2;
 
-/// The files of a checkpoint that its manifest lists.
-const FILES: [&str; 3] = ["state.json", "weights.safetensors", "optimizer.safetensors"];
+/// The file with the state of the run.
+const STATE: &str = "state.json";
+/// The files with tensors of a checkpoint that one rank wrote.
+const WEIGHTS: &str = "weights.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
 
 /// Folder in a run folder with the network's configuration files and tokenizer.
 pub const MODEL: &str = "model";
@@ -47,8 +55,8 @@ pub type Files = Vec<(&'static str, Vec<u8>)>;
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    /// The lock is released when the file is closed, also if the process is killed.
-    _lock: File,
+    /// The lock is released when the file is closed, also if the process is killed. The first rank has it for all ranks.
+    _lock: Option<File>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -89,7 +97,12 @@ impl RunFolder {
             path.display()
         );
         fs::create_dir_all(path.join("checkpoints")).with_context(cannot)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), _lock: Some(lock) })
+    }
+
+    /// The folder that the first of several ranks has opened.
+    pub fn join(path: &Path) -> Self {
+        Self { path: path.to_owned(), _lock: None }
     }
 
     /// Path of the folder.
@@ -112,21 +125,73 @@ impl RunFolder {
             Ok((name.as_str(), view))
         });
         let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
-        let contents = [
-            serde_json::to_vec_pretty(state)?,
-            to_safetensors(module, FloatDType::F32)?,
-            safetensors::serialize(views, None)?,
-        ];
-        let name = name_of(state.step);
-        let folder = NewFolder::begin(&self.checkpoints().join(&name), "manifest.json", true)?;
+        let weights = to_safetensors(module, FloatDType::F32)?;
+        let folder = self.begin(state.step)?;
         let mut files = BTreeMap::new();
-        for (file, content) in FILES.iter().zip(&contents) {
-            folder.write(file, content)?;
-            files.insert((*file).to_owned(), (content.len() as u64, sha256_hex(content)));
+        for (name, content) in [(WEIGHTS, weights), (OPTIMIZER, safetensors::serialize(views, None)?)] {
+            folder.write(name, &content)?;
+            files.insert(name.to_owned(), (content.len() as u64, sha256_hex(&content)));
         }
+        self.publish(folder, state, files)
+    }
+
+    /// Writes a checkpoint of several ranks and removes old ones: each rank of the first machine writes its rows, the first rank the
+    /// rest. All ranks call it, those of other machines with `None`.
+    ///
+    /// # Errors
+    /// A rank cannot write its file, of which all ranks are told, or communication failed. Earlier checkpoints are then unchanged.
+    pub fn save_rows(
+        &self,
+        state: &RunState,
+        ranks: &Ranks,
+        shard: Option<(ShardName, Vec<u8>)>,
+    ) -> Result<()> {
+        let mut folder = None;
+        let path = ranks.by_first(|| {
+            let folder = folder.insert(self.begin(state.step)?);
+            Ok(folder.path().as_os_str().as_encoded_bytes().to_vec())
+        })?;
+        let path = PathBuf::from(String::from_utf8(path).context("the path of the run folder is not UTF-8")?);
+        let written = shard.map(|(name, content)| {
+            let listed = (content.len() as u64, sha256_hex(&content));
+            let written = write_file(&path.join(name.to_string()), &content);
+            written.map(|()| (name.to_string(), listed)).map_err(|error| format!("{:#}", anyhow!(error)))
+        });
+        let all = ranks.gather(serde_json::to_vec(&written)?)?;
+        let mut files = BTreeMap::new();
+        for (rank, written) in all.iter().enumerate() {
+            match serde_json::from_slice::<Option<Result<(String, (u64, String)), String>>>(written)? {
+                Some(Ok((name, listed))) => drop(files.insert(name, listed)),
+                Some(Err(error)) => bail!("rank {rank} cannot write its part of a checkpoint: {error}"),
+                None => {}
+            }
+        }
+        let published = match folder {
+            Some(folder) => self.publish(folder, state, files).map_err(|error| format!("{error:#}")),
+            None => Ok(()),
+        };
+        let published = ranks.by_first(|| Ok(serde_json::to_vec(&published)?))?;
+        serde_json::from_slice::<Result<(), String>>(&published)?.map_err(|error| anyhow!(error))
+    }
+
+    /// A folder that becomes the checkpoint after update `step`.
+    fn begin(&self, step: u64) -> Result<NewFolder> {
+        Ok(NewFolder::begin(&self.checkpoints().join(name_of(step)), "manifest.json", true)?)
+    }
+
+    /// Makes a folder that contains `files` the newest checkpoint.
+    fn publish(
+        &self,
+        folder: NewFolder,
+        state: &RunState,
+        mut files: BTreeMap<String, (u64, String)>,
+    ) -> Result<()> {
+        let content = serde_json::to_vec_pretty(state)?;
+        folder.write(STATE, &content)?;
+        files.insert(STATE.to_owned(), (content.len() as u64, sha256_hex(&content)));
         folder.write("manifest.json", &serde_json::to_vec_pretty(&Manifest { files })?)?;
         folder.publish()?;
-        self.point_latest_at(&name)?;
+        self.point_latest_at(&name_of(state.step))?;
         let best = state.best.map(|best| name_of(best.step));
         let names = names(&self.checkpoints())?;
         for old in names.iter().rev().skip(KEPT).filter(|name| Some(*name) != best.as_ref()) {
@@ -159,16 +224,11 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Loads the newest complete checkpoint: its state, `fresh` with its weights, and its optimizer. None if the run is new.
+    /// Reads the newest complete checkpoint. None if the run is new.
     ///
     /// # Errors
     /// Checkpoints exist but none is complete, or the newest complete one has another `identity`.
-    pub fn resume<M: Module>(
-        &self,
-        identity: &serde_json::Value,
-        config: AdamWConfig,
-        fresh: M,
-    ) -> Result<Option<(RunState, M, AdamW)>> {
+    pub fn newest(&self, identity: &serde_json::Value) -> Result<Option<Checkpoint>> {
         let mut damaged: Vec<String> = Vec::new();
         for name in names(&self.checkpoints())?.into_iter().rev() {
             match Checkpoint::read(&self.checkpoints().join(&name)) {
@@ -180,9 +240,8 @@ impl RunFolder {
                         self.path.display(),
                         differences(&state.identity, identity)
                     );
-                    let resumed = checkpoint.restore(config, fresh)?;
                     damaged.iter().try_for_each(|name| self.set_aside(name))?;
-                    return Ok(Some(resumed));
+                    return Ok(Some(checkpoint));
                 }
                 Err(error) => {
                     log_line(format_args!(
@@ -198,6 +257,28 @@ impl RunFolder {
             self.path.display()
         );
         Ok(None)
+    }
+
+    /// Reads the newest complete checkpoint on all ranks. None if the run is new.
+    ///
+    /// # Errors
+    /// As [`RunFolder::newest`] on the first rank; or another rank cannot read what the first one has read.
+    pub fn newest_of_all(&self, identity: &serde_json::Value, ranks: &Ranks) -> Result<Option<Checkpoint>> {
+        let mut newest = None;
+        let step = ranks.by_first(|| {
+            newest = self.newest(identity)?;
+            Ok(serde_json::to_vec(&newest.as_ref().map(|newest| newest.state.step))?)
+        })?;
+        match serde_json::from_slice::<Option<u64>>(&step)? {
+            Some(step) if newest.is_none() => {
+                let name = name_of(step);
+                let checkpoint = Checkpoint::read(&self.checkpoints().join(&name));
+                checkpoint.map(Some).with_context(|| {
+                    format!("the checkpoint {name}, which rank 0 has read; --run must be a folder that all machines share")
+                })
+            }
+            _ => Ok(newest),
+        }
     }
 
     /// Renames a damaged checkpoint, because its name is needed for the next checkpoint after the same update.
@@ -222,7 +303,7 @@ pub fn newest_state(path: &Path) -> Result<Option<RunState>> {
     }
     let states = names(&checkpoints)?.into_iter().rev().map(|name| {
         let folder = checkpoints.join(name);
-        RunState::read(&Manifest::read(&folder)?.read_file(&folder, FILES[0])?)
+        RunState::read(&Manifest::read(&folder)?.read_file(&folder, STATE)?)
     });
     Ok(states.into_iter().find_map(Result::ok))
 }
@@ -254,6 +335,8 @@ pub struct Checkpoint {
     /// Contents of the safetensors files.
     weights: Vec<u8>,
     optimizer: Vec<u8>,
+    /// The sums of error buffers over machines, by path, if gradients were compressed.
+    errors: BTreeMap<String, TensorData>,
 }
 
 impl Checkpoint {
@@ -308,21 +391,112 @@ impl Checkpoint {
     /// Reads a checkpoint and checks the size and SHA-256 of every file.
     fn read(folder: &Path) -> Result<Self> {
         let manifest = Manifest::read(folder)?;
-        let read = |name| manifest.read_file(folder, name);
-        let [state, weights, optimizer] = FILES;
-        Ok(Self {
-            state: RunState::read(&read(state)?)?,
-            weights: read(weights)?,
-            optimizer: read(optimizer)?,
-        })
+        let read = |name: &str| manifest.read_file(folder, name);
+        let state = RunState::read(&read(STATE)?)?;
+        let shards = manifest.files.keys().filter(|name| name.starts_with("shard-"));
+        let shards = shards.map(|name| read(name)).collect::<Result<Vec<_>>>()?;
+        if shards.is_empty() {
+            let (weights, optimizer) = (read(WEIGHTS)?, read(OPTIMIZER)?);
+            return Ok(Self { state, weights, optimizer, errors: BTreeMap::new() });
+        }
+        let [weights, optimizer, errors] = joined(&shards)?;
+        Ok(Self { state, weights, optimizer, errors: read_tensors(&errors)? })
     }
 
     /// Loads the checkpoint into `fresh` and a new optimizer.
-    fn restore<M: Module>(self, config: AdamWConfig, fresh: M) -> Result<(RunState, M, AdamW)> {
+    ///
+    /// # Errors
+    /// It is not one of this network.
+    pub fn restore<M: Module>(self, config: AdamWConfig, fresh: M) -> Result<(RunState, M, AdamW)> {
         let module = from_safetensors(fresh, &self.weights)?;
         let optimizer = AdamW::load(config, self.state.updates, read_tensors(&self.optimizer)?, &module)?;
         Ok((self.state, module, optimizer))
     }
+
+    /// Loads the checkpoint into `fresh` and a rank's part of a new optimizer.
+    ///
+    /// # Errors
+    /// It is not one of this network.
+    pub fn restore_rows<M: Module>(
+        self,
+        settings: (AdamWConfig, Option<Compress>),
+        communicator: &Arc<Communicator>,
+        fresh: M,
+    ) -> Result<(RunState, M, ShardedAdamW)> {
+        let module = from_safetensors(fresh, &self.weights)?;
+        let (updates, tensors) = (self.state.updates, read_tensors(&self.optimizer)?);
+        let tensors = (tensors, &self.errors);
+        let optimizer = ShardedAdamW::load(settings, updates, tensors, Arc::clone(communicator), &module)?;
+        Ok((self.state, module, optimizer))
+    }
+}
+
+/// The weights and the optimizer's state of all ranks, as one rank writes them, and the error buffers.
+fn joined(shards: &[Vec<u8>]) -> Result<[Vec<u8>; 3]> {
+    let shards = shards.iter().map(|shard| SafeTensors::deserialize(shard)).collect::<Result<Vec<_>, _>>()?;
+    let Some(first) = shards.first() else { bail!("no shards") };
+    let mut tensors: [BTreeMap<String, (Vec<usize>, Vec<u8>)>; 3] = Default::default();
+    for name in first.names() {
+        let (mut shape, mut bytes) = (Vec::new(), Vec::new());
+        // A rank without rows of a matrix has no error buffer of it.
+        for rows in shards.iter().filter_map(|shard| shard.tensor(name).ok()) {
+            match shape.first_mut() {
+                Some(sum) => *sum += rows.shape().first().copied().unwrap_or_default(),
+                None => shape = rows.shape().to_vec(),
+            }
+            bytes.extend_from_slice(rows.data());
+        }
+        let (kind, path) = match name.rsplit_once(':') {
+            Some((path, "weight")) => (0, path),
+            Some((path, "error")) => (2, path),
+            _ => (1, name),
+        };
+        if kind == 1 {
+            // Flat, as one rank's are.
+            shape = vec![shape.iter().product()];
+        }
+        tensors[kind].insert(path.to_owned(), (shape, bytes));
+    }
+    let [weights, optimizer, errors] = tensors.map(|tensors| {
+        let views = tensors.iter().map(|(name, (shape, bytes))| {
+            Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?))
+        });
+        let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
+        safetensors::serialize(views, None)
+    });
+    Ok([weights?, optimizer?, errors?])
+}
+
+/// The name of a file with the rows of one of several ranks.
+#[derive(Clone, Copy, Debug)]
+pub struct ShardName {
+    /// Number of the rank on its machine.
+    pub rank: usize,
+    /// Ranks of the machine.
+    pub ranks: usize,
+}
+
+impl std::fmt::Display for ShardName {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "shard-{:03}-of-{:03}.safetensors", self.rank, self.ranks)
+    }
+}
+
+/// The content of a file with a rank's rows.
+///
+/// # Errors
+/// A value of the weights is not finite.
+pub(crate) fn shard_file(rows: &[SavedRows]) -> Result<Vec<u8>> {
+    let bytes: Vec<Vec<u8>> =
+        rows.iter().map(|rows| rows.values.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
+    let mut views = Vec::with_capacity(rows.len());
+    for (rows, bytes) in rows.iter().zip(&bytes) {
+        if rows.values.iter().any(|value| !value.is_finite()) {
+            return Err(WeightsError::NotFinite(rows.name.clone()).into());
+        }
+        views.push((rows.name.as_str(), TensorView::new(Dtype::F32, rows.shape.clone(), bytes)?));
+    }
+    Ok(safetensors::serialize(views, None)?)
 }
 
 /// Name of the checkpoint after `step` updates.

@@ -8,6 +8,7 @@ use dalle_shared::{TextToken, Tokenizer};
 use image::RgbImage;
 use rand::RngExt;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::augment;
 use crate::bpe_dropout::BpeDropout;
@@ -16,16 +17,23 @@ use crate::prefetch::Batches;
 
 /// A caption with its image.
 pub struct ClipPair {
-    /// Dataset and key of the example.
-    pub(crate) example: (usize, String),
-    /// The caption as it is written, in lower case.
-    pub(crate) text: String,
-    /// The caption as ids.
-    pub(crate) ids: Vec<TextToken>,
+    /// The caption.
+    pub(crate) caption: ClipCaption,
     pub(crate) image: RgbImage,
 }
 
-impl ClipPair {
+/// What tells whether two pairs are true ones of each other.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct ClipCaption {
+    /// Dataset and key of the example.
+    pub example: (usize, String),
+    /// The caption as it is written, in lower case.
+    pub text: String,
+    /// The caption as ids.
+    pub ids: Vec<TextToken>,
+}
+
+impl ClipCaption {
     /// Whether the caption of one belongs to the image of the other: they are one example, which two epochs brought into one
     /// batch, or their captions are of one wording.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
@@ -83,7 +91,7 @@ impl Pairing {
             _ => augment::for_prior(&item.entry.image()?, self.image_size, rng),
         };
         let example = (item.dataset, item.entry.key().to_owned());
-        Ok(ClipPair { example, text: text.trim().to_lowercase(), ids, image })
+        Ok(ClipPair { caption: ClipCaption { example, text: text.trim().to_lowercase(), ids }, image })
     }
 }
 
@@ -106,7 +114,7 @@ pub fn held_out(items: &[Item], tokenizer: &Tokenizer, config: &ModelConfig) -> 
         let ids = tokenizer.encode(&text, config.text_length - 1)?.ids;
         let image = augment::centred(&item.entry.image()?, config.image_size as u32);
         let example = (item.dataset, item.entry.key().to_owned());
-        Ok(ClipPair { example, text: text.trim().to_lowercase(), ids, image })
+        Ok(ClipPair { caption: ClipCaption { example, text: text.trim().to_lowercase(), ids }, image })
     });
     pairs.collect()
 }

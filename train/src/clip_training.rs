@@ -1,6 +1,7 @@
 //! Training CLIP on captions and their images (section 2.6; arXiv 2103.00020).
 
 use anyhow::{Result, ensure};
+use dalle_comm::{Group, Wire};
 use dalle_model::Device;
 use dalle_model::burn::module::Module;
 use dalle_model::burn::tensor::{Bool, Tensor, TensorData};
@@ -9,12 +10,13 @@ use dalle_model::config::ModelConfig;
 use dalle_model::dvae::pixels::images_to_tensor;
 use dalle_shared::TextToken;
 
-use crate::clip_data::ClipPair;
+use crate::clip_data::{ClipCaption, ClipPair};
 use crate::clip_schedule::ClipSchedule;
 use crate::gradients::Gradients;
 use crate::metrics::{Metrics, add_share};
 use crate::optimizer::tracked;
 use crate::prefetch::{Batches, Prefetch};
+use crate::ranks::Ranks;
 use crate::stage::{Stage, Validation};
 
 /// The stage's data and schedule.
@@ -24,18 +26,20 @@ pub struct ClipStage {
     image_size: usize,
     schedule: ClipSchedule,
     device: Device,
+    ranks: Ranks,
 }
 
 impl ClipStage {
-    /// A stage that trains on `data` and validates on other pairs, on an autodiff device.
+    /// A stage that trains on `data`, this rank's share of each batch, and validates on other pairs, on an autodiff device.
     pub fn new(
         data: impl Batches<Batch = Vec<ClipPair>>,
         held_out: Vec<ClipPair>,
         config: &ModelConfig,
         schedule: ClipSchedule,
         device: Device,
+        ranks: Ranks,
     ) -> Self {
-        Self { data: Prefetch::new(data), held_out, image_size: config.image_size, schedule, device }
+        Self { data: Prefetch::new(data), held_out, image_size: config.image_size, schedule, device, ranks }
     }
 }
 
@@ -53,14 +57,18 @@ pub fn check_batch(batch: usize, examples: usize) -> Result<()> {
 }
 
 /// The contrastive loss of a batch, from features of its captions and images, `[B, E]` each.
-fn compare(clip: &Clip, pairs: &[ClipPair], texts: Tensor<2>, images: Tensor<2>) -> ClipLoss {
+fn compare(clip: &Clip, captions: &[ClipCaption], texts: Tensor<2>, images: Tensor<2>) -> ClipLoss {
     let logits = texts.matmul(images.transpose()) * clip.scale().unsqueeze();
-    ClipLoss::new(exclude(other_true_pairs(pairs), logits))
+    ClipLoss::new(exclude(other_true_pairs(captions), logits))
+}
+
+fn captions(pairs: &[ClipPair]) -> Vec<ClipCaption> {
+    pairs.iter().map(|pair| pair.caption.clone()).collect()
 }
 
 /// Which captions belong to which images beside their own, row by row, `[B · B]`; nothing if there are none.
-fn other_true_pairs(pairs: &[ClipPair]) -> Option<Vec<bool>> {
-    let row = |(i, pair): (usize, &ClipPair)| -> Vec<bool> {
+fn other_true_pairs(pairs: &[ClipCaption]) -> Option<Vec<bool>> {
+    let row = |(i, pair): (usize, &ClipCaption)| -> Vec<bool> {
         pairs.iter().enumerate().map(|(j, other)| i != j && pair.is_same(other)).collect()
     };
     let same: Vec<bool> = pairs.iter().enumerate().flat_map(row).collect();
@@ -79,14 +87,14 @@ fn exclude(pairs: Option<Vec<bool>>, logits: Tensor<2>) -> Tensor<2> {
 impl ClipStage {
     /// Features of captions and images, `[B, E]` each.
     fn features(&self, clip: &Clip, pairs: &[ClipPair]) -> Result<[Tensor<2>; 2]> {
-        let captions: Vec<&[TextToken]> = pairs.iter().map(|pair| pair.ids.as_slice()).collect();
+        let captions: Vec<&[TextToken]> = pairs.iter().map(|pair| pair.caption.ids.as_slice()).collect();
         let bytes: Vec<&[u8]> = pairs.iter().map(|pair| pair.image.as_raw().as_slice()).collect();
         let images = images_to_tensor(&bytes, self.image_size, self.image_size, &clip.device());
         Ok([clip.texts(&captions)?, clip.images(images)])
     }
 
-    /// The gradients of a batch that is computed in parts, each compared with all the others: first the features of all, then
-    /// the loss's gradient with respect to them, then through each part again (arXiv 2101.06983).
+    /// The gradients of a batch that is computed in parts, on all ranks, each compared with all the others: first the features of all,
+    /// then the loss's gradient with respect to them, then through each part again (arXiv 2101.06983).
     fn gradients_by_parts(
         &self,
         clip: &Clip,
@@ -96,14 +104,19 @@ impl ClipStage {
         let plain = clip.valid();
         let features: Vec<_> =
             batch.chunks(part).map(|part| self.features(&plain, part)).collect::<Result<_>>()?;
-        let [texts, images] = [0, 1].map(|kind| {
-            let all = Tensor::cat(features.iter().map(|features| features[kind].clone()).collect(), 0);
-            tracked(all, self.device.gradient_checkpointing_strategy())
-        });
-        let outcome = compare(clip, batch, texts.clone(), images.clone());
+        let own = [0, 1].map(|kind| Tensor::cat(features.iter().map(|part| part[kind].clone()).collect(), 0));
+        let [texts, images] = self.of_all_ranks(own)?;
+        let [texts, images] =
+            [texts, images].map(|all| tracked(all, self.device.gradient_checkpointing_strategy()));
+        let outcome = compare(clip, &self.captions_of_all(batch)?, texts.clone(), images.clone());
         let mut tape = outcome.loss.backward();
-        let [by_text, by_image] = [texts, images].map(|features| features.grad_remove(&mut tape));
-        let mut gradients = Gradients::collect(tape, clip);
+        let own = |by_feature: Tensor<2>| by_feature.narrow(0, self.ranks.rank() * batch.len(), batch.len());
+        let [by_text, by_image] = [texts, images].map(|features| features.grad_remove(&mut tape).map(own));
+        // All ranks have the gradient of the scale; their sum is to be that of one.
+        let mut gradients = match self.ranks.is_first() {
+            true => Gradients::collect(tape, clip),
+            false => Gradients::default(),
+        };
         for (index, pairs) in batch.chunks(part).enumerate() {
             // The value of this product is of no use, its gradient is that of the loss.
             let products = self.features(clip, pairs)?.into_iter().zip([&by_text, &by_image]).filter_map(
@@ -118,6 +131,34 @@ impl ClipStage {
         }
         Ok((gradients, outcome))
     }
+
+    /// Features of the whole batch from those of this rank's share, `[B, E]` each.
+    fn of_all_ranks(&self, own: [Tensor<2>; 2]) -> Result<[Tensor<2>; 2]> {
+        let Some(others) = self.ranks.others() else { return Ok(own) };
+        let device = own[0].device();
+        let pending = own.map(|own| {
+            let [_, width] = own.dims();
+            let values = own.into_data().iter::<f32>().collect();
+            (others.gather_values(Group::World, values, Wire::F32), width)
+        });
+        let mut all = Vec::with_capacity(2);
+        for (pending, width) in pending {
+            let values = pending.wait()?;
+            let shape = [values.len() / width, width];
+            all.push(Tensor::from_data(TensorData::new(values, shape), &device));
+        }
+        Ok(all.try_into().expect("two kinds of features"))
+    }
+
+    /// The captions of the whole batch.
+    fn captions_of_all(&self, own: &[ClipPair]) -> Result<Vec<ClipCaption>> {
+        if self.ranks.others().is_none() {
+            return Ok(captions(own));
+        }
+        let all = self.ranks.gather(serde_json::to_vec(&captions(own))?)?;
+        let all = all.iter().map(|captions| serde_json::from_slice::<Vec<ClipCaption>>(captions));
+        Ok(all.collect::<Result<Vec<_>, _>>()?.concat())
+    }
 }
 
 impl Stage for ClipStage {
@@ -125,15 +166,19 @@ impl Stage for ClipStage {
 
     fn gradients(&mut self, clip: &Clip, step: u64) -> Result<(Gradients, Metrics)> {
         let batch = self.data.batch(step)?;
-        let (gradients, outcome) = if self.schedule.accumulate == 1 {
+        let alone = self.ranks.others().is_none();
+        let (gradients, outcome) = if alone && self.schedule.accumulate == 1 {
             let [texts, images] = self.features(clip, &batch)?;
-            let outcome = compare(clip, &batch, texts, images);
+            let outcome = compare(clip, &captions(&batch), texts, images);
             (Gradients::of(&outcome.loss, clip), outcome)
         } else {
             self.gradients_by_parts(clip, &batch, batch.len().div_ceil(self.schedule.accumulate))?
         };
         let ClipLoss { loss, retrieval } = outcome;
-        Ok((gradients, vec![("loss", loss), ("retrieval", retrieval), ("scale", clip.scale())]))
+        // All ranks compute the same.
+        let metrics = [("loss", loss), ("retrieval", retrieval), ("scale", clip.scale())];
+        let part = |value: Tensor<1>| if alone { value } else { value.mul_scalar(self.ranks.part()) };
+        Ok((gradients, metrics.map(|(name, value)| (name, part(value))).into()))
     }
 
     /// Uses batches of the training's size if there are enough pairs, because smaller batches are easier. Leaves out the last,
@@ -148,7 +193,7 @@ impl Stage for ClipStage {
             let features: Vec<_> = parts.map(|part| self.features(clip, part)).collect::<Result<_>>()?;
             let [texts, images] =
                 [0, 1].map(|kind| Tensor::cat(features.iter().map(|part| part[kind].clone()).collect(), 0));
-            let ClipLoss { loss, retrieval } = compare(clip, pairs, texts, images);
+            let ClipLoss { loss, retrieval } = compare(clip, &captions(pairs), texts, images);
             add_share(&mut metrics, vec![("loss", loss), ("retrieval", retrieval)], share);
         }
         Validation::read(metrics)
@@ -165,13 +210,13 @@ impl Stage for ClipStage {
 
 #[cfg(test)]
 mod tests {
-    use dalle_data::Share;
     use dalle_model::clip::ClipConfig;
     use dalle_shared::Tokenizer;
     use image::{Rgb, RgbImage};
 
     use super::*;
     use crate::clip_data::{ClipData, held_out};
+    use crate::ranks::of_all_ranks;
     use crate::schedule::WarmupCosine;
     use crate::test_dataset::TestDataset;
 
@@ -183,6 +228,14 @@ mod tests {
     }
 
     fn stage_in_parts(captions: &[&str], batch: usize, accumulate: usize) -> (ClipStage, Clip, TestDataset) {
+        stage_of(captions, (batch, accumulate), Ranks::alone())
+    }
+
+    fn stage_of(
+        captions: &[&str],
+        (batch, accumulate): (usize, usize),
+        ranks: Ranks,
+    ) -> (ClipStage, Clip, TestDataset) {
         let read = |name: &str| std::fs::read(format!("{MODEL}/{name}")).unwrap();
         let config: ModelConfig = serde_json::from_slice(&read("config.json")).unwrap();
         let tokenizer = Tokenizer::from_json(&read("tokenizer.json")).unwrap();
@@ -198,9 +251,35 @@ mod tests {
         device.seed(5);
         let network = Clip::new(&clip, &config, &device);
         let held_out = held_out(&dataset.items(), &tokenizer, &config).unwrap();
-        let share = Share::whole(batch);
+        let share = ranks.share(batch).unwrap();
         let data = ClipData::new(&dataset.data, share, Vec::new(), tokenizer, &config, schedule).unwrap();
-        (ClipStage::new(data, held_out, &config, schedule, device), network, dataset)
+        (ClipStage::new(data, held_out, &config, schedule, device, ranks), network, dataset)
+    }
+
+    #[test]
+    fn the_captions_of_all_ranks_are_contrasted_with_the_images_of_all_ranks() {
+        // Two of one wording, which different ranks have.
+        let captions = ["a red apple", "a green pear", "a blue boat", "a red apple"];
+        let (mut whole, clip, _dataset) = stage(&captions, 4);
+        let (expected, metrics) = whole.gradients(&clip, 0).unwrap();
+        for (world, accumulate) in [(2, 1), (2, 2), (4, 1)] {
+            let shares = of_all_ranks(world, |ranks| {
+                let (mut own, _, _dataset) = stage_of(&captions, (4, accumulate), ranks);
+                let (gradients, metrics) = own.gradients(&clip, 0).unwrap();
+                let metrics = metrics.into_iter().map(|(_, value)| value.into_scalar::<f32>());
+                (gradients, metrics.collect::<Vec<_>>())
+            });
+            let (mut gradients, mut sums) = (Gradients::default(), vec![0.0; 3]);
+            for (own, metrics) in shares {
+                gradients.add(own);
+                sums.iter_mut().zip(metrics).for_each(|(sum, value)| *sum += value);
+            }
+            crate::gradients::assert_close(&gradients, &expected);
+            for (sum, (name, expected)) in sums.iter().zip(&metrics) {
+                let expected = expected.clone().into_scalar::<f32>();
+                assert!((sum - expected).abs() < 1e-4, "{world} ranks: {name} {sum}, expected {expected}");
+            }
+        }
     }
 
     fn loss(stage: &mut ClipStage, clip: &Clip, step: u64) -> f32 {
@@ -216,7 +295,7 @@ mod tests {
         assert!(loss(&mut other, &clip, 0) > 0.1);
         // Two of three: the third is still contrasted with both.
         let (mut mixed, _, _mixed) = stage(&["a red apple", "a red apple", "a green pear"], 3);
-        let pairs = other_true_pairs(&mixed.data.batch(0).unwrap()).unwrap();
+        let pairs = other_true_pairs(&captions(&mixed.data.batch(0).unwrap())).unwrap();
         assert_eq!(pairs.iter().filter(|pair| **pair).count(), 2);
         assert!(loss(&mut mixed, &clip, 0) > 0.1);
     }
@@ -226,7 +305,7 @@ mod tests {
         let (mut stage, clip, _dataset) = stage(&["one", "two", "three"], 2);
         let twice = (0..60).find(|&step| {
             let batch = stage.data.batch(step).unwrap();
-            batch[0].example == batch[1].example
+            batch[0].caption.example == batch[1].caption.example
         });
         assert!(loss(&mut stage, &clip, twice.unwrap()).abs() < 1e-6);
     }

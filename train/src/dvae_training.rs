@@ -19,6 +19,7 @@ use crate::dvae_kernels::DvaeKernels;
 use crate::gradients::Gradients;
 use crate::metrics::{Metrics, add_share, scalars};
 use crate::prefetch::{Batches, Prefetch};
+use crate::ranks::Ranks;
 use crate::run_state::History;
 use crate::schedule::CosineSchedule;
 use crate::stage::{Stage, Validation, Warning};
@@ -66,16 +67,19 @@ pub struct DvaeStage {
     device: Device,
     /// Kernels that compute gradients on the CPU. None on other devices, where Burn computes them.
     kernels: Option<DvaeKernels>,
+    ranks: Ranks,
 }
 
 impl DvaeStage {
-    /// A stage that trains on `data` and validates on images of the model's size, on an autodiff device.
+    /// A stage that trains on `data`, this rank's share of each batch, and validates on images of the model's size, on an autodiff
+    /// device.
     pub fn new(
         data: impl Batches<Batch = Vec<DvaeExample>>,
         held_out: Vec<RgbImage>,
         config: &ModelConfig,
         schedule: DvaeSchedule,
         device: Device,
+        ranks: Ranks,
     ) -> Self {
         let (image_size, vocab) = (config.image_size, config.dvae.vocab);
         let health = HealthCheck {
@@ -84,30 +88,44 @@ impl DvaeStage {
             entries: vocab.min(schedule.batch * config.geometry().image_length()),
         };
         let kernels = has_kernels(&device).then(|| DvaeKernels::new(&config.dvae, image_size));
-        Self { data: Prefetch::new(data), held_out, image_size, vocab, schedule, health, device, kernels }
+        Self {
+            data: Prefetch::new(data),
+            held_out,
+            image_size,
+            vocab,
+            schedule,
+            health,
+            device,
+            kernels,
+            ranks,
+        }
     }
 
     /// Gradients and metrics of update `step` by the kernels.
     fn kernel_gradients(
         kernels: &mut DvaeKernels,
         schedule: &DvaeSchedule,
-        vocab: usize,
+        (vocab, ranks): (usize, &Ranks),
         (dvae, batch, step): (&Dvae, &[DvaeExample], u64),
-    ) -> (Gradients, Metrics) {
+    ) -> Result<(Gradients, Metrics)> {
         let images: Vec<&RgbImage> = batch.iter().map(|example| &example.image).collect();
         let (tau, beta) = (schedule.tau.at(step), schedule.beta.at(step));
         let keys = schedule.keys(batch);
         let (losses, gradients) = kernels.gradients(dvae, &images, &keys, tau, beta);
+        let gradients = match ranks.others() {
+            Some(_) => gradients.map(|_, gradient| gradient.mul_scalar(ranks.part())),
+            None => gradients,
+        };
         let device = Device::flex();
         let codes: Vec<i32> = losses.codes.iter().map(|&code| code as i32).collect();
-        let (perplexity, usage) = codebook_use(Tensor::from_data(&codes[..], &device), vocab);
+        let part = ranks.part();
         let mut metrics = scalars(&[
-            ("loss", losses.reconstruction + beta * losses.kl),
-            ("reconstruction", losses.reconstruction),
-            ("kl", losses.kl),
+            ("loss", part * (losses.reconstruction + beta * losses.kl)),
+            ("reconstruction", part * losses.reconstruction),
+            ("kl", part * losses.kl),
         ]);
-        metrics.extend([(dvae_health::PERPLEXITY, perplexity), ("codebook usage", usage)]);
-        (gradients, metrics)
+        metrics.extend(codebook_use_by_all(Tensor::from_data(&codes[..], &device), vocab, ranks)?);
+        Ok((gradients, metrics))
     }
 
     /// The images as the loss compares them, `[B, 3, S, S]`.
@@ -141,7 +159,7 @@ impl DvaeStage {
 
     /// Examples of an update that are computed at once.
     fn part(&self) -> usize {
-        self.schedule.batch.div_ceil(self.schedule.accumulate)
+        (self.schedule.batch / self.ranks.count()).div_ceil(self.schedule.accumulate)
     }
 }
 
@@ -152,11 +170,16 @@ impl Stage for DvaeStage {
         let batch = self.data.batch(step)?;
         if let Some(kernels) = &mut self.kernels {
             // Whole: the kernels need memory for an image of each thread, not for the batch.
-            return Ok(Self::kernel_gradients(kernels, &self.schedule, self.vocab, (dvae, &batch, step)));
+            return Self::kernel_gradients(
+                kernels,
+                &self.schedule,
+                (self.vocab, &self.ranks),
+                (dvae, &batch, step),
+            );
         }
         let (mut gradients, mut metrics, mut tokens) = (Gradients::default(), Metrics::new(), Vec::new());
         for part in batch.chunks(self.part()) {
-            let share = part.len() as f64 / batch.len() as f64;
+            let share = part.len() as f64 / self.schedule.batch as f64;
             let x = self.pixels(part.iter().map(|example| &example.image), &self.device);
             let (loss, logits) = self.relaxed(dvae, part, x, step);
             let total = loss.total(self.schedule.beta.at(step));
@@ -165,8 +188,7 @@ impl Stage for DvaeStage {
             add_share(&mut metrics, part, share);
             tokens.push(logits.inner().argmax(1).flatten(0, 3));
         }
-        let (perplexity, usage) = codebook_use(Tensor::cat(tokens, 0), self.vocab);
-        metrics.extend([(dvae_health::PERPLEXITY, perplexity), ("codebook usage", usage)]);
+        metrics.extend(codebook_use_by_all(Tensor::cat(tokens, 0), self.vocab, &self.ranks)?);
         Ok((gradients, metrics))
     }
 
@@ -178,8 +200,9 @@ impl Stage for DvaeStage {
             let images: Vec<&RgbImage> = batch.iter().map(|example| &example.image).collect();
             let keys = self.schedule.keys(&batch);
             let hard = kernels.evaluate(&dvae, &images, Some((&keys, self.schedule.tau.at(step))));
-            let true_loss = hard.reconstruction + self.schedule.beta.at(step) * hard.kl;
-            let gap = hard.relaxed.map(|relaxed| (dvae_health::GAP, hard.reconstruction - relaxed));
+            let part = self.ranks.part();
+            let true_loss = part * (hard.reconstruction + self.schedule.beta.at(step) * hard.kl);
+            let gap = hard.relaxed.map(|relaxed| (dvae_health::GAP, part * (hard.reconstruction - relaxed)));
             return Ok(scalars(&[("true loss", true_loss)].into_iter().chain(gap).collect::<Vec<_>>()));
         }
         let mut metrics = Metrics::new();
@@ -190,7 +213,7 @@ impl Stage for DvaeStage {
             let hard = DvaeLoss::new(maps, x, logits);
             let true_loss = hard.total(self.schedule.beta.at(step));
             let gap = hard.reconstruction - relaxed.reconstruction;
-            let share = part.len() as f64 / batch.len() as f64;
+            let share = part.len() as f64 / self.schedule.batch as f64;
             add_share(&mut metrics, vec![("true loss", true_loss), (dvae_health::GAP, gap)], share);
         }
         Ok(metrics)
@@ -244,12 +267,31 @@ impl DvaeSchedule {
 /// How much of the codebook some tokens use: the perplexity of their distribution (how many entries are used in effect), and the
 /// share of all entries that occur.
 pub fn codebook_use(tokens: Tensor<1, Int>, vocab: usize) -> (Tensor<1>, Tensor<1>) {
-    let [count] = tokens.dims();
-    let device = tokens.device();
-    let one = Tensor::ones([count], &device);
-    let counts = Tensor::<1>::zeros([vocab], &device).scatter(0, tokens, one, IndexingUpdateOp::Add);
+    use_of(occurrences(tokens, vocab))
+}
+
+/// [`codebook_use`] of the tokens of all ranks, as metrics whose sums over ranks it is.
+fn codebook_use_by_all(tokens: Tensor<1, Int>, vocab: usize, ranks: &Ranks) -> Result<Metrics> {
+    let mut counts = occurrences(tokens, vocab);
+    if ranks.others().is_some() {
+        let sums = ranks.sum(counts.to_data().iter::<f32>().collect())?;
+        counts = Tensor::from_data(&sums[..], &counts.device());
+    }
+    let (perplexity, usage) = use_of(counts);
+    let metrics = [(dvae_health::PERPLEXITY, perplexity), ("codebook usage", usage)];
+    Ok(metrics.map(|(name, value)| (name, value.mul_scalar(ranks.part()))).into())
+}
+
+/// How often each token occurs, `[vocab]`.
+fn occurrences(tokens: Tensor<1, Int>, vocab: usize) -> Tensor<1> {
+    let one = Tensor::ones(tokens.dims(), &tokens.device());
+    Tensor::<1>::zeros([vocab], &tokens.device()).scatter(0, tokens, one, IndexingUpdateOp::Add)
+}
+
+/// Perplexity and usage of tokens that occur so often.
+fn use_of(counts: Tensor<1>) -> (Tensor<1>, Tensor<1>) {
     let usage = counts.clone().greater_elem(0.5).float().mean();
-    let p = counts.div_scalar(count as f64);
+    let p = counts.clone() / counts.sum();
     // 0 · ln 0 = 0; the constant only keeps the logarithm finite.
     let perplexity = (p.clone() * p.add_scalar(1e-12).log()).sum().neg().exp();
     (perplexity, usage)
@@ -284,7 +326,7 @@ mod tests {
             DvaeSchedule { batch, accumulate, beta: cosine, tau: cosine, learning_rate: cosine, seed: 3 };
         let data = DvaeData::new(&dataset.data, Share::whole(batch), config().image_size, 3).unwrap();
         let held_out = [8, 9].map(|number| augment::centred(&image(number), config().image_size as u32));
-        DvaeStage::new(data, held_out.to_vec(), &config(), schedule, device)
+        DvaeStage::new(data, held_out.to_vec(), &config(), schedule, device, Ranks::alone())
     }
 
     #[test]

@@ -83,6 +83,13 @@ impl Gradients {
         }
     }
 
+    /// Replaces each gradient, in the order of their paths.
+    #[must_use]
+    pub fn map(self, mut change: impl FnMut(&str, Tensor<1>) -> Tensor<1>) -> Self {
+        let changed = self.values.into_iter().map(|(path, gradient)| (path.clone(), change(&path, gradient)));
+        Self { values: changed.collect(), squares: None }
+    }
+
     /// Paths and gradients, in the order of the paths.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor<1>)> {
         self.values.iter().map(|(path, gradient)| (path.as_str(), gradient))

@@ -27,9 +27,13 @@ mod prior_kernels;
 pub mod prior_schedule;
 pub mod prior_training;
 pub mod progress;
+mod rank_log;
+pub mod ranks;
 pub mod reconstructed_dataset;
+mod run_optimizer;
 pub mod run_state;
 pub mod schedule;
+pub mod shards;
 pub mod stage;
 #[cfg(test)]
 mod test_dataset;

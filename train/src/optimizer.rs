@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::gradients::Gradients;
 
 /// Upper bound of the running variance of each value (appendix B.2).
-const MAX_VARIANCE: f64 = 5.0;
+pub(crate) const MAX_VARIANCE: f64 = 5.0;
 
 /// Number of f32 values stored per parameter: weight, gradient, running mean and variance, average.
 pub const COPIES: u64 = 5;

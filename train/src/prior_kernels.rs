@@ -1,6 +1,6 @@
 //! Stage 2 on the CPU: losses and gradients by `dalle-kernels`, several times faster than by Burn or LibTorch.
 
-use dalle_kernels::prior::{Pair, PriorLosses, PriorUpdate};
+use dalle_kernels::prior::{Pair, PriorLosses, PriorUpdate, ScoredTokens};
 use dalle_model::config::ModelConfig;
 use dalle_model::prior::{Prior, kernel_sizes};
 use dalle_shared::{ImageToken, TextToken};
@@ -26,15 +26,17 @@ impl PriorKernels {
         })
     }
 
-    /// The losses of a batch of pairs, in which captions may be missing, and the gradients of their weighted sum.
+    /// What pairs, in which captions may be missing, contribute to the losses of a batch with `whole` scored tokens and to the gradients
+    /// of their weighted sum.
     pub(crate) fn gradients<'a>(
         &mut self,
         prior: &Prior,
         pairs: impl Iterator<Item = (Option<&'a [TextToken]>, &'a [ImageToken])>,
+        whole: ScoredTokens,
     ) -> (PriorLosses, Gradients) {
         flat::read(prior, &mut self.parameters);
         let (parameters, gradients) = (&self.parameters, &mut self.gradients);
-        let losses = with_ids(pairs, |pairs| self.update.run(parameters, pairs, gradients));
+        let losses = with_ids(pairs, |pairs| self.update.run_share(parameters, pairs, whole, gradients));
         (losses, flat::gradients(&self.update.network().parameters, gradients))
     }
 

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 
 use anyhow::Result;
-use dalle_kernels::prior::PriorLosses;
+use dalle_kernels::prior::{PriorLosses, ScoredTokens};
 use dalle_model::config::ModelConfig;
 use dalle_model::prior::loss::PriorLoss;
 use dalle_model::prior::{Masks, Prior};
@@ -16,6 +16,7 @@ use crate::prefetch::{Batches, Prefetch};
 use crate::prior_data::PriorPair;
 use crate::prior_kernels::PriorKernels;
 use crate::prior_schedule::PriorSchedule;
+use crate::ranks::Ranks;
 use crate::stage::{Stage, Validation};
 
 /// The stage's data and schedule.
@@ -29,6 +30,7 @@ pub struct PriorStage {
     schedule: PriorSchedule,
     /// Kernels that compute gradients on the CPU. None on other devices, where Burn computes them.
     kernels: Option<PriorKernels>,
+    ranks: Ranks,
 }
 
 /// Masks that are built when they are first used.
@@ -50,13 +52,15 @@ fn scored(pairs: &[PriorPair], places: usize) -> usize {
 }
 
 impl PriorStage {
-    /// A stage that trains on `data` and validates on other pairs; `device` is the autodiff device to train on.
+    /// A stage that trains on `data`, this rank's share of each batch, and validates on other pairs; `device` is the autodiff device to
+    /// train on.
     pub fn new(
         data: impl Batches<Batch = Vec<PriorPair>>,
         held_out: Vec<PriorPair>,
         config: &ModelConfig,
         schedule: PriorSchedule,
         device: &Device,
+        ranks: Ranks,
     ) -> Self {
         Self {
             kernels: has_kernels(device).then(|| PriorKernels::new(config)).flatten(),
@@ -69,6 +73,7 @@ impl PriorStage {
             }),
             text_places: config.text_length - 1,
             schedule,
+            ranks,
         }
     }
 }
@@ -85,23 +90,40 @@ impl PriorStage {
 impl PriorStage {
     /// Pairs that are computed at once.
     fn part(&self) -> usize {
-        self.schedule.batch.div_ceil(self.schedule.accumulate)
+        (self.schedule.batch / self.ranks.count()).div_ceil(self.schedule.accumulate)
     }
 
-    /// What a part contributes to the loss of all pairs: each kind of token counts alike in all parts, however many a part has.
+    /// The tokens of some pairs that their losses are means over.
+    fn scored(&self, pairs: &[PriorPair]) -> ScoredTokens {
+        let image = pairs.iter().map(|pair| pair.image.len()).sum();
+        ScoredTokens { text: scored(pairs, self.text_places), image }
+    }
+
+    /// The same of the batch that all ranks have a share of.
+    fn scored_by_all(&self, pairs: &[PriorPair]) -> Result<ScoredTokens> {
+        let ScoredTokens { text, image } = self.scored(pairs);
+        let all = self.ranks.gather([text, image].map(|count| (count as u64).to_le_bytes()).concat())?;
+        let counts = all.iter().flat_map(|counts| counts.as_chunks::<8>().0);
+        let counts: Vec<usize> = counts.map(|count| u64::from_le_bytes(*count) as usize).collect();
+        let sum = |kind: usize| counts.iter().skip(kind).step_by(2).sum();
+        Ok(ScoredTokens { text: sum(0), image: sum(1) })
+    }
+
+    /// What a part contributes to the loss of all pairs, which have `whole` tokens: each kind of token counts alike in all parts,
+    /// however many a part has.
     fn share_of_loss(
         &self,
         prior: &Prior,
         masks: &Masks,
         part: &[PriorPair],
-        all: &[PriorPair],
+        whole: ScoredTokens,
     ) -> Result<PriorLoss> {
-        let scored = |pairs| scored(pairs, self.text_places) as f64;
-        let text_share = scored(part) / scored(all).max(1.0);
+        let own = self.scored(part);
+        let share = |own: usize, whole: usize| own as f64 / whole.max(1) as f64;
         let PriorLoss { text, image } = self.loss(prior, masks, part)?;
         Ok(PriorLoss {
-            text: text.mul_scalar(text_share),
-            image: image.mul_scalar(part.len() as f64 / all.len() as f64),
+            text: text.mul_scalar(share(own.text, whole.text)),
+            image: image.mul_scalar(share(own.image, whole.image)),
         })
     }
 }
@@ -119,14 +141,15 @@ impl Stage for PriorStage {
 
     fn gradients(&mut self, prior: &Prior, step: u64) -> Result<(Gradients, Metrics)> {
         let batch = self.data.batch(step)?;
+        let whole = self.scored_by_all(&batch)?;
         if let Some(kernels) = &mut self.kernels {
             // Whole: the kernels need memory for a pair of each thread, not for the batch.
-            let (losses, gradients) = kernels.gradients(prior, batch.iter().map(PriorPair::parts));
+            let (losses, gradients) = kernels.gradients(prior, batch.iter().map(PriorPair::parts), whole);
             return Ok((gradients, losses_of(losses)));
         }
         let (mut gradients, mut metrics) = (Gradients::default(), Metrics::new());
         for part in batch.chunks(self.part()) {
-            let loss = self.share_of_loss(prior, self.masks[0].get(), part, &batch)?;
+            let loss = self.share_of_loss(prior, self.masks[0].get(), part, whole)?;
             gradients.add(Gradients::of(&loss.total(), prior));
             add_share(&mut metrics, named(loss), 1.0);
         }
@@ -141,9 +164,9 @@ impl Stage for PriorStage {
                 kernels.evaluate(prior, self.held_out.iter().map(PriorPair::parts)),
             ));
         }
-        let mut metrics = Metrics::new();
+        let (mut metrics, whole) = (Metrics::new(), self.scored(&self.held_out));
         for part in self.held_out.chunks(self.part()) {
-            let loss = self.share_of_loss(prior, self.masks[1].get(), part, &self.held_out)?;
+            let loss = self.share_of_loss(prior, self.masks[1].get(), part, whole)?;
             add_share(&mut metrics, named(loss), 1.0);
         }
         Validation::read(metrics)
@@ -164,6 +187,7 @@ mod tests {
 
     use super::*;
     use crate::prior_data::{PriorData, held_out};
+    use crate::ranks::of_all_ranks;
     use crate::schedule::WarmupCosine;
     use crate::test_dataset::TestDataset;
     use crate::token_dataset;
@@ -212,7 +236,7 @@ mod tests {
             let pairs =
                 PriorData::new(&data, Share::whole(6), &tokenizer, config.text_length, schedule).unwrap();
             let held_out = held_out(&items, &tokenizer, config.text_length).unwrap();
-            let mut stage = PriorStage::new(pairs, held_out, &config, schedule, &device);
+            let mut stage = PriorStage::new(pairs, held_out, &config, schedule, &device, Ranks::alone());
             assert!(stage.kernels.is_some(), "the CPU has kernels");
             if !kernels {
                 stage.kernels = None;
@@ -229,6 +253,40 @@ mod tests {
                 assert!((ours - expected).abs() < 1e-5, "{metrics:?} {losses:?}");
             }
             assert!((ours.loss - validation.loss).abs() < 1e-5, "{ours:?} {validation:?}");
+        }
+        // The shares of several ranks, which have different numbers of captions, add up to the batch.
+        for (world, kernels) in [(2, true), (3, true), (2, false)] {
+            let learning_rate = WarmupCosine { peak: 1.0, warmup: 0, updates: 1 };
+            let (bpe_dropout, caption_dropout) = (0.1, 0.4);
+            let schedule = PriorSchedule {
+                batch: 6,
+                accumulate: 1,
+                learning_rate,
+                bpe_dropout,
+                caption_dropout,
+                seed: 3,
+            };
+            let shares = of_all_ranks(world, |ranks| {
+                let share = ranks.share(6).unwrap();
+                let pairs = PriorData::new(&data, share, &tokenizer, config.text_length, schedule).unwrap();
+                let mut stage = PriorStage::new(pairs, Vec::new(), &config, schedule, &device, ranks);
+                if !kernels {
+                    stage.kernels = None;
+                }
+                let (gradients, metrics) = stage.gradients(&prior, 0).unwrap();
+                let metrics = metrics.into_iter().map(|(_, value)| value.into_scalar::<f32>());
+                (gradients, metrics.collect::<Vec<_>>())
+            });
+            let mut gradients = Gradients::default();
+            let mut sums = vec![0.0; 3];
+            for (own, metrics) in shares {
+                gradients.add(own);
+                sums.iter_mut().zip(metrics).for_each(|(sum, value)| *sum += value);
+            }
+            crate::gradients::assert_close(&gradients, &whole);
+            for (ours, expected) in sums.iter().zip(&losses) {
+                assert!((ours - expected).abs() < 1e-5, "{world} ranks: {sums:?} {losses:?}");
+            }
         }
         // Nothing learned: about the logarithm of the number of choices.
         assert!((validation.others[1].1 - 64f64.ln()).abs() < 0.2, "{validation:?}");

@@ -11,6 +11,7 @@
 //! use dalle_train::interrupt::Interrupt;
 //! use dalle_train::metrics::Metrics;
 //! use dalle_train::optimizer::AdamWConfig;
+//! use dalle_train::ranks::Ranks;
 //! use dalle_train::run_state::History;
 //! use dalle_train::stage::{Stage, Validation};
 //! use dalle_train::training::{Hooks, RunConfig, train};
@@ -77,6 +78,8 @@
 //!         clip: None,
 //!         ewma: 0.9,
 //!     },
+//!     compression: None,
+//!     ranks: Ranks::alone(),
 //! };
 //! let device = Device::flex().autodiff();
 //! let fresh = LinearConfig::new(1, 1).init(&device);
@@ -130,16 +133,17 @@ pub trait Stage {
     type Network: Module;
 
     /// The gradients of update `step`, and metrics whose averages are logged. A pure function of the network, the data and `step`, so
-    /// that a resumed run continues as if it had not stopped.
+    /// that a resumed run continues as if it had not stopped. If several ranks train together, those of this rank's share of the
+    /// batch: the sums over ranks are the gradients and metrics of the batch.
     fn gradients(&mut self, network: &Self::Network, step: u64) -> Result<(Gradients, Metrics)>;
 
-    /// Metrics that are too expensive for every update. Computed once before each log.
+    /// Metrics that are too expensive for every update, of this rank's share. Computed once before each log.
     fn extra_metrics(&mut self, _network: &Self::Network, _step: u64) -> Result<Metrics> {
         Ok(Vec::new())
     }
 
     /// The loss on held-out data. `network` has averaged weights and no autodiff. All calls use the same random numbers, so that
-    /// their results are comparable.
+    /// their results are comparable. The first rank alone validates.
     fn validate(&mut self, network: &Self::Network) -> Result<Validation>;
 
     /// Warnings for the values logged so far.

@@ -13,16 +13,20 @@ use anyhow::{Error, Result, anyhow, bail, ensure};
 use dalle_data::log_line;
 use dalle_model::burn::module::{Module, ModuleVisitor, Param};
 use dalle_model::burn::tensor::Tensor;
-use dalle_model::weights::WeightsError;
+use dalle_model::weights::{WeightsError, read_values};
 use indicatif::ProgressBar;
 
 use crate::checkpoint::{Files, RunFolder};
 use crate::interrupt::Interrupt;
 use crate::metric_log::MetricLog;
-use crate::metrics::PendingMetrics;
-use crate::optimizer::{AdamW, AdamWConfig};
+use crate::metrics::{Metrics, PendingMetrics, scalars};
+use crate::optimizer::AdamWConfig;
 use crate::progress::run_bar;
+use crate::rank_log::RankLog;
+use crate::ranks::Ranks;
+use crate::run_optimizer::RunOptimizer;
 use crate::run_state::{Best, Cause, Halving, History, RunState};
+use crate::shards::Compress;
 use crate::stage::{Stage, Validation, Warning};
 
 /// A run has diverged after this many updates in a row whose gradients are not finite. Fewer may be due to single examples.
@@ -58,7 +62,27 @@ pub struct RunConfig {
     pub files: Files,
     /// Hyper-parameters of the optimizer.
     pub optimizer: AdamWConfig,
+    /// How gradients are compressed between machines, if they are.
+    pub compression: Option<Compress>,
+    /// The ranks that train together. All of them have the same configuration.
+    pub ranks: Ranks,
 }
+
+/// A run was saved and ended before its last update, as was asked for: not a failure.
+#[derive(Debug)]
+pub struct Interrupted {
+    step: u64,
+    steps: u64,
+}
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let Self { step, steps } = self;
+        write!(f, "interrupted after update {step} of {steps} and saved; the same command continues")
+    }
+}
+
+impl std::error::Error for Interrupted {}
 
 /// Callbacks for output that needs libraries this crate does not have. An error is shown once and does not end the run.
 pub trait Hooks<N> {
@@ -78,10 +102,12 @@ pub trait Hooks<N> {
 
 /// Trains `fresh`, or continues from the run folder's newest checkpoint, until the end of the run.
 ///
-/// Returns the network with averaged weights, and the state of the run.
+/// Returns the network with averaged weights, and the state of the run. Of several ranks each calls it; the first one writes and shows
+/// what all have in common. If a rank's call fails, the others' fail too as soon as it [reports that](Ranks::fail).
 ///
 /// # Errors
-/// The run folder cannot be read or written, or belongs to another run; the run diverged; or it was interrupted and saved.
+/// The run folder cannot be read or written, or belongs to another run; the run diverged; or it was [`Interrupted`] and saved; or
+/// another rank failed.
 pub fn train<S: Stage>(
     stage: &mut S,
     fresh: S::Network,
@@ -91,12 +117,17 @@ pub fn train<S: Stage>(
 ) -> Result<(S::Network, RunState)> {
     let (mut run, mut network) = Run::open(fresh, config)?;
     while run.state.step < config.steps {
-        network = run.update(stage, network)?;
-        let (step, stop) = (run.state.step, interrupt.is_raised());
+        let signals;
+        (network, signals) = run.update(stage, network, interrupt)?;
+        let (step, stop) = (run.state.step, signals.stop);
         let last = step == config.steps;
         let mut values = BTreeMap::new();
         if last || step.is_multiple_of(config.log_every) {
             values.extend(run.averages(stage, &network)?);
+            if let Some(line) = run.rank_log.line(&config.ranks, step)? {
+                let written = line.write(run.folder.path());
+                run.report_failure(METRICS_FILES, written);
+            }
         }
         let best_before = run.state.best;
         if config.validate_every.is_some_and(|every| last || step.is_multiple_of(every)) {
@@ -106,30 +137,37 @@ pub fn train<S: Stage>(
             run.record(values, stage);
         }
         if config.sheet_every.is_some_and(|every| last || step.is_multiple_of(every)) {
-            let written = hooks.sheet(&run.averaged(&network), step, run.folder.path());
-            run.report_failure("contact sheets", written);
+            let averaged = run.averaged(&network)?;
+            if config.ranks.is_first() {
+                let written = hooks.sheet(&averaged, step, run.folder.path());
+                run.report_failure("contact sheets", written);
+            }
         }
         let best = run.state.best != best_before;
-        if stop || last || best || run.saved.elapsed() > Duration::from_secs(config.save_seconds) {
+        if stop || last || best || signals.save {
             run.save(&network, hooks)?;
         }
         if stop && !last {
             run.bar.abandon();
-            bail!(
-                "interrupted after update {} of {} and saved; the same command continues",
-                run.state.step,
-                config.steps
-            );
+            bail!(Interrupted { step, steps: config.steps });
         }
     }
     run.finish(network)
+}
+
+/// What ranks agree on after each update.
+struct Signals {
+    /// A rank was asked to stop.
+    stop: bool,
+    /// It is time for a checkpoint.
+    save: bool,
 }
 
 /// A run between two updates, without its network.
 struct Run<'a> {
     config: &'a RunConfig,
     folder: RunFolder,
-    optimizer: AdamW,
+    optimizer: RunOptimizer,
     state: RunState,
     /// Metrics since the last log that are still on the device.
     pending: PendingMetrics,
@@ -140,6 +178,7 @@ struct Run<'a> {
     saved_step: Option<u64>,
     /// None if the files could not be opened.
     metric_log: Option<MetricLog>,
+    rank_log: RankLog,
     /// Failed output that has been reported.
     reported: BTreeSet<&'static str>,
 }
@@ -147,13 +186,19 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     /// Resumes the run in the folder of `config`, or starts a new one. Also returns its network.
     fn open<M: Module>(fresh: M, config: &'a RunConfig) -> Result<(Self, M)> {
-        let folder = RunFolder::open(&config.run)?;
-        let mut network = fresh;
-        let mut optimizer = AdamW::new(config.optimizer);
-        let mut state = RunState::new(config.identity.clone(), config.steps);
-        let mut saved_step = None;
-        if let Some(resumed) = folder.resume(&config.identity, config.optimizer, network.clone())? {
-            (state, network, optimizer) = resumed;
+        let ranks = &config.ranks;
+        let mut folder = RunFolder::join(&config.run);
+        ranks.by_first(|| {
+            folder = RunFolder::open(&config.run)?;
+            Ok(Vec::new())
+        })?;
+        let options = (&config.identity, config.steps, config.log_every, config.validate_every);
+        ranks
+            .agree("settings", &serde_json::to_vec(&(options, config.plateau_patience, config.halvings))?)?;
+        let (mut state, network, optimizer, saved_step);
+        if let Some(checkpoint) = folder.newest_of_all(&config.identity, ranks)? {
+            (state, network, optimizer) =
+                RunOptimizer::restore(checkpoint, (config.optimizer, config.compression), ranks, fresh)?;
             saved_step = Some(state.step);
             ensure!(
                 state.step <= config.steps,
@@ -162,45 +207,68 @@ impl<'a> Run<'a> {
                 state.step,
                 config.steps
             );
-            log_line(format_args!(
-                "resuming {} at update {} of {}",
-                config.run.display(),
-                state.step,
-                config.steps
-            ));
+            if ranks.is_first() {
+                log_line(format_args!(
+                    "resuming {} at update {} of {}",
+                    config.run.display(),
+                    state.step,
+                    config.steps
+                ));
+            }
         } else {
+            network = fresh;
             network.visit(&mut Initialise);
+            optimizer = RunOptimizer::new(config.optimizer, config.compression, ranks, &network);
+            state = RunState::new(config.identity.clone(), config.steps);
+            saved_step = None;
         }
-        folder.keep(&config.files)?;
+        if ranks.others().is_some() {
+            let mut values = Vec::new();
+            read_values(&network, &mut values);
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            ranks.agree("weights", &bytes)?;
+        }
+        if ranks.is_first() {
+            folder.keep(&config.files)?;
+        }
         if let Some(halvings) = config.halvings {
-            halve_by_hand(&mut state, halvings)?;
+            halve_by_hand(&mut state, halvings, ranks)?;
         }
         let mut run = Self {
             config,
             metric_log: None,
+            rank_log: RankLog::new(ranks),
             folder,
             optimizer,
             pending: PendingMetrics::default(),
-            bar: run_bar(config.steps, state.step),
+            bar: if ranks.is_first() { run_bar(config.steps, state.step) } else { ProgressBar::hidden() },
             state,
             saved: Instant::now(),
             saved_step,
             reported: BTreeSet::new(),
         };
-        match MetricLog::open(run.folder.path(), &run.state.history, run.state.step) {
-            Ok(log) => run.metric_log = Some(log),
-            Err(error) => run.report_failure(METRICS_FILES, Err(error)),
+        if ranks.is_first() {
+            match MetricLog::open(run.folder.path(), &run.state.history, run.state.step) {
+                Ok(log) => run.metric_log = Some(log),
+                Err(error) => run.report_failure(METRICS_FILES, Err(error)),
+            }
         }
         Ok((run, network))
     }
 
     /// Computes and applies one update.
-    fn update<S: Stage>(&mut self, stage: &mut S, network: S::Network) -> Result<S::Network> {
+    fn update<S: Stage>(
+        &mut self,
+        stage: &mut S,
+        network: S::Network,
+        interrupt: &Interrupt,
+    ) -> Result<(S::Network, Signals)> {
         let (start, step) = (Instant::now(), self.state.step);
         let (gradients, metrics) = stage.gradients(&network, step)?;
         let learning_rate = stage.learning_rate(step) * self.state.learning_rate_factor();
-        let (network, norm) = self.optimizer.step(network, gradients, learning_rate);
+        let (network, norm) = self.optimizer.step(network, gradients, learning_rate)?;
         let network = stage.after_update(network);
+        let (metrics, signals) = self.agree(metrics, interrupt)?;
         self.state.step += 1;
         if norm.is_finite() {
             self.state.skipped_in_a_row = 0;
@@ -219,8 +287,26 @@ impl<'a> Run<'a> {
         }
         self.state.updates = self.optimizer.updates();
         self.state.seconds += start.elapsed().as_secs_f64();
+        self.rank_log.update();
         self.bar.set_position(self.state.step);
-        Ok(network)
+        Ok((network, signals))
+    }
+
+    /// The sums of metrics over ranks, and what all ranks are to do after the update.
+    fn agree(&self, metrics: Metrics, interrupt: &Interrupt) -> Result<(Metrics, Signals)> {
+        let ranks = &self.config.ranks;
+        let due = ranks.is_first() && self.saved.elapsed() > Duration::from_secs(self.config.save_seconds);
+        let own = Signals { stop: interrupt.is_raised(), save: due };
+        if ranks.others().is_none() {
+            return Ok((metrics, own));
+        }
+        let signals = [own.stop, own.save].map(|signal| f32::from(u8::from(signal)));
+        let (names, values): (Vec<_>, Vec<_>) = metrics.into_iter().unzip();
+        let values = values.into_iter().map(|value| value.into_scalar::<f32>());
+        let sums = ranks.sum(signals.into_iter().chain(values).collect())?;
+        let (signals, sums) = sums.split_at(2);
+        let sums: Vec<_> = names.into_iter().zip(sums.iter().map(|sum| f64::from(*sum))).collect();
+        Ok((scalars(&sums), Signals { stop: signals[0] > 0.0, save: signals[1] > 0.0 }))
     }
 
     /// A second remedy for a run that has diverged, if it has a checkpoint.
@@ -237,6 +323,7 @@ impl<'a> Run<'a> {
     fn averages<S: Stage>(&mut self, stage: &mut S, network: &S::Network) -> Result<BTreeMap<String, f64>> {
         let start = Instant::now();
         let extra = stage.extra_metrics(network, self.state.step - 1)?;
+        let (extra, _) = self.agree(extra, &Interrupt::default())?;
         self.pending.add(extra, &mut self.state.averages);
         self.pending.read(&mut self.state.averages);
         let skipped = std::mem::take(&mut self.state.skipped);
@@ -250,7 +337,14 @@ impl<'a> Run<'a> {
     /// Computes metrics on held-out data. Records the best loss, and halves the learning rate on a plateau.
     fn validate<S: Stage>(&mut self, stage: &mut S, network: &S::Network) -> Result<BTreeMap<String, f64>> {
         let (start, step) = (Instant::now(), self.state.step);
-        let Validation { loss, others } = stage.validate(&self.averaged(network))?;
+        let averaged = self.averaged(network)?;
+        let values = self.config.ranks.by_first(|| {
+            let Validation { loss, others } = stage.validate(&averaged)?;
+            let others = others.into_iter().map(|(name, value)| (name.to_owned(), value.to_bits()));
+            Ok(serde_json::to_vec(&(loss.to_bits(), others.collect::<Vec<_>>()))?)
+        })?;
+        let (loss, others): (u64, Vec<(String, u64)>) = serde_json::from_slice(&values)?;
+        let loss = f64::from_bits(loss);
         if self.state.best.is_none_or(|best| loss < best.loss) && loss.is_finite() {
             self.state.best = Some(Best { step, loss });
             self.state.stale = 0;
@@ -260,18 +354,25 @@ impl<'a> Run<'a> {
         if self.config.plateau_patience.is_some_and(|patience| self.state.stale >= patience) {
             self.state.stale = 0;
             self.state.halvings.push(Halving { step, cause: Cause::Plateau });
-            self.bar.suspend(|| {
-                log_line(format_args!("halving the learning rate from update {step} on: a plateau"));
-            });
+            self.show(format_args!("halving the learning rate from update {step} on: a plateau"));
         }
         self.state.seconds += start.elapsed().as_secs_f64();
-        let values = std::iter::once(("loss", loss)).chain(others).filter(|(_, value)| value.is_finite());
-        Ok(values.map(|(name, value)| (format!("validation {name}"), value)).collect())
+        let others = others.into_iter().map(|(name, bits)| (name, f64::from_bits(bits)));
+        let values = std::iter::once(("loss".to_owned(), loss)).chain(others);
+        let finite = values.filter(|(_, value)| value.is_finite());
+        Ok(finite.map(|(name, value)| (format!("validation {name}"), value)).collect())
     }
 
     /// The network with averaged weights, without autodiff.
-    fn averaged<M: Module>(&self, network: &M) -> M {
-        self.optimizer.averaged(network.clone()).valid()
+    fn averaged<M: Module>(&self, network: &M) -> Result<M> {
+        Ok(self.optimizer.averaged(network.clone())?.valid())
+    }
+
+    /// Shows a line, once of all ranks.
+    fn show(&self, line: std::fmt::Arguments) {
+        if self.config.ranks.is_first() {
+            self.bar.suspend(|| log_line(line));
+        }
     }
 
     /// Adds values to the history and the metrics files, shows them, and shows new warnings.
@@ -280,7 +381,7 @@ impl<'a> Run<'a> {
         let shown: Vec<String> = values.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
         let line = shown.join("  ");
         // Without a terminal there is no progress bar.
-        if !std::io::stderr().is_terminal() {
+        if self.config.ranks.is_first() && !std::io::stderr().is_terminal() {
             log_line(format_args!("update {step}  {line}"));
         }
         self.bar.set_message(line);
@@ -292,7 +393,7 @@ impl<'a> Run<'a> {
         for Warning { kind, text } in stage.warnings(&self.state.history) {
             if !self.state.warnings.contains_key(kind) {
                 let text = format!("after update {step}, {text}");
-                self.bar.suspend(|| log_line(format_args!("WARNING: {text}")));
+                self.show(format_args!("WARNING: {text}"));
                 self.state.warnings.insert(kind.to_owned(), text);
             }
         }
@@ -303,18 +404,21 @@ impl<'a> Run<'a> {
         if let Err(error) = result
             && self.reported.insert(what)
         {
-            self.bar.suspend(|| log_line(format_args!("dalle: the run continues without {what}: {error:#}")));
+            self.show(format_args!("dalle: the run continues without {what}: {error:#}"));
         }
     }
 
     /// Saves a checkpoint and plots the curve.
     fn save<M: Module>(&mut self, network: &M, hooks: &mut dyn Hooks<M>) -> Result<()> {
         self.pending.read(&mut self.state.averages);
-        self.folder.save(&self.state, network, &self.optimizer).map_err(|error| self.divergence_or(error))?;
-        let kinds = self.state.warnings.keys().map(String::as_str);
-        let title: Vec<&str> = std::iter::once(self.config.title.as_str()).chain(kinds).collect();
-        let drawn = hooks.plot(&title.join("; "), &self.state.history, self.folder.path());
-        self.report_failure("its curve", drawn);
+        let saved = self.optimizer.save(&self.folder, &self.state, network, &self.config.ranks);
+        saved.map_err(|error| self.divergence_or(error))?;
+        if self.config.ranks.is_first() {
+            let kinds = self.state.warnings.keys().map(String::as_str);
+            let title: Vec<&str> = std::iter::once(self.config.title.as_str()).chain(kinds).collect();
+            let drawn = hooks.plot(&title.join("; "), &self.state.history, self.folder.path());
+            self.report_failure("its curve", drawn);
+        }
         (self.saved, self.saved_step) = (Instant::now(), Some(self.state.step));
         Ok(())
     }
@@ -342,7 +446,7 @@ impl<'a> Run<'a> {
             self.state.step
         );
         self.bar.finish();
-        Ok((self.optimizer.averaged(network), self.state))
+        Ok((self.optimizer.averaged(network)?, self.state))
     }
 }
 
@@ -358,7 +462,7 @@ impl ModuleVisitor for Initialise {
 
 /// Halves the learning rate until the total number of manual halvings is `halvings`. The option is a total rather than an increment,
 /// so that repeating the same command does not halve again.
-fn halve_by_hand(state: &mut RunState, halvings: usize) -> Result<()> {
+fn halve_by_hand(state: &mut RunState, halvings: usize, ranks: &Ranks) -> Result<()> {
     let before = state.halvings.iter().filter(|halving| halving.cause == Cause::ByHand).count();
     ensure!(
         halvings >= before,
@@ -368,7 +472,9 @@ fn halve_by_hand(state: &mut RunState, halvings: usize) -> Result<()> {
         // This is a remedy for divergence, so updates skipped at the higher rate no longer count.
         state.skipped_in_a_row = 0;
         state.halvings.push(Halving { step: state.step, cause: Cause::ByHand });
-        log_line(format_args!("halving the learning rate from update {} on", state.step));
+        if ranks.is_first() {
+            log_line(format_args!("halving the learning rate from update {} on", state.step));
+        }
     }
     Ok(())
 }

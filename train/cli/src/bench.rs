@@ -33,6 +33,7 @@ use dalle_train::prefetch::Batches;
 use dalle_train::prior_data::PriorPair;
 use dalle_train::prior_schedule::PriorSchedule;
 use dalle_train::prior_training::PriorStage;
+use dalle_train::ranks::Ranks;
 use dalle_train::stage::Stage;
 
 /// What to time.
@@ -205,7 +206,8 @@ impl Benchmark<'_> {
         };
         let images = Repeated { images: (0..self.batch).map(image).collect(), image_size: side };
         let schedule = DvaeSchedule { batch: self.batch, ..DvaeSchedule::PAPER };
-        let mut stage = DvaeStage::new(images, Vec::new(), self.config, schedule, device.clone());
+        let mut stage =
+            DvaeStage::new(images, Vec::new(), self.config, schedule, device.clone(), Ranks::alone());
         let mut optimizer = AdamW::new(AdamWConfig::DVAE);
         let mut dvae = Some(Dvae::new(&self.config.dvae, &device));
         let mut step = 0;
@@ -236,7 +238,7 @@ impl Benchmark<'_> {
         let device = self.device.open()?.autodiff();
         let pairs = Pairs { batch: self.batch, geometry: self.config.geometry() };
         let schedule = PriorSchedule { batch: self.batch, ..PriorSchedule::PAPER };
-        let mut stage = PriorStage::new(pairs, Vec::new(), self.config, schedule, &device);
+        let mut stage = PriorStage::new(pairs, Vec::new(), self.config, schedule, &device, Ranks::alone());
         let mut optimizer = AdamW::new(AdamWConfig::PRIOR);
         let mut prior = Some(Prior::new(self.config, &device));
         let mut step = 0;

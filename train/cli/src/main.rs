@@ -73,6 +73,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::from(CLOSED_PIPE),
+        Err(error) if error.is::<commands::ShownByFirst>() => ExitCode::FAILURE,
         Err(error) => {
             log_line(format_args!("dalle: {}", message(&error)));
             ExitCode::FAILURE

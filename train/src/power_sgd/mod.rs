@@ -36,6 +36,9 @@ use buffer::Buffer;
 pub use buffer::Precision;
 pub use norm::global_norm;
 
+/// Columns of P and Q for each row of a matrix in the paper: 896 for a width of 3968 (appendix E).
+pub const PAPER_SHARE: f64 = 896.0 / 3968.0;
+
 /// How gradients are compressed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Config {

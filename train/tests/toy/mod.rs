@@ -16,6 +16,7 @@ use dalle_train::gradients::Gradients;
 use dalle_train::interrupt::Interrupt;
 use dalle_train::metrics::Metrics;
 use dalle_train::optimizer::AdamWConfig;
+use dalle_train::ranks::Ranks;
 use dalle_train::run_state::History;
 use dalle_train::stage::{Stage, Validation};
 use dalle_train::training::{Hooks, RunConfig, train};
@@ -198,6 +199,8 @@ impl Workplace {
                 clip: Some(1.0),
                 ewma: 0.9,
             },
+            compression: None,
+            ranks: Ranks::alone(),
         };
         toy.first.store(u64::MAX, Ordering::Relaxed);
         let device = Device::flex().autodiff();

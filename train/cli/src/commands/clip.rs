@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::Subcommand;
-use dalle_data::{ImageIndex, Share, TrainingData};
+use dalle_data::{ImageIndex, TrainingData};
 use dalle_model::Device;
 use dalle_model::clip::{Clip, ClipConfig};
 use dalle_model::footprint::{Footprint, Updates};
@@ -19,6 +19,7 @@ use dalle_train::clip_training::{ClipStage, check_batch};
 use dalle_train::export::{check_replaces_own, clip_files, origin};
 use dalle_train::optimizer::{AdamWConfig, COPIES};
 use dalle_train::progress::bar;
+use dalle_train::ranks::Ranks;
 use dalle_train::reconstructed_dataset;
 use dalle_train::run_state::NetworkKind;
 use dalle_train::schedule::WarmupCosine;
@@ -139,6 +140,10 @@ fn all_pairs(batch: u64) -> u64 {
 /// An input cannot be read, the device cannot hold the batch, or the run fails.
 pub fn run(args: Args) -> Result<()> {
     let ClipCommand::Train(args) = args.command;
+    args.run.ranks.together(|ranks| train(&args, ranks))
+}
+
+fn train(args: &ClipTrainArgs, ranks: &Ranks) -> Result<()> {
     ensure!(args.run.sheet_every.is_none(), "--sheet-every: CLIP makes no images; leave the option out");
     let folder = ModelFolder::open(&args.model)?;
     let model = folder.config.clone();
@@ -151,7 +156,7 @@ pub fn run(args: Args) -> Result<()> {
     check_batch(args.batch, data.examples())?;
     let (footprint, with_dvae) = (Footprint::new(&model), args.reconstructed > 0.0);
     let what = format!("CLIP of {}", model.name);
-    let needed = args.run.check_memory(&what, args.batch, Updates::Burn, |_, part| {
+    let needed = args.run.check_memory(&what, args.batch, ranks, Updates::Burn, |_, part| {
         let training = footprint.training_clip(&config, &model, part, COPIES, with_dvae);
         let mut training = args.run.checkpointed(training, KEPT_BY_TRANSFORMER);
         // Whatever the parts, all captions are compared with all images.
@@ -166,7 +171,7 @@ pub fn run(args: Args) -> Result<()> {
     let dvae = with_dvae.then(hashes).transpose()?;
     let identity = RunIdentity {
         network: NetworkKind::Clip,
-        options: &args,
+        options: args,
         model: &config,
         data: data.identity(),
         inputs: ClipInputs { geometry: model.geometry(), dvae: dvae.clone() },
@@ -180,6 +185,7 @@ pub fn run(args: Args) -> Result<()> {
         identity: serde_json::to_value(identity)?,
         files: [own.clone(), shared].concat(),
         optimizer: args.optimizer(),
+        compression: None,
     };
     let origin = origin(&job.identity);
     if !args.overwrite {
@@ -189,12 +195,16 @@ pub fn run(args: Args) -> Result<()> {
     device.seed(args.run.seed);
     let fresh = Clip::new(&config, &model, &device);
     let reconstructions = match &dvae {
-        Some(hash) => reconstruct(&args, &data, &folder, hash, &plain)?,
+        // The first rank writes the images; the others read them.
+        Some(hash) => ranks.after_first(|| reconstruct(args, &data, &folder, hash, &plain))?,
         None => Vec::new(),
     };
-    let pairs = ClipData::new(&data, Share::whole(args.batch), reconstructions, tokenizer, &model, schedule)?;
-    let mut stage = ClipStage::new(pairs, held_out, &model, schedule, device);
-    let clip = args.run.train(&mut stage, fresh, &mut RunHooks::without_sheets(), job)?;
+    let pairs = ClipData::new(&data, ranks.share(args.batch)?, reconstructions, tokenizer, &model, schedule)?;
+    let mut stage = ClipStage::new(pairs, held_out, &model, schedule, device, ranks.clone());
+    let clip = args.run.train(&mut stage, fresh, &mut RunHooks::without_sheets(), job, ranks)?;
+    if !ranks.is_first() {
+        return Ok(());
+    }
     ModelFolder::write(&args.model, &[own, clip_files(&clip, &origin)?].concat())?;
     writeln!(std::io::stdout(), "wrote CLIP to {}", args.model.display())?;
     Ok(())

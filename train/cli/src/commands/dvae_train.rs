@@ -14,6 +14,7 @@ use dalle_train::dvae_data::{self, DvaeData, held_out};
 use dalle_train::dvae_training::{DvaeSchedule, DvaeStage};
 use dalle_train::export::dvae_files;
 use dalle_train::optimizer::{AdamWConfig, COPIES};
+use dalle_train::ranks::Ranks;
 use dalle_train::run_state::NetworkKind;
 use dalle_train::schedule::CosineSchedule;
 use image::RgbImage;
@@ -119,15 +120,20 @@ struct NoInputs {}
 /// # Errors
 /// An input cannot be read, the device cannot hold the batch, or the run fails.
 pub fn run(args: &Args) -> Result<()> {
+    args.run.ranks.together(|ranks| train(args, ranks))
+}
+
+fn train(args: &Args, ranks: &Ranks) -> Result<()> {
     let config = read_config(&args.config)?;
     let footprint = Footprint::new(&config);
     let what = format!("the dVAE of {}", config.name);
-    let needed = args.run.check_memory(&what, args.batch, args.run.updates(true)?, |updates, part| {
-        args.run.checkpointed(footprint.training_dvae(&config, updates, part, COPIES), KEPT_BY_DVAE)
-    })?;
+    let needed =
+        args.run.check_memory(&what, args.batch, ranks, args.run.updates(true)?, |updates, part| {
+            args.run.checkpointed(footprint.training_dvae(&config, updates, part, COPIES), KEPT_BY_DVAE)
+        })?;
     let (device, _) = args.run.open_device()?;
     ModelFolder::check_target(&args.out)?;
-    if args.out.join(PRIOR).exists() {
+    if ranks.is_first() && args.out.join(PRIOR).exists() {
         log_line(format_args!(
             "dalle: {} contains a prior, which was trained on the codebook of one encoder; if this training ends with another \
              encoder, it will not be written there; name another --out folder for a new dVAE",
@@ -138,11 +144,11 @@ pub fn run(args: &Args) -> Result<()> {
     data.require_images()?;
     let pixels = 3 * (config.image_size as u64).pow(2);
     args.data.check_memory(&data, needed, (args.batch, pixels), args.run.device)?;
-    let images = DvaeData::new(&data, Share::whole(args.batch), config.image_size, args.run.seed)?;
+    let images = DvaeData::new(&data, ranks.share(args.batch)?, config.image_size, args.run.seed)?;
     let held_out = held_out(&args.run.held_out(&args.data, &data)?, config.image_size)?;
     let mut hooks = match args.run.sheet_every {
-        Some(_) => RunHooks::reconstructions(&shown(&held_out, &data, &config)?, &config),
-        None => RunHooks::without_sheets(),
+        Some(_) if ranks.is_first() => RunHooks::reconstructions(&shown(&held_out, &data, &config)?, &config),
+        _ => RunHooks::without_sheets(),
     };
     let identity = RunIdentity {
         network: NetworkKind::Dvae,
@@ -159,12 +165,16 @@ pub fn run(args: &Args) -> Result<()> {
         identity: serde_json::to_value(identity)?,
         files: files.clone(),
         optimizer: args.optimizer(),
+        compression: None,
     };
     let schedule = args.schedule(args.run.schedule_steps(args.steps)?);
     device.seed(args.run.seed);
     let fresh = Dvae::new(&config.dvae, &device);
-    let mut stage = DvaeStage::new(images, held_out, &config, schedule, device);
-    let dvae = args.run.train(&mut stage, fresh, &mut hooks, job)?;
+    let mut stage = DvaeStage::new(images, held_out, &config, schedule, device, ranks.clone());
+    let dvae = args.run.train(&mut stage, fresh, &mut hooks, job, ranks)?;
+    if !ranks.is_first() {
+        return Ok(());
+    }
     ModelFolder::write(&args.out, &[files, dvae_files(&dvae)?].concat())?;
     writeln!(std::io::stdout(), "wrote encoder and decoder to {}", args.out.display())?;
     Ok(())

@@ -14,9 +14,12 @@ mod options;
 mod outputs;
 pub mod plan;
 pub mod prior;
+mod ranks;
 mod run;
 mod run_hooks;
 pub mod sample;
 pub mod tokenizer;
 mod training_data;
 mod values;
+
+pub use ranks::ShownByFirst;

@@ -16,19 +16,22 @@ use dalle_shared::files::{CONFIG, ENCODER, PRIOR, TOKENIZER};
 use dalle_shared::sha256_hex;
 use dalle_train::export::{check_replaces_own, origin, prior_files};
 use dalle_train::optimizer::{AdamWConfig, COPIES};
+use dalle_train::power_sgd;
 use dalle_train::prior_data::{PriorData, held_out as held_out_pairs};
 use dalle_train::prior_schedule::PriorSchedule;
 use dalle_train::prior_training::PriorStage;
 use dalle_train::progress::bar;
+use dalle_train::ranks::Ranks;
 use dalle_train::run_state::NetworkKind;
 use dalle_train::schedule::WarmupCosine;
+use dalle_train::shards::Compress;
 use dalle_train::token_dataset::{self, CROPS};
 use serde::Serialize;
 
 use super::run::{Job, KEPT_BY_TRANSFORMER, RunArgs, RunIdentity, updates};
 use super::run_hooks::{CELLS, RunHooks};
 use super::training_data::DataArgs;
-use super::values;
+use super::values::{self, PowerSgdRank};
 
 const PAPER: PriorSchedule = PriorSchedule::PAPER;
 
@@ -96,6 +99,11 @@ struct PriorTrainArgs {
     /// Decay of the average of the weights, per update.
     #[arg(long, default_value_t = AdamWConfig::PRIOR.ewma, value_parser = values::decay)]
     ewma: f64,
+    /// Compress gradients between machines by PowerSGD (appendix E): the number of columns for each rank's rows of a matrix, of which
+    /// the paper has 112 for 496 rows; `auto` for the paper's share, if that is measured to be faster; `off`.
+    #[arg(long, value_name = "COLUMNS", default_value = "off", value_parser = values::power_sgd_rank)]
+    #[serde(skip)]
+    powersgd_rank: PowerSgdRank,
     /// Replace a prior of another training in the model folder.
     #[arg(long)]
     #[serde(skip)]
@@ -119,6 +127,20 @@ impl PriorTrainArgs {
             bpe_dropout: self.bpe_dropout,
             caption_dropout: self.caption_dropout,
             seed: self.run.seed,
+        }
+    }
+
+    /// Compression between machines, for a prior of this width.
+    fn compression(&self, width: usize, ranks: &Ranks) -> Option<Compress> {
+        let paper = |columns: usize| power_sgd::Config::paper(columns, self.run.seed);
+        match self.powersgd_rank {
+            PowerSgdRank::Off => None,
+            PowerSgdRank::Columns(columns) => Some(Compress { config: paper(columns), on_trial: false }),
+            PowerSgdRank::Auto => {
+                let rows = width.div_ceil(ranks.per_machine());
+                let columns = (rows as f64 * power_sgd::PAPER_SHARE).round().max(1.0) as usize;
+                Some(Compress { config: paper(columns), on_trial: true })
+            }
         }
     }
 
@@ -146,12 +168,16 @@ struct PriorInputs {
 /// An input cannot be read, the device cannot hold the batch, or the run fails.
 pub fn run(args: Args) -> Result<()> {
     let PriorCommand::Train(args) = args.command;
+    args.run.ranks.together(|ranks| train(&args, ranks))
+}
+
+fn train(args: &PriorTrainArgs, ranks: &Ranks) -> Result<()> {
     let folder = ModelFolder::open(&args.model)?;
     let config = folder.config.clone();
     let footprint = Footprint::new(&config);
     let what = format!("the prior of {}", config.name);
     let updates = args.run.updates(PriorUpdate::supports(&kernel_sizes(&config)))?;
-    let needed = args.run.check_memory(&what, args.batch, updates, |updates, part| {
+    let needed = args.run.check_memory(&what, args.batch, ranks, updates, |updates, part| {
         args.run.checkpointed(footprint.training_prior(&config, updates, part, COPIES), KEPT_BY_TRANSFORMER)
     })?;
     let (device, plain) = args.run.open_device()?;
@@ -164,7 +190,7 @@ pub fn run(args: Args) -> Result<()> {
     let init = args.init.as_deref().map(ModelFolder::open).transpose()?;
     let identity = RunIdentity {
         network: NetworkKind::Prior,
-        options: &args,
+        options: args,
         model: &config.prior,
         data: given.identity(),
         inputs: PriorInputs {
@@ -183,20 +209,23 @@ pub fn run(args: Args) -> Result<()> {
         identity: serde_json::to_value(identity)?,
         files: vec![(CONFIG, folder.config_json.clone()), (TOKENIZER, tokenizer_json.clone())],
         optimizer: args.optimizer(),
+        compression: args.compression(config.prior.d_model(), ranks),
     };
     let origin = origin(&job.identity);
     if !args.overwrite && !is_init {
         check_replaces_own(&args.model, PRIOR, args.run.folder(), &origin)?;
     }
     let schedule = args.schedule(steps);
-    let data = encode(&args, &given, &folder, crops, &plain)?;
+    // The first rank writes the tokens; the others read them.
+    let encode = || encode(args, &given, &folder, crops, &plain);
+    let data = ranks.after_first(encode)?;
     let held_out = args.run.held_out(&args.data, &data)?;
     let mut hooks = match args.run.sheet_every {
-        Some(_) => {
+        Some(_) if ranks.is_first() => {
             let captions = shown(&held_out, &data)?;
             RunHooks::samples(captions, tokenizer.clone(), folder.decoder(&plain)?, config.clone())
         }
-        None => RunHooks::without_sheets(),
+        _ => RunHooks::without_sheets(),
     };
     device.seed(args.run.seed);
     let fresh = match init {
@@ -204,10 +233,13 @@ pub fn run(args: Args) -> Result<()> {
         None => Prior::new(&config, &device),
     };
     let held_out = held_out_pairs(&held_out, &tokenizer, config.text_length)?;
-    let share = Share::whole(args.batch);
+    let share = ranks.share(args.batch)?;
     let pairs = PriorData::new(&data, share, &tokenizer, config.text_length, schedule)?;
-    let mut stage = PriorStage::new(pairs, held_out, &config, schedule, &device);
-    let prior = args.run.train(&mut stage, fresh, &mut hooks, job)?;
+    let mut stage = PriorStage::new(pairs, held_out, &config, schedule, &device, ranks.clone());
+    let prior = args.run.train(&mut stage, fresh, &mut hooks, job, ranks)?;
+    if !ranks.is_first() {
+        return Ok(());
+    }
     ModelFolder::write(
         &args.model,
         &[vec![(TOKENIZER, tokenizer_json)], prior_files(&prior, &origin)?].concat(),

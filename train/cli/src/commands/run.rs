@@ -11,11 +11,14 @@ use dalle_native::memory;
 use dalle_train::checkpoint::{Files, newest_state};
 use dalle_train::interrupt::Interrupt;
 use dalle_train::optimizer::AdamWConfig;
+use dalle_train::ranks::Ranks;
 use dalle_train::run_state::NetworkKind;
+use dalle_train::shards::Compress;
 use dalle_train::stage::Stage;
 use dalle_train::training::{RunConfig, train};
 use serde::Serialize;
 
+use super::ranks::RankArgs;
 use super::run_hooks::RunHooks;
 use super::training_data::DataArgs;
 use super::values;
@@ -73,6 +76,9 @@ pub struct RunArgs {
     #[arg(long, value_name = "TIMES", value_parser = values::halvings())]
     #[serde(skip)]
     halvings: Option<usize>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub ranks: RankArgs,
 }
 
 /// Share of a transformer's activations that gradient checkpointing keeps. On a CPU, 0.46 and 0.55 were measured for streams of 288
@@ -126,6 +132,8 @@ pub struct Job {
     pub files: Files,
     /// Hyper-parameters of the optimizer.
     pub optimizer: AdamWConfig,
+    /// How gradients are compressed between machines, if they are.
+    pub compression: Option<Compress>,
 }
 
 impl RunArgs {
@@ -148,19 +156,26 @@ impl RunArgs {
     /// `needed` computes the memory for a number of examples. Returns the bytes that the device needs.
     ///
     /// # Errors
-    /// --accumulate does not divide the batch, or memory is too small: then the error says which --accumulate, or how many threads,
-    /// would fit.
+    /// The ranks cannot share the batch, --accumulate does not divide their shares, or memory is too small: then the error says which
+    /// --accumulate, or how many threads, would fit.
     pub fn check_memory(
         &self,
         what: &str,
         batch: usize,
+        ranks: &Ranks,
         updates: Updates,
         needed: impl Fn(Updates, u64) -> Training,
     ) -> Result<u64> {
         let parts = self.accumulate;
+        let world = ranks.share(batch)?.world;
+        let batch = batch / world;
         ensure!(
             batch.is_multiple_of(parts),
-            "--accumulate: expected a number that divides --batch {batch}, got {parts}"
+            "--accumulate: expected a number that divides {}, got {parts}",
+            match world {
+                1 => format!("--batch {batch}"),
+                _ => format!("{batch}, the examples of each of {world} ranks"),
+            }
         );
         let what = match parts {
             1 => format!("training {what} with --batch {batch}"),
@@ -249,8 +264,9 @@ impl RunArgs {
         fresh: S::Network,
         hooks: &mut RunHooks<S::Network>,
         job: Job,
+        ranks: &Ranks,
     ) -> Result<S::Network> {
-        let Job { title, steps, identity, files, optimizer } = job;
+        let Job { title, steps, identity, files, optimizer, compression } = job;
         let config = RunConfig {
             title,
             steps,
@@ -264,6 +280,8 @@ impl RunArgs {
             identity,
             files,
             optimizer,
+            compression,
+            ranks: ranks.clone(),
         };
         // Before the run folder is created, because its existence tells scripts that Ctrl-C is handled.
         let interrupt = Interrupt::listen()?;

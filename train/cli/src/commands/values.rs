@@ -23,6 +23,29 @@ pub fn batch() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=MAX_BATCH)
 }
 
+/// How gradients are compressed between machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PowerSgdRank {
+    /// Not at all.
+    Off,
+    /// By matrices of this many columns for each rank's rows.
+    Columns(usize),
+    /// By as many as in the paper, if that is faster.
+    Auto,
+}
+
+/// `off`, `auto` or a number of columns.
+pub fn power_sgd_rank(text: &str) -> Result<PowerSgdRank, String> {
+    match text {
+        "off" => Ok(PowerSgdRank::Off),
+        "auto" => Ok(PowerSgdRank::Auto),
+        _ => match text.parse() {
+            Ok(columns @ 1..=65_536) => Ok(PowerSgdRank::Columns(columns)),
+            _ => Err("expected `off`, `auto` or a number from 1 to 65536".to_owned()),
+        },
+    }
+}
+
 /// A finite number above 0.
 pub fn positive(text: &str) -> Result<f64, String> {
     number(text, "a number above 0", |x: f64| x > 0.0 && x.is_finite())
