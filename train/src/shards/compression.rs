@@ -47,7 +47,7 @@ pub(super) struct Compression {
 
 /// The resblock that a parameter of the prior belongs to, if it is a matrix that is compressed: all but embeddings, unembeddings, gains and
 /// biases.
-fn resblock(path: &str, axes: usize) -> Option<usize> {
+pub(super) fn resblock(path: &str, axes: usize) -> Option<usize> {
     let (layer, rest) = path.strip_prefix("layers.")?.split_once('.')?;
     let layer: usize = layer.parse().ok()?;
     let second = usize::from(rest.starts_with("mlp."));

@@ -12,6 +12,7 @@
 
 mod compression;
 mod layout;
+mod traffic;
 mod trial;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ use crate::optimizer::{AdamWConfig, MAX_VARIANCE, tracked};
 use crate::power_sgd::{self, global_norm};
 use compression::Compression;
 use layout::{RowLayout, SplitParameter};
+pub use traffic::UpdateTraffic;
 use trial::{Trial, Verdict};
 
 /// What is kept of each parameter, by the suffix it is saved under.

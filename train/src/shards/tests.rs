@@ -119,3 +119,38 @@ fn error_buffers_in_a_checkpoint_are_those_that_ranks_continue_with() {
         }
     });
 }
+
+#[test]
+fn predicted_bytes_are_those_that_ranks_send() {
+    for (machines, per_machine, columns) in
+        [(1, 4, None), (2, 2, None), (4, 1, None), (2, 2, Some(3)), (2, 1, Some(8)), (2, 1, Some(10_000))]
+    {
+        let options = Options {
+            timeout: Duration::from_secs(60),
+            per_machine: Some(per_machine),
+            ..Options::default()
+        };
+        let communicators = Communicator::threads(machines * per_machine, &options).unwrap();
+        let config = columns.map(|columns| Config::paper(columns, 3));
+        let compression = config.map(|config| Compress { config, on_trial: false });
+        std::thread::scope(|scope| {
+            for communicator in communicators {
+                scope.spawn(move || {
+                    let (communicator, network) = (Arc::new(communicator), prior());
+                    let rank = communicator.rank(Group::World);
+                    let own = Arc::clone(&communicator);
+                    let mut optimizer = ShardedAdamW::new(CONFIG, compression, own, &network);
+                    optimizer.step(network.clone(), gradients(&network, 0, rank), 1e-3).unwrap();
+                    let sent = |group: Group| communicator.traffic(group).sent as usize;
+                    let expected = UpdateTraffic::of(&network, machines, per_machine, columns);
+                    let case = format!("{machines} × {per_machine}, {columns:?}");
+                    assert_eq!(sent(Group::Machine), expected.in_machine, "{case}: in the machine");
+                    if communicator.rank(Group::Machine) == 0 {
+                        assert_eq!(sent(Group::Peers), expected.between_machines, "{case}: between machines");
+                    }
+                    communicator.finish().unwrap();
+                });
+            }
+        });
+    }
+}

@@ -13,6 +13,7 @@ pub mod info;
 mod options;
 mod outputs;
 pub mod plan;
+mod plan_cluster;
 pub mod prior;
 mod ranks;
 mod run;

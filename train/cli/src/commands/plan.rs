@@ -14,6 +14,7 @@ use dalle_native::memory::{self, gigabytes};
 use dalle_native::{read_clip_config, read_config};
 use dalle_train::optimizer::COPIES;
 
+use super::plan_cluster::ClusterArgs;
 use super::values;
 
 /// Arguments of `dalle plan`.
@@ -37,6 +38,8 @@ pub struct Args {
     /// Device to check: cpu, cuda:N, wgpu or libtorch. Only its free memory is read.
     #[arg(long, default_value = "cpu")]
     device: DeviceName,
+    #[command(flatten)]
+    cluster: ClusterArgs,
 }
 
 /// Runs `dalle plan`.
@@ -59,6 +62,7 @@ pub fn run(args: &Args) -> Result<()> {
         ("CLIP", clip),
     ];
     print_training(&mut out, networks, batch, free)?;
+    args.cluster.print(&mut out, &config, &footprint)?;
     match free {
         Some(free) => writeln!(out, "{} has {} free", args.device, gigabytes(free))?,
         None => writeln!(
