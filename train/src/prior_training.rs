@@ -2,14 +2,16 @@
 
 use std::cell::OnceCell;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use dalle_kernels::prior::{PriorLosses, ScoredTokens};
 use dalle_model::config::ModelConfig;
+use dalle_model::precision::Precision;
 use dalle_model::prior::loss::PriorLoss;
 use dalle_model::prior::{Masks, Prior};
 use dalle_model::{Device, has_kernels};
 use dalle_shared::{ImageToken, TextToken};
 
+use crate::engine::{self, GradientScales, InMemory, ResblockGradients, Resblocks};
 use crate::gradients::Gradients;
 use crate::metrics::{Metrics, add_share, scalars};
 use crate::prefetch::{Batches, Prefetch};
@@ -31,6 +33,15 @@ pub struct PriorStage {
     /// Kernels that compute gradients on the CPU. None on other devices, where Burn computes them.
     kernels: Option<PriorKernels>,
     ranks: Ranks,
+    mixed: Option<MixedPrecision>,
+}
+
+/// Training with matrices in 16 bits (section 2.4, appendix D).
+struct MixedPrecision {
+    /// The type of the resblocks' matrices, and of what is computed with them.
+    precision: Precision,
+    /// One for each resblock; or one for all, for comparison.
+    scales: GradientScales,
 }
 
 /// Masks that are built when they are first used.
@@ -74,7 +85,22 @@ impl PriorStage {
             text_places: config.text_length - 1,
             schedule,
             ranks,
+            mixed: None,
         }
+    }
+
+    /// Trains with the matrices of the `layers` in `precision`, and the gradients of each resblock multiplied by a scale of its own; or with
+    /// `one_scale`, all by the same. Weights, moments and averages stay in f32.
+    #[must_use]
+    pub fn in_precision(mut self, precision: Precision, layers: usize, one_scale: bool) -> Self {
+        if precision != Precision::F32 {
+            let count = if one_scale { 1 } else { 2 * layers };
+            let scales = GradientScales::new(count, self.ranks.count() as u64);
+            self.mixed = Some(MixedPrecision { precision, scales });
+            // They compute in f32.
+            self.kernels = None;
+        }
+        self
     }
 }
 
@@ -88,6 +114,28 @@ impl PriorStage {
 }
 
 impl PriorStage {
+    /// Changes the scales after an update, in which the gradients of resblocks were finite on this rank or not.
+    fn record_scales(&mut self, finite: &[bool]) -> Result<Metrics> {
+        let Some(mixed) = &mut self.mixed else { return Ok(Metrics::new()) };
+        let bad = finite.iter().map(|finite| if *finite { 0.0 } else { 1.0 }).collect();
+        let finite: Vec<bool> = self.ranks.sum(bad)?.into_iter().map(|bad| bad == 0.0).collect();
+        if mixed.scales.values().len() == 1 {
+            mixed.scales.record(&[finite.iter().all(|finite| *finite)]);
+        } else {
+            mixed.scales.record(&finite);
+        }
+        let exponents = mixed.scales.values().into_iter().map(|scale| f64::from(scale).log2());
+        let (least, greatest) = exponents
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(least, greatest), exponent| {
+                (least.min(exponent), greatest.max(exponent))
+            });
+        let part = self.ranks.part();
+        Ok(scalars(&[
+            ("least gradient scale, log2", part * least),
+            ("greatest gradient scale, log2", part * greatest),
+        ]))
+    }
+
     /// Pairs that are computed at once.
     fn part(&self) -> usize {
         (self.schedule.batch / self.ranks.count()).div_ceil(self.schedule.accumulate)
@@ -118,13 +166,62 @@ impl PriorStage {
         part: &[PriorPair],
         whole: ScoredTokens,
     ) -> Result<PriorLoss> {
+        Ok(self.weighted(self.loss(prior, masks, part)?, part, whole))
+    }
+
+    /// The losses of a part as its share of those of all pairs.
+    fn weighted(
+        &self,
+        PriorLoss { text, image }: PriorLoss,
+        part: &[PriorPair],
+        whole: ScoredTokens,
+    ) -> PriorLoss {
         let own = self.scored(part);
         let share = |own: usize, whole: usize| own as f64 / whole.max(1) as f64;
-        let PriorLoss { text, image } = self.loss(prior, masks, part)?;
-        Ok(PriorLoss {
+        PriorLoss {
             text: text.mul_scalar(share(own.text, whole.text)),
             image: image.mul_scalar(share(own.image, whole.image)),
-        })
+        }
+    }
+
+    /// The same with its gradients, resblock by resblock, and for each resblock whether they are finite, if they were scaled.
+    fn gradients_of_share(
+        &self,
+        prior: &Prior,
+        resblocks: &mut InMemory,
+        part: &[PriorPair],
+        whole: ScoredTokens,
+    ) -> Result<(Gradients, PriorLoss, Vec<bool>)> {
+        let captions: Vec<Option<&[TextToken]>> = part.iter().map(|pair| pair.caption.as_deref()).collect();
+        let images: Vec<&[ImageToken]> = part.iter().map(|pair| pair.image.as_slice()).collect();
+        let inputs: Vec<&[TextToken]> = captions.iter().map(|caption| caption.unwrap_or_default()).collect();
+        let count = resblocks.count();
+        let scales = self.mixed.as_ref().map(|mixed| mixed.scales.values());
+        let scales = scales.unwrap_or_else(|| vec![1.0]);
+        let scales: Vec<f32> = scales.into_iter().cycle().take(count).collect();
+        let (mut gradients, mut finite) = (Gradients::default(), vec![true; count]);
+        let loss = |logits| {
+            let loss = self.weighted(PriorLoss::new(logits, &captions, &images), part, whole);
+            (loss.total(), loss)
+        };
+        let mut take = |own: ResblockGradients| {
+            if self.mixed.is_some() {
+                finite[own.index] = own.finite();
+            }
+            gradients.add(own.unscaled());
+            Ok(())
+        };
+        let pass = engine::gradients(
+            prior,
+            resblocks,
+            self.masks[0].get(),
+            (&inputs, &images),
+            &scales,
+            loss,
+            &mut take,
+        )?;
+        gradients.add(pass.outer);
+        Ok((gradients, pass.result, finite))
     }
 }
 
@@ -148,12 +245,33 @@ impl Stage for PriorStage {
             return Ok((gradients, losses_of(losses)));
         }
         let (mut gradients, mut metrics) = (Gradients::default(), Metrics::new());
+        let mut resblocks = match &self.mixed {
+            Some(mixed) => InMemory::new(&prior.clone().with_precision(mixed.precision)),
+            None => InMemory::new(prior),
+        };
+        let mut finite = vec![true; resblocks.count()];
         for part in batch.chunks(self.part()) {
-            let loss = self.share_of_loss(prior, self.masks[0].get(), part, whole)?;
-            gradients.add(Gradients::of(&loss.total(), prior));
+            let (own, loss, all_finite) = self.gradients_of_share(prior, &mut resblocks, part, whole)?;
+            gradients.add(own);
             add_share(&mut metrics, named(loss), 1.0);
+            finite.iter_mut().zip(all_finite).for_each(|(finite, own)| *finite &= own);
         }
+        metrics.extend(self.record_scales(&finite)?);
         Ok((gradients, metrics))
+    }
+
+    fn state(&self) -> serde_json::Value {
+        let scales = self.mixed.as_ref().map(|mixed| &mixed.scales);
+        scales.map_or(serde_json::Value::Null, |scales| serde_json::json!(scales))
+    }
+
+    fn restore(&mut self, state: &serde_json::Value) -> Result<()> {
+        if let Some(mixed) = &mut self.mixed {
+            let scales: GradientScales =
+                serde_json::from_value(state.clone()).context("the checkpoint has no gradient scales")?;
+            mixed.scales = scales.with_replicas(self.ranks.count() as u64);
+        }
+        Ok(())
     }
 
     fn validate(&mut self, prior: &Prior) -> Result<Validation> {
@@ -181,6 +299,7 @@ impl Stage for PriorStage {
 mod tests {
     use dalle_data::{Share, Split, TrainingData};
     use dalle_model::burn::module::Module;
+    use dalle_model::burn::tensor::Tensor;
     use dalle_model::dvae::{Encoder, ImageEncoder};
     use dalle_shared::Tokenizer;
     use image::{Rgb, RgbImage};
@@ -288,6 +407,25 @@ mod tests {
                 assert!((ours - expected).abs() < 1e-5, "{world} ranks: {sums:?} {losses:?}");
             }
         }
+        // In 16 bits, with scales that a checkpoint keeps.
+        let learning_rate = WarmupCosine { peak: 1.0, warmup: 0, updates: 1 };
+        let (bpe_dropout, caption_dropout) = (0.1, 0.4);
+        let schedule =
+            PriorSchedule { batch: 6, accumulate: 2, learning_rate, bpe_dropout, caption_dropout, seed: 3 };
+        let pairs = PriorData::new(&data, Share::whole(6), &tokenizer, config.text_length, schedule).unwrap();
+        let stage = PriorStage::new(pairs, Vec::new(), &config, schedule, &device, Ranks::alone());
+        let mut stage = stage.in_precision(Precision::F16, config.prior.layers, false);
+        let (narrow, metrics) = stage.gradients(&prior, 0).unwrap();
+        for (path, expected) in whole.iter() {
+            let norm = |x: Tensor<1>| x.square().sum().sqrt().into_scalar::<f32>();
+            let error = norm(narrow.get(path).unwrap().clone() - expected.clone());
+            assert!(error <= 0.02 * norm(expected.clone()) + 1e-9, "{path}: {error}");
+        }
+        let scale = metrics.iter().find(|(name, _)| name.starts_with("least gradient scale")).unwrap();
+        assert!((scale.1.clone().into_scalar::<f32>() - 13.001).abs() < 1e-4);
+        let state = stage.state();
+        stage.restore(&state).unwrap();
+        assert_eq!(stage.state(), state);
         // Nothing learned: about the logarithm of the number of choices.
         assert!((validation.others[1].1 - 64f64.ln()).abs() < 0.2, "{validation:?}");
     }

@@ -101,6 +101,9 @@ pub struct RunState {
     /// Number of updates skipped in a row.
     #[serde(default)]
     pub skipped_in_a_row: u64,
+    /// The state of the stage.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub stage: serde_json::Value,
     /// Warnings shown so far, by kind.
     #[serde(default)]
     pub warnings: BTreeMap<String, String>,
@@ -122,6 +125,7 @@ impl RunState {
             averages: MetricAverages::default(),
             skipped: 0,
             skipped_in_a_row: 0,
+            stage: serde_json::Value::Null,
             warnings: BTreeMap::new(),
         }
     }

@@ -154,6 +154,19 @@ pub trait Stage {
     /// The learning rate of update `step`.
     fn learning_rate(&self, step: u64) -> f64;
 
+    /// What the next update depends on besides the network, for checkpoints.
+    fn state(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
+    /// Continues with a [`state`](Self::state).
+    ///
+    /// # Errors
+    /// It is not one of this stage.
+    fn restore(&mut self, _state: &serde_json::Value) -> Result<()> {
+        Ok(())
+    }
+
     /// Called after each update. Clamps bounded parameters.
     fn after_update(&self, network: Self::Network) -> Self::Network {
         network

@@ -116,6 +116,9 @@ pub fn train<S: Stage>(
     interrupt: &Interrupt,
 ) -> Result<(S::Network, RunState)> {
     let (mut run, mut network) = Run::open(fresh, config)?;
+    if run.saved_step.is_some() {
+        stage.restore(&run.state.stage)?;
+    }
     while run.state.step < config.steps {
         let signals;
         (network, signals) = run.update(stage, network, interrupt)?;
@@ -145,6 +148,7 @@ pub fn train<S: Stage>(
         }
         let best = run.state.best != best_before;
         if stop || last || best || signals.save {
+            run.state.stage = stage.state();
             run.save(&network, hooks)?;
         }
         if stop && !last {

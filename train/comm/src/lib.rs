@@ -32,6 +32,7 @@ mod alone;
 mod communicator;
 mod failure;
 mod group;
+mod machines;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod threads;

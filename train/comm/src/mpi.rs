@@ -14,7 +14,7 @@ use mpi::request::{Request, Scope};
 use mpi::topology::{Color, SimpleCommunicator};
 use mpi::traits::{Communicator as _, CommunicatorCollectives, Destination, Root, Source};
 
-use crate::communicator::check_machines;
+use crate::machines::check_machines;
 use crate::transport::{Header, Transport, Waiting};
 use crate::{Failure, Group, Layout};
 

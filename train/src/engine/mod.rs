@@ -17,7 +17,7 @@ mod resblocks;
 mod scales;
 
 use anyhow::Result;
-use dalle_model::burn::tensor::{Bool, Tensor};
+use dalle_model::burn::tensor::{Bool, DType, Tensor};
 use dalle_model::prior::{Logits, Masks, Prior};
 use dalle_shared::{ImageToken, TextToken};
 
@@ -37,6 +37,13 @@ pub struct ResblockGradients {
 }
 
 impl ResblockGradients {
+    /// The gradients in f32, divided by their scale.
+    #[must_use]
+    pub fn unscaled(self) -> Gradients {
+        let scale = self.scale;
+        self.gradients.map(|_, gradient| gradient.cast(DType::F32).div_scalar(scale))
+    }
+
     /// Whether all gradients are finite.
     pub fn finite(&self) -> bool {
         let bad = self.gradients.iter().map(|(_, gradient)| gradient.clone().is_finite().bool_not().any());

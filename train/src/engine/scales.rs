@@ -42,6 +42,17 @@ impl GradientScales {
         Self { replicas, updates: 0, scales: vec![scale; resblocks] }
     }
 
+    /// The same scales for another number of replicas, which each compute another part of the batch.
+    #[must_use]
+    pub fn with_replicas(mut self, replicas: u64) -> Self {
+        let factor = replicas as f64 / self.replicas as f64;
+        for scale in &mut self.scales {
+            scale.value *= factor;
+        }
+        self.replicas = replicas;
+        self
+    }
+
     /// The scale of each resblock.
     pub fn values(&self) -> Vec<f32> {
         self.scales.iter().map(|scale| scale.value as f32).collect()

@@ -7,7 +7,7 @@ use dalle_comm::{Communicator, Failure, Group, Wire};
 use dalle_model::Device;
 use dalle_model::burn::tensor::{Tensor, TensorData};
 
-use super::layout::{OwnRows, RowLayout};
+use super::layout::{OwnRows, RowLayout, floats};
 use crate::power_sgd::{Config, PowerSgd};
 
 /// A matrix whose rows a rank has.
@@ -48,9 +48,9 @@ pub(super) struct Compression {
 /// The resblock that a parameter of the prior belongs to, if it is a matrix that is compressed: all but embeddings, unembeddings, gains and
 /// biases.
 pub(super) fn resblock(path: &str, axes: usize) -> Option<usize> {
-    let (layer, rest) = path.strip_prefix("layers.")?.split_once('.')?;
+    let (layer, rest) = path.strip_prefix("blocks.")?.split_once('.')?;
     let layer: usize = layer.parse().ok()?;
-    let second = usize::from(rest.starts_with("mlp."));
+    let second = usize::from(rest.starts_with("fc"));
     (axes == 2).then_some(2 * layer + second)
 }
 
@@ -106,7 +106,7 @@ impl Compression {
             let decompressed = self.power_sgd.decompress(factored)?;
             squares += decompressed.squares;
             for (matrix, gradient) in self.resblocks[decompressed.index].iter().zip(decompressed.gradients) {
-                own[matrix.values.clone()].copy_from_slice(&super::floats(gradient.into_data()));
+                own[matrix.values.clone()].copy_from_slice(&floats(gradient.into_data()));
             }
         }
         Ok(squares)
@@ -147,7 +147,7 @@ impl Compression {
                 .map(|matrix| {
                     let length = matrix.values.len();
                     let Some(whole) = sums.get(&matrix.path) else { return vec![0.0; length] };
-                    let whole = super::floats(whole.clone());
+                    let whole = floats(whole.clone());
                     let own = whole.get(matrix.in_parameter.clone()).unwrap_or_default();
                     let [rows, columns] = matrix.shape;
                     if own.len() != length {
@@ -172,9 +172,9 @@ mod tests {
 
     #[test]
     fn matrices_of_resblocks_are_compressed_and_nothing_else() {
-        assert_eq!(resblock("layers.3.attention.qkv.weight", 2), Some(6));
-        assert_eq!(resblock("layers.3.mlp.fc1.weight", 2), Some(7));
-        assert_eq!(resblock("layers.3.mlp.fc1.bias", 1), None);
+        assert_eq!(resblock("blocks.3.qkv.weight", 2), Some(6));
+        assert_eq!(resblock("blocks.3.fc1.weight", 2), Some(7));
+        assert_eq!(resblock("blocks.3.fc1.bias", 1), None);
         assert_eq!(resblock("text_embedding.weight", 2), None);
     }
 

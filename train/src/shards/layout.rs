@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use dalle_comm::share;
 use dalle_model::burn::module::{Module, ModuleVisitor, Param};
-use dalle_model::burn::tensor::Tensor;
+use dalle_model::burn::tensor::{Tensor, TensorData};
 use dalle_model::weights::name;
 
 /// A parameter, split along its first axis.
@@ -124,6 +124,11 @@ impl RowLayout {
         }
         whole
     }
+}
+
+/// Values of any type as f32.
+pub(super) fn floats(data: TensorData) -> Vec<f32> {
+    data.convert::<f32>().try_into_vec().expect("the values were converted to f32")
 }
 
 struct Finder {

@@ -32,7 +32,7 @@ use crate::gradients::Gradients;
 use crate::optimizer::{AdamWConfig, MAX_VARIANCE, tracked};
 use crate::power_sgd::{self, global_norm};
 use compression::Compression;
-use layout::{RowLayout, SplitParameter};
+use layout::{RowLayout, SplitParameter, floats};
 pub use traffic::UpdateTraffic;
 use trial::{Trial, Verdict};
 
@@ -296,10 +296,6 @@ impl ShardedAdamW {
         let mut values = self.layout.collect(&all).into_iter();
         Ok(network.map(&mut Replace { values: &mut values, parameters: self.layout.parameters() }))
     }
-}
-
-fn floats(data: TensorData) -> Vec<f32> {
-    data.convert::<f32>().try_into_vec().expect("the values were converted to f32")
 }
 
 /// Replaces the values of all parameters, in the network's order.

@@ -30,7 +30,7 @@ impl FromStr for Machines {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let count = |text: &str| text.parse().ok().filter(|count| (1..=100_000).contains(count));
+        let count = |text: &str| text.parse::<usize>().ok().filter(|count| (1..=100_000).contains(count));
         let parts = text.split_once('x').map(|(machines, gpus)| (count(machines), count(gpus)));
         match parts {
             Some((Some(machines), Some(gpus))) => Ok(Self { machines, gpus }),

@@ -99,6 +99,15 @@ struct PriorTrainArgs {
     /// Decay of the average of the weights, per update.
     #[arg(long, default_value_t = AdamWConfig::PRIOR.ewma, value_parser = values::decay)]
     ewma: f64,
+    /// Type of the resblocks' matrices in training: f32, bf16 or f16. Weights and the optimizer's state stay in f32. 16 bits save memory;
+    /// on the CPU they are slower.
+    #[arg(long, default_value_t = Precision::F32)]
+    #[serde(serialize_with = "as_text", skip_serializing_if = "is_f32")]
+    dtype: Precision,
+    /// Scale the gradients of all resblocks alike in 16 bits, instead of each by a scale of its own (appendix D).
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    one_gradient_scale: bool,
     /// Compress gradients between machines by PowerSGD (appendix E): the number of columns for each rank's rows of a matrix, of which
     /// the paper has 112 for 496 rows; `auto` for the paper's share, if that is measured to be faster; `off`.
     #[arg(long, value_name = "COLUMNS", default_value = "off", value_parser = values::power_sgd_rank)]
@@ -176,7 +185,8 @@ fn train(args: &PriorTrainArgs, ranks: &Ranks) -> Result<()> {
     let config = folder.config.clone();
     let footprint = Footprint::new(&config);
     let what = format!("the prior of {}", config.name);
-    let updates = args.run.updates(PriorUpdate::supports(&kernel_sizes(&config)))?;
+    let updates =
+        args.run.updates(args.dtype == Precision::F32 && PriorUpdate::supports(&kernel_sizes(&config)))?;
     let needed = args.run.check_memory(&what, args.batch, ranks, updates, |updates, part| {
         args.run.checkpointed(footprint.training_prior(&config, updates, part, COPIES), KEPT_BY_TRANSFORMER)
     })?;
@@ -235,7 +245,11 @@ fn train(args: &PriorTrainArgs, ranks: &Ranks) -> Result<()> {
     let held_out = held_out_pairs(&held_out, &tokenizer, config.text_length)?;
     let share = ranks.share(args.batch)?;
     let pairs = PriorData::new(&data, share, &tokenizer, config.text_length, schedule)?;
-    let mut stage = PriorStage::new(pairs, held_out, &config, schedule, &device, ranks.clone());
+    let mut stage = PriorStage::new(pairs, held_out, &config, schedule, &device, ranks.clone()).in_precision(
+        args.dtype,
+        config.prior.layers,
+        args.one_gradient_scale,
+    );
     let prior = args.run.train(&mut stage, fresh, &mut hooks, job, ranks)?;
     if !ranks.is_first() {
         return Ok(());
@@ -246,6 +260,15 @@ fn train(args: &PriorTrainArgs, ranks: &Ranks) -> Result<()> {
     )?;
     writeln!(std::io::stdout(), "wrote the prior to {}", args.model.display())?;
     Ok(())
+}
+
+fn as_text<S: serde::Serializer>(precision: &Precision, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(precision)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_f32(precision: &Precision) -> bool {
+    *precision == Precision::F32
 }
 
 /// How many times `steps` updates read the data, rounded up.
