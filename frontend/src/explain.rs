@@ -64,6 +64,9 @@ pub struct Branching {
     log: Log,
 }
 
+/// An image whose last tokens are missing: RGBA, and the number of tokens that are there.
+pub type Moment = (Vec<u8>, usize);
+
 /// The signals.
 #[derive(Clone, Copy)]
 pub struct Explain {
@@ -92,7 +95,7 @@ pub struct Explain {
     /// The settings of the choices.
     pub settings: RwSignal<SamplingSettings>,
     /// Pixels at the position: RGBA, and the number of tokens that were there.
-    pub moment: RwSignal<Option<Arc<(Vec<u8>, usize)>>>,
+    pub moment: RwSignal<Option<Arc<Moment>>>,
     /// Pixels of the whole image, RGBA.
     pub whole: RwSignal<Option<Arc<Vec<u8>>>>,
     /// Pixels of the whole image with another token, RGBA.
@@ -337,10 +340,10 @@ impl Explain {
                     all.extend(steps);
                 }
             }),
-            PriorReport::Choices { ticket, position, settings, choices } if is_own(ticket) => {
-                if settings == self.settings.get_untracked() {
-                    self.choices.set(Some((position, choices)));
-                }
+            PriorReport::Choices { ticket, position, settings, choices }
+                if is_own(ticket) && settings == self.settings.get_untracked() =>
+            {
+                self.choices.set(Some((position, choices)));
             }
             PriorReport::Attention { ticket, position, layer, attention } if is_own(ticket) => {
                 self.attention.set(Some(Arc::new((position, layer, attention))));

@@ -46,7 +46,8 @@ fn a_small_model_has_a_small_footprint() {
     assert!(footprint.sampling(Precision::F32, 1, 1) < 1 << 20);
     let dvae = |updates, batch| footprint.training_dvae(&config, updates, batch, COPIES);
     let prior = |updates, batch| footprint.training_prior(&config, updates, batch, COPIES);
-    let networks: [(&dyn Fn(Updates, u64) -> Training, u64); 2] =
+    type Predicted<'a> = &'a dyn Fn(Updates, u64) -> Training;
+    let networks: [(Predicted<'_>, u64); 2] =
         [(&dvae, footprint.encoder + footprint.decoder), (&prior, footprint.prior)];
     for (training, parameters) in networks {
         let burn = |batch| training(Updates::Burn, batch);

@@ -435,7 +435,9 @@ impl Checkpoint {
 fn joined(shards: &[Vec<u8>]) -> Result<[Vec<u8>; 3]> {
     let shards = shards.iter().map(|shard| SafeTensors::deserialize(shard)).collect::<Result<Vec<_>, _>>()?;
     let Some(first) = shards.first() else { bail!("no shards") };
-    let mut tensors: [BTreeMap<String, (Vec<usize>, Vec<u8>)>; 3] = Default::default();
+    /// Shape and bytes of each tensor.
+    type Tensors = BTreeMap<String, (Vec<usize>, Vec<u8>)>;
+    let mut tensors: [Tensors; 3] = Default::default();
     for name in first.names() {
         let (mut shape, mut bytes) = (Vec::new(), Vec::new());
         // A rank without rows of a matrix has no error buffer of it.

@@ -429,7 +429,7 @@ mod tests {
             with("weights", prefixed),
             with("ema", dict(&[("_orig_mod.t", tensor())])),
             with("t", tensor()),
-            with("model", dict(&[("state_dict", dict(&[("t", tensor())])), ("t", none.clone())])),
+            with("model", dict(&[("state_dict", dict(&[("t", tensor())])), ("t", none)])),
             with("ema_model", dict(&[("n_averaged", tensor()), ("module.t", tensor())])),
         ];
         for (index, content) in contents.iter().enumerate() {

@@ -10,6 +10,9 @@ use dalle_model::burn::tensor::{Tensor, TensorData};
 use super::layout::{OwnRows, RowLayout, floats};
 use crate::power_sgd::{Config, PowerSgd};
 
+/// The error buffer of a whole parameter: its path, its shape and its values.
+pub(super) type WholeError = (String, [usize; 2], Vec<f32>);
+
 /// A matrix whose rows a rank has.
 struct OwnMatrix {
     path: String,
@@ -124,10 +127,7 @@ impl Compression {
     }
 
     /// The sums of the error buffers over machines, by the paths of their parameters.
-    pub fn errors(
-        &self,
-        communicator: &Communicator,
-    ) -> Result<Vec<(String, [usize; 2], Vec<f32>)>, Failure> {
+    pub fn errors(&self, communicator: &Communicator) -> Result<Vec<WholeError>, Failure> {
         let mut errors = Vec::new();
         for (index, matrices) in self.resblocks.iter().enumerate() {
             for (matrix, sum) in matrices.iter().zip(self.power_sgd.sums(index, communicator)?) {

@@ -79,7 +79,7 @@ impl Fields {
             let name = field.name().unwrap_or_default().to_owned();
             match name.as_str() {
                 "image" | "image[]" => {
-                    fields.add_image(field.bytes().await.map_err(|error| refused(&error))?)?
+                    fields.add_image(field.bytes().await.map_err(|error| refused(&error))?)?;
                 }
                 "mask" => fields.mask = Some(field.bytes().await.map_err(|error| refused(&error))?),
                 // It has no effect.

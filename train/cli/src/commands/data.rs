@@ -111,19 +111,19 @@ struct SheetArgs {
 /// See [`dalle_prepare::build`] and [`Shards`].
 pub fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
-        Command::Build(args) => build(args),
+        Command::Build(args) => build(&args),
         Command::Sheet(args) => sheet(&args),
     }
 }
 
-fn build(args: BuildArgs) -> anyhow::Result<()> {
+fn build(args: &BuildArgs) -> anyhow::Result<()> {
     let style = ProgressStyle::with_template("rendering {bar:40} {pos}/{len} {eta}")?;
     let progress = ProgressBar::new(0).with_style(style);
     let manifest = match (&args.recipe, &args.input.packages) {
         (Some(recipe), Some(packages)) => {
             build_recipe(&Recipe::read(recipe)?, packages, &args.out, args.overwrite, &progress)?
         }
-        _ => build_plain(&args, &progress)?,
+        _ => build_plain(args, &progress)?,
     };
     let mut out = std::io::stdout().lock();
     report(&manifest, &mut out)?;

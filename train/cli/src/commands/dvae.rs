@@ -32,7 +32,7 @@ pub struct Args {
 #[derive(Subcommand)]
 enum DvaeCommand {
     /// Fit the dVAE to the images of a dataset (stage 1).
-    Train(dvae_train::Args),
+    Train(Box<dvae_train::Args>),
     /// Turn an image into a tokens.json, several into lines of JSON, or a dataset into shards of tokens for `dalle prior train`.
     Encode(EncodeArgs),
     /// Turn a tokens.json into an image.
