@@ -5,12 +5,12 @@
 //! CLIP has no part.
 
 use anyhow::Result;
-use dalle_data::Example;
 use dalle_model::clip::best_first;
 use dalle_shared::SamplingSettings;
 use image::RgbImage;
 use serde::Serialize;
 
+use crate::catalogue::Prompt;
 use crate::generator::{Generator, SampleSpec};
 use crate::reranking::{ClipScorer, sample_and_score, scores};
 use crate::resized;
@@ -46,7 +46,7 @@ pub struct RankedSamples {
 pub fn evaluate(
     generator: &mut Generator,
     scorer: &ClipScorer,
-    examples: &[&Example],
+    prompts: &[Prompt],
     ns: &[usize],
     settings: SamplingSettings,
     seed: u64,
@@ -54,10 +54,9 @@ pub fn evaluate(
 ) -> Result<(Vec<Point>, Vec<RankedSamples>)> {
     let largest = ns.iter().copied().max().unwrap_or(0);
     let tokens_each = largest * generator.config.geometry().image_length();
-    let mut ranked = Vec::with_capacity(examples.len());
-    for (index, example) in examples.iter().enumerate() {
-        let caption = example.captions.main();
-        let spec = SampleSpec { caption: &caption, samples: largest, seed, prefix: &[] };
+    let mut ranked = Vec::with_capacity(prompts.len());
+    for (index, Prompt { caption, example }) in prompts.iter().enumerate() {
+        let spec = SampleSpec { caption, samples: largest, seed, prefix: &[] };
         let candidates = sample_and_score(generator, scorer, &spec, settings, |done| {
             progress(index * tokens_each + done);
         })?;
@@ -67,7 +66,7 @@ pub fn evaluate(
             (chosen.image.clone(), chosen.score)
         };
         ranked.push(RankedSamples {
-            caption,
+            caption: caption.clone(),
             drawing: resized(example, generator.config.image_size)?,
             best: ns.iter().map(best).collect(),
         });

@@ -10,11 +10,13 @@
 //! - [`clip_score`]: CLIP scores of samples and of true drawings
 //! - [`fidelity`]: Fréchet distance and Inception Score over the radius of a blur
 //! - [`overlap`]: held-out images that are nearly in the training set
-//! - [`features`]: the feature networks of the last two
+//! - [`features`]: the feature networks
+//! - [`catalogue`]: a dataset with what its records say about each image
 //! - [`report`], [`sheet`]: results as an HTML page and as a contact sheet
 
 pub mod best_of_n;
 pub mod blur;
+pub mod catalogue;
 pub mod clip_score;
 pub mod features;
 pub mod fidelity;

@@ -5,12 +5,12 @@
 //! with the right one among the nearest five.
 
 use anyhow::{Result, ensure};
-use dalle_data::{Dataset, Example, Split};
 use dalle_shared::{SamplingSettings, sha256_hex};
 use image::RgbImage;
 use image::imageops::{self, FilterType};
 use serde::Serialize;
 
+use crate::catalogue::{Catalogue, Missing, Prompt};
 use crate::generator::{Generator, SampleSpec};
 use crate::{resized, sample_images};
 
@@ -40,47 +40,53 @@ pub struct SamplePair {
     pub sample: RgbImage,
 }
 
-/// The `count` training examples of a dataset whose captions have the smallest hashes, one per caption.
+/// The `count` captions of the training split with the smallest hashes, each with one of its examples. If the dataset has several
+/// styles, captions name the style, and only those of drawings on white are used.
 ///
 /// # Errors
 /// The dataset has fewer captions.
-pub fn select(dataset: &Dataset, count: usize) -> Result<Vec<&Example>> {
-    let mut examples: Vec<(String, &Example)> = dataset
-        .split(Split::Train)
-        .map(|example| (sha256_hex(format!("retrieval {}", example.captions.main()).as_bytes()), example))
+pub fn select(catalogue: &Catalogue, count: usize) -> Result<Vec<Prompt<'_>>> {
+    let styled = catalogue.styles().len() > 1;
+    let mut prompts: Vec<(String, Prompt)> = catalogue
+        .training()
+        .filter(|image| !styled || image.about.is_drawing())
+        .map(|image| catalogue.prompt(image))
+        .map(|prompt| (sha256_hex(format!("retrieval {}", prompt.caption).as_bytes()), prompt))
         .collect();
-    examples.sort_by(|(a, x), (b, y)| a.cmp(b).then_with(|| x.key.cmp(&y.key)));
-    examples.dedup_by(|(a, _), (b, _)| a == b);
+    prompts.sort_by(|(a, x), (b, y)| a.cmp(b).then_with(|| x.example.key.cmp(&y.example.key)));
+    prompts.dedup_by(|(a, _), (b, _)| a == b);
     ensure!(
-        examples.len() >= count,
-        "the training split has {} different captions, expected at least {count}; choose a smaller --captions",
-        examples.len()
+        prompts.len() >= count,
+        Missing(format!(
+            "the training split has {} different captions, expected at least {count}; choose a smaller --captions",
+            prompts.len()
+        ))
     );
-    Ok(examples.into_iter().take(count).map(|(_, example)| example).collect())
+    Ok(prompts.into_iter().take(count).map(|(_, prompt)| prompt).collect())
 }
 
-/// Samples one image per example and ranks the true drawings by distance. `progress` is called with the number of images sampled.
+/// Samples one image per caption and ranks the true drawings by distance. `progress` is called with the number of images sampled.
 ///
 /// # Errors
 /// A setting is out of range, or the device fails.
 pub fn evaluate(
     generator: &mut Generator,
-    examples: &[&Example],
+    prompts: &[Prompt],
     settings: SamplingSettings,
     seed: u64,
     progress: impl FnMut(usize),
 ) -> Result<(Retrieval, Vec<SamplePair>)> {
-    let captions: Vec<String> = examples.iter().map(|example| example.captions.main()).collect();
-    let specs: Vec<SampleSpec> =
-        captions.iter().map(|caption| SampleSpec { caption, samples: 1, seed, prefix: &[] }).collect();
-    let samples = sample_images(generator, &specs, settings, progress)?;
-    let pairs: Vec<SamplePair> = examples
+    let specs: Vec<SampleSpec> = prompts
         .iter()
-        .zip(captions)
+        .map(|prompt| SampleSpec { caption: &prompt.caption, samples: 1, seed, prefix: &[] })
+        .collect();
+    let samples = sample_images(generator, &specs, settings, progress)?;
+    let pairs: Vec<SamplePair> = prompts
+        .iter()
         .zip(samples)
-        .map(|((example, caption), sample)| {
+        .map(|(Prompt { caption, example }, sample)| {
             let drawing = resized(example, generator.config.image_size)?;
-            Ok(SamplePair { caption, drawing, sample })
+            Ok(SamplePair { caption: caption.clone(), drawing, sample })
         })
         .collect::<Result<_>>()?;
     let (drawings, samples): (Vec<_>, Vec<_>) =
@@ -107,24 +113,24 @@ pub fn share_within(ranks: &[usize], within: usize) -> f64 {
     ranks.iter().filter(|rank| **rank <= within).count() as f64 / ranks.len() as f64
 }
 
-fn reduce(image: &RgbImage) -> Vec<f32> {
+/// An image reduced to the values that are compared.
+pub fn reduce(image: &RgbImage) -> Vec<f32> {
     let small = imageops::resize(image, COMPARED_SIZE, COMPARED_SIZE, FilterType::Triangle);
     small.as_raw().iter().map(|&byte| f32::from(byte)).collect()
 }
 
 /// For each sample the rank, from 1, of its own drawing among all, by distance. A tie counts against it.
 fn ranks(drawings: &[Vec<f32>], samples: &[Vec<f32>]) -> Vec<usize> {
+    samples.iter().enumerate().map(|(own, sample)| rank(drawings, own, sample)).collect()
+}
+
+/// The rank, from 1, of the drawing `own` among all, by distance from a sample. A tie counts against it.
+pub fn rank(drawings: &[Vec<f32>], own: usize, sample: &[f32]) -> usize {
     let distance = |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum() };
-    samples
-        .iter()
-        .enumerate()
-        .map(|(own, sample)| {
-            let reference = distance(&drawings[own], sample);
-            let nearer =
-                |(other, drawing): (usize, &Vec<f32>)| other != own && distance(drawing, sample) <= reference;
-            1 + drawings.iter().enumerate().filter(|&candidate| nearer(candidate)).count()
-        })
-        .collect()
+    let reference = distance(&drawings[own], sample);
+    let nearer =
+        |(other, drawing): (usize, &Vec<f32>)| other != own && distance(drawing, sample) <= reference;
+    1 + drawings.iter().enumerate().filter(|&candidate| nearer(candidate)).count()
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::builder::RangedU64ValueParser;
-use dalle_data::Dataset;
 use dalle_eval::best_of_n::{self, Point};
+use dalle_eval::catalogue::Catalogue;
 use dalle_eval::generator::Generator;
 use dalle_eval::report::Report;
 use dalle_eval::reranking::ClipScorer;
@@ -33,9 +33,11 @@ pub struct Args {
 
 /// The JSON file.
 #[derive(Serialize)]
-struct BestOfN<'a> {
-    captions: usize,
-    points: &'a [Point],
+pub struct BestOfN<'a> {
+    /// Number of captions.
+    pub captions: usize,
+    /// One point per N.
+    pub points: &'a [Point],
 }
 
 /// Runs `dalle eval best-of-n`.
@@ -44,12 +46,12 @@ pub fn run(mut args: Args) -> Result<()> {
     args.n.dedup();
     let Args { captions: args, n: ns } = &args;
     args.outputs.check(&[])?;
-    let dataset = Dataset::open(&args.data)?;
-    let examples = retrieval::select(&dataset, args.captions)?;
+    let catalogue = Catalogue::open(&args.data)?;
+    let prompts = retrieval::select(&catalogue, args.captions)?;
     let folder = ModelFolder::open(&args.model)?;
     let (settings, seed) = (args.sampling.settings(&folder)?, args.sampling.seed);
     let scorer = ClipScorer::load(&folder, args.on.device)?;
-    let provenance = Provenance::new(&[&dataset])
+    let provenance = Provenance::new(&[&catalogue.dataset])
         .option("captions", args.captions)
         .list("n", ns)
         .model(&folder)?
@@ -57,9 +59,9 @@ pub fn run(mut args: Args) -> Result<()> {
         .weights(&args.model)?;
     let mut generator = Generator::load(&folder, args.on.device, args.on.dtype)?;
     let each = ns.iter().max().unwrap_or(&0) * generator.config.geometry().image_length();
-    let progress = bar((examples.len() * each) as u64, "sampling tokens");
+    let progress = bar((prompts.len() * each) as u64, "sampling tokens");
     let (points, ranked) =
-        best_of_n::evaluate(&mut generator, &scorer, &examples, ns, settings, seed, |done| {
+        best_of_n::evaluate(&mut generator, &scorer, &prompts, ns, settings, seed, |done| {
             progress.set_position(done as u64);
         })?;
     progress.finish_and_clear();
@@ -89,7 +91,11 @@ pub fn run(mut args: Args) -> Result<()> {
     Ok(())
 }
 
-fn report(result: &BestOfN, shown: &[Cell]) -> Result<Report> {
+/// Builds the report.
+///
+/// # Errors
+/// An image cannot be encoded.
+pub fn report(result: &BestOfN, shown: &[Cell]) -> Result<Report> {
     let mut report = Report::new(
         "The best of N samples",
         "Several samples of each caption are reranked with CLIP. The best of the first N is kept (figure 6 of the paper).",

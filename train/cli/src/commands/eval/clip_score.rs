@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::{Result, ensure};
-use dalle_data::Dataset;
+use dalle_eval::catalogue::Catalogue;
 use dalle_eval::clip_score::{self, ClipScore};
 use dalle_eval::generator::Generator;
 use dalle_eval::report::Report;
@@ -28,19 +28,19 @@ pub struct Args {
 pub fn run(Args { captions: args }: &Args) -> Result<()> {
     ensure!(args.captions > 1, "--captions: expected 2 or more, so that there are mismatched pairs, got 1");
     args.outputs.check(&[])?;
-    let dataset = Dataset::open(&args.data)?;
-    let examples = retrieval::select(&dataset, args.captions)?;
+    let catalogue = Catalogue::open(&args.data)?;
+    let prompts = retrieval::select(&catalogue, args.captions)?;
     let folder = ModelFolder::open(&args.model)?;
     let (settings, seed) = (args.sampling.settings(&folder)?, args.sampling.seed);
     let scorer = ClipScorer::load(&folder, args.on.device)?;
-    let provenance = Provenance::new(&[&dataset])
+    let provenance = Provenance::new(&[&catalogue.dataset])
         .option("captions", args.captions)
         .model(&folder)?
         .sampling(settings, seed, args.on.dtype)
         .weights(&args.model)?;
     let mut generator = Generator::load(&folder, args.on.device, args.on.dtype)?;
-    let progress = bar(examples.len() as u64, "sampling images");
-    let (_, pairs) = retrieval::evaluate(&mut generator, &examples, settings, seed, |done| {
+    let progress = bar(prompts.len() as u64, "sampling images");
+    let (_, pairs) = retrieval::evaluate(&mut generator, &prompts, settings, seed, |done| {
         progress.set_position(done as u64);
     })?;
     progress.finish_and_clear();
@@ -65,7 +65,11 @@ pub fn run(Args { captions: args }: &Args) -> Result<()> {
     Ok(())
 }
 
-fn report(result: &ClipScore, shown: &[Cell]) -> Result<Report> {
+/// Builds the report.
+///
+/// # Errors
+/// An image cannot be encoded.
+pub fn report(result: &ClipScore, shown: &[Cell]) -> Result<Report> {
     let mut report = Report::new(
         "CLIP scores",
         "The CLIP score of a caption and an image is their cosine similarity, from −1 to 1.",

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
-use dalle_data::Dataset;
+use dalle_eval::catalogue::Catalogue;
 use dalle_eval::generator::Generator;
 use dalle_eval::report::Report;
 use dalle_eval::retrieval::{self, Retrieval};
@@ -28,18 +28,17 @@ pub struct Args {
 /// Runs `dalle eval retrieval`.
 pub fn run(Args { captions: args }: &Args) -> Result<()> {
     args.outputs.check(&[])?;
-    let dataset = Dataset::open(&args.data)?;
-    let examples = retrieval::select(&dataset, args.captions)?;
+    let catalogue = Catalogue::open(&args.data)?;
+    let prompts = retrieval::select(&catalogue, args.captions)?;
     let folder = ModelFolder::open(&args.model)?;
     let (settings, seed) = (args.sampling.settings(&folder)?, args.sampling.seed);
-    let provenance = Provenance::new(&[&dataset]).option("captions", args.captions).model(&folder)?.sampling(
-        settings,
-        seed,
-        args.on.dtype,
-    );
+    let provenance = Provenance::new(&[&catalogue.dataset])
+        .option("captions", args.captions)
+        .model(&folder)?
+        .sampling(settings, seed, args.on.dtype);
     let mut generator = Generator::load(&folder, args.on.device, args.on.dtype)?;
-    let progress = bar(examples.len() as u64, "sampling images");
-    let (result, pairs) = retrieval::evaluate(&mut generator, &examples, settings, seed, |done| {
+    let progress = bar(prompts.len() as u64, "sampling images");
+    let (result, pairs) = retrieval::evaluate(&mut generator, &prompts, settings, seed, |done| {
         progress.set_position(done as u64);
     })?;
     progress.finish_and_clear();
@@ -65,7 +64,11 @@ fn chance(result: &Retrieval, within: f64) -> f64 {
     (within / result.captions as f64).min(1.0)
 }
 
-fn report(result: &Retrieval, shown: &[Cell]) -> Result<Report> {
+/// Builds the report.
+///
+/// # Errors
+/// An image cannot be encoded.
+pub fn report(result: &Retrieval, shown: &[Cell]) -> Result<Report> {
     let chance = |within| percent(chance(result, within));
     let mut report = Report::new(
         "Retrieval",
