@@ -12,16 +12,20 @@
 //! - [`overlap`]: held-out images that are nearly in the training set
 //! - [`features`]: the feature networks
 //! - [`catalogue`]: a dataset with what its records say about each image
+//! - [`caption_file`], [`one_and_best`]: captions from a file, and the samples of many captions
 //! - [`report`], [`sheet`]: results as an HTML page and as a contact sheet
 
 pub mod best_of_n;
 pub mod blur;
+pub mod caption_file;
 pub mod catalogue;
 pub mod clip_score;
+pub mod feature_bank;
 pub mod features;
 pub mod fidelity;
 pub mod frechet;
 pub mod generator;
+pub mod one_and_best;
 pub mod overlap;
 pub mod reconstruction;
 pub mod report;

@@ -138,6 +138,18 @@ fn errors(extractor: &dyn Extractor, side: u32, expected: &str) -> [f64; 2] {
 }
 
 #[test]
+fn textures_are_means_deviations_and_correlations_of_the_packages_early_maps() {
+    let network = from_arrays(arrays("lite0"), &Device::flex()).unwrap();
+    let ours = network.extract(&[squares(224)]).unwrap().textures.swap_remove(0);
+    let theirs = rows("lite0.textures").swap_remove(0);
+    assert_eq!((ours.len(), theirs.len()), (1496, 1496));
+    let largest = theirs.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    for (at, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
+        assert!((ours - theirs).abs() < 1e-4 * largest, "{at}: {ours}, {theirs}");
+    }
+}
+
+#[test]
 fn lite0_matches_its_package() {
     let network = from_arrays(arrays("lite0"), &Device::flex()).unwrap();
     assert_eq!(network.names().distance, "FD-lite0");

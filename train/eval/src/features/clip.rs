@@ -38,6 +38,6 @@ impl Extractor for ClipFeatures {
         let values: Vec<f32> =
             features.try_into_vec_as().map_err(|error| anyhow!("the device failed: {error}"))?;
         let features = values.chunks(length).map(<[f32]>::to_vec).collect();
-        Ok(Extracted { features, probabilities: Vec::new() })
+        Ok(Extracted { features, ..Extracted::default() })
     }
 }

@@ -8,7 +8,7 @@ use dalle_model::burn::tensor::ops::ConvOptions;
 use dalle_model::burn::tensor::{Device, Tensor};
 use image::RgbImage;
 
-use super::extractor::{Extracted, Extractor, Names, extracted, pool, to_tensor};
+use super::extractor::{Extracted, Extractor, Names, extracted, pool, rows, texture, to_tensor};
 use super::weights::{Conv, Linear, Weights};
 
 /// Side of the input in pixels.
@@ -17,6 +17,9 @@ const SIDE: u32 = 224;
 const STEM: usize = 32;
 const HEAD: usize = 1280;
 const CLASSES: usize = 1000;
+/// The first stages, whose maps give the textures, and those of them whose channels are correlated.
+const TEXTURED: usize = 4;
+const CORRELATED: usize = 3;
 /// For each stage: blocks, kernel size, stride of the first block, expansion ratio, output channels.
 const STAGES: [(usize, usize, usize, usize, usize); 7] = [
     (1, 3, 1, 1, 16),
@@ -44,6 +47,8 @@ struct Block {
     project: Conv,
     /// Whether the block has a skip connection.
     skip: bool,
+    /// Whether its output is one of the maps that give the textures.
+    is_textured: bool,
 }
 
 impl Lite0 {
@@ -53,7 +58,7 @@ impl Lite0 {
         let stem = weights.conv("_conv_stem", "_bn0", [STEM, 3, 3, 3], options(2, 1))?;
         let mut blocks = Vec::new();
         let mut channels = STEM;
-        for (count, kernel, stride, expansion, out) in STAGES {
+        for (stage, (count, kernel, stride, expansion, out)) in STAGES.into_iter().enumerate() {
             for index in 0..count {
                 let stride = if index == 0 { stride } else { 1 };
                 let wide = channels * expansion;
@@ -76,7 +81,14 @@ impl Lite0 {
                 )?;
                 let project =
                     weights.conv(&part("_project_conv"), &part("_bn2"), [out, wide, 1, 1], options(1, 1))?;
-                blocks.push(Block { expand, depthwise, project, skip: stride == 1 && channels == out });
+                let is_textured = stage < TEXTURED && index + 1 == count;
+                blocks.push(Block {
+                    expand,
+                    depthwise,
+                    project,
+                    skip: stride == 1 && channels == out,
+                    is_textured,
+                });
                 channels = out;
             }
         }
@@ -89,8 +101,9 @@ impl Lite0 {
         })
     }
 
-    /// Pixels in −1..1, `[B, 3, H, W]`, to features `[B, 1280]` and logits `[B, 1000]`.
-    fn forward(&self, x: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
+    /// Pixels in −1..1, `[B, 3, H, W]`, to features `[B, 1280]`, logits `[B, 1000]` and textures `[B, 1496]`.
+    fn forward(&self, x: Tensor<4>) -> (Tensor<2>, Tensor<2>, Tensor<2>) {
+        let mut textures = Vec::with_capacity(TEXTURED);
         let mut x = relu6(self.stem.forward_same(x));
         for block in &self.blocks {
             let wide = match &block.expand {
@@ -99,9 +112,12 @@ impl Lite0 {
             };
             let y = block.project.forward_same(relu6(block.depthwise.forward_same(wide)));
             x = if block.skip { x + y } else { y };
+            if block.is_textured {
+                textures.push(texture(x.clone(), textures.len() < CORRELATED));
+            }
         }
         let features = pool(relu6(self.head.forward_same(x)));
-        (features.clone(), self.classes.forward(features))
+        (features.clone(), self.classes.forward(features), Tensor::cat(textures, 1))
     }
 }
 
@@ -117,7 +133,7 @@ impl Extractor for Lite0 {
     fn extract(&self, images: &[RgbImage]) -> Result<Extracted> {
         // The normalisation it was trained with: (byte − 127) / 128.
         let x = to_tensor(images, SIDE, &self.device).mul_scalar(255.0).sub_scalar(127.0).div_scalar(128.0);
-        let (features, logits) = self.forward(x);
-        Ok(extracted(features, logits))
+        let (features, logits, textures) = self.forward(x);
+        Ok(Extracted { textures: rows(textures), ..extracted(features, logits) })
     }
 }

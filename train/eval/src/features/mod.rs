@@ -73,9 +73,10 @@ pub fn extract_all(
     let mut all = Extracted::default();
     for chunk in images.chunks(BATCH) {
         let prepared: Vec<RgbImage> = chunk.par_iter().map(|image| prepare(image)).collect();
-        let Extracted { features, probabilities } = extractor.extract(&prepared)?;
+        let Extracted { features, probabilities, textures } = extractor.extract(&prepared)?;
         all.features.extend(features);
         all.probabilities.extend(probabilities);
+        all.textures.extend(textures);
         progress(all.features.len());
     }
     Ok(all)

@@ -16,20 +16,31 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use crate::sheet::Cell;
 
 const STYLE: &str = include_str!("report.css");
+const MARKS: &str = include_str!("marks.js");
 /// Content security policy: browsers load nothing for the page.
 const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'";
 
 /// A page under construction.
 pub struct Report {
     title: String,
-    body: Vec<Markup>,
+    lead: String,
+    body: Vec<Part>,
+}
+
+/// A part of a page.
+enum Part {
+    /// A heading with a paragraph.
+    Section { heading: String, text: String },
+    /// Another report, with its title as the heading.
+    Chapter(Report),
+    /// Anything else.
+    Other(Markup),
 }
 
 impl Report {
     /// A page with a heading and a sentence that explains it.
     pub fn new(title: &str, lead: &str) -> Self {
-        let header = html! { header { h1 { (title) } p.lead { (lead) } } };
-        Self { title: title.to_owned(), body: vec![header] }
+        Self { title: title.to_owned(), lead: lead.to_owned(), body: Vec::new() }
     }
 
     /// The main figures: name, value and explanation.
@@ -45,28 +56,17 @@ impl Report {
 
     /// A heading with a paragraph.
     pub fn section(&mut self, heading: &str, text: &str) {
-        self.add(html! { h2 { (heading) } p { (text) } });
+        self.body.push(Part::Section { heading: heading.to_owned(), text: text.to_owned() });
     }
 
     /// A table. The first cell of each row is the row's heading.
     pub fn table(&mut self, caption: &str, head: &[&str], rows: &[Vec<String>]) {
-        self.add(html! {
-            div.table role="region" aria-label=(caption) tabindex="0" {
-                table {
-                    caption { (caption) }
-                    thead { tr { @for name in head { th scope="col" { (name) } } } }
-                    tbody {
-                        @for row in rows {
-                            tr {
-                                @for (index, cell) in row.iter().enumerate() {
-                                    @if index == 0 { th scope="row" { (cell) } } @else { td { (cell) } }
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-        });
+        self.add(table("numbers", caption, head, rows));
+    }
+
+    /// A table of text, whose cells break into lines. The first cell of each row is the row's heading.
+    pub fn wide_table(&mut self, caption: &str, head: &[&str], rows: &[Vec<String>]) {
+        self.add(table("text", caption, head, rows));
     }
 
     /// A line chart through points (x, y), with both axes from 0. Points with NaN or infinite values are left out.
@@ -89,9 +89,70 @@ impl Report {
         Ok(())
     }
 
+    /// Images with their captions, each of which can be marked as right or wrong. The page counts the marks, keeps them in the
+    /// browser under `identity`, and saves them as JSON. Captions differ. A page has at most one such part.
+    ///
+    /// # Errors
+    /// An image cannot be encoded.
+    pub fn marked_images(&mut self, roles: &[&str], cells: &[Cell], identity: &str) -> Result<()> {
+        let figures = cells.iter().map(|cell| figure(roles, cell)).collect::<Result<Vec<_>>>()?;
+        let captions: Vec<&str> = cells.iter().map(|cell| cell.caption).collect();
+        let data = serde_json::json!({ "captions": captions, "identity": identity });
+        // `<` is the only character that could end the script element.
+        let data = data.to_string().replace('<', "\\u003c");
+        self.add(html! {
+            div.marks {
+                output #count aria-live="polite" {}
+                a #save download="marks.json" { "Save the marks" }
+                button #clear type="button" { "Clear all marks" }
+            }
+            ul.images.marked {
+                @for (index, (cell, figure)) in cells.iter().zip(figures).enumerate() {
+                    li {
+                        (figure)
+                        fieldset.mark aria-label=(cell.caption) {
+                            @for value in ["right", "wrong"] {
+                                label { input type="radio" name={ "mark-" (index) } value=(value); (value) }
+                            }
+                        }
+                    }
+                }
+            }
+            script type="application/json" #captions { (PreEscaped(data)) }
+            script { (PreEscaped(MARKS)) }
+        });
+        Ok(())
+    }
+
     /// Any other part of the page.
     pub fn add(&mut self, part: Markup) {
-        self.body.push(part);
+        self.body.push(Part::Other(part));
+    }
+
+    /// Another report as a chapter of this one.
+    pub fn chapter(&mut self, report: Self) {
+        self.body.push(Part::Chapter(report));
+    }
+
+    /// The parts; headings are those of a chapter, if it is one.
+    fn parts(&self, is_chapter: bool) -> Markup {
+        html! {
+            @for part in &self.body {
+                @match part {
+                    Part::Section { heading, text } => {
+                        @if is_chapter { h3 { (heading) } } @else { h2 { (heading) } }
+                        p { (text) }
+                    },
+                    Part::Chapter(report) => section {
+                        h2 { (report.title) }
+                        p.lead { (report.lead) }
+                        (report.parts(true))
+                    },
+                    Part::Other(markup) => (markup),
+                }
+                "\n"
+            }
+        }
     }
 
     /// The HTML file. `command` is the command line that reproduces it, `provenance` what the result depends on.
@@ -108,12 +169,37 @@ impl Report {
                     style { (PreEscaped(STYLE)) }
                 }
                 body {
-                    main { @for part in self.body { (part) "\n" } }
+                    main {
+                        header { h1 { (self.title) } p.lead { (self.lead) } }
+                        "\n"
+                        (self.parts(false))
+                    }
                     footer { p { "Made by " code { (command) } } p { (provenance) } }
                 }
             }
         };
         page.into_string()
+    }
+}
+
+/// A table. The first cell of each row is the row's heading.
+fn table(class: &str, caption: &str, head: &[&str], rows: &[Vec<String>]) -> Markup {
+    html! {
+        div.table role="region" aria-label=(caption) tabindex="0" {
+            table class=(class) {
+                caption { (caption) }
+                thead { tr { @for name in head { th scope="col" { (name) } } } }
+                tbody {
+                    @for row in rows {
+                        tr {
+                            @for (index, cell) in row.iter().enumerate() {
+                                @if index == 0 { th scope="row" { (cell) } } @else { td { (cell) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -142,6 +228,39 @@ fn data_url(image: &RgbImage) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chapter_has_the_headings_below_those_of_its_page() {
+        let mut chapter = Report::new("Chapter <1>", "its lead");
+        chapter.section("Inner", "text");
+        let mut page = Report::new("Page", "lead");
+        page.section("Outer", "text");
+        page.chapter(chapter);
+        let html = page.finish("dalle", "p");
+        let headings = ["<h1>Page</h1>", "<h2>Outer</h2>", "<h2>Chapter &lt;1&gt;</h2>", "<h3>Inner</h3>"];
+        let positions: Vec<usize> = headings.iter().map(|heading| html.find(heading).unwrap()).collect();
+        assert!(positions.is_sorted(), "{positions:?}");
+        assert!(html.contains("<title>Page</title>") && html.contains("<p class=\"lead\">its lead</p>"));
+    }
+
+    #[test]
+    fn images_to_mark_have_two_choices_each_and_captions_cannot_end_the_script() {
+        let image = RgbImage::new(2, 2);
+        let captions = ["a dog", "</script><b>"];
+        let cells: Vec<Cell> =
+            captions.iter().map(|caption| Cell { images: vec![&image], caption }).collect();
+        let mut report = Report::new("T", "lead");
+        report.marked_images(&["sample"], &cells, "model 1").unwrap();
+        let html = report.finish("dalle", "p");
+        assert_eq!(html.matches("type=\"radio\"").count(), 4);
+        for name in ["mark-0", "mark-1"] {
+            assert_eq!(html.matches(&format!("name=\"{name}\"")).count(), 2);
+        }
+        assert_eq!(html.matches("</script>").count(), 2, "the data and the script");
+        let (_, rest) = html.split_once("type=\"application/json\">").unwrap();
+        let data: serde_json::Value = serde_json::from_str(rest.split_once("</script>").unwrap().0).unwrap();
+        assert_eq!(data, serde_json::json!({ "captions": captions, "identity": "model 1" }));
+    }
 
     #[test]
     fn a_page_holds_its_images_and_no_text_becomes_markup() {

@@ -12,37 +12,37 @@ use super::values;
 
 /// Sampling settings with a seed.
 #[derive(clap::Args)]
-pub(super) struct SeededSampling {
+pub struct SeededSampling {
     #[command(flatten)]
-    pub(super) sampling: SamplingArgs,
+    pub sampling: SamplingArgs,
     /// Seed of the samples.
     #[arg(long, default_value_t = 0)]
-    pub(super) seed: u64,
+    pub seed: u64,
 }
 
 impl SeededSampling {
     /// The settings, validated for a model.
-    pub(super) fn settings(&self, folder: &ModelFolder) -> Result<SamplingSettings> {
+    pub fn settings(&self, folder: &ModelFolder) -> Result<SamplingSettings> {
         self.sampling.settings(folder.config.dvae.vocab)
     }
 }
 
 /// Options of the metrics that sample training captions.
 #[derive(clap::Args)]
-pub(super) struct CaptionArgs {
+pub struct CaptionArgs {
     /// Model folder.
     #[arg(long)]
-    pub(super) model: PathBuf,
+    pub model: PathBuf,
     /// The dataset that the prior was trained on.
     #[arg(long)]
-    pub(super) data: PathBuf,
+    pub data: PathBuf,
     /// Number of captions, chosen by hash.
     #[arg(long, default_value_t = 100, value_parser = values::count())]
-    pub(super) captions: usize,
+    pub captions: usize,
     #[command(flatten)]
-    pub(super) sampling: SeededSampling,
+    pub sampling: SeededSampling,
     #[command(flatten)]
-    pub(super) outputs: OutputArgs,
+    pub outputs: OutputArgs,
     #[command(flatten)]
-    pub(super) on: DeviceArgs,
+    pub on: DeviceArgs,
 }

@@ -111,7 +111,11 @@ fn sample(
     Ok(samples)
 }
 
-fn report(result: &Fidelity, shown: &[Cell]) -> Result<Report> {
+/// Builds the report.
+///
+/// # Errors
+/// An image cannot be encoded.
+pub fn report(result: &Fidelity, shown: &[Cell]) -> Result<Report> {
     let mut report = Report::new(
         &format!("{} of samples", result.distance),
         "The distance between the distributions of samples and true images. Both are blurred with increasing radius: the distance that \

@@ -2,6 +2,7 @@
 
 mod best_of_n;
 mod caption_args;
+mod captions;
 mod clip_score;
 mod fidelity;
 mod output;
@@ -10,6 +11,7 @@ mod provenance;
 mod reconstruction;
 mod retrieval;
 mod selection;
+mod session;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -25,6 +27,8 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Metric {
+    /// Samples of the captions in a file, on a page on which a person marks each as right or wrong.
+    Captions(captions::Args),
     /// How often the nearest drawing to a sample is the one its caption belongs to.
     Retrieval(retrieval::Args),
     /// CLIP score and retrieval of the best of N samples, over N (figure 6 of the paper).
@@ -42,6 +46,7 @@ enum Metric {
 /// Runs `dalle eval`.
 pub fn run(args: Args) -> Result<()> {
     match args.metric {
+        Metric::Captions(args) => captions::run(&args),
         Metric::Retrieval(args) => retrieval::run(&args),
         Metric::BestOfN(args) => best_of_n::run(args),
         Metric::ClipScore(args) => clip_score::run(&args),

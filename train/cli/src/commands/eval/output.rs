@@ -7,7 +7,9 @@ use anyhow::Result;
 use dalle_eval::report::Report;
 use dalle_eval::sheet::{Cell, contact_sheet};
 use dalle_native::publish::write_file;
+use image::RgbImage;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::provenance::Provenance;
 use super::{outputs, values};
@@ -75,6 +77,41 @@ impl OutputArgs {
         }
         Ok(written.join(", "))
     }
+
+    /// Writes the requested files of a metric. Returns the names of the files.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn write_measured(&self, measured: Measured, provenance: &Provenance) -> Result<String> {
+        let Measured { result, report, pictures, .. } = measured;
+        self.write(&result, provenance, &cells(&pictures), |_| Ok(report))
+    }
+}
+
+/// A metric that has been measured.
+pub struct Measured {
+    /// The numbers.
+    pub result: Value,
+    /// The report, with its images.
+    pub report: Report,
+    /// The images of the contact sheet.
+    pub pictures: Vec<Picture>,
+    /// The main numbers, one line each.
+    pub summary: Vec<String>,
+}
+
+/// Images side by side with a caption.
+pub struct Picture {
+    /// The images, of equal size.
+    pub images: Vec<RgbImage>,
+    /// The caption.
+    pub caption: String,
+}
+
+/// The cells of the first [`SHOWN`] pictures.
+pub fn cells(pictures: &[Picture]) -> Vec<Cell<'_>> {
+    let shown = pictures.iter().take(SHOWN);
+    shown.map(|picture| Cell { images: picture.images.iter().collect(), caption: &picture.caption }).collect()
 }
 
 /// The JSON file.

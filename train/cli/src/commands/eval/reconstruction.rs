@@ -105,7 +105,11 @@ pub fn reconstruct(folder: &ModelFolder, examples: &[&Example], device: &Device)
     Ok(Reconstructed { result, originals, reconstructions })
 }
 
-fn report(result: &Reconstruction, shown: &[Cell]) -> Result<Report> {
+/// Builds the report.
+///
+/// # Errors
+/// An image cannot be encoded.
+pub fn report(result: &Reconstruction, shown: &[Cell]) -> Result<Report> {
     let mut report = Report::new(
         "Reconstruction quality of the dVAE",
         "Each image is encoded into a grid of tokens and decoded again. The prior cannot recover what is lost here.",
