@@ -10,15 +10,18 @@
 //! - [`clip_score`]: CLIP scores of samples and of true drawings
 //! - [`fidelity`]: Fréchet distance and Inception Score over the radius of a blur
 //! - [`overlap`]: held-out images that are nearly in the training set
+//! - [`style`], [`background`]: whether samples have the style and the background that was asked for
 //! - [`features`]: the feature networks
 //! - [`catalogue`]: a dataset with what its records say about each image
 //! - [`caption_file`], [`one_and_best`]: captions from a file, and the samples of many captions
 //! - [`report`], [`sheet`]: results as an HTML page and as a contact sheet
 
+pub mod background;
 pub mod best_of_n;
 pub mod blur;
 pub mod caption_file;
 pub mod catalogue;
+pub mod classifier;
 pub mod clip_score;
 pub mod feature_bank;
 pub mod features;
@@ -33,6 +36,7 @@ pub mod reranking;
 pub mod retrieval;
 pub mod sheet;
 pub mod similarity;
+pub mod style;
 pub mod symmetric;
 
 use anyhow::Result;

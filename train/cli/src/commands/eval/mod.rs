@@ -12,6 +12,7 @@ mod reconstruction;
 mod retrieval;
 mod selection;
 mod session;
+mod style;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -29,6 +30,8 @@ pub struct Args {
 enum Metric {
     /// Samples of the captions in a file, on a page on which a person marks each as right or wrong.
     Captions(captions::Args),
+    /// Whether samples have the style and the background colour that their captions ask for.
+    Style(style::Args),
     /// How often the nearest drawing to a sample is the one its caption belongs to.
     Retrieval(retrieval::Args),
     /// CLIP score and retrieval of the best of N samples, over N (figure 6 of the paper).
@@ -47,6 +50,7 @@ enum Metric {
 pub fn run(args: Args) -> Result<()> {
     match args.metric {
         Metric::Captions(args) => captions::run(&args),
+        Metric::Style(args) => style::run(&args),
         Metric::Retrieval(args) => retrieval::run(&args),
         Metric::BestOfN(args) => best_of_n::run(args),
         Metric::ClipScore(args) => clip_score::run(&args),
