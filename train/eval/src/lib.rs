@@ -11,6 +11,7 @@
 //! - [`fidelity`]: Fréchet distance and Inception Score over the radius of a blur
 //! - [`overlap`]: held-out images that are nearly in the training set
 //! - [`style`], [`background`]: whether samples have the style and the background that was asked for
+//! - [`unseen_style`]: concepts in a style in which they were never shown, and the nearest training images
 //! - [`features`]: the feature networks
 //! - [`catalogue`]: a dataset with what its records say about each image
 //! - [`caption_file`], [`one_and_best`]: captions from a file, and the samples of many captions
@@ -38,6 +39,7 @@ pub mod sheet;
 pub mod similarity;
 pub mod style;
 pub mod symmetric;
+pub mod unseen_style;
 
 use anyhow::Result;
 use dalle_data::Example;

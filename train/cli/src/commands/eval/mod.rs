@@ -13,6 +13,7 @@ mod retrieval;
 mod selection;
 mod session;
 mod style;
+mod unseen_style;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -32,6 +33,8 @@ enum Metric {
     Captions(captions::Args),
     /// Whether samples have the style and the background colour that their captions ask for.
     Style(style::Args),
+    /// Concepts in a style in which they were never shown: retrieval within the style, and the nearest training images.
+    UnseenStyle(unseen_style::Args),
     /// How often the nearest drawing to a sample is the one its caption belongs to.
     Retrieval(retrieval::Args),
     /// CLIP score and retrieval of the best of N samples, over N (figure 6 of the paper).
@@ -51,6 +54,7 @@ pub fn run(args: Args) -> Result<()> {
     match args.metric {
         Metric::Captions(args) => captions::run(&args),
         Metric::Style(args) => style::run(&args),
+        Metric::UnseenStyle(args) => unseen_style::run(&args),
         Metric::Retrieval(args) => retrieval::run(&args),
         Metric::BestOfN(args) => best_of_n::run(args),
         Metric::ClipScore(args) => clip_score::run(&args),
