@@ -12,6 +12,7 @@
 //! - [`overlap`]: held-out images that are nearly in the training set
 //! - [`style`], [`background`]: whether samples have the style and the background that was asked for
 //! - [`unseen_style`]: concepts in a style in which they were never shown, and the nearest training images
+//! - [`composites`], [`counts`]: two objects on their sides, and several copies of one
 //! - [`features`]: the feature networks
 //! - [`catalogue`]: a dataset with what its records say about each image
 //! - [`caption_file`], [`one_and_best`]: captions from a file, and the samples of many captions
@@ -24,9 +25,12 @@ pub mod caption_file;
 pub mod catalogue;
 pub mod classifier;
 pub mod clip_score;
+pub mod composites;
+pub mod counts;
 pub mod feature_bank;
 pub mod features;
 pub mod fidelity;
+pub mod foreground;
 pub mod frechet;
 pub mod generator;
 pub mod one_and_best;

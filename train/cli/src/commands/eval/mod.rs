@@ -4,6 +4,7 @@ mod best_of_n;
 mod caption_args;
 mod captions;
 mod clip_score;
+mod composites;
 mod fidelity;
 mod output;
 mod overlap;
@@ -35,6 +36,8 @@ enum Metric {
     Style(style::Args),
     /// Concepts in a style in which they were never shown: retrieval within the style, and the nearest training images.
     UnseenStyle(unseen_style::Args),
+    /// Two objects on their sides, seen together in training or not, and numbers of objects.
+    Composites(composites::Args),
     /// How often the nearest drawing to a sample is the one its caption belongs to.
     Retrieval(retrieval::Args),
     /// CLIP score and retrieval of the best of N samples, over N (figure 6 of the paper).
@@ -55,6 +58,7 @@ pub fn run(args: Args) -> Result<()> {
         Metric::Captions(args) => captions::run(&args),
         Metric::Style(args) => style::run(&args),
         Metric::UnseenStyle(args) => unseen_style::run(&args),
+        Metric::Composites(args) => composites::run(&args),
         Metric::Retrieval(args) => retrieval::run(&args),
         Metric::BestOfN(args) => best_of_n::run(args),
         Metric::ClipScore(args) => clip_score::run(&args),
