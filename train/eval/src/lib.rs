@@ -13,6 +13,7 @@
 //! - [`style`], [`background`]: whether samples have the style and the background that was asked for
 //! - [`unseen_style`]: concepts in a style in which they were never shown, and the nearest training images
 //! - [`composites`], [`counts`]: two objects on their sides, and several copies of one
+//! - [`clip_retrieval`]: whether CLIP tells held-out drawings apart
 //! - [`features`]: the feature networks
 //! - [`catalogue`]: a dataset with what its records say about each image
 //! - [`caption_file`], [`one_and_best`]: captions from a file, and the samples of many captions
@@ -24,6 +25,7 @@ pub mod blur;
 pub mod caption_file;
 pub mod catalogue;
 pub mod classifier;
+pub mod clip_retrieval;
 pub mod clip_score;
 pub mod composites;
 pub mod counts;

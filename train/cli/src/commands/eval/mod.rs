@@ -3,6 +3,7 @@
 mod best_of_n;
 mod caption_args;
 mod captions;
+mod clip_retrieval;
 mod clip_score;
 mod composites;
 mod fidelity;
@@ -38,6 +39,8 @@ enum Metric {
     UnseenStyle(unseen_style::Args),
     /// Two objects on their sides, seen together in training or not, and numbers of objects.
     Composites(composites::Args),
+    /// Whether CLIP tells held-out drawings apart.
+    ClipRetrieval(clip_retrieval::Args),
     /// How often the nearest drawing to a sample is the one its caption belongs to.
     Retrieval(retrieval::Args),
     /// CLIP score and retrieval of the best of N samples, over N (figure 6 of the paper).
@@ -59,6 +62,7 @@ pub fn run(args: Args) -> Result<()> {
         Metric::Style(args) => style::run(&args),
         Metric::UnseenStyle(args) => unseen_style::run(&args),
         Metric::Composites(args) => composites::run(&args),
+        Metric::ClipRetrieval(args) => clip_retrieval::run(&args),
         Metric::Retrieval(args) => retrieval::run(&args),
         Metric::BestOfN(args) => best_of_n::run(args),
         Metric::ClipScore(args) => clip_score::run(&args),
