@@ -1,5 +1,6 @@
 //! `dalle eval`: metrics, each written as an HTML report, a contact sheet or JSON.
 
+mod all;
 mod best_of_n;
 mod caption_args;
 mod captions;
@@ -31,6 +32,8 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Metric {
+    /// Every metric of one model, in one report and one JSON file.
+    All(all::Args),
     /// Samples of the captions in a file, on a page on which a person marks each as right or wrong.
     Captions(captions::Args),
     /// Whether samples have the style and the background colour that their captions ask for.
@@ -58,6 +61,7 @@ enum Metric {
 /// Runs `dalle eval`.
 pub fn run(args: Args) -> Result<()> {
     match args.metric {
+        Metric::All(args) => all::run(&args),
         Metric::Captions(args) => captions::run(&args),
         Metric::Style(args) => style::run(&args),
         Metric::UnseenStyle(args) => unseen_style::run(&args),
