@@ -115,16 +115,24 @@ def program(path: str, config: str, captions: int, samples: int, steps: int) -> 
         return json.load(open(out))
 
 
+def key(row: dict) -> tuple:
+    """What a row is of: one of the same replaces it, and the others stay."""
+    return row["config"], row["captions"], row["samples"], row["system"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("program")
     parser.add_argument("--base", help="the program `dalle` of another version")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--without-dalle-pytorch", action="store_true", help="keep the rows of DALLE-pytorch from before")
     parser.add_argument("configs", nargs="*", default=["configs/emoji-128.json", "configs/bench.json"])
     arguments = parser.parse_intermixed_args()
     torch_prior.check(json.load(open("configs/tiny.json")))
-    rows = []
+    rows = {}
+    if os.path.exists(RESULT):
+        rows = {key(row): row for row in json.load(open(RESULT))["rows"]}
     print(f"{'config':10} {'captions':>8} {'samples':>7} {'system':>18} {'ms a step':>10} {'min':>8} {'ratio':>6}")
     for path in arguments.configs:
         config = json.load(open(path))
@@ -141,7 +149,7 @@ def main() -> None:
                     rounds.setdefault("base", []).append(base["rows"][0]["seconds"])
                 rounds.setdefault("PyTorch, compiled", []).append(compiled.steps(arguments.steps))
                 rounds.setdefault("PyTorch", []).append(eager.steps(arguments.steps))
-            if captions == 1:
+            if captions == 1 and not arguments.without_dalle_pytorch:
                 rounds["DALLE-pytorch"] = [dalle_pytorch(config, samples)]
             for system, times in rounds.items():
                 ratio = statistics.median(b / a for a, b in zip(rounds["this project"], times))
@@ -149,13 +157,14 @@ def main() -> None:
                 row |= {"seconds": statistics.median(times), "least_seconds": min(times), "ratio": ratio}
                 if system == "this project":
                     row["share_of_read_bandwidth"] = statistics.median(fractions)
-                rows.append(row)
+                rows[key(row)] = row
                 print(f"{config['name']:10} {captions:8} {samples:7} {system:>18} {1e3 * row['seconds']:10.3f} "
                       f"{1e3 * min(times):8.3f} {ratio:6.2f}", flush=True)
             print(f"{'':10} share of the read bandwidth: {statistics.median(fractions):.2f}", flush=True)
     os.makedirs(os.path.dirname(RESULT), exist_ok=True)
     with open(RESULT, "w") as file:
-        json.dump({"threads": int(THREADS), "torch": torch.__version__, "rows": rows}, file, indent=1)
+        result = {"threads": int(THREADS), "torch": torch.__version__, "rows": list(rows.values())}
+        json.dump(result, file, indent=1)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import onnxruntime
 
 import model
 
-ROUNDS = 9
+ROUNDS = 20
 
 
 def png(path: str) -> np.ndarray:
@@ -70,7 +70,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         for name, folder in model.models(work):
             graph, tokens = model.graph(folder), model.tokens(folder)
-            repeats = 60 if name == "emoji-128" else 12
+            repeats = 40 if name == "emoji-128" else 5
             for threads in (1, 2):
                 options = onnxruntime.SessionOptions()
                 options.intra_op_num_threads = threads
