@@ -50,9 +50,41 @@ impl Colour {
         }
     }
 
-    /// The colours in which drawings are stored again.
-    pub const VIVID: [Self; 7] =
-        [Self::Red, Self::Orange, Self::Yellow, Self::Green, Self::Blue, Self::Purple, Self::Pink];
+    /// All colours.
+    pub const ALL: [Self; 11] = [
+        Self::Red,
+        Self::Orange,
+        Self::Yellow,
+        Self::Green,
+        Self::Blue,
+        Self::Purple,
+        Self::Pink,
+        Self::Brown,
+        Self::Black,
+        Self::White,
+        Self::Grey,
+    ];
+
+    fn is_neutral(self) -> bool {
+        matches!(self, Self::Black | Self::White | Self::Grey)
+    }
+
+    /// The colour that drawings get, in sRGB. Black and white leave room for shading.
+    fn paint(self) -> [u8; 3] {
+        match self {
+            Self::Red => [224, 32, 36],
+            Self::Orange => [250, 125, 25],
+            Self::Yellow => [255, 210, 55],
+            Self::Green => [90, 170, 65],
+            Self::Blue => [40, 115, 225],
+            Self::Purple => [140, 80, 200],
+            Self::Pink => [245, 130, 175],
+            Self::Brown => [125, 75, 45],
+            Self::Black => [42, 42, 45],
+            Self::White => [240, 241, 243],
+            Self::Grey => [130, 132, 136],
+        }
+    }
 }
 
 /// Samples in sRGB. Those without a name lie between colours that people call differently.
@@ -193,20 +225,36 @@ impl Palette {
         nearest.and_then(|(_, colour)| *colour)
     }
 
-    /// The colour that at least this share of the opaque pixels has. `pixels` are premultiplied.
-    pub fn dominant(&self, pixels: &RgbaImage, share: f64) -> Option<Colour> {
+    /// The colour that at least `share` of the opaque pixels have, if few have another hue; of black, white and grey
+    /// `neutral_share`. `pixels` are premultiplied.
+    pub fn dominant(&self, pixels: &RgbaImage, share: f64, neutral_share: f64) -> Option<Colour> {
+        /// Pixels of other hues, in units of those of the colour: a red car has yellow lamps, a parrot has four colours.
+        const OTHERS: f64 = 0.35;
         let mut counts: Vec<(Colour, usize)> = Vec::new();
-        let mut all = 0_usize;
-        for colour in opaque(pixels).map(|lab| self.name(lab)) {
+        let (mut all, mut chromatic) = (0_usize, 0_usize);
+        for lab in opaque(pixels) {
             all += 1;
+            let colour = self.name(lab);
+            chromatic += usize::from(match colour {
+                Some(colour) => !colour.is_neutral(),
+                None => lab.chroma() >= CHROMATIC,
+            });
             let Some(colour) = colour else { continue };
             match counts.iter_mut().find(|(counted, _)| *counted == colour) {
                 Some((_, count)) => *count += 1,
                 None => counts.push((colour, 1)),
             }
         }
-        let (colour, count) = counts.into_iter().max_by_key(|(colour, count)| (*count, *colour))?;
-        (count as f64 >= share * all as f64).then_some(colour)
+        let reaches = |count: usize, share: f64| count as f64 >= share * all as f64;
+        let neutral =
+            counts.iter().find(|(colour, count)| colour.is_neutral() && reaches(*count, neutral_share));
+        if let Some((colour, _)) = neutral {
+            return Some(*colour);
+        }
+        let hues = counts.into_iter().filter(|(colour, _)| !colour.is_neutral());
+        let (colour, count) = hues.max_by_key(|(colour, count)| (*count, *colour))?;
+        let few_others = (chromatic - count) as f64 <= OTHERS * count as f64;
+        (reaches(count, share) && few_others).then_some(colour)
     }
 
     /// The drawing, of which `from` is the dominant colour, with that colour changed to `to`: its pixels of about this hue are
@@ -215,19 +263,16 @@ impl Palette {
     pub fn recoloured(&self, pixels: &RgbaImage, from: Colour, to: Colour) -> Option<RgbaImage> {
         /// Hues up to so far from the mean belong to the colour, in radians.
         const NEAR: f32 = 0.7;
-        /// Chroma from which a pixel has a hue.
-        const CHROMATIC: f32 = 0.04;
         /// A gradient that leaves the hues of the colour would be cut where it does: of a drawing with more pixels than this
         /// around the last of these hues, no other colour is made.
         const CUT: f32 = 0.02;
         /// Width of the hues around the last one, in radians.
         const EDGE: f32 = 0.15;
-        if matches!(from, Colour::Black | Colour::White | Colour::Grey) {
+        if from.is_neutral() {
             return None;
         }
         let mean = mean(opaque(pixels).filter(|lab| self.name(*lab) == Some(from)))?;
-        let (rgb, _) = SAMPLES.iter().find(|(_, colour)| *colour == Some(to))?;
-        let target = Lab::of(*rgb);
+        let target = Lab::of(to.paint());
         let turn = target.hue() - mean.hue();
         let stretch = (target.chroma() / mean.chroma().max(CHROMATIC)).min(2.0);
         let lift = target.lightness - mean.lightness;
@@ -254,6 +299,8 @@ impl Palette {
     }
 }
 
+/// Chroma from which a pixel has a hue.
+const CHROMATIC: f32 = 0.04;
 /// Alpha from which a pixel counts.
 const OPAQUE: u8 = 128;
 
@@ -324,21 +371,30 @@ mod tests {
             ([139, 90, 50], "brown"),
             ([255, 210, 60], "yellow"),
         ] {
-            assert_eq!(palette.dominant(&plain(rgb, 10), 0.6).map(Colour::name), Some(name));
+            assert_eq!(palette.dominant(&plain(rgb, 10), 0.6, 0.6).map(Colour::name), Some(name));
         }
-        assert_eq!(palette.dominant(&plain([220, 20, 40], 6), 0.6), Some(Colour::Red));
-        assert_eq!(palette.dominant(&plain([220, 20, 40], 5), 0.6), None);
-        assert_eq!(palette.dominant(&plain([60, 180, 190], 10), 0.6), None, "teal has several names");
-        assert_eq!(palette.dominant(&RgbaImage::new(4, 4), 0.6), None);
+        assert_eq!(palette.dominant(&plain([220, 20, 40], 6), 0.6, 0.6), Some(Colour::Red));
+        assert_eq!(palette.dominant(&plain([220, 20, 40], 5), 0.6, 0.6), None);
+        assert_eq!(palette.dominant(&plain([60, 180, 190], 10), 0.6, 0.6), None, "teal has several names");
+        assert_eq!(palette.dominant(&RgbaImage::new(4, 4), 0.6, 0.6), None);
+        // A red car with black tyres and a small blue window; a red and blue one.
+        let with_blue = |rows: u32| {
+            let mut image = plain([220, 20, 40], 7);
+            let upper = image.enumerate_pixels_mut().filter(|(_, y, _)| *y < rows);
+            upper.for_each(|(_, _, pixel)| *pixel = Rgba([40, 110, 220, 255]));
+            image
+        };
+        assert_eq!(palette.dominant(&with_blue(1), 0.4, 0.6), Some(Colour::Red));
+        assert_eq!(palette.dominant(&with_blue(3), 0.4, 0.6), None);
     }
 
     #[test]
     fn a_recoloured_drawing_has_the_new_colour_and_keeps_its_outlines() {
         let palette = Palette::new();
         let red = plain([224, 32, 36], 8);
-        for to in Colour::VIVID {
+        for to in Colour::ALL.into_iter().filter(|to| *to != Colour::Red) {
             let changed = palette.recoloured(&red, Colour::Red, to).unwrap();
-            assert_eq!(palette.dominant(&changed, 0.7), Some(to));
+            assert_eq!(palette.dominant(&changed, 0.7, 0.7), Some(to));
             assert_eq!(changed.get_pixel(5, 9), red.get_pixel(5, 9));
         }
         assert!(palette.recoloured(&plain([0; 3], 10), Colour::Black, Colour::Red).is_none());

@@ -59,7 +59,18 @@ impl Context<'_> {
         let measured = colours.subgroups.contains(drawing.extra("subgroup"))
             && !colours.without.contains(&drawing.image.example.captions.label)
             && !self.recipe.sources[drawing.source].monochrome;
-        measured.then(|| self.palette.dominant(cutout.pixels(), colours.dominance)).flatten()
+        measured.then(|| self.dominant(cutout)).flatten()
+    }
+
+    /// The dominant colour of a cut-out, by the shares of the recipe.
+    fn dominant(&self, cutout: &Cutout) -> Option<Colour> {
+        let colours = &self.recipe.colours;
+        self.palette.dominant(cutout.pixels(), colours.dominance, colours.neutral_dominance)
+    }
+
+    /// Whether people ask for it more than for other things.
+    pub fn is_common(&self, drawing: &Drawing) -> bool {
+        self.recipe.common.labels.contains(&drawing.image.example.captions.label)
     }
 
     /// The background for what `key` names: the first in its own order from which all cut-outs stand out.
@@ -88,18 +99,21 @@ impl Context<'_> {
         let named = colour.filter(|colour| !self.plan.colour(drawing.concept(), colour.name()));
         let names = weighted(&drawing.names, named);
         let mut entries = vec![self.entry(drawing, key, &cutout, WHITE, names.clone(), "drawing")?];
-        if self.fraction(key, "background") < self.recipe.backgrounds.share
+        let share = self.recipe.backgrounds.share;
+        if (self.is_common(drawing) || self.fraction(key, "background") < share)
             && let Some(background) = self.background(key, &[&cutout])
         {
             let key = format!("{key}_on_{}", background.name.replace(' ', "-"));
             entries.push(self.entry(drawing, &key, &cutout, background, names, "background")?);
         }
         if let Some(from) = colour {
-            let mut others: Vec<Colour> =
-                Colour::VIVID.into_iter().filter(|colour| *colour != from).collect();
+            let mut others: Vec<Colour> = Colour::ALL.into_iter().filter(|colour| *colour != from).collect();
             others.sort_by(|a, b| self.fraction(key, a.name()).total_cmp(&self.fraction(key, b.name())));
-            for to in others.into_iter().take(self.recipe.colours.recoloured) {
-                entries.extend(self.recoloured(drawing, &cutout, from, to)?);
+            let common = self.is_common(drawing);
+            let wanted = if common { self.recipe.common.recoloured } else { self.recipe.colours.recoloured };
+            let made = others.into_iter().map(|to| self.recoloured(drawing, &cutout, from, to));
+            for entry in made.filter_map(Result::transpose).take(wanted) {
+                entries.push(entry?);
             }
         }
         Ok(entries)
@@ -116,13 +130,16 @@ impl Context<'_> {
         let key = &drawing.image.key;
         let names: Vec<String> = drawing.names.iter().filter_map(|name| coloured(name, to.name())).collect();
         let Some(pixels) = self.palette.recoloured(cutout.pixels(), from, to) else { return Ok(None) };
-        let dominance = self.recipe.colours.dominance;
-        if names.is_empty() || self.palette.dominant(&pixels, dominance) != Some(to) {
+        let cutout = cutout.with_pixels(pixels);
+        if names.is_empty() || self.dominant(&cutout) != Some(to) {
             return Ok(None);
         }
-        let cutout = cutout.with_pixels(pixels);
         let key = format!("{key}_in_{}", to.name());
-        let mut entry = self.entry(drawing, &key, &cutout, WHITE, weighted(&names, None), "recoloured")?;
+        let on_white = cutout.stands_out_from(WHITE.colour);
+        let background = if on_white { Some(WHITE) } else { self.background(&key, &[&cutout]) };
+        let Some(background) = background else { return Ok(None) };
+        let names = weighted(&names, None);
+        let mut entry = self.entry(drawing, &key, &cutout, background, names, "recoloured")?;
         if entry.record.held_out.is_none() && self.plan.colour(drawing.concept(), to.name()) {
             entry.record.held_out = Some(HeldOut::Pair);
             entry.record.split = held_out::split(entry.record.held_out);

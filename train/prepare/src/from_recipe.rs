@@ -24,6 +24,7 @@ use crate::recipe::Recipe;
 use crate::scene::{self, Composite, composites};
 use crate::source::{LeftOut, Source};
 use crate::store::{Rendered, Tally, store_all};
+use crate::vocabulary::{VOCABULARY, Vocabulary};
 
 /// Builds the dataset folder `out` from the packages in a folder, and returns its manifest. The same recipe and packages give
 /// the same bytes, however many threads render.
@@ -50,6 +51,7 @@ pub fn build_recipe(
         skin_tones: recipe.skin_tones,
     };
     let subgroups = recipe.colours.subgroups.iter().chain(&recipe.composites.subgroups);
+    let subgroups = subgroups.chain(recipe.subgroups.keys());
     emoji.check_subgroups(subgroups.map(String::as_str))?;
     let sources = emoji.sources()?;
     check_versions(recipe, &sources)?;
@@ -66,6 +68,9 @@ pub fn build_recipe(
     let backgrounds = PALETTE
         .into_iter()
         .filter(|background| recipe.backgrounds.colours.iter().any(|name| name == background.name));
+    let vocabulary = serde_json::to_vec_pretty(&Vocabulary::new(recipe, &drawings))
+        .map_err(DataError::json("a vocabulary", folder.path()))?;
+    folder.write(VOCABULARY, &vocabulary)?;
     let context =
         Context { recipe, plan: &plan, palette: Palette::new(), backgrounds: backgrounds.collect() };
     let composites = composites(&context, &drawings);
@@ -127,8 +132,9 @@ fn drawings(
         let license =
             image.example.license.clone().unwrap_or_else(|| tally.sources[source].info.license.clone());
         let drawing = Drawing { image, names, source, held_out: None, license };
-        let weight =
-            recipe.sources[source].weight * recipe.groups.get(drawing.extra("group")).copied().unwrap_or(0.0);
+        let group = recipe.subgroups.get(drawing.extra("subgroup"));
+        let group = group.or_else(|| recipe.groups.get(drawing.extra("group")));
+        let weight = recipe.sources[source].weight * group.copied().unwrap_or(0.0);
         if hash_fraction(&format!("{} weight {}", recipe.seed, drawing.image.key)) >= weight {
             tally.leave_out(source, LeftOut::unwanted(Reason::Weight));
             continue;

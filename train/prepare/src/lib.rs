@@ -30,6 +30,7 @@ mod source;
 mod store;
 mod svg;
 pub mod tokenizer_train;
+mod vocabulary;
 
 pub use build::build;
 pub use emoji::EmojiPackages;

@@ -42,6 +42,11 @@ pub struct Recipe {
     pub sources: Vec<SourceRecipe>,
     /// Groups of emoji that are used; of each a share of its drawings, 1 for all.
     pub groups: BTreeMap<String, f64>,
+    /// Subgroups of which another share is used than of their group.
+    #[serde(default)]
+    pub subgroups: BTreeMap<String, f64>,
+    /// Things that people ask for most.
+    pub common: Common,
     /// Whether skin-tone variants are used.
     pub skin_tones: bool,
     /// Coloured backgrounds.
@@ -122,7 +127,21 @@ pub struct Colours {
     pub without: BTreeSet<String>,
     /// Share of what is drawn that must have a colour to be called by it.
     pub dominance: f64,
+    /// The same share for black, white and grey, which are the colours of outlines and highlights too.
+    pub neutral_dominance: f64,
     /// In how many other colours a drawing of one colour is also stored.
+    pub recoloured: usize,
+}
+
+/// Everyday things, of which a dataset shows more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Common {
+    /// Their labels. Composites may use them whatever their subgroup.
+    pub labels: BTreeSet<String>,
+    /// Share of composites that show only these.
+    pub composites: f64,
+    /// In how many other colours each of their drawings is also stored.
     pub recoloured: usize,
 }
 
@@ -252,10 +271,19 @@ impl Recipe {
         }
         share("backgrounds.share", self.backgrounds.share)?;
         share("colours.dominance", self.colours.dominance)?;
-        if self.colours.recoloured >= Colour::VIVID.len() {
-            let (most, got) = (Colour::VIVID.len() - 1, self.colours.recoloured);
-            return Err(format!("`colours.recoloured`: expected at most {most} other colours, got {got}"));
+        for (field, got) in
+            [("colours.recoloured", self.colours.recoloured), ("common.recoloured", self.common.recoloured)]
+        {
+            let most = Colour::ALL.len() - 1;
+            if got > most {
+                return Err(format!("`{field}`: expected at most {most} other colours, got {got}"));
+            }
         }
+        for (subgroup, weight) in &self.subgroups {
+            share(&format!("subgroups.{subgroup}"), *weight)?;
+        }
+        share("common.composites", self.common.composites)?;
+        share("colours.neutral_dominance", self.colours.neutral_dominance)?;
         share("composites.coloured", self.composites.coloured)?;
         for (field, value) in [
             ("held_out.concepts", self.held_out.concepts),

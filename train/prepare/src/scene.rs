@@ -30,13 +30,14 @@ pub enum Relation {
 }
 
 impl Relation {
-    const ALL: [Self; 4] = [Self::Left, Self::Right, Self::Above, Self::Below];
+    /// All relations.
+    pub const ALL: [Self; 4] = [Self::Left, Self::Right, Self::Above, Self::Below];
 
-    /// Its name in records and vocabularies.
-    pub fn name(self) -> &'static str {
+    /// How captions and records say it.
+    pub fn words(self) -> &'static str {
         match self {
-            Self::Left => "left of",
-            Self::Right => "right of",
+            Self::Left => "to the left of",
+            Self::Right => "to the right of",
             Self::Above => "above",
             Self::Below => "below",
         }
@@ -44,12 +45,13 @@ impl Relation {
 
     /// Captions of `a` in this relation to `b`, the plainest first; those that people use more are listed twice.
     fn captions(self, a: &str, b: &str) -> Vec<String> {
-        let (one, other) = match self {
-            Self::Left => ("to the left of", "to the right of"),
-            Self::Right => ("to the right of", "to the left of"),
-            Self::Above => ("above", "below"),
-            Self::Below => ("below", "above"),
+        let other = match self {
+            Self::Left => Self::Right,
+            Self::Right => Self::Left,
+            Self::Above => Self::Below,
+            Self::Below => Self::Above,
         };
+        let (one, other) = (self.words(), other.words());
         let mut captions = vec![
             format!("{a} {one} {b}"),
             format!("{b} {other} {a}"),
@@ -93,26 +95,35 @@ pub struct Composite {
 struct Pool<'a> {
     drawings: &'a [Drawing],
     by_source: Vec<Vec<usize>>,
+    /// Those of everyday things.
+    common: Vec<Vec<usize>>,
 }
 
 impl<'a> Pool<'a> {
     fn new(context: &Context, drawings: &'a [Drawing]) -> Self {
         let mut by_source: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        let mut common: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        let subgroups = &context.recipe.composites.subgroups;
         for (index, drawing) in drawings.iter().enumerate() {
-            let wanted = context.recipe.composites.subgroups.contains(drawing.extra("subgroup"))
+            let wanted = (context.is_common(drawing) || subgroups.contains(drawing.extra("subgroup")))
                 && drawing.held_out.is_none()
                 && !context.recipe.sources[drawing.source].monochrome
                 && usable(&drawing.names).next().is_some();
             if wanted {
                 by_source.entry(drawing.source).or_default().push(index);
+                if context.is_common(drawing) {
+                    common.entry(drawing.source).or_default().push(index);
+                }
             }
         }
-        Self { drawings, by_source: by_source.into_values().collect() }
+        let (by_source, common) = (by_source.into_values().collect(), common.into_values().collect());
+        Self { drawings, by_source, common }
     }
 
     /// The drawing at a fraction of those of the source at a fraction of all sources.
-    fn pick(&self, source: f64, fraction: f64) -> Option<usize> {
-        let source = self.by_source.get((source * self.by_source.len() as f64) as usize)?;
+    fn pick(&self, common: bool, source: f64, fraction: f64) -> Option<usize> {
+        let sources = if common { &self.common } else { &self.by_source };
+        let source = sources.get((source * sources.len() as f64) as usize)?;
         source.get((fraction * source.len() as f64) as usize).copied()
     }
 
@@ -153,20 +164,23 @@ pub fn composites(context: &Context, drawings: &[Drawing]) -> Vec<Composite> {
         }
     };
     let of = |key: &str, purpose: &str| context.fraction(key, purpose);
+    let pick = |key: &str, which: &str| {
+        let common = of(key, "common") < context.recipe.common.composites;
+        pool.pick(common, of(key, "source"), of(key, which))
+    };
     add("pair", wanted.pairs, &|key| {
-        let source = of(key, "source");
-        let (a, b) = (pool.pick(source, of(key, "first"))?, pool.pick(source, of(key, "second"))?);
+        let (a, b) = (pick(key, "first")?, pick(key, "second")?);
         let relation = Relation::ALL[(of(key, "relation") * 4.0) as usize];
         // A dog beside another drawing of a dog would be two dogs.
         let shares_name = drawings[a].names.iter().any(|name| drawings[b].names.contains(name));
         (pool.concept(a) != pool.concept(b) && !shares_name).then_some(Scene::Pair(a, relation, b))
     });
     add("count", wanted.counts, &|key| {
-        let one = pool.pick(of(key, "source"), of(key, "first"))?;
+        let one = pick(key, "first")?;
         Some(Scene::Count(one, 2 + (of(key, "count") * 3.0) as u32))
     });
     add("size", wanted.sizes, &|key| {
-        let one = pool.pick(of(key, "source"), of(key, "first"))?;
+        let one = pick(key, "first")?;
         Some(Scene::Size(one, of(key, "large") < 0.5))
     });
     composites
@@ -275,7 +289,7 @@ pub fn render(
                 let of = |object: &Object| object.coloured.clone().unwrap_or_else(|| object.name.clone());
                 names.extend(relation.captions(&of(&first), &of(&second)));
             }
-            let extra = json!({"relation": relation.name()});
+            let extra = json!({"relation": relation.words()});
             (vec![first, second], places, names, extra)
         }
         Scene::Count(one, count) => {

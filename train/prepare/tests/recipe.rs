@@ -34,8 +34,9 @@ fn recipe(families: &[&str]) -> Value {
         "captions": package("emojibase-data", "17.0.0", "MIT"), "names": "names.json",
         "sources": sources.collect::<Vec<_>>(),
         "groups": {"people-body": 1.0, "food-drink": 1.0, "animals-nature": 1.0}, "skin_tones": false,
+        "common": {"labels": ["cat"], "composites": 0.2, "recoloured": 2},
         "backgrounds": {"share": 1.0, "colours": ["pink", "light blue"]},
-        "colours": {"subgroups": ["any"], "without": [], "dominance": 0.6, "recoloured": 1},
+        "colours": {"subgroups": ["any"], "without": [], "dominance": 0.6, "neutral_dominance": 0.6, "recoloured": 1},
         "composites": {
             "subgroups": ["any"], "pairs": 60, "counts": 20, "sizes": 20, "coloured": 0.3, "cells": 3, "cell": 8
         },
@@ -124,7 +125,8 @@ fn a_wrong_recipe_is_refused_by_the_name_of_its_field() {
         ("/groups/food-drink", json!(1.5), "`groups.food-drink`: expected a share from 0 to 1, got 1.5"),
         ("/backgrounds/share", json!(-0.1), "`backgrounds.share`"),
         ("/backgrounds/colours/0", json!("puce"), "`backgrounds.colours[0]`: expected one of light blue"),
-        ("/colours/recoloured", json!(7), "`colours.recoloured`: expected at most 6"),
+        ("/colours/recoloured", json!(11), "`colours.recoloured`: expected at most 10"),
+        ("/common/composites", json!(2), "`common.composites`: expected a share"),
         ("/composites/cells", json!(5), "`composites.cells`: expected objects of 1 to 32 pixels"),
         ("/composites/pairs", json!(9_000_000), "`composites.pairs`: expected at most 1000000"),
         ("/held_out/concepts", json!(1.0), "`held_out.concepts`: expected a share below 1"),
