@@ -44,37 +44,20 @@ build() {
     PATH=$CARGO_TARGET_DIR/release:$PATH
 }
 
-# fetch NAME VERSION SHA256: downloads an npm package and unpacks it under $WORK/packages.
-fetch() {
-    local name=$1 version=$2 sha256=$3 folder=$WORK/packages/${1##*/}-$2 work=$WORK/fetch.tmp
-    [ ! -d "$folder" ] || return 0
-    need npm=npm
-    install_missing
-    say "  $name $version"
-    rm -rf "$work"
-    mkdir -p "$work" "$WORK/packages"
-    npm pack --silent --pack-destination "$work" "$name@$version" >/dev/null || die "npm could not download $name $version"
-    mv "$work"/*.tgz "$work/package.tgz"
-    echo "$sha256  $work/package.tgz" | sha256sum --check --status ||
-        die "the downloaded $name $version does not have the SHA-256 that this recipe expects"
-    tar --extract --file "$work/package.tgz" --directory "$work"
-    rm "$work/package.tgz"
-    mv "$work" "$folder"
-}
-
 # dataset NAME OPTION…: builds the dataset $WORK/NAME, unless it exists.
 dataset() {
     local out=$WORK/$1
     shift
-    [ -f "$out/manifest.json" ] || dalle data build --packages "$WORK/packages" --families fluent-flat --size 128 --out "$out" "$@"
+    [ -f "$out/manifest.json" ] || dalle data build --packages "$WORK/npm" --families fluent-flat --size 128 --out "$out" "$@"
 }
 
 say "[1/7] Building dalle for $DEVICE"
 build
 
 say "[2/7] Downloading drawings and captions, building the datasets"
-fetch @iconify-json/fluent-emoji-flat 1.2.6 7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175
-fetch emojibase-data 17.0.0 d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a
+need npm=npm
+install_missing
+dalle data fetch --recipe configs/data/drawings.json --out "$WORK/npm" --yes
 # Stage 1 trains on all drawings, stage 2 on all except people, who are many and look alike.
 dataset drawings
 dataset things --groups smileys-emotion,animals-nature,food-drink,travel-places,activities,objects

@@ -17,6 +17,7 @@ mod drawing;
 mod emoji;
 mod emojibase;
 mod family;
+pub mod fetch;
 mod folder;
 mod from_recipe;
 mod held_out;

@@ -14,6 +14,8 @@ use dalle_prepare::{EmojiPackages, Family, ImageFolder, Recipe, Source, build_re
 
 use super::values;
 
+mod fetch;
+
 /// Arguments of `dalle data`.
 #[derive(clap::Args)]
 pub struct Args {
@@ -25,6 +27,8 @@ pub struct Args {
 enum Command {
     /// Render drawings or read images, add captions, and write WebDataset shards.
     Build(BuildArgs),
+    /// Download the packages of a recipe with npm, pip or apt-get.
+    Fetch(fetch::FetchArgs),
     /// Render a contact sheet of a dataset's images and captions.
     Sheet(SheetArgs),
 }
@@ -112,6 +116,7 @@ struct SheetArgs {
 pub fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::Build(args) => build(&args),
+        Command::Fetch(args) => fetch::run(&args),
         Command::Sheet(args) => sheet(&args),
     }
 }
