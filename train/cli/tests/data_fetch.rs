@@ -1,7 +1,9 @@
-//! `dalle data fetch` with an npm that takes packages from a folder.
+//! `dalle data fetch` with an npm that takes packages from a folder, and `dalle data card`.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod workshop;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,6 +12,7 @@ use std::process::{Command, Output, Stdio};
 
 use dalle_shared::sha256_hex;
 use serde_json::{Value, json};
+use workshop::Workshop;
 
 /// An npm that notes what it is asked for and copies it from a shelf.
 const NPM: &str = r#"#!/bin/sh
@@ -172,4 +175,25 @@ fn a_missing_client_is_named_with_the_way_to_install_it() {
     let said = stderr(&output);
     assert!(said.contains("`npm` was not found; install it (it comes with Node.js"), "{said}");
     assert_eq!(names(&registry.path("packages")), [""; 0]);
+}
+
+#[test]
+fn a_card_states_sources_splits_and_captions() {
+    let workshop = Workshop::new();
+    let (data, card) = (workshop.path("data"), workshop.path("card.html"));
+    workshop.run(&format!("data card --data {} --out {}", data.display(), card.display()));
+    let html = fs::read_to_string(&card).unwrap();
+    for expected in [
+        "Sources and kinds of images",
+        "Drawings left out",
+        "is trained on",
+        "Captions by their number of words",
+        "a red square on the left",
+        "unspecified",
+        "data:image/png;base64,",
+    ] {
+        assert!(html.contains(expected), "{expected}");
+    }
+    let message = workshop.fail(&format!("data card --data {} --out {}", card.display(), card.display()));
+    assert!(message.contains("is not a dataset"), "{message}");
 }

@@ -12,8 +12,9 @@ use dalle_data::random::{Purpose, stream};
 use dalle_data::{DataError, MANIFEST, Manifest, Options, Record, Shards, Subset, log_line};
 use dalle_prepare::{EmojiPackages, Family, ImageFolder, Recipe, Source, build_recipe};
 
-use super::values;
+use super::{outputs, values};
 
+mod card;
 mod fetch;
 
 /// Arguments of `dalle data`.
@@ -31,6 +32,8 @@ enum Command {
     Fetch(fetch::FetchArgs),
     /// Render a contact sheet of a dataset's images and captions.
     Sheet(SheetArgs),
+    /// Write a web page about a dataset: sources, licences, splits, captions, examples.
+    Card(card::CardArgs),
 }
 
 #[derive(Clone, clap::Args)]
@@ -118,6 +121,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Command::Build(args) => build(&args),
         Command::Fetch(args) => fetch::run(&args),
         Command::Sheet(args) => sheet(&args),
+        Command::Card(args) => card::run(&args),
     }
 }
 
