@@ -62,16 +62,27 @@ const MAX_DEPTH: usize = 4;
 /// # Errors
 /// See [`CheckpointError`].
 pub fn read(bytes: &[u8], classes: &[&str]) -> Result<BTreeMap<String, Array>, CheckpointError> {
-    let arrays = if let Some((pickle, storages)) = torch::open(bytes)? {
+    // First, because the length of the header may look like the beginning of a pickle.
+    let arrays = if is_safetensors(bytes) {
+        read_safetensors(bytes)?
+    } else if let Some((pickle, storages)) = torch::open(bytes)? {
         let size = bytes.len() as u64;
         let torch = TorchCheckpoint { pickle, storages, classes, size, values: BTreeMap::new(), read: 0 };
         torch.tensors()?
     } else if bytes.get(8) == Some(&b'{') {
+        // Its header is cut off, which the library says.
         read_safetensors(bytes)?
     } else {
         return Err(CheckpointError::Format);
     };
     Ok(without_prefixes(arrays))
+}
+
+/// Whether a file begins like safetensors: the length of a header that fits, and a JSON object.
+fn is_safetensors(bytes: &[u8]) -> bool {
+    bytes.split_first_chunk().is_some_and(|(length, rest)| {
+        u64::from_le_bytes(*length) <= rest.len() as u64 && rest.first() == Some(&b'{')
+    })
 }
 
 /// Removes the prefixes that all names share.
@@ -481,6 +492,15 @@ mod tests {
         assert_eq!(read(&state(1), &[]).unwrap()["t"], Array { shape: vec![1024], values: vec![0.5; 1024] });
         let error = read(&state(50), &[]).unwrap_err();
         assert!(matches!(error, CheckpointError::TooLarge { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_header_whose_length_looks_like_a_pickle_is_read() {
+        let mut header = br#"{"t":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#.to_vec();
+        header.resize(0x0480, b' ');
+        let file = [&(header.len() as u64).to_le_bytes(), &*header, &1.5f32.to_le_bytes()].concat();
+        assert_eq!(file[..2], [0x80, 4]);
+        assert_eq!(read(&file, &[]).unwrap()["t"].values, [1.5]);
     }
 
     #[test]
