@@ -269,7 +269,7 @@ fn what_a_dataset_or_model_lacks_is_named() {
         (format!("unseen-style {on} {features}"), "held_out.styles"),
         (format!("composites {on} {features}"), "composites.pairs"),
         (format!("clip-retrieval {on}"), "clip"),
-        (format!("captions WORK/none.txt --model WORK/model --json WORK/r.json"), "none.txt"),
+        ("captions WORK/none.txt --model WORK/model --json WORK/r.json".to_owned(), "none.txt"),
     ] {
         let refused = refusal(work, &format!("eval {command}"));
         assert!(refused.contains(expected), "{command}: {refused}");

@@ -40,7 +40,7 @@ impl Backgrounds {
         }
         ensure!(
             drawings.len() > 1,
-            Missing(format!("expected a dataset with coloured backgrounds, got none"))
+            Missing("expected a dataset with coloured backgrounds, got none".to_owned())
         );
         let (mut names, mut colours, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for (index, (name, mut drawings)) in drawings.into_iter().enumerate() {

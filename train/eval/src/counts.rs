@@ -51,10 +51,8 @@ impl Counter {
         }
         ensure!(
             means.iter().any(|(number, _)| *number > 1),
-            Missing(format!(
-                "expected a dataset with composites of several copies of an object, got none; build it from a recipe with \
-             `composites.counts`"
-            ))
+            Missing("expected a dataset with composites of several copies of an object, got none; build it from a recipe with \
+             `composites.counts`".to_owned())
         );
         let mut counter = Self { means, accuracy: (0.0, others.len()) };
         let (truth, masks): (Vec<usize>, Vec<Vec<f32>>) = others.into_iter().unzip();

@@ -40,9 +40,7 @@ pub fn questions(catalogue: &Catalogue, count: Option<usize>, among: usize) -> R
         .collect();
     ensure!(
         !held_out.is_empty(),
-        Missing(format!(
-            "expected a dataset that holds out concepts in one style, got none; build it from a recipe with `held_out.styles`"
-        ))
+        Missing("expected a dataset that holds out concepts in one style, got none; build it from a recipe with `held_out.styles`".to_owned())
     );
     by_hash(&mut held_out, "unseen style");
     held_out.truncate(count.unwrap_or(usize::MAX));
@@ -174,7 +172,7 @@ pub fn evaluate(
                        begun: usize,
                        progress: &mut dyn FnMut(usize)| {
         bank.of_images(&samples.iter().map(of).collect::<Vec<_>>(), Layer::Content, |more| {
-            progress(begun + more)
+            progress(begun + more);
         })
     };
     let one = features_of(bank, |sample| &sample.one, done, &mut progress)?;
