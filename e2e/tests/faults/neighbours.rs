@@ -1,6 +1,7 @@
 //! A request whose logits are NaN beside healthy ones.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
@@ -15,23 +16,34 @@ use crate::times;
 /// The text id whose embedding overflows.
 const POISON: u32 = 7;
 
+/// Gives an embedding values that are finite, so that the file loads, but whose LayerNorm overflows f32.
+fn poison(path: &Path) -> Result<()> {
+    let file = fs::read(path)?;
+    let (length, rest) = file.split_first_chunk().context("no header")?;
+    let (header, data) = rest.split_at(usize::try_from(u64::from_le_bytes(*length))?);
+    let (mut header, mut data): (Value, _) = (serde_json::from_slice(header)?, data.to_vec());
+    // The trained values become others. Of types with two bytes, only BF16 has values that are large enough.
+    let embedding = &mut header["embed.text"];
+    ensure!(embedding["dtype"] == "F16", "{embedding}");
+    embedding["dtype"] = "BF16".into();
+    let width = embedding["shape"][1].as_u64().context("no shape")? as usize;
+    let start = embedding["data_offsets"][0].as_u64().context("no offsets")? as usize;
+    let large = ((3e38f32.to_bits() >> 16) as u16).to_le_bytes();
+    for index in 0..width {
+        data[start + 2 * (POISON as usize * width + index)..][..2].copy_from_slice(&large);
+    }
+    let mut header = header.to_string();
+    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
+    fs::write(path, [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data].concat())?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn nan_logits_end_the_request_that_has_them_and_no_other() -> Result<()> {
     let work = tempfile::tempdir()?;
     let model = work.path().join("model");
     copy(&models::tiny()?, &model)?;
-    let path = model.join("model.safetensors");
-    let mut file = fs::read(&path)?;
-    let header = usize::try_from(u64::from_le_bytes(file[..8].try_into()?))?;
-    let json: Value = serde_json::from_slice(&file[8..8 + header])?;
-    let embedding = &json["embed.text"];
-    let width = embedding["shape"][1].as_u64().context("no embedding")? as usize;
-    let start = 8 + header + embedding["data_offsets"][0].as_u64().context("no offsets")? as usize;
-    for index in 0..width {
-        // Finite, so that it loads, but its LayerNorm overflows.
-        file[start + 4 * (POISON as usize * width + index)..][..4].copy_from_slice(&3e38f32.to_le_bytes());
-    }
-    fs::write(&path, file)?;
+    poison(&model.join("model.safetensors"))?;
 
     let server = Server::start(&model, &[]).await?;
     let client = client()?;
