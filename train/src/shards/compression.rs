@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use anyhow::{Result, ensure};
 use dalle_comm::{Communicator, Failure, Group, Wire};
 use dalle_model::Device;
 use dalle_model::burn::tensor::{Tensor, TensorData};
@@ -20,6 +21,8 @@ struct OwnMatrix {
     values: Range<usize>,
     /// Its place among the values of the whole parameter.
     in_parameter: Range<usize>,
+    /// Values of the whole parameter.
+    whole: usize,
     shape: [usize; 2],
 }
 
@@ -29,8 +32,23 @@ impl OwnMatrix {
             path: own.parameter.path.clone(),
             values: own.values.clone(),
             in_parameter: own.in_parameter(),
+            whole: own.parameter.length(),
             shape: [own.rows.len(), own.parameter.width()],
         }
+    }
+
+    /// This rank's rows of the whole parameter's error buffer, as PowerSGD keeps them.
+    fn rows_of(&self, whole: &TensorData) -> Result<Vec<f32>> {
+        ensure!(
+            whole.num_elements() == self.whole,
+            "the checkpoint's error buffer of `{}` has {} values, expected {}; it belongs to another configuration",
+            self.path,
+            whole.num_elements(),
+            self.whole
+        );
+        let own = floats(whole.clone())[self.in_parameter.clone()].to_vec();
+        let [rows, columns] = self.shape;
+        Ok(if self.is_transposed() { transposed(&own, rows, columns) } else { own })
     }
 
     /// PowerSGD's buffers have the shorter side first.
@@ -140,24 +158,18 @@ impl Compression {
     }
 
     /// Sets the error buffers to this machine's part of sums over machines of whole parameters, by path. Those that are missing stay zero.
-    pub fn restore(&mut self, sums: &BTreeMap<String, TensorData>) {
+    ///
+    /// # Errors
+    /// The sums are those of another network.
+    pub fn restore(&mut self, sums: &BTreeMap<String, TensorData>) -> Result<()> {
         for (index, matrices) in self.resblocks.iter().enumerate() {
-            let own: Vec<Vec<f32>> = matrices
-                .iter()
-                .map(|matrix| {
-                    let length = matrix.values.len();
-                    let Some(whole) = sums.get(&matrix.path) else { return vec![0.0; length] };
-                    let whole = floats(whole.clone());
-                    let own = whole.get(matrix.in_parameter.clone()).unwrap_or_default();
-                    let [rows, columns] = matrix.shape;
-                    if own.len() != length {
-                        return vec![0.0; length];
-                    }
-                    if matrix.is_transposed() { transposed(own, rows, columns) } else { own.to_vec() }
-                })
-                .collect();
-            self.power_sgd.restore(index, &own);
+            let own = matrices.iter().map(|matrix| match sums.get(&matrix.path) {
+                Some(whole) => matrix.rows_of(whole),
+                None => Ok(vec![0.0; matrix.values.len()]),
+            });
+            self.power_sgd.restore(index, &own.collect::<Result<Vec<_>>>()?);
         }
+        Ok(())
     }
 }
 

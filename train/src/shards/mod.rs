@@ -124,7 +124,7 @@ impl ShardedAdamW {
     ) -> Result<Self> {
         let mut loaded = Self { updates, ..Self::new(config, compression, communicator, network) };
         if let Some(compression) = &mut loaded.compression {
-            compression.restore(errors);
+            compression.restore(errors)?;
         }
         let Self { communicator, layout, mean, variance, average, .. } = &mut loaded;
         for own in layout.own(communicator.rank(Group::Machine)) {

@@ -111,12 +111,18 @@ fn error_buffers_in_a_checkpoint_are_those_that_ranks_continue_with() {
                     .iter()
                     .map(|(path, shape, error)| (path.clone(), TensorData::new(error.clone(), *shape)));
                 let mut restored = new();
-                restored.compression.as_mut().unwrap().restore(&tensors.collect());
+                let mut tensors: BTreeMap<_, _> = tensors.collect();
+                restored.compression.as_mut().unwrap().restore(&tensors).unwrap();
                 for ((path, _, error), (_, _, expected)) in errors(&restored).iter().zip(&saved) {
                     for (error, expected) in error.iter().zip(expected) {
                         assert!((error - expected).abs() <= 1e-6 * expected.abs(), "{path}");
                     }
                 }
+                // Of another configuration.
+                let path = saved[0].0.clone();
+                tensors.insert(path.clone(), TensorData::new(vec![0.0_f32; 3], [3, 1]));
+                let error = restored.compression.as_mut().unwrap().restore(&tensors).unwrap_err();
+                assert!(error.to_string().contains(&path), "{error}");
                 communicator.finish().unwrap();
             });
         }
