@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::str::FromStr;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use dalle_model::Device;
 use dalle_model::config::ModelConfig;
 use dalle_model::footprint::Footprint;
@@ -66,9 +66,15 @@ impl ClusterArgs {
     /// Prints the plan, if there is a cluster.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The GPUs cannot have equal shares of the batch, or the plan cannot be written.
     pub fn print(&self, out: &mut dyn Write, config: &ModelConfig, footprint: &Footprint) -> Result<()> {
         let Some(Machines { machines, gpus }) = self.cluster else { return Ok(()) };
+        ensure!(
+            self.cluster_batch.is_multiple_of(machines * gpus),
+            "--cluster-batch: expected a multiple of the number of GPUs, {}, got {}",
+            machines * gpus,
+            self.cluster_batch
+        );
         let width = config.prior.d_model();
         let columns = (width.div_ceil(gpus) as f64 * PAPER_SHARE).round().max(1.0) as usize;
         let prior = Prior::new(config, &Device::flex());
@@ -85,7 +91,7 @@ impl ClusterArgs {
         };
 
         row("memory of a GPU", ["this trainer".to_owned(), "paper's way".to_owned()])?;
-        let examples = self.cluster_batch.div_ceil(machines * gpus) as u64;
+        let examples = (self.cluster_batch / (machines * gpus)) as u64;
         let memory = [
             self.memory_here(footprint, gpus as u64, examples),
             Self::memory_of_paper(config, footprint, gpus as u64, examples),
@@ -164,7 +170,7 @@ impl ClusterArgs {
 mod tests {
     use super::*;
 
-    fn plan(cluster: &str) -> String {
+    fn plan(cluster: &str, batch: usize) -> Result<String> {
         let config: ModelConfig =
             serde_json::from_str(include_str!("../../../../configs/paper-12b.json")).unwrap();
         let args = ClusterArgs {
@@ -173,16 +179,16 @@ mod tests {
             gpu_tflops: 60.0,
             gpu_bandwidth: 100.0,
             machine_bandwidth: 12.5,
-            cluster_batch: 1024,
+            cluster_batch: batch,
         };
         let mut out = Vec::new();
-        args.print(&mut out, &config, &Footprint::new(&config)).unwrap();
-        String::from_utf8(out).unwrap()
+        args.print(&mut out, &config, &Footprint::new(&config))?;
+        Ok(String::from_utf8(out)?)
     }
 
     #[test]
     fn the_papers_model_fits_its_cluster_in_the_papers_way() {
-        let plan = plan("128x8");
+        let plan = plan("128x8", 1024).unwrap();
         let fits = plan.lines().find(|line| line.contains("in 16 GiB")).unwrap();
         assert!(fits.trim_end().ends_with(" fits"), "{plan}");
         assert!(plan.contains("PowerSGD 112"), "{plan}");
@@ -190,6 +196,15 @@ mod tests {
         let compression = plan.lines().find(|line| line.contains("compression")).unwrap();
         let percent: f64 = compression.split_whitespace().rev().nth(1).unwrap().parse().unwrap();
         assert!((75.0..90.0).contains(&percent), "{plan}");
+    }
+
+    #[test]
+    fn a_batch_that_the_gpus_cannot_share_is_refused_as_in_training() {
+        assert!(plan("4x3", 36).is_ok());
+        for batch in [8, 1024] {
+            let error = plan("4x3", batch).unwrap_err().to_string();
+            assert!(error.contains("a multiple of the number of GPUs, 12"), "{error}");
+        }
     }
 
     #[test]
