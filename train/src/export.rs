@@ -23,7 +23,8 @@ use dalle_shared::sha256_hex;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-use crate::checkpoint::{Checkpoint, Files, MODEL, Weights, Which, newest_state};
+use crate::checkpoint::{Checkpoint, Weights, Which, newest_state};
+use crate::run_folder::{Files, MODEL};
 use crate::run_state::NetworkKind;
 
 /// A checkpoint's network, as files of a model folder.

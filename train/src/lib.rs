@@ -30,9 +30,11 @@ pub mod progress;
 mod rank_log;
 pub mod ranks;
 pub mod reconstructed_dataset;
+pub mod run_folder;
 mod run_optimizer;
 pub mod run_state;
 pub mod schedule;
+mod shard_file;
 pub mod shards;
 pub mod stage;
 #[cfg(test)]

@@ -4,11 +4,13 @@ use anyhow::Result;
 use dalle_comm::Group;
 use dalle_model::burn::module::Module;
 
-use crate::checkpoint::{Checkpoint, RunFolder, ShardName, shard_file};
+use crate::checkpoint::Checkpoint;
 use crate::gradients::Gradients;
 use crate::optimizer::{AdamW, AdamWConfig};
 use crate::ranks::Ranks;
+use crate::run_folder::RunFolder;
 use crate::run_state::RunState;
+use crate::shard_file::{ShardName, shard_file};
 use crate::shards::{Compress, ShardedAdamW};
 
 /// The optimizer of a rank.

@@ -16,7 +16,6 @@ use dalle_model::burn::tensor::Tensor;
 use dalle_model::weights::{WeightsError, read_values};
 use indicatif::ProgressBar;
 
-use crate::checkpoint::{Files, RunFolder};
 use crate::interrupt::Interrupt;
 use crate::metric_log::MetricLog;
 use crate::metrics::{Metrics, PendingMetrics, scalars};
@@ -24,6 +23,7 @@ use crate::optimizer::AdamWConfig;
 use crate::progress::run_bar;
 use crate::rank_log::RankLog;
 use crate::ranks::Ranks;
+use crate::run_folder::{Files, RunFolder};
 use crate::run_optimizer::RunOptimizer;
 use crate::run_state::{Best, Cause, Halving, History, RunState};
 use crate::shards::Compress;
