@@ -16,44 +16,13 @@ use rand::RngExt;
 use crate::dvae_data::DvaeExample;
 use crate::dvae_health::{self, HealthCheck};
 use crate::dvae_kernels::DvaeKernels;
+use crate::dvae_schedule::DvaeSchedule;
 use crate::gradients::Gradients;
 use crate::metrics::{Metrics, add_share, scalars};
 use crate::prefetch::{Batches, Prefetch};
 use crate::ranks::Ranks;
 use crate::run_state::History;
-use crate::schedule::CosineSchedule;
 use crate::stage::{Stage, Validation, Warning};
-
-/// Schedules and sizes of a run.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct DvaeSchedule {
-    /// Images per update.
-    pub batch: usize,
-    /// Parts in which an update's batch is computed, one after the other.
-    pub accumulate: usize,
-    /// Weight of the KL term: 0 → 6.6 over 5,000 updates in the paper.
-    pub beta: CosineSchedule,
-    /// Temperature of the relaxation: 1 → 1/16 over 150,000 updates.
-    pub tau: CosineSchedule,
-    /// Learning rate: 1e-4 → 1.25e-6 over 1,200,000 updates.
-    pub learning_rate: CosineSchedule,
-    /// Seed of all random numbers.
-    pub seed: u64,
-}
-
-impl DvaeSchedule {
-    /// Updates of the paper's run (appendix A.2).
-    pub const PAPER_STEPS: u64 = 3_000_000;
-    /// The paper's schedules (appendix A.2).
-    pub const PAPER: Self = Self {
-        batch: 512,
-        accumulate: 1,
-        beta: CosineSchedule { from: 0.0, to: 6.6, updates: 5_000 },
-        tau: CosineSchedule { from: 1.0, to: 1.0 / 16.0, updates: 150_000 },
-        learning_rate: CosineSchedule { from: 1e-4, to: 1.25e-6, updates: 1_200_000 },
-        seed: 0,
-    };
-}
 
 /// The stage's data and schedules.
 pub struct DvaeStage {
@@ -110,7 +79,7 @@ impl DvaeStage {
     ) -> Result<(Gradients, Metrics)> {
         let images: Vec<&RgbImage> = batch.iter().map(|example| &example.image).collect();
         let (tau, beta) = (schedule.tau.at(step), schedule.beta.at(step));
-        let keys = schedule.keys(batch);
+        let keys = noise_keys(schedule.seed, batch);
         let (losses, gradients) = kernels.gradients(dvae, &images, &keys, tau, beta);
         let gradients = match ranks.others() {
             Some(_) => gradients.map(|_, gradient| gradient.mul_scalar(ranks.part())),
@@ -137,8 +106,8 @@ impl DvaeStage {
     /// Gumbel noise of the size of `logits`, `[B, vocab, G, G]`: of each example its own, whatever batch it is in.
     fn noise(&self, examples: &[DvaeExample], logits: &Tensor<4>) -> Tensor<4> {
         let one = logits.clone().inner().narrow(0, 0, 1);
-        let noise = examples.iter().map(|example| {
-            self.device.seed(stream(self.schedule.seed, Purpose::Noise, example.number).random());
+        let noise = noise_keys(self.schedule.seed, examples).into_iter().map(|key| {
+            self.device.seed(key);
             gumbel_noise(&one)
         });
         Tensor::cat(noise.collect(), 0)
@@ -198,7 +167,7 @@ impl Stage for DvaeStage {
         let (batch, dvae) = (self.data.batch(step)?, dvae.valid());
         if let Some(kernels) = &mut self.kernels {
             let images: Vec<&RgbImage> = batch.iter().map(|example| &example.image).collect();
-            let keys = self.schedule.keys(&batch);
+            let keys = noise_keys(self.schedule.seed, &batch);
             let hard = kernels.evaluate(&dvae, &images, Some((&keys, self.schedule.tau.at(step))));
             let part = self.ranks.part();
             let true_loss = part * (hard.reconstruction + self.schedule.beta.at(step) * hard.kl);
@@ -257,11 +226,9 @@ impl Stage for DvaeStage {
     }
 }
 
-impl DvaeSchedule {
-    /// Keys of the Gumbel noise of some examples: of each its own, whatever batch it is in.
-    fn keys(&self, examples: &[DvaeExample]) -> Vec<u64> {
-        examples.iter().map(|example| stream(self.seed, Purpose::Noise, example.number).random()).collect()
-    }
+/// Keys of the Gumbel noise of some examples: of each its own, whatever batch it is in.
+fn noise_keys(seed: u64, examples: &[DvaeExample]) -> Vec<u64> {
+    examples.iter().map(|example| stream(seed, Purpose::Noise, example.number).random()).collect()
 }
 
 /// How much of the codebook some tokens use: the perplexity of their distribution (how many entries are used in effect), and the
@@ -305,6 +272,7 @@ mod tests {
     use super::*;
     use crate::augment;
     use crate::dvae_data::DvaeData;
+    use crate::schedule::CosineSchedule;
     use crate::test_dataset::TestDataset;
 
     fn config() -> ModelConfig {

@@ -9,6 +9,7 @@ pub mod clip_training;
 pub mod dvae_data;
 pub mod dvae_health;
 mod dvae_kernels;
+pub mod dvae_schedule;
 pub mod dvae_training;
 pub mod engine;
 mod event_file;

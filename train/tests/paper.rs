@@ -1,7 +1,7 @@
 //! Hyper-parameters, compared with the papers: appendices A.2 and B.2, and tables 18 and 20 of CLIP's paper.
 
 use dalle_train::clip_schedule::ClipSchedule;
-use dalle_train::dvae_training::DvaeSchedule;
+use dalle_train::dvae_schedule::DvaeSchedule;
 use dalle_train::optimizer::AdamWConfig;
 use dalle_train::prior_schedule::PriorSchedule;
 use dalle_train::schedule::{CosineSchedule, WarmupCosine};

@@ -27,7 +27,8 @@ use serde::Serialize;
 
 use dalle_train::augment;
 use dalle_train::dvae_data::DvaeExample;
-use dalle_train::dvae_training::{DvaeSchedule, DvaeStage};
+use dalle_train::dvae_schedule::DvaeSchedule;
+use dalle_train::dvae_training::DvaeStage;
 use dalle_train::optimizer::{AdamW, AdamWConfig, COPIES};
 use dalle_train::prefetch::Batches;
 use dalle_train::prior_data::PriorPair;
