@@ -117,16 +117,23 @@ impl RunFolder {
         shard: Option<(ShardName, Vec<u8>)>,
     ) -> Result<()> {
         let mut folder = None;
-        let path = ranks.by_first(|| {
+        let name = ranks.by_first(|| {
             let folder = folder.insert(self.begin(state.step)?);
-            Ok(folder.path().as_os_str().as_encoded_bytes().to_vec())
+            let name = folder.path().file_name().context("a temporary folder has a name")?;
+            Ok(name.as_encoded_bytes().to_vec())
         })?;
-        let path = PathBuf::from(String::from_utf8(path).context("the path of the run folder is not UTF-8")?);
-        let written = shard.map(|(name, content)| {
-            let listed = (content.len() as u64, sha256_hex(&content));
-            let written = write_file(&path.join(name.to_string()), &content);
-            written.map(|()| (name.to_string(), listed)).map_err(|error| format!("{:#}", anyhow!(error)))
-        });
+        // Its name is ASCII; the path before it may be anything.
+        let path = self.checkpoints().join(String::from_utf8(name)?);
+        let write = |(name, content): (ShardName, Vec<u8>)| {
+            ensure!(
+                path.is_dir(),
+                "{} does not exist; --run must be a folder that all ranks share",
+                path.display()
+            );
+            write_file(&path.join(name.to_string()), &content)?;
+            Ok((name.to_string(), (content.len() as u64, sha256_hex(&content))))
+        };
+        let written = shard.map(|shard| write(shard).map_err(|error| format!("{error:#}")));
         let all = ranks.gather(serde_json::to_vec(&written)?)?;
         let mut files = BTreeMap::new();
         for (rank, written) in all.iter().enumerate() {

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -130,8 +132,18 @@ fn one(stage: &Plane, folder: &Path) -> Result<Outcome> {
 
 /// What each of `count` ranks ends with, `per_machine` of them on each machine.
 fn all(count: usize, per_machine: usize, stage: &Plane, folder: &Path) -> Vec<Result<Outcome>> {
+    all_in(count, per_machine, stage, |_| folder.to_owned())
+}
+
+/// As [`all`], each rank with the run folder that `folder` gives it.
+fn all_in(
+    count: usize,
+    per_machine: usize,
+    stage: &Plane,
+    folder: impl Fn(usize) -> PathBuf,
+) -> Vec<Result<Outcome>> {
     if count == 1 {
-        return vec![one(&Plane { interrupt: Interrupt::default(), ..stage.clone() }, folder)];
+        return vec![one(&Plane { interrupt: Interrupt::default(), ..stage.clone() }, &folder(0))];
     }
     let options =
         Options { timeout: Duration::from_secs(60), per_machine: Some(per_machine), ..Options::default() };
@@ -142,8 +154,9 @@ fn all(count: usize, per_machine: usize, stage: &Plane, folder: &Path) -> Vec<Re
             .map(|communicator| {
                 let ranks = Ranks::new(communicator);
                 let stage = Plane { ranks: ranks.clone(), interrupt: Interrupt::default(), ..stage.clone() };
+                let folder = folder(ranks.rank());
                 scope.spawn(move || {
-                    let outcome = one(&stage, folder);
+                    let outcome = one(&stage, &folder);
                     match &outcome {
                         Err(error) if !error.is::<Interrupted>() => ranks.fail(error),
                         _ => ranks.finish().unwrap(),
@@ -246,6 +259,19 @@ fn a_rank_that_fails_ends_all_with_its_error_and_the_newest_checkpoint_stands() 
     }
     assert_eq!(Checkpoint::open(folder.path(), Which::Newest).unwrap().state.step, 11);
     together(4, 2, &Plane::default(), folder.path()).unwrap();
+}
+
+#[test]
+fn a_run_folder_has_any_name_and_is_shared_by_all_ranks() {
+    let folder = tempfile::tempdir().unwrap();
+    let odd = folder.path().join(OsStr::from_bytes(b"run \xff"));
+    together(2, 2, &Plane::default(), &odd).unwrap();
+    assert_eq!(Checkpoint::open(&odd, Which::Newest).unwrap().state.step, STEPS);
+    for outcome in all_in(2, 2, &Plane::default(), |rank| folder.path().join(rank.to_string())) {
+        let message = format!("{:#}", outcome.unwrap_err());
+        assert!(message.contains("rank 1") && message.contains("that all ranks share"), "{message}");
+    }
+    assert!(!folder.path().join("1/checkpoints").exists(), "nothing is written elsewhere");
 }
 
 #[test]
