@@ -3,7 +3,8 @@
 //! The library that trains and applies it natively would be a third of the page's download, for kinds of tokenizer that captions do
 //! not have.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 
 use serde::Deserialize;
 
@@ -137,18 +138,37 @@ impl BrowserTokenizer {
         })
     }
 
-    /// The ids of a word: its bytes, of which the pair with the lowest rank is merged again and again, the leftmost first.
+    /// The ids of a word: its bytes, of which the pair with the lowest rank is merged again and again, the leftmost first. A link may
+    /// contain a word of any length, so the pairs are in a heap.
     fn merge(&self, word: &str) -> Vec<u32> {
-        let mut ids: Vec<u32> = word.bytes().map(|byte| self.bytes[usize::from(byte)]).collect();
-        loop {
-            let ranked = ids.windows(2).enumerate().filter_map(|(at, pair)| {
-                let (rank, id) = self.merges.get(&(pair[0], pair[1]))?;
-                Some((*rank, at, *id))
-            });
-            let Some((_, at, id)) = ranked.min() else { return ids };
-            ids[at] = id;
-            ids.remove(at + 1);
+        // The id at each position; None once it has been merged into the one before it.
+        let mut ids: Vec<Option<u32>> =
+            word.bytes().map(|byte| Some(self.bytes[usize::from(byte)])).collect();
+        let mut after: Vec<usize> = (1..=ids.len()).collect();
+        let mut before: Vec<Option<usize>> = (0..ids.len()).map(|at| at.checked_sub(1)).collect();
+        let pair =
+            |ids: &[Option<u32>], after: &[usize], at: usize| Some((ids[at]?, (*ids.get(after[at])?)?));
+        let ranked = |ids: &[Option<u32>], after: &[usize], at: usize| {
+            let pair = pair(ids, after, at)?;
+            let (rank, id) = self.merges.get(&pair)?;
+            Some(Reverse((*rank, at, pair, *id)))
+        };
+        let mut heap: BinaryHeap<_> = (0..ids.len()).filter_map(|at| ranked(&ids, &after, at)).collect();
+        while let Some(Reverse((_, at, old, id))) = heap.pop() {
+            // One of the two may have been merged since.
+            if pair(&ids, &after, at) != Some(old) {
+                continue;
+            }
+            let removed = after[at];
+            (ids[at], ids[removed]) = (Some(id), None);
+            after[at] = after[removed];
+            if let Some(next) = before.get_mut(after[at]) {
+                *next = Some(at);
+            }
+            let changed = before[at].into_iter().chain([at]);
+            heap.extend(changed.filter_map(|at| ranked(&ids, &after, at)));
         }
+        ids.into_iter().flatten().collect()
     }
 }
 

@@ -4,6 +4,8 @@
 
 mod captions;
 
+use std::time::{Duration, Instant};
+
 use captions::{TOKENIZER, captions};
 use dalle_shared::{BrowserTokenizer, Tokenizer};
 use proptest::prelude::*;
@@ -48,6 +50,16 @@ fn every_character_is_split_from_its_neighbours_as_by_the_library() {
             panic!("{caption:?}");
         }
     }
+}
+
+#[test]
+fn a_word_of_any_length_is_encoded_at_once() {
+    let (library, browser) = both();
+    let caption = "apple".repeat(40_000);
+    let start = Instant::now();
+    let encoding = browser.encode(&caption, 64).unwrap();
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert_eq!(encoding, library.encode(&caption, 64).unwrap());
 }
 
 proptest! {
