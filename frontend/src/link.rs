@@ -5,6 +5,9 @@ use form_urlencoded::{Serializer, parse};
 
 use crate::packing::{pack, unpack};
 
+/// Maximum length of a caption in characters. Models read a few hundred tokens at most.
+pub const MAX_CAPTION: usize = 2000;
+
 /// Everything that determines the images, and the model that they were made with.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Link {
@@ -79,7 +82,7 @@ impl Link {
         let temperature = find("temperature").and_then(|t| t.parse().ok()).filter(|t: &f32| t.is_finite());
         let samples = find("n").and_then(|n| n.parse().ok()).unwrap_or(1).clamp(1, MAX_SAMPLES);
         Some(Self {
-            caption: find("caption")?,
+            caption: find("caption")?.chars().take(MAX_CAPTION).collect(),
             samples,
             best_of: find("best_of")
                 .and_then(|n| n.parse().ok())
@@ -150,6 +153,8 @@ mod tests {
         let link =
             Link::from_fragment("caption=x&seed=1&n=4&best_of=4&temperature=NaN").expect("caption and seed");
         assert_eq!(link.best_of, None, "four are shown anyway");
+        let long = format!("caption={}&seed=1", "ü".repeat(3 * MAX_CAPTION));
+        assert_eq!(Link::from_fragment(&long).map(|link| link.caption), Some("ü".repeat(MAX_CAPTION)));
         assert_eq!(link.settings, SamplingSettings::default());
     }
 

@@ -10,6 +10,7 @@ use super::chips::Chips;
 use super::learned::Learned;
 use super::text::text;
 use crate::controller::controller;
+use crate::link::MAX_CAPTION;
 use crate::model::Model;
 
 /// How many of the model's examples, or of the captions that begin as what is typed, are offered.
@@ -65,7 +66,7 @@ pub fn Caption() -> impl IntoView {
                 id="caption"
                 data-testid="caption"
                 rows="2"
-                maxlength="2000"
+                maxlength=MAX_CAPTION.to_string()
                 dir="auto"
                 placeholder="What should the image show?"
                 autocomplete="off"
