@@ -7,7 +7,9 @@ const VERSION = "development";
 const SHELL = [];
 
 const SCOPE = new URL("./", location.href);
-const CACHE = `dalle-page-${VERSION}`;
+// Several pages may share an origin and its caches.
+const CACHES = `dalle-page-${SCOPE.pathname}-`;
+const CACHE = CACHES + VERSION;
 
 // As worker.js chooses the programs.
 const RELAXED = new Uint8Array([
@@ -37,7 +39,7 @@ async function install() {
 
 async function activate() {
   const names = await caches.keys();
-  const old = names.filter((name) => name.startsWith("dalle-page-") && name !== CACHE);
+  const old = names.filter((name) => name.startsWith(CACHES) && name !== CACHE);
   await Promise.all(old.map((name) => caches.delete(name)));
   await clients.claim();
 }
