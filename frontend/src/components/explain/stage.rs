@@ -111,6 +111,8 @@ pub fn Stage() -> impl IntoView {
             }
         })
     });
+    // A lesson changes it too.
+    let is = move |colouring: Colouring| move || explain.colouring.get() == colouring;
     view! {
         <div class="stage">
             <div
@@ -152,20 +154,28 @@ pub fn Stage() -> impl IntoView {
         </div>
         <div class="stage-foot">
             <p class="pointed" id="pointed" data-testid="pointed">{pointed}</p>
-            <label for="colouring">"Colour cells by"</label>
-            <select
-                id="colouring"
-                data-testid="colouring"
-                on:change:target=move |event| explain.colouring.set(match event.target().value().as_str() {
-                    "codes" => Colouring::Codes,
-                    "surprise" => Colouring::Surprise,
-                    _ => Colouring::Tiles,
-                })
-            >
-                <option value="tiles">"what the code looks like"</option>
-                <option value="codes">"which code it is"</option>
-                <option value="surprise" disabled=move || !explain.has_prior()>"how unsure the prior was"</option>
-            </select>
+            <div class="colouring">
+                <label for="colouring">"Colour cells by"</label>
+                <select
+                    id="colouring"
+                    data-testid="colouring"
+                    on:change:target=move |event| explain.colouring.set(match event.target().value().as_str() {
+                        "codes" => Colouring::Codes,
+                        "surprise" => Colouring::Surprise,
+                        _ => Colouring::Tiles,
+                    })
+                >
+                    <option value="tiles" prop:selected=is(Colouring::Tiles)>"what the code looks like"</option>
+                    <option value="codes" prop:selected=is(Colouring::Codes)>"which code it is"</option>
+                    <option
+                        value="surprise"
+                        prop:selected=is(Colouring::Surprise)
+                        disabled=move || !explain.has_prior()
+                    >
+                        "how unsure the prior was"
+                    </option>
+                </select>
+            </div>
         </div>
     }
 }
