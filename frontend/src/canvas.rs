@@ -128,7 +128,7 @@ pub fn draw_cells(canvas: &HtmlCanvasElement, cells: &Cells) {
     put(&context, &rgba, side);
 }
 
-/// The shade of a token: the less sure the prior was, the darker.
+/// The shade of a token: the less sure the prior was, the stronger.
 fn shade(step: &TokenStep) -> [u8; 4] {
     [196, 82, 40, (surprise(step) * 230.0) as u8 + 12]
 }

@@ -64,8 +64,8 @@ pub const LESSONS: [Lesson; 7] = [
     },
     Lesson {
         title: "Sure and unsure",
-        text: "Dark cells are those of which the prior was unsure: outlines and new parts. Light ones were nearly certain. Move the \
-               temperature: low, the likeliest code wins; high, all get a chance.",
+        text: "Cells in a strong colour are those of which the prior was unsure: outlines and new parts. Pale ones were nearly \
+               certain. Move the temperature: low, the likeliest code wins; high, all get a chance.",
         lens: Lens::Probabilities,
         colouring: Colouring::Surprise,
         start: Start::LeastSure,

@@ -76,7 +76,10 @@ fn Maps(position: usize, attention: Attention) -> impl IntoView {
     let Attention { pattern, heads, text, positions, image, .. } = attention;
     let query = match position {
         0 => "The first token sees the caption alone.".to_owned(),
-        _ => format!("{} The darker, the more it counts; empty cells are not seen.", describe(pattern)),
+        _ => format!(
+            "{} The stronger the colour, the more it counts; empty cells are not seen.",
+            describe(pattern)
+        ),
     };
     // The first token sees none, and needs no maps.
     let shown_heads = if positions.is_empty() { 0 } else { heads };
