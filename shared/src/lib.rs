@@ -2,8 +2,8 @@
 //!
 //! Tokens ([`TextToken`], [`ImageToken`]), the description of a model ([`ModelManifest`], [`Geometry`]), requests
 //! ([`GenerationRequest`]), events ([`GenerationEvent`]), errors ([`ApiError`]), BPE ([`Tokenizer`]: the library `tokenizers` natively,
-//! [`BrowserTokenizer`] in the browser), the messages between the page and its workers ([`DecoderCommand`], [`DecoderReport`], [`PriorCommand`], [`PriorReport`], [`WorkerReport`]), and the
-//! metadata in generated PNGs ([`ImageMetadata`]).
+//! [`BrowserTokenizer`] in the browser), the messages between the page and its workers ([`DecoderCommand`], [`DecoderReport`],
+//! [`PriorCommand`], [`PriorReport`], [`WorkerReport`]), and the metadata in generated PNGs ([`ImageMetadata`]).
 //!
 //! Architecture invariant: this crate builds for wasm32 and does not depend on Burn, tokio or Leptos.
 
