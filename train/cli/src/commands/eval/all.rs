@@ -24,7 +24,7 @@ use super::super::sample::MAX_BEST_OF;
 use super::best_of_n::BestOfN;
 use super::output::{Measured, Picture, SHOWN, percent};
 use super::reconstruction::{Reconstructed, reconstruct};
-use super::session::{BestOfArgs, FeatureArgs, Session, SessionArgs, run as run_session};
+use super::session::{BestOfArgs, Session, SessionArgs, run as run_session};
 use super::{captions, clip_retrieval, composites, style, unseen_style, values};
 
 /// The captions of `configs/captions/ordinary.txt`, which are part of the program.
@@ -35,8 +35,6 @@ const ORDINARY: &str = include_str!("../../../../../configs/captions/ordinary.tx
 pub struct Args {
     #[command(flatten)]
     session: SessionArgs,
-    #[command(flatten)]
-    features: FeatureArgs,
     /// File with captions for a person to mark, one per line [default: sixty ordinary captions].
     #[arg(long, value_name = "FILE")]
     captions_file: Option<PathBuf>,
@@ -70,19 +68,19 @@ pub fn run(args: &Args) -> Result<()> {
     run_session(
         &args.session,
         |provenance| {
-            let mut provenance = provenance
+            let provenance = provenance
                 .option("captions-file", captions::hash(&ordinary))
                 .option("best-of", args.best_of.best_of)
                 .option("captions", args.captions)
                 .list("n", &args.ns())
                 .option("asked", args.asked)
                 .option("drawings", args.drawings);
-            if let Some(among) = args.among {
-                provenance = provenance.option("among", among);
+            match args.among {
+                Some(among) => provenance.option("among", among),
+                None => provenance,
             }
-            provenance.weights(&args.features.features)
         },
-        |catalogue, session| measure(args, catalogue, session, &ordinary),
+        |catalogue, session, bank| measure(args, catalogue, session, bank, &ordinary),
     )
 }
 
@@ -163,9 +161,9 @@ fn measure(
     args: &Args,
     catalogue: &Catalogue,
     session: &mut Session,
+    bank: &mut FeatureBank,
     ordinary: &[String],
 ) -> Result<Measured> {
-    let mut bank = session.bank(&args.features)?;
     let best_of = args.best_of.best_of;
     let mut everything = Everything::default();
     let identity = format!("{} seed {} {}", session.folder.hash()?, session.seed, captions::hash(ordinary));
@@ -173,14 +171,14 @@ fn measure(
     everything.pictures = std::mem::take(&mut marked.pictures);
     everything.add("captions", Ok(marked))?;
     everything.add("reconstruction", reconstruction(catalogue, session, args.captions))?;
-    seen(args, catalogue, session, &bank, &mut everything)?;
+    seen(args, catalogue, session, bank, &mut everything)?;
     let counts = style::Counts { captions: args.asked, drawings: args.drawings };
-    everything.add("style", style::measure(catalogue, session, &mut bank, counts))?;
+    everything.add("style", style::measure(catalogue, session, bank, counts))?;
     let counts =
         unseen_style::Counts { captions: Some(args.asked), among: args.among.unwrap_or(unseen_style::AMONG) };
-    everything.add("unseen_style", unseen_style::measure(catalogue, session, &mut bank, counts, best_of))?;
+    everything.add("unseen_style", unseen_style::measure(catalogue, session, bank, counts, best_of))?;
     let counts = composites::Counts { captions: args.asked, among: args.among.unwrap_or(composites::AMONG) };
-    everything.add("composites", composites::measure(catalogue, session, &bank, counts, best_of))?;
+    everything.add("composites", composites::measure(catalogue, session, bank, counts, best_of))?;
     let counts = clip_retrieval::Counts {
         captions: clip_retrieval::CAPTIONS,
         among: args.among.unwrap_or(clip_retrieval::AMONG),

@@ -11,7 +11,7 @@ use image::RgbImage;
 use serde_json::{Value, json};
 
 use super::output::{Measured, Picture, cells, first_of, percent};
-use super::session::{BestOfArgs, FeatureArgs, Session, SessionArgs, run as run_session};
+use super::session::{BestOfArgs, Session, SessionArgs, run as run_session};
 use super::values;
 
 /// Default of --among.
@@ -22,8 +22,6 @@ pub const AMONG: usize = 20;
 pub struct Args {
     #[command(flatten)]
     session: SessionArgs,
-    #[command(flatten)]
-    features: FeatureArgs,
     #[command(flatten)]
     best_of: BestOfArgs,
     #[command(flatten)]
@@ -47,13 +45,12 @@ pub fn run(args: &Args) -> Result<()> {
     run_session(
         &args.session,
         |provenance| {
-            let provenance = provenance.option("captions", counts.captions).option("among", counts.among);
-            provenance.option("best-of", best_of).weights(&args.features.features)
+            provenance
+                .option("captions", counts.captions)
+                .option("among", counts.among)
+                .option("best-of", best_of)
         },
-        |catalogue, session| {
-            let bank = session.bank(&args.features)?;
-            measure(catalogue, session, &bank, counts, best_of)
-        },
+        |catalogue, session, bank| measure(catalogue, session, bank, counts, best_of),
     )
 }
 

@@ -21,7 +21,7 @@ use super::caption_args::SeededSampling;
 use super::output::{Measured, OutputArgs};
 use super::provenance::Provenance;
 
-/// Options of the metrics of samples that need a dataset.
+/// Options of the metrics of samples that need a dataset and a feature network.
 #[derive(clap::Args)]
 pub struct SessionArgs {
     /// Model folder.
@@ -30,20 +30,15 @@ pub struct SessionArgs {
     /// The dataset that the model was trained on.
     #[arg(long)]
     pub data: PathBuf,
+    /// Feature network: weights of EfficientNet-Lite0, or of Inception v3 with torchvision's names.
+    #[arg(long)]
+    pub features: PathBuf,
     #[command(flatten)]
     pub sampling: SeededSampling,
     #[command(flatten)]
     pub outputs: OutputArgs,
     #[command(flatten)]
     pub on: DeviceArgs,
-}
-
-/// The feature network, as an option.
-#[derive(clap::Args)]
-pub struct FeatureArgs {
-    /// Feature network: weights of EfficientNet-Lite0, or of Inception v3 with torchvision's names.
-    #[arg(long)]
-    pub features: PathBuf,
 }
 
 /// How many samples the best is selected from, as an option.
@@ -88,14 +83,6 @@ impl Session {
         self.generator.config.image_size
     }
 
-    /// A feature network for images of the model's size.
-    ///
-    /// # Errors
-    /// See [`features::open`].
-    pub fn bank(&self, args: &FeatureArgs) -> Result<FeatureBank> {
-        Ok(FeatureBank::new(features::open(&args.features, &self.device)?, self.image_size()))
-    }
-
     /// Samples captions.
     ///
     /// # Errors
@@ -117,25 +104,26 @@ impl Session {
     }
 }
 
-/// Runs one metric: checks the outputs, loads dataset and model, measures, writes and prints.
+/// Runs one metric: checks the outputs, loads dataset, model and feature network, measures, writes and prints. `options` adds the
+/// metric's own options to the provenance.
 ///
 /// # Errors
 /// An option, the dataset or the model does not fit, the device fails, or a file cannot be written.
 pub fn run(
     args: &SessionArgs,
-    provenance: impl FnOnce(Provenance) -> Result<Provenance>,
-    measure: impl FnOnce(&Catalogue, &mut Session) -> Result<Measured>,
+    options: impl FnOnce(Provenance) -> Provenance,
+    measure: impl FnOnce(&Catalogue, &mut Session, &mut FeatureBank) -> Result<Measured>,
 ) -> Result<()> {
     args.outputs.check(&[])?;
     let catalogue = Catalogue::open(&args.data)?;
     let mut session = Session::open(&args.model, &args.sampling, args.on)?;
-    let provenance = provenance(Provenance::new(&[&catalogue.dataset]).model(&session.folder)?.sampling(
-        session.settings,
-        session.seed,
-        args.on.dtype,
-    ))?;
-    let measured = measure(&catalogue, &mut session)?;
-    finish(&args.outputs, measured, &provenance)
+    let mut bank = FeatureBank::new(features::open(&args.features, &session.device)?, session.image_size());
+    let provenance = Provenance::new(&[&catalogue.dataset])
+        .model(&session.folder)?
+        .sampling(session.settings, session.seed, args.on.dtype)
+        .weights(&args.features)?;
+    let measured = measure(&catalogue, &mut session, &mut bank)?;
+    finish(&args.outputs, measured, &options(provenance))
 }
 
 /// Writes and prints a measured metric.

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::output::{Measured, Picture, cells, first_of, percent};
 use super::reconstruction::reconstruct;
-use super::session::{FeatureArgs, Session, SessionArgs, run as run_session};
+use super::session::{Session, SessionArgs, run as run_session};
 use super::values;
 
 /// Arguments of `dalle eval style`.
@@ -23,8 +23,6 @@ use super::values;
 pub struct Args {
     #[command(flatten)]
     session: SessionArgs,
-    #[command(flatten)]
-    features: FeatureArgs,
     #[command(flatten)]
     counts: Counts,
 }
@@ -45,16 +43,8 @@ pub fn run(args: &Args) -> Result<()> {
     let counts = args.counts;
     run_session(
         &args.session,
-        |provenance| {
-            provenance
-                .option("captions", counts.captions)
-                .option("drawings", counts.drawings)
-                .weights(&args.features.features)
-        },
-        |catalogue, session| {
-            let mut bank = session.bank(&args.features)?;
-            measure(catalogue, session, &mut bank, counts)
-        },
+        |provenance| provenance.option("captions", counts.captions).option("drawings", counts.drawings),
+        |catalogue, session, bank| measure(catalogue, session, bank, counts),
     )
 }
 

@@ -9,7 +9,7 @@ use dalle_train::progress::bar;
 use serde_json::json;
 
 use super::output::{Measured, Picture, cells, first_of, percent};
-use super::session::{BestOfArgs, FeatureArgs, Session, SessionArgs, run as run_session};
+use super::session::{BestOfArgs, Session, SessionArgs, run as run_session};
 use super::values;
 
 /// Default of --among.
@@ -20,8 +20,6 @@ pub const AMONG: usize = 100;
 pub struct Args {
     #[command(flatten)]
     session: SessionArgs,
-    #[command(flatten)]
-    features: FeatureArgs,
     #[command(flatten)]
     best_of: BestOfArgs,
     #[command(flatten)]
@@ -49,15 +47,9 @@ pub fn run(args: &Args) -> Result<()> {
                 Some(captions) => provenance.option("captions", captions),
                 None => provenance,
             };
-            provenance
-                .option("among", counts.among)
-                .option("best-of", best_of)
-                .weights(&args.features.features)
+            provenance.option("among", counts.among).option("best-of", best_of)
         },
-        |catalogue, session| {
-            let mut bank = session.bank(&args.features)?;
-            measure(catalogue, session, &mut bank, counts, best_of)
-        },
+        |catalogue, session, bank| measure(catalogue, session, bank, counts, best_of),
     )
 }
 
