@@ -10,6 +10,7 @@ mod composites;
 mod fidelity;
 mod output;
 mod overlap;
+mod parts;
 mod provenance;
 mod reconstruction;
 mod retrieval;

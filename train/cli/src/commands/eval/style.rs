@@ -1,9 +1,9 @@
 //! `dalle eval style`: whether samples have the style and the background that their captions ask for.
 
-use anyhow::{Error, Result};
+use anyhow::Result;
 use dalle_data::Example;
 use dalle_eval::background::{self, BackgroundAccuracy, Backgrounds};
-use dalle_eval::catalogue::{Catalogue, Missing, examples};
+use dalle_eval::catalogue::{Catalogue, examples};
 use dalle_eval::feature_bank::FeatureBank;
 use dalle_eval::report::Report;
 use dalle_eval::resized;
@@ -13,7 +13,8 @@ use dalle_train::progress::bar;
 use image::RgbImage;
 use serde_json::{Value, json};
 
-use super::output::{Measured, Picture, cells, first_of, percent};
+use super::output::{Measured, percent};
+use super::parts::Parts;
 use super::reconstruction::reconstruct;
 use super::session::{Session, SessionArgs, run as run_session};
 use super::values;
@@ -58,38 +59,15 @@ pub fn measure(
     bank: &mut FeatureBank,
     counts: Counts,
 ) -> Result<Measured> {
-    let mut report = Report::new(
+    let mut parts = Parts::new(Report::new(
         "Style and background",
         "Captions ask for a style or a background colour of drawings that the model was trained on. Do the samples have it?",
-    );
-    let (mut pictures, mut summary) = (Vec::new(), Vec::new());
-    let mut result = serde_json::Map::new();
-    let mut missing: Vec<Error> = Vec::new();
-    let parts: [(&str, Result<Value>); 2] = [
-        ("style", styles(catalogue, session, bank, counts, &mut report, &mut pictures, &mut summary)),
-        (
-            "background",
-            backgrounds(catalogue, session, counts.captions, &mut report, &mut pictures, &mut summary),
-        ),
-    ];
-    for (name, part) in parts {
-        match part {
-            Ok(value) => drop(result.insert(name.to_owned(), value)),
-            Err(error) if error.is::<Missing>() => missing.push(error),
-            Err(error) => return Err(error),
-        }
-    }
-    if result.is_empty() {
-        let reasons: Vec<String> = missing.iter().map(ToString::to_string).collect();
-        return Err(Missing(reasons.join("; ")).into());
-    }
-    let shown = cells(&pictures);
-    report.section(
-        "Samples",
-        &format!("Left: the true drawing. Right: the sample.{}", first_of(&shown, pictures.len())),
-    );
-    report.images(&["true drawing", "sample"], &shown)?;
-    Ok(Measured { result: result.into(), report, pictures, summary })
+    ));
+    let part = styles(catalogue, session, bank, counts, &mut parts);
+    parts.add("style", part)?;
+    let part = backgrounds(catalogue, session, counts.captions, &mut parts);
+    parts.add("background", part)?;
+    parts.finish("Left: the true drawing. Right: the sample.", "true drawing")
 }
 
 fn styles(
@@ -97,9 +75,7 @@ fn styles(
     session: &mut Session,
     bank: &mut FeatureBank,
     counts: Counts,
-    report: &mut Report,
-    pictures: &mut Vec<Picture>,
-    summary: &mut Vec<String>,
+    parts: &mut Parts,
 ) -> Result<Value> {
     let drawings = TrueDrawings::choose(catalogue, counts.drawings)?;
     let reconstructions = match session.folder.has(ENCODER) {
@@ -128,13 +104,10 @@ fn styles(
         let verdict =
             if asked == given { "right".to_owned() } else { format!("looks {}", drawings.styles[given]) };
         let drawing = resized(image.example, session.image_size())?;
-        pictures.push(Picture {
-            images: vec![drawing, sample.one.clone()],
-            caption: format!("{caption} · {verdict}"),
-        });
+        parts.compare(drawing, sample.one.clone(), caption, &verdict);
     }
-    report_styles(&accuracy, report);
-    summary.push(format!(
+    report_styles(&accuracy, &mut parts.report);
+    parts.summary.push(format!(
         "style: {} of {} samples have the style asked for (the classifier is right for {} of {} held-out true drawings{})",
         percent(accuracy.right),
         accuracy.samples,
@@ -206,9 +179,7 @@ fn backgrounds(
     catalogue: &Catalogue,
     session: &mut Session,
     count: usize,
-    report: &mut Report,
-    pictures: &mut Vec<Picture>,
-    summary: &mut Vec<String>,
+    parts: &mut Parts,
 ) -> Result<Value> {
     let size = session.image_size();
     let backgrounds = Backgrounds::measure(catalogue, size)?;
@@ -228,13 +199,10 @@ fn backgrounds(
             None => "no uniform background".to_owned(),
         };
         let drawing = resized(image.example, size)?;
-        pictures.push(Picture {
-            images: vec![drawing, sample.one.clone()],
-            caption: format!("{caption} · {verdict}"),
-        });
+        parts.compare(drawing, sample.one.clone(), caption, &verdict);
     }
-    report_backgrounds(&accuracy, report);
-    summary.push(format!(
+    report_backgrounds(&accuracy, &mut parts.report);
+    parts.summary.push(format!(
         "background: {} of {} samples have the background asked for (the measurement is right for {} of {} other true drawings)",
         percent(accuracy.right),
         accuracy.samples,
