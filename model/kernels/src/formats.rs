@@ -2,7 +2,7 @@
 //! and what ranks send each other, [`F0_6_10`] for the running variance.
 //!
 //! Both round to nearest, ties to even, keep subnormal numbers and saturate instead of overflowing: their largest value is
-//! 15.984375, and infinity becomes it. NaN stays NaN. `docs/decisions/0012-training-on-a-cluster.md` gives the reasons.
+//! 15.984375, and infinity becomes it. NaN stays NaN. `docs/decisions/0013-training-on-a-cluster.md` gives the reasons.
 //!
 //! ```
 //! use dalle_kernels::formats::{F1_6_9, decode, encode};
