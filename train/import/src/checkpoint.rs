@@ -1,59 +1,22 @@
 //! Reads the named tensors of a checkpoint: a PyTorch file (a state dict or a whole module) or safetensors.
 
+mod rebuild;
+mod search;
+
 use std::collections::BTreeMap;
 
 use safetensors::{Dtype, SafeTensors};
 
-use super::array::{Array, ElementType, gather};
+use super::array::{Array, ElementType};
 use super::error::{CheckpointError, content};
-use super::pickle::{Id, Object, Pickle, PickleError, Value};
-use super::torch::{self, Storage, Storages};
+use super::torch::{self, Storages};
+use rebuild::Rebuilder;
+use search::named_tensors;
 
-/// Functions that create tensors.
-const REBUILD: [&str; 3] = [
-    "torch._utils._rebuild_tensor_v2",
-    "torch._utils._rebuild_parameter",
-    "torch._utils._rebuild_parameter_with_state",
-];
-/// Functions that create NumPy arrays, in NumPy 1 and 2.
-const NUMPY_ARRAYS: [&str; 4] = [
-    "numpy.core.multiarray._reconstruct",
-    "numpy._core.multiarray._reconstruct",
-    "numpy.core.numeric._frombuffer",
-    "numpy._core.numeric._frombuffer",
-];
-/// Maximum length of a tensor's name in bytes.
-const MAX_NAME: usize = 512;
-/// What a key must be.
-const NAME: &str = "a name of a tensor or a module";
-/// Maximum number of tensors and modules of a checkpoint.
-const MAX_TENSORS: usize = 1 << 16;
-/// Maximum number of entries of dicts that are looked at.
-const MAX_VISITS: usize = 1 << 20;
-
-/// Keys below which training programs keep the weights, beside other things. The first one that holds tensors is taken.
-const WRAPPERS: [&str; 14] = [
-    "state_dict",
-    "model_state_dict",
-    "model_state",
-    "model",
-    "weights",
-    "ema",
-    "ema_state_dict",
-    "model_ema",
-    "params_ema",
-    "params",
-    "net",
-    "network",
-    "module",
-    "generator",
-];
 /// Prefixes that `DataParallel` and `torch.compile` add to all names.
 const PREFIXES: [&str; 2] = ["module.", "_orig_mod."];
 /// The number of averaged updates, which `AveragedModel` keeps beside the weights.
 const AVERAGED: &str = "n_averaged";
-/// Dicts within dicts that are searched for tensors.
-const MAX_DEPTH: usize = 4;
 
 /// The named tensors of a checkpoint's content: of a state dict or a whole module, also below a key such as `state_dict` or `model`,
 /// without the prefixes of `DataParallel` and `torch.compile`. Everything else in the file is skipped. `classes` are the module classes
@@ -66,9 +29,8 @@ pub fn read(bytes: &[u8], classes: &[&str]) -> Result<BTreeMap<String, Array>, C
     let arrays = if is_safetensors(bytes) {
         read_safetensors(bytes)?
     } else if let Some((pickle, storages)) = torch::open(bytes)? {
-        let size = bytes.len() as u64;
-        let torch = TorchCheckpoint { pickle, storages, classes, size, values: BTreeMap::new(), read: 0 };
-        torch.tensors()?
+        let named = named_tensors(&pickle, classes, matches!(storages, Storages::None))?;
+        Rebuilder::new(&pickle, storages, bytes.len() as u64).arrays(named)?
     } else if bytes.get(8) == Some(&b'{') {
         // Its header is cut off, which the library says.
         read_safetensors(bytes)?
@@ -113,241 +75,6 @@ fn read_safetensors(bytes: &[u8]) -> Result<BTreeMap<String, Array>, CheckpointE
         Ok((name.to_owned(), Array { shape: view.shape().to_vec(), values: element.read(view.data()) }))
     });
     arrays.collect()
-}
-
-/// A PyTorch file: a pickle and the storages of its tensors.
-struct TorchCheckpoint<'a> {
-    pickle: Pickle,
-    storages: Storages<'a>,
-    /// Module classes that are accepted.
-    classes: &'a [&'a str],
-    /// Size of the file in bytes.
-    size: u64,
-    /// The storages that have been read.
-    values: BTreeMap<String, Vec<f32>>,
-    /// Total size of the storages read. Many names for the same bytes must not use much memory.
-    read: u64,
-}
-
-impl TorchCheckpoint<'_> {
-    fn tensors(mut self) -> Result<BTreeMap<String, Array>, CheckpointError> {
-        let (root, is_plain) = (self.pickle.root(), matches!(self.storages, Storages::None));
-        let found = match self.pickle.entries(root) {
-            Some(_) => self.weights(root, MAX_DEPTH, &mut 0)?,
-            None if is_plain => return Err(CheckpointError::Format),
-            None => self.module(root)?,
-        };
-        if found.is_empty() && self.pickle.entries(root).is_some() {
-            let expected = "tensors, alone or below a key such as `state_dict`";
-            return Err(if is_plain { CheckpointError::Format } else { content("the pickle", expected) });
-        }
-        if found.len() > MAX_TENSORS {
-            return Err(too_many());
-        }
-        let mut arrays = BTreeMap::new();
-        let mut values = 0;
-        for (name, id) in found {
-            let array = self.tensor(&name, id)?;
-            // Tensors may share a storage, but weights do not. A small file must not use much memory.
-            values += array.values.len() as u64;
-            if values > self.size {
-                return Err(CheckpointError::TooLarge {
-                    what: "the sum of the tensors".into(),
-                    limit: self.size,
-                });
-            }
-            arrays.insert(name, array);
-        }
-        Ok(arrays)
-    }
-
-    /// The tensors of a dict: those below a key of [`WRAPPERS`], otherwise its own, otherwise those of the dicts in it. Dicts may be
-    /// shared, so often that a traversal would never end; the number of visits is bounded.
-    fn weights(
-        &self,
-        dict: &Value,
-        depth: usize,
-        visits: &mut usize,
-    ) -> Result<Vec<(String, Id)>, CheckpointError> {
-        let Some(entries) = self.pickle.entries(dict).filter(|_| depth > 0) else { return Ok(Vec::new()) };
-        *visits += 1 + entries.len();
-        if *visits > MAX_VISITS {
-            return Err(too_many());
-        }
-        for wrapper in WRAPPERS {
-            let Some(part) = self.pickle.entry(dict, wrapper) else { continue };
-            let found = match self.is_module(part) {
-                true => self.module(part)?,
-                false => self.weights(part, depth - 1, visits)?,
-            };
-            if !found.is_empty() {
-                return Ok(found);
-            }
-        }
-        let named: Vec<(&str, Id)> =
-            entries.iter().filter_map(|&(key, id)| Some((self.pickle.text(key)?, id))).collect();
-        let mut found = Vec::new();
-        for &(name, id) in named.iter().filter(|(_, id)| self.is_tensor(*id)) {
-            found.push((join("", name)?, id));
-        }
-        if found.is_empty() {
-            for (name, id) in named {
-                for (inner, id) in self.weights(self.pickle.get(id), depth - 1, visits)? {
-                    found.push((join(name, &inner)?, id));
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    fn is_module(&self, value: &Value) -> bool {
-        let Value::Object(Object { state: Some(state), .. }) = value else { return false };
-        self.pickle.entry(self.pickle.get(*state), "_parameters").is_some()
-    }
-
-    fn is_tensor(&self, id: Id) -> bool {
-        self.call(id).is_some_and(|(class, _)| REBUILD.contains(&class) || NUMPY_ARRAYS.contains(&class))
-    }
-
-    /// The parameters of a pickled `torch.nn.Module` and its submodules. Modules may be shared, so often that a traversal would never
-    /// end; the number of visits is bounded.
-    fn module(&self, root: &Value) -> Result<Vec<(String, Id)>, CheckpointError> {
-        let mut found = Vec::new();
-        let mut pending = vec![(String::new(), root)];
-        let mut visits = 0;
-        while let Some((path, value)) = pending.pop() {
-            let place = if path.is_empty() { "the pickle" } else { &path };
-            let Value::Object(Object { state: Some(state), class, .. }) = value else {
-                return Err(content(place, "a state dict or a module"));
-            };
-            if !self.classes.contains(&class.as_str()) {
-                return Err(PickleError::UnknownClass(class.clone()).into());
-            }
-            let state = self.pickle.get(*state);
-            visits += self.pickle.entries(state).map_or(0, <[_]>::len);
-            let parts = |name| {
-                let part = self.pickle.entry(state, name).and_then(|part| self.pickle.entries(part));
-                part.ok_or_else(|| content(place, "a module"))
-            };
-            let (parameters, modules) = (parts("_parameters")?, parts("_modules")?);
-            visits += 1 + parameters.len() + modules.len();
-            if visits > MAX_TENSORS {
-                return Err(too_many());
-            }
-            for &(key, id) in parameters {
-                if *self.pickle.get(id) != Value::None {
-                    found.push((self.join(&path, key)?, id));
-                }
-            }
-            for &(key, id) in modules {
-                pending.push((self.join(&path, key)?, self.pickle.get(id)));
-            }
-        }
-        Ok(found)
-    }
-
-    /// The name of a parameter or module below `path`.
-    fn join(&self, path: &str, key: Id) -> Result<String, CheckpointError> {
-        join(path, self.pickle.text(key).ok_or_else(|| content("a key of the pickle", NAME))?)
-    }
-
-    /// The tensor of `_rebuild_parameter(tensor, …)` or `_rebuild_tensor_v2(storage, offset, size, stride, …)`, or a NumPy array.
-    fn tensor(&mut self, name: &str, id: Id) -> Result<Array, CheckpointError> {
-        let refusal = || content(name, "a tensor of floating-point values within its storage");
-        let mut call = self.call(id).ok_or_else(refusal)?;
-        if NUMPY_ARRAYS.contains(&call.0) {
-            return self.numpy_array(id).ok_or_else(refusal);
-        }
-        if call.0.starts_with("torch._utils._rebuild_parameter") {
-            call = call.1.first().and_then(|&tensor| self.call(tensor)).ok_or_else(refusal)?;
-        }
-        let ("torch._utils._rebuild_tensor_v2", &[storage, offset, shape, stride, ..]) = (call.0, call.1)
-        else {
-            return Err(refusal());
-        };
-        let (offset, shape, stride) =
-            (self.pickle.size(offset), self.pickle.sizes(shape), self.pickle.sizes(stride));
-        let (Some(offset), Some(shape), Some(stride)) = (offset, shape, stride) else {
-            return Err(refusal());
-        };
-        let storage = self.storage(name, storage)?;
-        let values = gather(storage, offset, &shape, &stride).ok_or_else(refusal)?;
-        Ok(Array { shape, values })
-    }
-
-    /// A NumPy array: `_frombuffer(bytes, dtype, shape, order)`, or an object with the state `(version, shape, dtype, is Fortran's
-    /// order, bytes)`.
-    fn numpy_array(&self, id: Id) -> Option<Array> {
-        let (class, arguments) = self.call(id)?;
-        let (bytes, dtype, shape, fortran) = if class.ends_with("._frombuffer") {
-            let &[bytes, dtype, shape, order] = arguments else { return None };
-            (bytes, dtype, shape, self.pickle.text(order)? == "F")
-        } else {
-            let Value::Object(Object { state: Some(state), .. }) = self.pickle.get(id) else { return None };
-            let Value::Tuple(state) = self.pickle.get(*state) else { return None };
-            let &[_, shape, dtype, fortran, bytes] = state.as_slice() else { return None };
-            (bytes, dtype, shape, *self.pickle.get(fortran) == Value::Bool(true))
-        };
-        let (shape, element) = (self.pickle.sizes(shape)?, self.numpy_type(dtype)?);
-        let mut stride = vec![1usize; shape.len()];
-        for step in 1..shape.len() {
-            let (at, before) =
-                if fortran { (step, step - 1) } else { (shape.len() - 1 - step, shape.len() - step) };
-            stride[at] = stride[before].checked_mul(shape[before])?;
-        }
-        let values = element.read(&self.pickle.bytes(bytes)?);
-        let count = shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size))?;
-        let values = gather(&values, 0, &shape, &stride).filter(|_| count == values.len())?;
-        Some(Array { shape, values })
-    }
-
-    /// The type `dtype(name, …)` with the state `(version, byte order, …)`.
-    fn numpy_type(&self, id: Id) -> Option<ElementType> {
-        let element = ElementType::of_numpy(self.pickle.text(*self.call(id)?.1.first()?)?)?;
-        let Value::Object(Object { state: Some(state), .. }) = self.pickle.get(id) else { return None };
-        let Value::Tuple(state) = self.pickle.get(*state) else { return None };
-        // Little-endian, or single bytes.
-        matches!(self.pickle.text(*state.get(1)?)?, "<" | "|").then_some(element)
-    }
-
-    fn call(&self, id: Id) -> Option<(&str, &[Id])> {
-        let Value::Object(Object { class, arguments, .. }) = self.pickle.get(id) else { return None };
-        let Value::Tuple(arguments) = self.pickle.get(*arguments) else { return None };
-        Some((class, arguments))
-    }
-
-    fn storage(&mut self, tensor: &str, id: Id) -> Result<&[f32], CheckpointError> {
-        let found = torch::storage(&self.pickle, self.pickle.get(id));
-        let Storage { key, element, length } =
-            found.ok_or_else(|| content(tensor, "a storage of floating-point values"))?;
-        if !self.values.contains_key(key) {
-            let bytes = self.storages.read(key)?;
-            self.read += bytes.len() as u64;
-            if self.read > self.size {
-                return Err(CheckpointError::TooLarge {
-                    what: "the sum of the storages".into(),
-                    limit: self.size,
-                });
-            }
-            if length.checked_mul(element.bytes()) != Some(bytes.len()) {
-                return Err(content(tensor, "a storage of the stated length"));
-            }
-            self.values.insert(key.to_owned(), element.read(&bytes));
-        }
-        Ok(&self.values[key])
-    }
-}
-
-/// The name `path.name`, or `name` for an empty path.
-fn join(path: &str, name: &str) -> Result<String, CheckpointError> {
-    if path.len() + name.len() >= MAX_NAME {
-        return Err(content("a key of the pickle", NAME));
-    }
-    Ok(if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") })
-}
-
-fn too_many() -> CheckpointError {
-    CheckpointError::TooLarge { what: "the number of tensors and modules".into(), limit: MAX_TENSORS as u64 }
 }
 
 #[cfg(test)]

@@ -89,6 +89,13 @@ impl Pickle {
         }
     }
 
+    /// The function or class that created the object at `id`, and its arguments.
+    pub fn call(&self, id: Id) -> Option<(&str, &[Id])> {
+        let Value::Object(Object { class, arguments, .. }) = self.get(id) else { return None };
+        let Value::Tuple(arguments) = self.get(*arguments) else { return None };
+        Some((class, arguments))
+    }
+
     /// The non-negative integers of a tuple or list.
     pub fn sizes(&self, id: Id) -> Option<Vec<usize>> {
         let (Value::Tuple(ids) | Value::List(ids)) = self.get(id) else { return None };
