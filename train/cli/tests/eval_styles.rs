@@ -229,6 +229,15 @@ fn each_metric_alone_gives_the_numbers_that_all_together_give() {
     let html = fs::read_to_string(work.join("alone.html")).unwrap();
     assert_eq!(html.matches("type=\"radio\"").count(), 4);
 
+    // A person's marks belong to samples, which also depend on the temperature: it is part of the key that a browser keeps them by.
+    let identity = |html: &str| {
+        let data = html.split("type=\"application/json\">").nth(1).unwrap().split("</script>").next().unwrap();
+        let data: Value = serde_json::from_str(data).unwrap();
+        data["identity"].as_str().unwrap().to_owned()
+    };
+    let of_captions = identity(&html);
+    assert!(of_captions.contains("seed 3, temperature 0.5"), "{of_captions}");
+
     // The report has a chapter for each metric, and its contact sheet the captions.
     let html = fs::read_to_string(work.join("all.html")).unwrap();
     for chapter in [
@@ -244,6 +253,7 @@ fn each_metric_alone_gives_the_numbers_that_all_together_give() {
     ] {
         assert!(html.contains(&format!("<h2>{chapter}")), "{chapter}");
     }
+    assert_eq!(identity(&html), of_captions);
     assert!(image::open(work.join("all.png")).is_ok());
 }
 

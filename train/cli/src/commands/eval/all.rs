@@ -166,8 +166,7 @@ fn measure(
 ) -> Result<Measured> {
     let best_of = args.best_of.best_of;
     let mut everything = Everything::default();
-    let identity = format!("{} seed {} {}", session.folder.hash()?, session.seed, captions::hash(ordinary));
-    let mut marked = captions::measure(session, ordinary, best_of, &identity)?;
+    let mut marked = captions::measure(session, ordinary, best_of)?;
     everything.pictures = std::mem::take(&mut marked.pictures);
     everything.add("captions", Ok(marked))?;
     everything.add("reconstruction", reconstruction(catalogue, session, args.captions))?;

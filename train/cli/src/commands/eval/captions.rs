@@ -43,13 +43,18 @@ pub fn run(args: &Args) -> Result<()> {
         captions.len()
     );
     let mut session = Session::open(&args.model, &args.sampling, args.on)?;
+    let best_of = args.best_of.best_of;
+    let provenance = provenance(&session, &captions, best_of)?;
+    finish(&args.outputs, measure(&mut session, &captions, best_of)?, &provenance)
+}
+
+/// Everything that the samples of `captions` depend on.
+fn provenance(session: &Session, captions: &[String], best_of: usize) -> Result<Provenance> {
     let provenance = Provenance::new(&[])
-        .option("captions", hash(&captions))
-        .option("best-of", session.best_of(args.best_of.best_of))
-        .model(&session.folder)?
-        .sampling(session.settings, session.seed, args.on.dtype);
-    let measured = measure(&mut session, &captions, args.best_of.best_of, &provenance.line())?;
-    finish(&args.outputs, measured, &provenance)
+        .option("captions", hash(captions))
+        .option("best-of", session.best_of(best_of))
+        .model(&session.folder)?;
+    Ok(provenance.sampling(session.settings, session.seed, session.dtype))
 }
 
 /// Identity of a list of captions: the number, and the SHA-256 of its lines.
@@ -58,16 +63,12 @@ pub fn hash(captions: &[String]) -> String {
     format!("{} lines {}", captions.len(), sha256_hex(lines.as_bytes()))
 }
 
-/// Samples the captions. Marks are kept by the browser under `identity`.
+/// Samples the captions. The browser keeps the marks of these samples apart from those of all others.
 ///
 /// # Errors
 /// A caption or setting is out of range, or the device fails.
-pub fn measure(
-    session: &mut Session,
-    captions: &[String],
-    best_of: usize,
-    identity: &str,
-) -> Result<Measured> {
+pub fn measure(session: &mut Session, captions: &[String], best_of: usize) -> Result<Measured> {
+    let identity = provenance(session, captions, best_of)?.line();
     let samples = session.sample(captions, best_of)?;
     let best_of = session.best_of(best_of);
     let each: Vec<_> = captions
@@ -90,7 +91,7 @@ pub fn measure(
         "Samples",
         &format!("{selected} The marks stay in this browser; save them to keep them elsewhere."),
     );
-    report.marked_images(&["sample"], &cells(&pictures), identity)?;
+    report.marked_images(&["sample"], &cells(&pictures), &identity)?;
     Ok(Measured {
         result: json!({ "captions": captions.len(), "best_of": best_of, "each": each }),
         report,

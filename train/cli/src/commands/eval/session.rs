@@ -11,6 +11,7 @@ use dalle_eval::generator::Generator;
 use dalle_eval::one_and_best::{self, OneAndBest, Selection};
 use dalle_eval::reranking::ClipScorer;
 use dalle_model::Device;
+use dalle_model::precision::Precision;
 use dalle_native::ModelFolder;
 use dalle_shared::SamplingSettings;
 use dalle_train::progress::bar;
@@ -61,6 +62,8 @@ pub struct Session {
     pub settings: SamplingSettings,
     /// Seed of the first sample of each caption.
     pub seed: u64,
+    /// The type that the prior computes with.
+    pub dtype: Precision,
     /// The device of feature networks and classifiers.
     pub device: Device,
 }
@@ -75,7 +78,8 @@ impl Session {
         let settings = sampling.settings(&folder)?;
         let scorer = if folder.has_clip()? { Some(ClipScorer::load(&folder, on.device)?) } else { None };
         let generator = Generator::load(&folder, on.device, on.dtype)?;
-        Ok(Self { folder, generator, scorer, settings, seed: sampling.seed, device: on.device.open()? })
+        let (seed, dtype, device) = (sampling.seed, on.dtype, on.device.open()?);
+        Ok(Self { folder, generator, scorer, settings, seed, dtype, device })
     }
 
     /// The model's image size.
