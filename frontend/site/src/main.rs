@@ -1,8 +1,8 @@
 //! `dalle-site MODEL FOLDER`: copies the files of a model that a browser needs into a new folder, with a `manifest.json` that
 //! describes them. `scripts/build-site --with-model` calls it.
 //!
-//! A file's name contains the beginning of its hash, so that a host may let browsers cache it without a limit in time. The manifest is what a server
-//! answers to `GET /v1/model`, with addresses relative to the folder, and without CLIP, which needs a server.
+//! A file's name contains the beginning of its hash, so that a host may let browsers cache it permanently. The manifest is what a
+//! server answers to `GET /v1/model`, with addresses relative to the folder, and without CLIP, which needs a server.
 
 use std::fs;
 use std::path::{Path, PathBuf};

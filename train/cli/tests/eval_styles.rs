@@ -231,7 +231,8 @@ fn each_metric_alone_gives_the_numbers_that_all_together_give() {
 
     // A person's marks belong to samples, which also depend on the temperature: it is part of the key that a browser keeps them by.
     let identity = |html: &str| {
-        let data = html.split("type=\"application/json\">").nth(1).unwrap().split("</script>").next().unwrap();
+        let data =
+            html.split("type=\"application/json\">").nth(1).unwrap().split("</script>").next().unwrap();
         let data: Value = serde_json::from_str(data).unwrap();
         data["identity"].as_str().unwrap().to_owned()
     };

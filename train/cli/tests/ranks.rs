@@ -129,7 +129,7 @@ mod over_mpi {
         Command::new("kill").args(["-9", pid.trim()]).status().unwrap();
         let begun = Instant::now();
         assert!(!job.wait().unwrap().success());
-        assert!(begun.elapsed() < Duration::from_secs(60), "the other rank does not wait for ever");
+        assert!(begun.elapsed() < Duration::from_secs(60), "the other rank does not wait forever");
         run(&workshop, 2, &command);
         assert_eq!(workshop.state("model-prior")["step"], 40);
     }

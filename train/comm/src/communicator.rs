@@ -118,7 +118,7 @@ impl Communicator {
                     worker.serve(&receiver);
                 }
             }
-            // Nobody listens if the time is over.
+            // Sending fails only if the receiver has stopped waiting.
             Err(failure) => drop(ready.send(Err(failure))),
         };
         let thread = std::thread::Builder::new().name("communication".to_owned()).spawn(run);

@@ -1,6 +1,6 @@
 //! Whether CLIP tells drawings apart: from a caption, which of N drawings is its own, and from a drawing, which of N captions.
 //!
-//! No samples are drawn. The examples of a subset are put into groups of N in the order of their hashes; what is left over after
+//! Nothing is sampled. The examples of a subset are put into groups of N in the order of their hashes; what is left over after
 //! the last whole group is not used.
 
 use std::collections::BTreeSet;

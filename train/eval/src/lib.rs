@@ -11,8 +11,8 @@
 //! - [`fidelity`]: Fréchet distance and Inception Score over the radius of a blur
 //! - [`overlap`]: held-out images that are nearly in the training set
 //! - [`style`], [`background`]: whether samples have the style and the background that was asked for
-//! - [`unseen_style`]: concepts in a style in which they were never shown, and the nearest training images
-//! - [`composites`], [`counts`]: two objects on their sides, and several copies of one
+//! - [`unseen_style`]: concepts in a style that training never shows them in, and the nearest training images
+//! - [`composites`], [`counts`]: whether both objects are on the right sides, and the number of copies of one
 //! - [`clip_retrieval`]: whether CLIP tells held-out drawings apart
 //! - [`features`]: the feature networks
 //! - [`catalogue`]: a dataset with what its records say about each image

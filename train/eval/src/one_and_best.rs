@@ -9,7 +9,7 @@ use crate::generator::{Generator, SampleSpec};
 use crate::reranking::{ClipScorer, sample_and_score, scores};
 use crate::sample_images;
 
-/// How samples are drawn and selected.
+/// How images are sampled and selected.
 #[derive(Clone, Copy)]
 pub struct Selection<'a> {
     /// CLIP, which selects the best of several samples.
@@ -23,7 +23,7 @@ pub struct Selection<'a> {
 }
 
 impl Selection<'_> {
-    /// Number of samples that are drawn for each caption.
+    /// Number of samples of each caption.
     pub fn samples(&self) -> usize {
         if self.scorer.is_some() { self.best_of } else { 1 }
     }

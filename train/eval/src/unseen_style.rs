@@ -1,4 +1,4 @@
-//! Drawings of a concept in a style in which it was never shown: whether samples are the drawing that was held out, and which
+//! Drawings of a concept in a style that training never shows it in: whether samples are the drawing that was held out, and which
 //! training images they are near to.
 //!
 //! Each sample is compared with the held-out drawing of its caption and with other drawings of the same style, by pixels (L2 of

@@ -180,7 +180,7 @@ impl Lab {
         }
     }
 
-    /// The colour in sRGB; what no screen can show is clamped.
+    /// The colour in sRGB; colours outside its gamut are clamped.
     fn rgb(self) -> [u8; 3] {
         let long = (self.lightness + 0.396_337_78 * self.a + 0.215_803_76 * self.b).powi(3);
         let medium = (self.lightness - 0.105_561_346 * self.a - 0.063_854_17 * self.b).powi(3);

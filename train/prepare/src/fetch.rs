@@ -1,7 +1,7 @@
 //! `dalle data fetch`: the packages of a recipe, downloaded by the clients of their registries.
 //!
 //! Each package gets a folder `NAME-VERSION`. A download is unpacked only if its size and SHA-256 are those of the recipe, and the
-//! folder appears complete or not at all, with a list of the hashes of its files. So a fetch that was interrupted goes on where it
+//! folder appears complete or not at all, with a list of the hashes of its files. So an interrupted fetch resumes where it
 //! stopped, and damaged folders are fetched again.
 
 use std::collections::BTreeMap;
@@ -22,9 +22,9 @@ use crate::recipe::{Client, Package};
 
 /// Name of the list of a fetched folder's files.
 const FILES: &str = "fetched.json";
-/// Longest time that a client may take. The largest package has 16 MB.
+/// Timeout of a client. The largest package has 16 MB.
 const TIME: Duration = Duration::from_secs(600);
-/// Time between two looks at a client.
+/// Interval at which a running client is polled.
 const POLL: Duration = Duration::from_millis(50);
 /// Bytes of a client's message that are shown.
 const SHOWN: usize = 300;
@@ -45,7 +45,7 @@ pub enum FetchError {
     Client {
         /// The command line.
         command: String,
-        /// The client's last words, after a colon.
+        /// The last line of the client's output, after a colon.
         message: String,
     },
     /// The client takes too long.

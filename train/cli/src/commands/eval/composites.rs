@@ -1,4 +1,4 @@
-//! `dalle eval composites`: two objects on their sides, and numbers of objects.
+//! `dalle eval composites`: whether samples show two objects on the right sides, and the right number of objects.
 
 use anyhow::Result;
 use dalle_eval::catalogue::Catalogue;

@@ -39,9 +39,9 @@ enum Metric {
     Captions(captions::Args),
     /// Whether samples have the style and the background colour that their captions ask for.
     Style(style::Args),
-    /// Concepts in a style in which they were never shown: retrieval within the style, and the nearest training images.
+    /// Concepts in a style that training never shows them in: retrieval within the style, and the nearest training images.
     UnseenStyle(unseen_style::Args),
-    /// Two objects on their sides, seen together in training or not, and numbers of objects.
+    /// Whether samples show both objects on the right sides, and the right number of objects.
     Composites(composites::Args),
     /// Whether CLIP tells held-out drawings apart.
     ClipRetrieval(clip_retrieval::Args),

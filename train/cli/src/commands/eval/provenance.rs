@@ -81,7 +81,7 @@ impl Provenance {
         Ok(Self { model: Some(model), ..self })
     }
 
-    /// Records how samples are drawn.
+    /// Records the sampling settings.
     pub fn sampling(self, settings: SamplingSettings, seed: u64, dtype: Precision) -> Self {
         Self { sampling: Some(SampledWith { seed, settings, dtype: dtype.to_string() }), ..self }
     }

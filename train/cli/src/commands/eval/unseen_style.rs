@@ -1,4 +1,4 @@
-//! `dalle eval unseen-style`: concepts in a style in which they were never shown, and the nearest training images.
+//! `dalle eval unseen-style`: concepts in a style that training never shows them in, and the nearest training images.
 
 use anyhow::Result;
 use dalle_eval::catalogue::Catalogue;
