@@ -279,6 +279,8 @@ fn what_a_dataset_or_model_lacks_is_named() {
         (format!("style {on} {features}"), "several styles"),
         (format!("unseen-style {on} {features}"), "held_out.styles"),
         (format!("composites {on} {features}"), "composites.pairs"),
+        (format!("composites {on} {features} --among 1"), "--among"),
+        (format!("unseen-style {on} {features} --among 1"), "--among"),
         (format!("clip-retrieval {on}"), "clip"),
         ("captions WORK/none.txt --model WORK/model --json WORK/r.json".to_owned(), "none.txt"),
     ] {

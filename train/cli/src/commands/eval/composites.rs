@@ -1,6 +1,7 @@
 //! `dalle eval composites`: whether samples show two objects on the right sides, and the right number of objects.
 
 use anyhow::Result;
+use clap::builder::RangedU64ValueParser;
 use dalle_eval::catalogue::Catalogue;
 use dalle_eval::composites::{Composites, ObjectFeatures, Recognised, pairs, recognise};
 use dalle_eval::counts::{self, Counter, number_of};
@@ -36,7 +37,7 @@ pub struct Counts {
     #[arg(long, default_value_t = 100, value_parser = values::count())]
     pub captions: usize,
     /// Number of drawings that each half of an image is compared with, among them the two objects.
-    #[arg(long, default_value_t = AMONG, value_parser = values::count())]
+    #[arg(long, default_value_t = AMONG, value_parser = RangedU64ValueParser::<usize>::new().range(2..))]
     pub among: usize,
 }
 

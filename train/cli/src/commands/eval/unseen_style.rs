@@ -1,6 +1,7 @@
 //! `dalle eval unseen-style`: concepts in a style that training never shows them in, and the nearest training images.
 
 use anyhow::Result;
+use clap::builder::RangedU64ValueParser;
 use dalle_eval::catalogue::Catalogue;
 use dalle_eval::feature_bank::FeatureBank;
 use dalle_eval::report::Report;
@@ -33,7 +34,7 @@ pub struct Counts {
     #[arg(long, value_parser = values::count())]
     pub captions: Option<usize>,
     /// Number of drawings of the same style that each held-out one is told apart from, itself included.
-    #[arg(long, default_value_t = AMONG, value_parser = values::count())]
+    #[arg(long, default_value_t = AMONG, value_parser = RangedU64ValueParser::<usize>::new().range(2..))]
     pub among: usize,
 }
 
