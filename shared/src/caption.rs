@@ -1,7 +1,18 @@
 //! Captions as people and programs send them.
 
-/// Invisible characters that are not white space: zero-width ones and the soft hyphen.
-const INVISIBLE: [char; 6] = ['\u{ad}', '\u{200b}', '\u{200c}', '\u{200d}', '\u{2060}', '\u{feff}'];
+/// Whether a character is invisible but not white space: zero-width ones, the soft hyphen, marks of direction, and variation selectors.
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+    )
+}
 
 /// A caption without byte order marks and control characters, which are invisible but would change its tokens. Line breaks and tabs
 /// become spaces.
@@ -17,7 +28,7 @@ pub fn clean_caption(caption: &str) -> String {
 
 /// Whether a caption has no visible character.
 pub fn is_blank_caption(caption: &str) -> bool {
-    caption.chars().all(|c| c.is_whitespace() || c.is_control() || INVISIBLE.contains(&c))
+    caption.chars().all(|c| c.is_whitespace() || c.is_control() || is_invisible(c))
 }
 
 #[cfg(test)]
@@ -40,7 +51,8 @@ mod tests {
 
     #[test]
     fn a_caption_without_a_visible_character_is_blank() {
-        for blank in ["", " \t\n", "\u{feff}", "\0", "\u{200b}\u{200b}", "\u{3000}"] {
+        for blank in ["", " \t\n", "\u{feff}", "\0", "\u{200b}\u{200b}", "\u{3000}", "\0\u{202e}", "\u{fe0f}"]
+        {
             assert!(is_blank_caption(blank), "{blank:?}");
         }
         for visible in [".", "猫", "👨\u{200d}👩"] {
