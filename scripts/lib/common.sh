@@ -21,6 +21,16 @@ cd "$ROOT"
 # Demo, tests and training share a target folder, so that Burn is compiled once.
 export CARGO_TARGET_DIR=$CACHE/target
 
+# Cargo compares a crate's files with the time of its last build, and takes what another checkout built later for this one's. So
+# after a change of the checkout, the workspace's own crates are compiled again; their dependencies are kept.
+mkdir -p "$CACHE"/target{,-wasm}
+for folder in "$CACHE"/target{,-*}; do
+    if [ "$(cat "$folder/checkout" 2>/dev/null)" != "$ROOT" ]; then
+        rm -rf "$folder"/*/.fingerprint/dalle* "$folder"/*/*/.fingerprint/dalle*
+        printf %s "$ROOT" >"$folder/checkout"
+    fi
+done
+
 say() { printf '%s\n' "$*" >&2; }
 
 die() {
