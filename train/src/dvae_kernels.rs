@@ -39,6 +39,14 @@ impl DvaeKernels {
         (losses, flat::gradients(&self.update.network().parameters, gradients))
     }
 
+    /// The losses of a batch of images with the hard codes of stage 2, and the gradients of their reconstruction with respect to the
+    /// decoder.
+    pub(crate) fn decoder_gradients(&mut self, dvae: &Dvae, images: &[&RgbImage]) -> (DvaeLosses, Gradients) {
+        flat::read(dvae, &mut self.parameters);
+        let losses = self.update.run_decoder(&self.parameters, &pixels(images), &mut self.gradients);
+        (losses, flat::gradients(self.update.network().decoder(), &self.gradients))
+    }
+
     /// The losses of a batch of images with the hard codes of stage 2, and with keys and a temperature also with relaxed codes.
     pub(crate) fn evaluate(
         &mut self,

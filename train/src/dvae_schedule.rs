@@ -15,6 +15,8 @@ pub struct DvaeSchedule {
     pub tau: CosineSchedule,
     /// Learning rate: 1e-4 → 1.25e-6 over 1,200,000 updates.
     pub learning_rate: CosineSchedule,
+    /// Train the decoder alone, on the codes that stage 2 sees, which the encoder goes on giving. Not the paper's.
+    pub decoder_only: bool,
     /// Seed of all random numbers.
     pub seed: u64,
 }
@@ -29,6 +31,7 @@ impl DvaeSchedule {
         beta: CosineSchedule { from: 0.0, to: 6.6, updates: 5_000 },
         tau: CosineSchedule { from: 1.0, to: 1.0 / 16.0, updates: 150_000 },
         learning_rate: CosineSchedule { from: 1e-4, to: 1.25e-6, updates: 1_200_000 },
+        decoder_only: false,
         seed: 0,
     };
 }

@@ -79,8 +79,11 @@ impl DvaeStage {
     ) -> Result<(Gradients, Metrics)> {
         let images: Vec<&RgbImage> = batch.iter().map(|example| &example.image).collect();
         let (tau, beta) = (schedule.tau.at(step), schedule.beta.at(step));
-        let keys = noise_keys(schedule.seed, batch);
-        let (losses, gradients) = kernels.gradients(dvae, &images, &keys, tau, beta);
+        let (losses, gradients) = if schedule.decoder_only {
+            kernels.decoder_gradients(dvae, &images)
+        } else {
+            kernels.gradients(dvae, &images, &noise_keys(schedule.seed, batch), tau, beta)
+        };
         let gradients = match ranks.others() {
             Some(_) => gradients.map(|_, gradient| gradient.mul_scalar(ranks.part())),
             None => gradients,
@@ -126,6 +129,14 @@ impl DvaeStage {
         (DvaeLoss::new(dvae.decoder.forward(z), x, logits.clone()), logits)
     }
 
+    /// The loss of the decoder alone, and the logits whose codes it is of.
+    fn of_decoder(dvae: &Dvae, x: Tensor<4>) -> (DvaeLoss, Tensor<4>) {
+        let logits = dvae.valid().encoder.forward(x.clone().inner());
+        let codes = Tensor::from_inner(logits.clone().argmax(1).squeeze_dim(1));
+        let logits = Tensor::from_inner(logits);
+        (DvaeLoss::new(dvae.decoder.forward_tokens(codes), x, logits.clone()), logits)
+    }
+
     /// Examples of an update that are computed at once.
     fn part(&self) -> usize {
         (self.schedule.batch / self.ranks.count()).div_ceil(self.schedule.accumulate)
@@ -150,7 +161,11 @@ impl Stage for DvaeStage {
         for part in batch.chunks(self.part()) {
             let share = part.len() as f64 / self.schedule.batch as f64;
             let x = self.pixels(part.iter().map(|example| &example.image), &self.device);
-            let (loss, logits) = self.relaxed(dvae, part, x, step);
+            let (loss, logits) = if self.schedule.decoder_only {
+                Self::of_decoder(dvae, x)
+            } else {
+                self.relaxed(dvae, part, x, step)
+            };
             let total = loss.total(self.schedule.beta.at(step));
             gradients.add(Gradients::of(&total.clone().mul_scalar(share), dvae));
             let part = vec![("loss", total), ("reconstruction", loss.reconstruction), ("kl", loss.kl)];
@@ -266,6 +281,8 @@ fn use_of(counts: Tensor<1>) -> (Tensor<1>, Tensor<1>) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use dalle_data::Share;
     use image::Rgb;
 
@@ -290,8 +307,15 @@ mod tests {
 
     fn stage(dataset: &TestDataset, batch: usize, accumulate: usize, device: Device) -> DvaeStage {
         let cosine = CosineSchedule { from: 1.0, to: 1.0, updates: 0 };
-        let schedule =
-            DvaeSchedule { batch, accumulate, beta: cosine, tau: cosine, learning_rate: cosine, seed: 3 };
+        let schedule = DvaeSchedule {
+            batch,
+            accumulate,
+            beta: cosine,
+            tau: cosine,
+            learning_rate: cosine,
+            decoder_only: false,
+            seed: 3,
+        };
         let data = DvaeData::new(&dataset.data, Share::whole(batch), config().image_size, 3).unwrap();
         let held_out = [8, 9].map(|number| augment::centred(&image(number), config().image_size as u32));
         DvaeStage::new(data, held_out.to_vec(), &config(), schedule, device, Ranks::alone())
@@ -356,6 +380,43 @@ mod tests {
             assert!((ours - burns).abs() <= 1e-5 * burns.abs() + 1e-6, "{name}: {ours} {burns}");
         }
         assert!((our_validation.loss - validation.loss).abs() < 1e-5, "{our_validation:?} {validation:?}");
+    }
+
+    #[test]
+    fn a_decoder_trained_alone_has_the_hard_loss_and_burns_gradients() {
+        let _random = crate::DEVICE_RANDOM.lock();
+        let device = Device::flex().autodiff();
+        device.seed(5);
+        let (dvae, dataset) = (Dvae::new(&config().dvae, &device), dataset());
+        let of = |kernels: bool| {
+            let mut stage = stage(&dataset, 5, 1, device.clone());
+            stage.schedule.decoder_only = true;
+            if !kernels {
+                stage.kernels = None;
+            }
+            let (gradients, metrics) = stage.gradients(&dvae, 1).unwrap();
+            let extra = stage.extra_metrics(&dvae, 1).unwrap();
+            let read = |metrics: Metrics| {
+                let value = |(name, value): (_, Tensor<1>)| (name, value.into_scalar::<f32>());
+                metrics.into_iter().map(value).collect::<BTreeMap<_, _>>()
+            };
+            (gradients, read(metrics), read(extra))
+        };
+        let ((ours, our_metrics, our_extra), (burns, metrics, extra)) = (of(true), of(false));
+        assert!(burns.iter().all(|(path, _)| path.starts_with("decoder.")), "{:?}", burns.iter().next());
+        assert!(ours.iter().map(|(path, _)| path).eq(burns.iter().map(|(path, _)| path)));
+        let greatest = |x: &Tensor<1>| x.clone().abs().max().into_scalar::<f32>();
+        for ((path, ours), (_, burns)) in ours.iter().zip(burns.iter()) {
+            let error = greatest(&(ours.clone() - burns.clone()));
+            assert!(error <= 1e-3 * greatest(burns), "{path}: {error} of {}", greatest(burns));
+        }
+        for (name, value) in &metrics {
+            assert!((our_metrics[name] - value).abs() <= 1e-5 * value.abs() + 1e-6, "{name}");
+        }
+        // The loss that is trained is the one that training of both reports as the true one.
+        for (metrics, extra) in [(our_metrics, our_extra), (metrics, extra)] {
+            assert!((metrics["loss"] - extra["true loss"]).abs() < 1e-5, "{metrics:?} {extra:?}");
+        }
     }
 
     #[test]

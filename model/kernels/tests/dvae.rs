@@ -74,6 +74,43 @@ fn the_gradient_of_every_parameter_is_the_slope_of_the_loss() {
 }
 
 #[test]
+fn a_decoder_trained_alone_has_the_slope_of_its_loss_and_leaves_the_encoder() {
+    let (height, width) = (24, 16);
+    let mut update = DvaeUpdate::new(SIZES, height, width);
+    let network = update.network().clone();
+    let (parameters, images) = (parameters(&network), images(3, height, width));
+    let mut gradients = vec![f32::NAN; parameters.len()];
+    let losses = update.run_decoder(&parameters, &images, &mut gradients);
+    let evaluation = update.evaluate(&parameters, &images, None);
+    assert!((losses.reconstruction - evaluation.reconstruction).abs() < 1e-6, "{losses:?} {evaluation:?}");
+    assert!((losses.kl - evaluation.kl).abs() < 1e-6, "{losses:?} {evaluation:?}");
+    for parameter in network.encoder() {
+        let range = parameter.offset..parameter.offset + parameter.length();
+        assert!(gradients[range].iter().all(|gradient| *gradient == 0.0), "{}", parameter.name);
+    }
+    for (seed, parameter) in network.decoder().iter().enumerate() {
+        let range = parameter.offset..parameter.offset + parameter.length();
+        let direction = numbers(range.len(), 100 + seed as u32);
+        let own = gradients[range.clone()].iter().zip(&direction);
+        let slope: f64 = own.map(|(gradient, direction)| f64::from(gradient * direction)).sum();
+        let step = 4e-3 / (range.len() as f32).sqrt().max(1.0);
+        let mut at = |step: f32| {
+            let mut moved = parameters.clone();
+            for (value, direction) in moved[range.clone()].iter_mut().zip(&direction) {
+                *value += step * direction;
+            }
+            update.evaluate(&moved, &images, None).reconstruction
+        };
+        let difference = (at(step) - at(-step)) / f64::from(2.0 * step);
+        let squares = gradients[range].iter().map(|gradient| f64::from(gradient.powi(2)));
+        let norm = squares.sum::<f64>().sqrt();
+        assert!(norm > 0.0, "{}: no gradient", parameter.name);
+        let error = (slope - difference).abs();
+        assert!(error < 0.02 * norm + 2e-4, "{}: {slope} {difference} {norm}", parameter.name);
+    }
+}
+
+#[test]
 fn a_batch_is_the_mean_of_its_images_and_the_same_on_any_number_of_threads() {
     let (height, width, vocab) = (16, 40, SIZES.vocab);
     let update = Mutex::new(DvaeUpdate::new(SIZES, height, width));

@@ -426,6 +426,31 @@ fn another_codebook_is_not_written_beside_a_prior() {
 }
 
 #[test]
+fn a_decoder_trained_alone_keeps_the_codes_that_a_prior_was_trained_on() {
+    let workshop = Workshop::new();
+    workshop.run(&workshop.dvae("model", 2, ""));
+    fs::write(workshop.path("model/model.safetensors"), "a prior").unwrap();
+    let model = workshop.path("model");
+    let before = weights(&model);
+    let again = workshop.dvae("model", 3, "--decoder-only").replace("model-run", "decoder-run");
+    let complaint = workshop.fail(&again);
+    assert!(complaint.contains("--init"), "{complaint}");
+    workshop.run(&format!("{again} --init {}", model.display()));
+    let after = weights(&model);
+    assert_eq!(after[0], before[0]);
+    assert!(after[1] != before[1], "the decoder has not changed");
+
+    let exported = workshop.path("exported");
+    let run = workshop.path("decoder-run");
+    workshop.run(&format!("export --run {} --out {}", run.display(), exported.display()));
+    assert_eq!(weights(&exported), after);
+
+    let other = workshop.dvae("other", 3, "").replace("tiny.json", "bench.json");
+    let complaint = workshop.fail(&format!("{other} --init {}", model.display()));
+    assert!(complaint.contains("expected the same sizes"), "{complaint}");
+}
+
+#[test]
 fn many_images_are_encoded_line_by_line_and_transparency_is_white() {
     let workshop = Workshop::new();
     workshop.run(&workshop.dvae("model", 2, ""));

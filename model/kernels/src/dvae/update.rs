@@ -114,38 +114,76 @@ impl DvaeUpdate {
     ) -> DvaeLosses {
         let length = self.network.length();
         assert_eq!((parameters.len(), gradients.len()), (length, length), "parameters and gradients");
-        let image = self.check(images, Some(noise));
+        self.check(images, Some(noise));
         self.weights.set(parameters);
         let values = images.len() as f64;
-        let places = self.height * self.width / 64;
+        self.add_up(images, gradients, |cx, memory, (example, image), gradients| {
+            memory.fill(cx, image, noise, example);
+            memory.encode(cx);
+            let kl = memory.relax(cx, tau);
+            memory.decode(cx);
+            let reconstruction = memory.compare(cx, (1.0 / values) as f32);
+            memory.decode_backward(cx, gradients);
+            memory.relax_backward(cx, tau, (f64::from(beta) / values) as f32);
+            memory.encode_backward(cx, gradients);
+            [reconstruction, kl]
+        })
+    }
+
+    /// The losses of images `[B, 3, H, W]` in (0, 1) with the codes that stage 2 sees, and the gradient of their reconstruction,
+    /// which is 0 for the encoder's parameters: it trains a decoder further on the codes of an encoder that stays as it is.
+    ///
+    /// # Panics
+    /// If a length differs from what the sizes demand.
+    pub fn run_decoder(&mut self, parameters: &[f32], images: &[f32], gradients: &mut [f32]) -> DvaeLosses {
+        let length = self.network.length();
+        assert_eq!((parameters.len(), gradients.len()), (length, length), "parameters and gradients");
+        self.check(images, None);
+        self.weights.set(parameters);
+        let values = images.len() as f64;
+        self.add_up(images, gradients, |cx, memory, (example, image), gradients| {
+            memory.fill(cx, image, ImageNoise::Given(&[]), example);
+            memory.encode(cx);
+            let kl = memory.relax(cx, 1.0);
+            memory.harden();
+            memory.decode(cx);
+            let reconstruction = memory.compare(cx, (1.0 / values) as f32);
+            memory.decode_backward(cx, gradients);
+            [reconstruction, kl]
+        })
+    }
+
+    /// The losses of all images, each computed by `compute`, which adds to `gradients`.
+    fn add_up(
+        &self,
+        images: &[f32],
+        gradients: &mut [f32],
+        compute: impl Fn(DvaeContext<'_>, &mut DvaeMemory, (usize, &[f32]), &mut [f32]) -> [f64; 2] + Sync,
+    ) -> DvaeLosses {
+        let values = images.len() as f64;
+        let (image, places) = (3 * self.height * self.width, self.height * self.width / 64);
         let count = images.len() / image;
-        let (this, cx) = (&*self, DvaeContext { processor: Processor::detect(), weights: &self.weights });
+        let cx = DvaeContext { processor: Processor::detect(), weights: &self.weights };
         let compute = |part: usize, gradients: &mut [f32]| {
-            let mut memory = this.memory();
-            let (mut reconstruction, mut kl, mut codes) = (0.0, 0.0, Vec::new());
+            let mut memory = self.memory();
+            let (mut losses, mut codes) = ([0.0; 2], Vec::new());
             for (example, image) in images.chunks_exact(image).enumerate().skip(part).step_by(SUMS) {
-                memory.fill(cx, image, noise, example);
-                memory.encode(cx);
-                kl += memory.relax(cx, tau);
-                memory.decode(cx);
-                reconstruction += memory.compare(cx, (1.0 / values) as f32);
-                memory.decode_backward(cx, gradients);
-                memory.relax_backward(cx, tau, (f64::from(beta) / values) as f32);
-                memory.encode_backward(cx, gradients);
+                let [reconstruction, kl] = compute(cx, &mut memory, (example, image), gradients);
+                losses = [losses[0] + reconstruction, losses[1] + kl];
                 let mut own = vec![0; places];
                 memory.codes(&mut own);
                 codes.push((example, own));
             }
-            this.give_back(memory);
-            (reconstruction, kl, codes)
+            self.give_back(memory);
+            (losses, codes)
         };
         let threads = rayon::current_num_threads();
-        let parts = add_up(&this.sums, (count.min(SUMS), threads), gradients, compute);
+        let parts = add_up(&self.sums, (count.min(SUMS), threads), gradients, compute);
         self.network.apply_gain(gradients);
         let (mut reconstruction, mut kl, mut codes) = (0.0, 0.0, vec![0; count * places]);
-        for part in parts {
-            (reconstruction, kl) = (reconstruction + part.0, kl + part.1);
-            for (example, own) in part.2 {
+        for (losses, own) in parts {
+            (reconstruction, kl) = (reconstruction + losses[0], kl + losses[1]);
+            for (example, own) in own {
                 codes[example * places..][..places].copy_from_slice(&own);
             }
         }

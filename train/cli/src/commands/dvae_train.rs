@@ -1,15 +1,15 @@
 //! `dalle dvae train`: fit the dVAE to the images of a dataset (stage 1).
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use dalle_data::{Share, TrainingData, log_line};
 use dalle_model::config::ModelConfig;
 use dalle_model::dvae::Dvae;
 use dalle_model::footprint::Footprint;
 use dalle_native::{ModelFolder, read_config};
-use dalle_shared::files::{CONFIG, PRIOR};
+use dalle_shared::files::{CONFIG, DECODER, ENCODER, PRIOR};
 use dalle_train::dvae_data::{self, DvaeData, held_out};
 use dalle_train::dvae_schedule::DvaeSchedule;
 use dalle_train::dvae_training::DvaeStage;
@@ -79,6 +79,15 @@ pub struct Args {
     /// Decay of the average of the weights, per update.
     #[arg(long, default_value_t = AdamWConfig::DVAE.ewma, value_parser = values::decay)]
     ewma: f64,
+    /// Model folder whose encoder and decoder to start from, instead of random weights; it may be the same.
+    #[arg(long, value_name = "FOLDER")]
+    #[serde(skip)]
+    init: Option<PathBuf>,
+    /// Train the decoder alone, on the codes of the encoder of --init, which stays as it is. A prior that was trained on those codes
+    /// goes on fitting. Without Gumbel noise: the schedules of β and the temperature do not matter.
+    #[arg(long, requires = "init")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    decoder_only: bool,
     /// Largest global norm of the gradients; larger ones are scaled down to it [default: none].
     #[arg(long, value_name = "NORM", value_parser = values::positive)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -103,6 +112,7 @@ impl Args {
             beta: cosine(self.beta_start, self.beta, self.beta_updates, steps / 600),
             tau: cosine(PAPER.tau.from, self.tau, self.tau_updates, steps / 20),
             learning_rate: cosine(rate[0], rate[1], updates, steps * 2 / 5),
+            decoder_only: self.decoder_only,
             seed: self.run.seed,
         }
     }
@@ -112,9 +122,26 @@ impl Args {
     }
 }
 
-/// No inputs but the dataset.
+/// SHA-256 of what the dVAE is trained from beside the dataset.
 #[derive(Serialize)]
-struct NoInputs {}
+struct DvaeInputs {
+    /// Encoder and decoder that training started from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    init: Option<[String; 2]>,
+}
+
+/// The model folder whose dVAE training starts from.
+fn open_init(path: &Path, config: &ModelConfig) -> Result<ModelFolder> {
+    let folder = ModelFolder::open(path)?;
+    ensure!(
+        folder.config.dvae == config.dvae,
+        "--init {} has a dVAE of {:?}, but --config asks for {:?}; expected the same sizes",
+        path.display(),
+        folder.config.dvae,
+        config.dvae
+    );
+    Ok(folder)
+}
 
 /// Runs `dalle dvae train`.
 ///
@@ -126,6 +153,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn train(args: &Args, ranks: &Ranks) -> Result<()> {
     let config = read_config(&args.config)?;
+    let init = args.init.as_deref().map(|path| open_init(path, &config)).transpose()?;
     let footprint = Footprint::new(&config);
     let what = format!("the dVAE of {}", config.name);
     let needed =
@@ -151,12 +179,14 @@ fn train(args: &Args, ranks: &Ranks) -> Result<()> {
         Some(_) if ranks.is_first() => RunHooks::reconstructions(&shown(&held_out, &data, &config)?, &config),
         _ => RunHooks::without_sheets(),
     };
+    let hashes: Option<Result<_>> =
+        init.as_ref().map(|init| Ok([init.sha256(ENCODER)?, init.sha256(DECODER)?]));
     let identity = RunIdentity {
         network: NetworkKind::Dvae,
         options: args,
         model: &config.dvae,
         data: data.identity(),
-        inputs: NoInputs {},
+        inputs: DvaeInputs { init: hashes.transpose()? },
         plateau: args.run.plateau(),
     };
     let files = vec![(CONFIG, serde_json::to_vec_pretty(&config)?)];
@@ -170,7 +200,11 @@ fn train(args: &Args, ranks: &Ranks) -> Result<()> {
     };
     let schedule = args.schedule(args.run.schedule_steps(args.steps)?);
     device.seed(args.run.seed);
-    let fresh = Dvae::new(&config.dvae, &device);
+    let mut fresh = Dvae::new(&config.dvae, &device);
+    if let Some(init) = init {
+        fresh.encoder = init.load(ENCODER, fresh.encoder)?;
+        fresh.decoder = init.load(DECODER, fresh.decoder)?;
+    }
     let mut stage = DvaeStage::new(images, held_out, &config, schedule, device, ranks.clone());
     let dvae = args.run.train(&mut stage, fresh, &mut hooks, job, ranks)?;
     if !ranks.is_first() {
