@@ -95,6 +95,11 @@ impl Plain<'_> {
     }
 
     fn decode(&self, tokens: &[u16], width: usize) -> Vec<u8> {
+        self.paint(tokens, width, 3)
+    }
+
+    /// The image at full size, without the residual paths of the groups after `last`.
+    fn paint(&self, tokens: &[u16], width: usize, last: usize) -> Vec<u8> {
         let height = tokens.len() / width;
         let mut x = Images::zeros([1, self.network.sizes.vocab, height, width]);
         for (place, &token) in tokens.iter().enumerate() {
@@ -111,7 +116,12 @@ impl Plain<'_> {
                 }
                 x = large;
             }
-            x = self.blocks("decoder", group, x);
+            let id = format!("decoder.groups.{group}.0.id_path");
+            x = match group {
+                group if group <= last => self.blocks("decoder", group, x),
+                _ if self.layer(&id).is_some() => self.conv(&id, &x),
+                _ => x,
+            };
         }
         let maps = self.conv("decoder.output", &x.map(|x| x.max(0.0)));
         let pixels = maps.shape[2] * maps.shape[3];
@@ -139,6 +149,32 @@ fn decoding_is_the_layers_in_plain_loops() {
             assert_eq!(image.len(), expected.len());
             let far = image.iter().zip(&expected).filter(|(a, b)| a.abs_diff(**b) > 1).count();
             assert_eq!(far, 0, "{sizes:?}, {rows} × {width}");
+        }
+    }
+}
+
+#[test]
+fn stages_are_plain_loops_without_the_residual_paths_of_later_groups() {
+    for sizes in SIZES {
+        let network = DvaeNetwork::new(sizes);
+        let parameters = parameters(&network);
+        let decoder = Decoder::new(sizes, &parameters[network.decoder()[0].offset..]);
+        let plain = Plain { network: &network, parameters: &parameters };
+        for (rows, width) in [(1, 1), (5, 3), (4, 6)] {
+            let tokens: Vec<u16> = (0..rows * width).map(|i| (i * i % sizes.vocab) as u16).collect();
+            let stages = decoder.stages(&tokens, width);
+            for (group, stage) in stages.iter().enumerate() {
+                let (side, factor) = (width << group, 8 >> group);
+                assert_eq!(stage.len(), 3 * (rows << group) * side, "{sizes:?}: stage {group}");
+                let expected = plain.paint(&tokens, width, group);
+                let close = |(i, byte): (usize, &u8)| {
+                    let (channel, x, y) = (i % 3, i / 3 % (8 * width), i / 3 / (8 * width));
+                    stage[3 * (y / factor * side + x / factor) + channel].abs_diff(*byte) <= 1
+                };
+                assert!(expected.iter().enumerate().all(close), "{sizes:?}, {rows} × {width}: stage {group}");
+            }
+            assert_eq!(stages[3], decoder.decode(&tokens, width), "the last stage is the image");
+            assert_ne!(stages[0], decoder.stages(&vec![1; tokens.len()], width)[0]);
         }
     }
 }
@@ -187,8 +223,8 @@ fn bands_on_several_threads_give_the_image_and_tokens_of_one() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
         pool.install(|| {
             let image = decoder.decode(&tokens, width);
-            let tokens = encoder.encode(&image, 8 * width);
-            (image, tokens)
+            let encoded = encoder.encode(&image, 8 * width);
+            (image, encoded, decoder.stages(&tokens, width))
         })
     };
     let one = on(1);

@@ -108,7 +108,39 @@ impl Decoder {
         self.decode_on(tokens, width, threads())
     }
 
+    /// What the decoder would paint after each of its four groups if the later ones added nothing: their residual paths are left out,
+    /// so that only their identity paths and the output layer follow. RGB8 of one, two, four and eight times as many rows and columns
+    /// as the grid has; the last is the image.
+    ///
+    /// # Panics
+    /// As [`decode`](Self::decode).
+    pub fn stages(&self, tokens: &[u16], width: usize) -> [Vec<u8>; 4] {
+        let mut bands = self.begin(tokens, width, threads());
+        let stages = std::array::from_fn(|group| {
+            self.group(group, &mut bands);
+            bands.iter().flat_map(|band| self.stage(group, band)).collect()
+        });
+        self.keep(bands);
+        stages
+    }
+
     fn decode_on(&self, tokens: &[u16], width: usize, threads: usize) -> Vec<u8> {
+        let mut bands = self.begin(tokens, width, threads);
+        for group in 0..self.groups.len() {
+            self.group(group, &mut bands);
+        }
+        each(&mut bands, |band| {
+            let DecoderBand { grids, levels, maps, rgb, .. } = band;
+            self.output(&grids[0], &levels[0].x, maps, rgb);
+        });
+        let mut image = Vec::with_capacity(192 * tokens.len());
+        bands.iter().for_each(|band| image.extend_from_slice(&band.rgb));
+        self.keep(bands);
+        image
+    }
+
+    /// The bands of an image, with the first layer's output.
+    fn begin(&self, tokens: &[u16], width: usize, threads: usize) -> Vec<DecoderBand> {
         assert!(
             width > 0 && !tokens.is_empty() && tokens.len().is_multiple_of(width),
             "{} tokens do not fill rows of {width}",
@@ -133,29 +165,48 @@ impl Decoder {
             }
             from += grid.height * width;
         }
-        for (group, blocks) in self.groups.iter().enumerate() {
-            for (place, block) in blocks.iter().enumerate() {
-                if place == 0 && group > 0 {
-                    self.upsampled_block(3 - group, block, &mut bands);
-                } else {
-                    self.block(3 - group, (group, place) == (0, 0), block, &mut bands);
-                }
-            }
-        }
-        each(&mut bands, |band| {
-            let DecoderBand { grids, levels, maps, rgb, .. } = band;
-            let grid = &grids[0];
-            let finish = Finish::Set(&self.maps.bias);
-            self.processor.pointwise(grid, &self.maps.kernel, (&levels[0].x, true), finish, maps);
-            self.processor.run(Colours(maps));
-            interleave(grid, maps, rgb);
-        });
-        let mut image = Vec::with_capacity(192 * tokens.len());
-        bands.iter().for_each(|band| image.extend_from_slice(&band.rgb));
+        bands
+    }
+
+    /// Keeps bands for the next image.
+    fn keep(&self, bands: Vec<DecoderBand>) {
         if let Ok(mut free) = self.free.lock() {
             free.push(bands);
         }
-        image
+    }
+
+    /// The blocks of a group.
+    fn group(&self, group: usize, bands: &mut [DecoderBand]) {
+        for (place, block) in self.groups[group].iter().enumerate() {
+            if place == 0 && group > 0 {
+                self.upsampled_block(3 - group, block, bands);
+            } else {
+                self.block(3 - group, (group, place) == (0, 0), block, bands);
+            }
+        }
+    }
+
+    /// A band of the image after a group. The later identity paths are 1×1 convolutions, which commute with upsampling, so that they
+    /// run at this group's resolution.
+    fn stage(&self, group: usize, band: &DecoderBand) -> Vec<u8> {
+        let grid = &band.grids[3 - group];
+        let mut x = band.levels[3 - group].x.clone();
+        for id in self.groups[group + 1..].iter().filter_map(|blocks| blocks.first()?.id.as_ref()) {
+            let mut y = grid.map(id.conv.n_out);
+            self.processor.pointwise(grid, &id.kernel, (&x, false), Finish::Set(&id.bias), &mut y);
+            x = y;
+        }
+        let mut rgb = vec![0; 3 * grid.height * grid.width];
+        self.output(grid, &x, &mut grid.map(3), &mut rgb);
+        rgb
+    }
+
+    /// The output layer, as bytes.
+    fn output(&self, grid: &Grid, x: &[f32], maps: &mut Buffer, rgb: &mut [u8]) {
+        let finish = Finish::Set(&self.maps.bias);
+        self.processor.pointwise(grid, &self.maps.kernel, (x, true), finish, maps);
+        self.processor.run(Colours(maps));
+        interleave(grid, maps, rgb);
     }
 
     fn band(&self, grids: Grids) -> DecoderBand {
