@@ -7,19 +7,19 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{caption, config, image, long_config, loud, numbers, random, values};
-use dalle_kernels::dvae::{DvaeSizes, DvaeUpdate, ImageNoise};
+use dalle_kernels::dvae::{Decoder, DvaeSizes, DvaeUpdate, ImageNoise};
 use dalle_kernels::parameters::Parameter;
 use dalle_kernels::prior;
 use dalle_model::Device;
 use dalle_model::burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use dalle_model::burn::tensor::{Gradients, Tensor};
+use dalle_model::burn::tensor::{Gradients, Tensor, TensorData};
 use dalle_model::config::DvaeConfig;
 use dalle_model::dvae::loss::{DvaeLoss, gumbel_softmax};
-use dalle_model::dvae::pixels::{images_to_tensor, map_pixels};
-use dalle_model::dvae::{Dvae, ImageDecoder, ImageEncoder};
+use dalle_model::dvae::pixels::{images_to_tensor, map_pixels, maps_to_rgb};
+use dalle_model::dvae::{self, Dvae, ImageDecoder, ImageEncoder};
 use dalle_model::prior::loss::PriorLoss;
 use dalle_model::prior::{Masks, Prior, kernel_sizes};
-use dalle_model::weights::name;
+use dalle_model::weights::{name, read_values};
 use dalle_shared::{ImageToken, TextToken};
 
 /// Path, shape, values and gradient of a parameter.
@@ -198,6 +198,32 @@ fn images_are_burns_within_one_255th() {
                 let worst = image.iter().zip(expected).map(|(a, b)| a.abs_diff(*b)).max();
                 assert!(worst <= Some(1), "{config:?}, {rows} × {width}: {worst:?} of 255 apart");
                 assert_eq!(&decoder.decode(tokens, width).unwrap(), image, "alone as in a batch");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_decoders_stages_are_burns_within_one_255th() {
+    let device = Device::flex();
+    for (config, grids) in &DVAES {
+        let network = loud(Dvae::new(config, &device)).decoder;
+        let mut parameters = Vec::new();
+        read_values(&network, &mut parameters);
+        let decoder = Decoder::new(dvae::kernel_sizes(config), &parameters);
+        for &[rows, width] in *grids {
+            let tokens: Vec<u16> =
+                numbers(1, rows * width, config.vocab).into_iter().map(|token| token as u16).collect();
+            let ids: Vec<i32> = tokens.iter().map(|token| i32::from(*token)).collect();
+            let grid = Tensor::from_data(TensorData::new(ids, [1, rows, width]), &device);
+            let expected = network.stages(grid).into_iter().map(|maps| values(maps_to_rgb(maps)));
+            for (group, (expected, stage)) in expected.zip(decoder.stages(&tokens, width)).enumerate() {
+                assert_eq!(stage.len(), expected.len());
+                let plane = stage.len() / 3;
+                let close = |(i, byte): (usize, &u8)| {
+                    (255.0 * expected[i % 3 * plane + i / 3] - f32::from(*byte)).abs() < 1.01
+                };
+                assert!(stage.iter().enumerate().all(close), "{config:?}, {rows} × {width}: stage {group}");
             }
         }
     }

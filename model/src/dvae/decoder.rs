@@ -47,20 +47,43 @@ impl Decoder {
 
     /// [`forward`](Self::forward) of hard tokens, `[B, H, W]`. On a one-hot map the first convolution is a table look-up.
     pub fn forward_tokens(&self, tokens: Tensor<3, Int>) -> Tensor<4> {
+        self.trunk(self.embed(tokens))
+    }
+
+    /// The six maps of each of the four stages, from `[B, 6, H, W]` to `[B, 6, 8H, 8W]`: what the decoder would paint after each group
+    /// if the later ones added nothing. Their residual paths are left out, so that only their identity paths and the output layer
+    /// follow. The last are the maps of [`forward_tokens`](Self::forward_tokens).
+    pub fn stages(&self, tokens: Tensor<3, Int>) -> Vec<Tensor<4>> {
+        let mut x = self.embed(tokens);
+        let mut stages = Vec::with_capacity(self.groups.len());
+        for index in 0..self.groups.len() {
+            x = self.group(index, x);
+            // Identity paths commute with upsampling, so that they run at this group's resolution.
+            let later = self.groups[index + 1..].iter().flatten();
+            let painted = later.fold(x.clone(), |x, block| block.identity(x));
+            stages.push(self.output.forward(relu(painted)));
+        }
+        stages
+    }
+
+    fn embed(&self, tokens: Tensor<3, Int>) -> Tensor<4> {
         let [b, h, w] = tokens.dims();
         let kernel = self.input.w.val();
         let [n_init, vocab, _, _] = kernel.dims();
         let columns = kernel.reshape([n_init, vocab]).swap_dims(0, 1).select(0, tokens.reshape([b * h * w]));
         let x = columns + self.input.b.val().unsqueeze();
-        self.trunk(x.reshape([b, h, w, n_init]).permute([0, 3, 1, 2]))
+        x.reshape([b, h, w, n_init]).permute([0, 3, 1, 2])
     }
 
-    fn trunk(&self, mut x: Tensor<4>) -> Tensor<4> {
-        for (index, group) in self.groups.iter().enumerate() {
-            for (place, block) in group.iter().enumerate() {
-                x = if index > 0 && place == 0 { block.forward_upsampled(x) } else { block.forward(x) };
-            }
+    fn group(&self, index: usize, mut x: Tensor<4>) -> Tensor<4> {
+        for (place, block) in self.groups[index].iter().enumerate() {
+            x = if index > 0 && place == 0 { block.forward_upsampled(x) } else { block.forward(x) };
         }
+        x
+    }
+
+    fn trunk(&self, x: Tensor<4>) -> Tensor<4> {
+        let x = (0..self.groups.len()).fold(x, |x, index| self.group(index, x));
         self.output.forward(relu(x))
     }
 
@@ -105,6 +128,23 @@ impl Decoder {
     ) -> Result<Vec<u8>, DecodeError> {
         let pixels = maps_to_rgb(self.forward_tokens(self.grid(tokens, width)?));
         Ok(rgb_bytes(&pixels.into_data_async().await?))
+    }
+
+    /// The images of [`Decoder::stages`] for one grid of tokens, for every backend: RGB8 of one, two, four and eight times as many rows
+    /// and columns.
+    ///
+    /// # Errors
+    /// As [`Decoder::decode_rgb`].
+    pub async fn stages_rgb_async(
+        &self,
+        tokens: &[ImageToken],
+        width: usize,
+    ) -> Result<Vec<Vec<u8>>, DecodeError> {
+        let mut images = Vec::new();
+        for maps in self.stages(self.grid(tokens, width)?) {
+            images.push(rgb_bytes(&maps_to_rgb(maps).into_data_async().await?));
+        }
+        Ok(images)
     }
 
     /// The device of the weights.

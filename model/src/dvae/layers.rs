@@ -90,11 +90,16 @@ impl Block {
         self.join(x, upsample, res)
     }
 
-    fn join(&self, x: Tensor<4>, resize: impl Fn(Tensor<4>) -> Tensor<4>, res: Tensor<4>) -> Tensor<4> {
-        let id = match &self.id_path {
+    /// The identity path alone, `[B, in, H, W] → [B, out, H, W]`.
+    pub fn identity(&self, x: Tensor<4>) -> Tensor<4> {
+        match &self.id_path {
             Some(conv) => conv.forward(x),
             None => x,
-        };
+        }
+    }
+
+    fn join(&self, x: Tensor<4>, resize: impl Fn(Tensor<4>) -> Tensor<4>, res: Tensor<4>) -> Tensor<4> {
+        let id = self.identity(x);
         let res = self.res_path.conv_2.forward(relu(res));
         let res = self.res_path.conv_3.forward(relu(res));
         let res = self.res_path.conv_4.forward(relu(res));
