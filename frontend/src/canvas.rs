@@ -169,12 +169,12 @@ pub fn draw_tile(canvas: &HtmlCanvasElement, tile: Option<&[u8]>) {
     put(&context, &rgba, TILE);
 }
 
-/// Draws how far two images differ, the more the darker.
+/// Draws how far two images differ, the more the darker. However small a difference is, it can be told from none.
 pub fn draw_difference(canvas: &HtmlCanvasElement, a: &[u8], b: &[u8]) {
     let Some(context) = context(canvas) else { return };
     let differ = |(a, b): (&[u8], &[u8])| {
         let most = a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0);
-        [196, 82, 40, most.saturating_mul(4)]
+        [196, 82, 40, if most == 0 { 0 } else { most.saturating_mul(4).max(40) }]
     };
     let rgba: Vec<u8> = a.chunks_exact(4).zip(b.chunks_exact(4)).flat_map(differ).collect();
     put(&context, &rgba, canvas.width() as usize);

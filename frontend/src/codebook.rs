@@ -73,6 +73,15 @@ impl Codebook {
         self.rgb.get(usize::from(token.0) * size..)?.get(..size)
     }
 
+    /// The code whose tile differs most from that of `token`, by the sum of differences of all values.
+    pub fn least_like(&self, token: ImageToken) -> Option<ImageToken> {
+        let own = self.tile(token)?;
+        let distance =
+            |tile: &[u8]| tile.iter().zip(own).map(|(a, b)| u32::from(a.abs_diff(*b))).sum::<u32>();
+        let tiles = self.rgb.chunks_exact(TILE * TILE * 3).map(distance).zip(0u16..);
+        tiles.max_by_key(|(distance, _)| *distance).map(|(_, token)| ImageToken(token))
+    }
+
     /// Average lightness of each tile, by which the codebook is sorted for display.
     pub fn by_lightness(&self) -> Vec<ImageToken> {
         let light = |tile: &[u8]| tile.iter().map(|value| u32::from(*value)).sum::<u32>();
@@ -115,6 +124,9 @@ mod tests {
                 assert!(tile.iter().all(|value| *value == entry as u8), "{grid}: {entry} {tile:?}");
             }
             assert_eq!(codebook.tile(ImageToken(image_vocab as u16)), None);
+            let far = codebook.least_like(ImageToken(0)).unwrap();
+            assert_eq!(usize::from(far.0), image_vocab - 1);
+            assert_eq!(codebook.least_like(ImageToken(image_vocab as u16)), None);
             let order: Vec<u16> = codebook.by_lightness().into_iter().map(|token| token.0).collect();
             assert_eq!(order, (0..image_vocab as u16).collect::<Vec<_>>());
         }

@@ -262,8 +262,11 @@ impl Controller {
             DecoderEffect::DecodePrefix { ticket, tokens } => {
                 self.send(&DecoderCommand::Decode { ticket, tokens: fill(&tokens, grid) });
             }
-            DecoderEffect::DecodeStudy { ticket, tokens } => {
+            DecoderEffect::DecodeStudy { ticket, stages: false, tokens } => {
                 self.send(&DecoderCommand::Decode { ticket, tokens });
+            }
+            DecoderEffect::DecodeStudy { ticket, stages: true, tokens } => {
+                self.send(&DecoderCommand::Stages { ticket, tokens });
             }
             DecoderEffect::ShowStudy(study) => {
                 self.ask(self.app.explain.decoded(study, pixels.take().unwrap_or_default()));

@@ -80,9 +80,9 @@ pub const LESSONS: [Lesson; 7] = [
     },
     Lesson {
         title: "From tokens to pixels",
-        text: "The decoder turns each code into eight by eight pixels, blended with those around. Choose another code and paint it: \
-               the neighbours change too.",
-        lens: Lens::Codebook,
+        text: "The decoder paints in four steps, each finer than the one before; colours come last. See what this token changes: more \
+               than its own eight by eight pixels, because every layer looks at the neighbours.",
+        lens: Lens::Decoder,
         colouring: Colouring::Tiles,
         start: Start::LeastSure,
     },

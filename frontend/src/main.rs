@@ -7,8 +7,8 @@
 //! - [`decoder`]: the decoder worker's life, and with [`schedule`] what it decodes next
 //! - [`prior`]: the prior in this browser, which takes the server's place; [`place`] says which of them samples
 //! - [`form`]: from what is typed to a request; [`link`], [`packing`] and [`session`]: a generation as an address, and stored
-//! - [`subject`]: the image that is explained; [`codebook`]: what its codes look like; [`lessons`]: cards that
-//!   go with it
+//! - [`subject`]: the image that is explained; [`codebook`]: what its codes look like; [`stages`]: what the decoder makes of it;
+//!   [`lessons`]: cards that go with it
 //! - [`vocabulary`]: what the model learned
 //! - [`phase`], [`problem`], [`format`], [`palette`], [`sse`]: words, colours, parsing
 //!
@@ -52,6 +52,7 @@ mod schedule;
 mod session;
 mod spelling;
 mod sse;
+mod stages;
 mod startup;
 mod state;
 mod storage;

@@ -30,6 +30,14 @@ pub enum DecoderCommand {
         /// `grid²` tokens in raster order.
         tokens: Vec<ImageToken>,
     },
+    /// Decode a whole grid of tokens, and say what the decoder would paint after each of its four groups if the later ones added
+    /// nothing. Answered by one [`DecoderReport::Pixels`] with the same ticket.
+    Stages {
+        /// Identifies the report.
+        ticket: u64,
+        /// `grid²` tokens in raster order.
+        tokens: Vec<ImageToken>,
+    },
     /// Crop the attached image to its central square, resize it to the model's size and encode it. The encoder is fetched for the
     /// first one. Answered by one [`DecoderReport::Encoded`] or [`DecoderReport::NotEncoded`] with the same ticket.
     Encode {
@@ -78,7 +86,8 @@ pub enum DecoderReport {
     },
     /// The program for the CPU found a GPU: the program for GPUs may decode faster. Sent once, after [`DecoderReport::Ready`].
     GpuFound,
-    /// A decoded image; the buffer holds `image_size² · 4` bytes, RGBA in raster order.
+    /// A decoded image; the buffer holds `image_size² · 4` bytes, RGBA in raster order. For [`DecoderCommand::Stages`] it holds four
+    /// images, the smallest first: of `grid` pixels along a side and twice, four times and eight times as many.
     Pixels {
         /// The ticket of the command.
         ticket: u64,

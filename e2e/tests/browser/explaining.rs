@@ -1,4 +1,4 @@
-//! The explanation of an image: timeline, probabilities, forced tokens, codebook.
+//! The explanation of an image: timeline, probabilities, forced tokens, decoder, codebook.
 
 use anyhow::{Context, Result, ensure};
 use thirtyfour::Key;
@@ -6,6 +6,7 @@ use thirtyfour::Key;
 use crate::fixture::host::Host;
 use crate::fixture::models;
 use crate::fixture::page::Page;
+use crate::fixture::picture::{contrast, decode};
 
 const CAPTION: &str = "blue above white";
 /// The side of the tiny model's grid.
@@ -52,11 +53,7 @@ async fn the_timeline_goes_to_every_token_by_buttons_slider_and_keys() -> Result
     page.until_text("now", "Token 7 of 16: row 2, column 3").await?;
     page.until_text("pointed", "Row 2, column 3: code ").await?;
     // Only the pixels of tokens that are there are seen.
-    page.browser
-        .until("seven cells of pixels", async || {
-            Ok((page.opaque("explain-pixels").await? == 7 * 64).then_some(()))
-        })
-        .await?;
+    page.until_opaque("explain-pixels", 7 * 64).await?;
     page.click_at("explain-tokens", 0.9, 0.1).await?;
     page.until_text("now", "Token 4 of 16: row 1, column 4").await?;
     page.press("play").await?;
@@ -88,11 +85,7 @@ async fn a_forced_token_continues_as_a_branch_which_a_link_with_these_tokens_giv
     page.until_text("branch-1", "row 1, column 4").await?;
     page.until_text("now", "forced by you").await?;
     page.press("last").await?;
-    page.browser
-        .until("the whole branch", async || {
-            Ok((page.opaque("explain-pixels").await? == 32 * 32).then_some(()))
-        })
-        .await?;
+    page.until_opaque("explain-pixels", 32 * 32).await?;
     let branch = page.canvas("explain-pixels").await?;
 
     let row = [tokens[0], tokens[1], tokens[2], forced];
@@ -137,6 +130,56 @@ async fn probabilities_follow_the_temperature_and_the_codebook_shows_what_a_code
             Ok(Some(page.opaque("difference").await?).filter(|count| *count > 64))
         })
         .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_decoders_last_step_is_the_image_and_a_token_changes_what_dalle_says() -> Result<()> {
+    let (_host, page) = explained().await?;
+    let tokens = page.tokens(1).await?;
+    page.press("tab-decoder").await?;
+    page.until_opaque("stage-4", 32 * 32).await?;
+    let image = page.canvas("stage-4").await?;
+    ensure!(image == page.canvas("explain-pixels").await?, "the last step is not the image");
+    for (step, side) in [(1, 4), (2, 8), (3, 16)] {
+        let picture = page.canvas(&format!("stage-{step}")).await?;
+        assert_eq!(picture.dimensions(), (side, side));
+        ensure!(contrast(&picture) > 0.0, "step {step} is blank");
+    }
+    // Only what is there is seen.
+    page.press("first").await?;
+    page.until_opaque("stage-1", 1).await?;
+    page.until_opaque("stage-4", 64).await?;
+
+    page.press("view-change").await?;
+    page.until_text("influence", "It changes").await?;
+    let code: u16 = page.part("replacement", "Number(part.value)").await?.context("no replacement")?;
+    ensure!(code != tokens[0], "the token replaces itself");
+    let mut changed = tokens.clone();
+    changed[0] = code;
+    let model = models::tiny()?;
+    let (whole, changed) = (decode(&model, &tokens)?, decode(&model, &changed)?);
+    let most = whole.as_raw().iter().zip(changed.as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
+    let shown = async |row: usize| {
+        let read = format!("Number(part.tBodies[0].rows[{row}].cells[3].innerText)");
+        page.part::<u8>("influence-steps", &read).await
+    };
+    // In a closed table, text is not rendered.
+    page.browser
+        .js::<()>("document.querySelectorAll('details').forEach((part) => part.open = true)", ())
+        .await?;
+    let shown = shown(3).await?.context("no table")?;
+    ensure!(most.is_some_and(|most| most.abs_diff(shown) <= 2), "{most:?} instead of {shown}");
+    let rings = "[...part.tBodies[0].rows].map((row) => Number(row.cells[3].innerText))";
+    let rings: Vec<u8> = page.part("influence-rings", rings).await?.context("no table")?;
+    assert_eq!((rings.len(), rings.iter().max()), (GRID, Some(&shown)));
+    // Another code, by keys.
+    let other = (0..64).find(|other| ![code, tokens[0]].contains(other)).unwrap_or_default();
+    page.fill("replacement", &other.to_string()).await?;
+    page.find("replacement").await?.send_keys(Key::Tab).await?;
+    page.until_text("influence", "It changes").await?;
+    let value: u16 = page.part("replacement", "Number(part.value)").await?.context("no replacement")?;
+    assert_eq!(value, other);
     Ok(())
 }
 

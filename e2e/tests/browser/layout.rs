@@ -104,7 +104,7 @@ async fn the_explanation_fits_every_width_and_a_projector_without_scrolling() ->
     page.until_state_within(LONG, "finished").await?;
     page.press("explain-1").await?;
     page.until_text("now", "likely").await?;
-    for lens in ["probabilities", "attention", "codebook"] {
+    for lens in ["probabilities", "attention", "decoder", "codebook"] {
         page.press(&format!("tab-{lens}")).await?;
         for (size, dark) in SIZES.into_iter().zip([false, true, false]) {
             check(&page, size, dark, lens).await?;

@@ -90,11 +90,20 @@ pub enum Study {
     Whole,
     /// The whole image with another token.
     Painted,
+    /// What the decoder would paint after each of its groups, when so many of its tokens were there.
+    Stages(usize),
+    /// The same of the whole image with another token at a position.
+    Changed(usize, ImageToken),
     /// A sheet of codebook entries, from this one on. Waits until there is nothing else to decode.
     Sheet(usize),
 }
 
 impl Study {
+    /// Whether all stages of the decoder are wanted.
+    pub fn has_stages(self) -> bool {
+        matches!(self, Self::Stages(_) | Self::Changed(..))
+    }
+
     /// Whether they are of the same kind.
     pub fn is_like(self, other: Self) -> bool {
         std::mem::discriminant(&self) == std::mem::discriminant(&other)
@@ -154,6 +163,8 @@ pub enum DecoderEffect {
     DecodeStudy {
         /// Names the answer.
         ticket: u64,
+        /// Whether all stages of the decoder are wanted.
+        stages: bool,
         /// Its tokens.
         tokens: Vec<ImageToken>,
     },

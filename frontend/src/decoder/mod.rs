@@ -330,7 +330,7 @@ impl Decoder {
         self.schedule.hold();
         self.work = Some(Work::Study(study, tokens.clone()));
         let ticket = self.ticket();
-        effects.push(DecoderEffect::DecodeStudy { ticket, tokens });
+        effects.push(DecoderEffect::DecodeStudy { ticket, stages: study.has_stages(), tokens });
     }
 
     /// The worker loses what it is decoding.

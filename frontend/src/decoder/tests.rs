@@ -309,9 +309,16 @@ fn what_explains_an_image_is_decoded_at_once_and_the_codebook_when_nothing_else_
         matches!(effects.last(), Some(DecoderEffect::DecodeStudy { tokens: asked, .. }) if *asked == tokens(9)),
         "{effects:?}"
     );
+    // Stages are asked for as such.
+    on(&mut decoder, DecoderInput::Study(Study::Stages(4), tokens(4)));
+    on(&mut decoder, DecoderInput::Study(Study::Changed(1, ImageToken(7)), tokens(7)));
+    let effects = pixels(&mut decoder);
+    assert!(matches!(effects.last(), Some(DecoderEffect::DecodeStudy { stages: true, .. })), "{effects:?}");
+    let effects = pixels(&mut decoder);
+    assert_eq!(effects[0], DecoderEffect::ShowStudy(Study::Stages(4)));
     // A worker that is replaced has lost it.
     on(&mut decoder, DecoderInput::Start(DeviceChoice::Cpu));
     let effects = ready(&mut decoder, cpu());
     assert!(matches!(effects.last(), Some(DecoderEffect::DecodeStudy { .. })), "{effects:?}");
-    assert_eq!(pixels(&mut decoder), [DecoderEffect::ShowStudy(Study::Sheet(0))]);
+    assert_eq!(pixels(&mut decoder), [DecoderEffect::ShowStudy(Study::Changed(1, ImageToken(7)))]);
 }

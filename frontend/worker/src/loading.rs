@@ -57,7 +57,29 @@ impl<P: Program> Loaded<P> {
     /// # Errors
     /// Tokens that are not a grid of this model, or a failure of the device.
     pub async fn decode(&self, tokens: &[ImageToken]) -> Result<(Vec<u8>, f64), Failure> {
-        let Geometry { grid, image_vocab, .. } = self.geometry;
+        self.check(tokens)?;
+        let start = now();
+        let rgb = P::decode(&self.decoder, tokens, self.geometry.grid).await.map_err(undecoded)?;
+        let mut rgba = Vec::with_capacity(rgb.len() / 3 * 4);
+        push_rgba(&rgb, &mut rgba);
+        Ok((rgba, now() - start))
+    }
+
+    /// The RGBA pixels of a grid's stages one after another, the smallest first, and the milliseconds that it took.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub async fn stages(&self, tokens: &[ImageToken]) -> Result<(Vec<u8>, f64), Failure> {
+        self.check(tokens)?;
+        let start = now();
+        let stages = P::stages(&self.decoder, tokens, self.geometry.grid).await.map_err(undecoded)?;
+        let mut rgba = Vec::new();
+        stages.iter().for_each(|rgb| push_rgba(rgb, &mut rgba));
+        Ok((rgba, now() - start))
+    }
+
+    fn check(&self, tokens: &[ImageToken]) -> Result<(), Failure> {
+        let image_vocab = self.geometry.image_vocab;
         if tokens.len() != self.geometry.image_length() {
             let message = format!("expected {} tokens, got {}", self.geometry.image_length(), tokens.len());
             return Err(Failure::new(WorkerFailure::Fault, message));
@@ -66,15 +88,15 @@ impl<P: Program> Loaded<P> {
             let message = format!("token {} is not below the codebook's {image_vocab}", token.0);
             return Err(Failure::new(WorkerFailure::Fault, message));
         }
-        let start = now();
-        let rgb = P::decode(&self.decoder, tokens, grid)
-            .await
-            .map_err(|error| Failure::of_running(format!("the image could not be decoded: {error}")))?;
-        let rgb = rgb.as_chunks::<3>().0;
-        let mut rgba = vec![u8::MAX; 4 * rgb.len()];
-        for (rgba, rgb) in rgba.as_chunks_mut::<4>().0.iter_mut().zip(rgb) {
-            *rgba = [rgb[0], rgb[1], rgb[2], u8::MAX];
-        }
-        Ok((rgba, now() - start))
+        Ok(())
     }
+}
+
+fn undecoded(error: String) -> Failure {
+    Failure::of_running(format!("the image could not be decoded: {error}"))
+}
+
+/// Appends RGB8 pixels as RGBA.
+fn push_rgba(rgb: &[u8], rgba: &mut Vec<u8>) {
+    rgba.extend(rgb.as_chunks::<3>().0.iter().flat_map(|rgb| [rgb[0], rgb[1], rgb[2], u8::MAX]));
 }

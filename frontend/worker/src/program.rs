@@ -45,6 +45,17 @@ pub trait Program: Sized {
     /// The device fails.
     async fn decode(decoder: &Self::Decoder, tokens: &[ImageToken], width: usize) -> Result<Vec<u8>, String>;
 
+    /// What the decoder would paint after each of its groups if the later ones added nothing: RGB8 of one, two, four and eight times
+    /// as many rows and columns as the grid has. The last is the image.
+    ///
+    /// # Errors
+    /// The device fails.
+    async fn stages(
+        decoder: &Self::Decoder,
+        tokens: &[ImageToken],
+        width: usize,
+    ) -> Result<Vec<Vec<u8>>, String>;
+
     /// The tokens of RGB8 pixels, rows of `width` pixels, both sides multiples of 8.
     ///
     /// # Errors

@@ -51,6 +51,11 @@ async fn answer<P: Program>(
             send_pixels(&DecoderReport::Pixels { ticket, decode_ms }, &pixels);
             Ok(())
         }
+        DecoderCommand::Stages { ticket, tokens } => {
+            let (pixels, decode_ms) = loaded.stages(&tokens).await?;
+            send_pixels(&DecoderReport::Pixels { ticket, decode_ms }, &pixels);
+            Ok(())
+        }
         DecoderCommand::Encode { ticket } => {
             send(&match loaded.encoding.encode(&loaded.program, &attached).await? {
                 Ok(tokens) => DecoderReport::Encoded { ticket, tokens },

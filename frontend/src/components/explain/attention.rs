@@ -8,6 +8,7 @@ use leptos::html::Canvas;
 use leptos::prelude::*;
 
 use super::super::text::text;
+use super::cell_style;
 use crate::canvas::draw_weights;
 use crate::controller::controller;
 use crate::format;
@@ -43,7 +44,7 @@ pub fn AttentionLens() -> impl IntoView {
                     on:input:target=move |event| {
                         if let Ok(layer) = event.target().value().parse::<usize>() {
                             explain.layer.set(layer.saturating_sub(1));
-                            controller.ask(explain.ask_prior());
+                            controller.ask(explain.ask_lens());
                         }
                     }
                 />
@@ -136,12 +137,7 @@ fn Map(head: usize, weights: Vec<(usize, f32)>, share: f32, position: usize) -> 
             draw_weights(&canvas, &weights, grid);
         }
     });
-    let cell = 100.0 / grid as f64;
-    let spot = format!(
-        "left:{:.3}%;top:{:.3}%;width:{cell:.3}%;height:{cell:.3}%",
-        (position % grid) as f64 * cell,
-        (position / grid) as f64 * cell
-    );
+    let spot = cell_style(position, grid);
     let label = format!("Head {}: {} on the image", head + 1, format::percent(f64::from(share)));
     view! {
         <figure>

@@ -6,15 +6,17 @@ use leptos::prelude::*;
 use super::super::text::flag;
 use super::attention::AttentionLens;
 use super::codes::Codes;
+use super::decoder::DecoderLens;
 use super::probabilities::Probabilities;
 use crate::browser;
 use crate::controller::controller;
 use crate::explain::Lens;
 
 /// Each lens with its tab's id and text.
-const TABS: [(Lens, &str, &str); 3] = [
+const TABS: [(Lens, &str, &str); 4] = [
     (Lens::Probabilities, "tab-probabilities", "Probabilities"),
     (Lens::Attention, "tab-attention", "Attention"),
+    (Lens::Decoder, "tab-decoder", "Decoder"),
     (Lens::Codebook, "tab-codebook", "Codebook"),
 ];
 
@@ -24,7 +26,7 @@ pub fn Lenses() -> impl IntoView {
     let explain = controller.app.explain;
     let choose = move |lens: Lens| {
         explain.lens.set(lens);
-        controller.ask(explain.ask_prior());
+        controller.ask(explain.ask_lens());
     };
     let tab = move |index: usize| {
         let (lens, id, label) = TABS[index];
@@ -58,11 +60,12 @@ pub fn Lenses() -> impl IntoView {
     let shown =
         move || TABS.iter().find(|(lens, ..)| *lens == explain.lens.get()).map_or("", |(_, id, _)| id);
     view! {
-        <div class="tabs" role="tablist" aria-label="Lenses">{[0, 1, 2].map(tab)}</div>
+        <div class="tabs" role="tablist" aria-label="Lenses">{std::array::from_fn::<_, { TABS.len() }, _>(tab)}</div>
         <div class="lens" id="lens" role="tabpanel" aria-labelledby=shown>
             {move || match explain.lens.get() {
                 Lens::Probabilities => view! { <Probabilities/> }.into_any(),
                 Lens::Attention => view! { <AttentionLens/> }.into_any(),
+                Lens::Decoder => view! { <DecoderLens/> }.into_any(),
                 Lens::Codebook => view! { <Codes/> }.into_any(),
             }}
         </div>

@@ -2,6 +2,7 @@
 
 mod attention;
 mod codes;
+mod decoder;
 mod lenses;
 mod lesson;
 mod probabilities;
@@ -20,6 +21,13 @@ use super::text::{flag, text};
 use crate::browser;
 use crate::controller::controller;
 use crate::subject::{self, Subject};
+
+/// The place of a cell on a plate, as a style.
+fn cell_style(cell: usize, grid: usize) -> String {
+    let share = 100.0 / grid as f64;
+    let (left, top) = ((cell % grid) as f64 * share, (cell / grid) as f64 * share);
+    format!("left:{left:.3}%;top:{top:.3}%;width:{share:.3}%;height:{share:.3}%")
+}
 
 /// The explanation, in the place of the images.
 #[component]

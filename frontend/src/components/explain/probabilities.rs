@@ -41,7 +41,7 @@ fn Settings() -> impl IntoView {
         // What is out of range is not asked for.
         if settings.validate(usize::MAX).is_ok() {
             explain.settings.set(settings);
-            controller.ask(explain.ask_prior());
+            controller.ask(explain.ask_lens());
         }
     };
     let temperature = text(move || format!("{:.2}", explain.settings.get().temperature));

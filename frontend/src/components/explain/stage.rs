@@ -5,6 +5,7 @@ use leptos::html::Canvas;
 use leptos::prelude::*;
 
 use super::super::text::text;
+use super::cell_style;
 use crate::canvas::{Cells, draw_cells, draw_moment};
 use crate::controller::controller;
 use crate::explain::Colouring;
@@ -68,15 +69,7 @@ pub fn Stage() -> impl IntoView {
         event.prevent_default();
         crate::actions::step(controller, by);
     };
-    let outline = move |cell: usize| {
-        let grid = explain.grid();
-        let share = 100.0 / grid as f64;
-        format!(
-            "left:{:.3}%;top:{:.3}%;width:{share:.3}%;height:{share:.3}%",
-            (cell % grid) as f64 * share,
-            (cell / grid) as f64 * share
-        )
-    };
+    let outline = move |cell: usize| cell_style(cell, explain.grid());
     let highlight = text(move || outline(explain.highlighted()));
     // The other places of the code that is highlighted.
     let twins = move || {

@@ -45,13 +45,20 @@ impl Program for Cpu {
     }
 
     async fn decode(decoder: &Decoder, tokens: &[ImageToken], width: usize) -> Result<Vec<u8>, String> {
-        let tokens: Vec<u16> = tokens.iter().map(|token| token.0).collect();
-        Ok(decoder.decode(&tokens, width))
+        Ok(decoder.decode(&ids(tokens), width))
+    }
+
+    async fn stages(decoder: &Decoder, tokens: &[ImageToken], width: usize) -> Result<Vec<Vec<u8>>, String> {
+        Ok(decoder.stages(&ids(tokens), width).into())
     }
 
     async fn encode(encoder: &Encoder, rgb: &[u8], width: usize) -> Result<Vec<ImageToken>, String> {
         Ok(encoder.encode(rgb, width).into_iter().map(ImageToken).collect())
     }
+}
+
+fn ids(tokens: &[ImageToken]) -> Vec<u16> {
+    tokens.iter().map(|token| token.0).collect()
 }
 
 fn sizes(config: &DvaeConfig) -> DvaeSizes {

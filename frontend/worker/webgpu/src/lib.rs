@@ -48,6 +48,10 @@ impl Program for Webgpu {
         decoder.decode_rgb_async(tokens, width).await.map_err(|error| error.to_string())
     }
 
+    async fn stages(decoder: &Decoder, tokens: &[ImageToken], width: usize) -> Result<Vec<Vec<u8>>, String> {
+        decoder.stages_rgb_async(tokens, width).await.map_err(|error| error.to_string())
+    }
+
     async fn encode(encoder: &Encoder, rgb: &[u8], width: usize) -> Result<Vec<ImageToken>, String> {
         encoder.encode_rgb_async(rgb, width).await.map_err(|error| error.to_string())
     }

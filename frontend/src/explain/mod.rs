@@ -3,22 +3,23 @@
 //! [`Explain`] holds the signals. Its methods are what a person does and what the workers answer; they return what the workers are
 //! to be asked. Everything but the probabilities needs the decoder alone; those need the prior in this browser.
 
+mod branch;
+mod studies;
+
 use std::sync::Arc;
 
 use dalle_shared::{
-    Attention, GenerationEvent, GenerationRequest, Geometry, ImageToken, PriorCommand, PriorReport,
-    SamplingSettings, TokenChoices, TokenStep,
+    Attention, Geometry, ImageToken, PriorCommand, PriorReport, SamplingSettings, TokenChoices, TokenStep,
 };
 use leptos::prelude::*;
 
-use crate::codebook::{self, Codebook};
+use self::branch::Branching;
+use crate::codebook::Codebook;
 use crate::decoder::{DecoderInput, Study};
-use crate::follower::Signal as StreamSignal;
-use crate::log::{Change, Log};
 use crate::prior::PriorInput;
 use crate::schedule::fill;
+use crate::stages::Stages;
 use crate::subject::Subject;
-use crate::ticket::Ticket;
 
 /// Speeds of the timeline in tokens per second.
 pub const SPEEDS: [u32; 4] = [1, 4, 16, 64];
@@ -43,8 +44,19 @@ pub enum Lens {
     Probabilities,
     /// What the layers of the prior attend to.
     Attention,
+    /// What the decoder paints after each of its groups, and what one token changes there.
+    Decoder,
     /// What the codes look like, and what one of them changes.
     Codebook,
+}
+
+/// What the lens of the decoder shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecoderView {
+    /// What the decoder would paint after each of its groups.
+    Stages,
+    /// What another token at the position on the timeline would change of that.
+    Change,
 }
 
 /// What a worker is asked.
@@ -54,14 +66,6 @@ pub enum Ask {
     Prior(PriorInput),
     /// The decoder.
     Decoder(DecoderInput),
-}
-
-/// A branch that is being sampled.
-#[derive(Clone, Debug)]
-pub struct Branching {
-    ticket: Ticket,
-    position: usize,
-    log: Log,
 }
 
 /// An image whose last tokens are missing: RGBA, and the number of tokens that are there.
@@ -100,6 +104,12 @@ pub struct Explain {
     pub whole: RwSignal<Option<Arc<Vec<u8>>>>,
     /// Pixels of the whole image with another token, RGBA.
     pub painted: RwSignal<Option<Arc<Vec<u8>>>>,
+    /// What the decoder would paint after each of its groups, and the number of tokens that were there.
+    pub stages: RwSignal<Option<Arc<(Stages, usize)>>>,
+    /// The same for the whole image with another token at a position.
+    pub changed: RwSignal<Option<Arc<(Stages, usize, ImageToken)>>>,
+    /// What the lens of the decoder shows.
+    pub decoder_view: RwSignal<DecoderView>,
     /// The tiles.
     pub codebook: RwSignal<Codebook>,
     /// The code that a person chose in the codebook.
@@ -139,6 +149,9 @@ impl Explain {
             moment: RwSignal::new(None),
             whole: RwSignal::new(None),
             painted: RwSignal::new(None),
+            stages: RwSignal::new(None),
+            changed: RwSignal::new(None),
+            decoder_view: RwSignal::new(DecoderView::Stages),
             codebook: RwSignal::new(Codebook::default()),
             code: RwSignal::new(None),
             colouring: RwSignal::new(Colouring::Tiles),
@@ -185,7 +198,7 @@ impl Explain {
         self.branches.set(vec![Arc::clone(&subject)]);
         let mut asks = self.show(subject);
         if self.codebook.with_untracked(|codebook| codebook.len() == 0) {
-            asks.push(ask_sheet(0, &geometry));
+            asks.push(studies::ask_sheet(0, &geometry));
         }
         asks
     }
@@ -206,6 +219,8 @@ impl Explain {
         self.attention.set(None);
         self.attending.set(false);
         self.painted.set(None);
+        self.stages.set(None);
+        self.changed.set(None);
         self.failure.set(None);
         asks.push(Ask::Decoder(DecoderInput::Study(Study::Whole, subject.tokens.clone())));
         if untrack(|| self.has_prior()) {
@@ -236,12 +251,20 @@ impl Explain {
         let known = &subject.tokens[..(self.position.get_untracked() + 1).min(subject.tokens.len())];
         let moment = fill(known, untrack(|| self.grid()));
         let mut asks = vec![Ask::Decoder(DecoderInput::Study(Study::Moment(known.len()), moment))];
-        asks.extend(self.ask_prior());
+        asks.extend(self.ask_lens());
         asks
     }
 
-    /// Asks the prior for what the lens on display shows of the present position.
-    pub fn ask_prior(self) -> Option<Ask> {
+    /// Asks for what the lens on display shows of the present position.
+    pub fn ask_lens(self) -> Vec<Ask> {
+        match self.lens.get_untracked() {
+            Lens::Probabilities | Lens::Attention => self.ask_prior().into_iter().collect(),
+            Lens::Decoder => self.ask_stages(),
+            Lens::Codebook => Vec::new(),
+        }
+    }
+
+    fn ask_prior(self) -> Option<Ask> {
         let subject = self.subject.get_untracked()?;
         let failed = self.failure.with_untracked(Option::is_some);
         if failed || !untrack(|| self.has_prior()) {
@@ -258,75 +281,9 @@ impl Explain {
                 self.attending.set(true);
                 PriorCommand::Attend { ticket, position, layer: self.layer.get_untracked() }
             }
-            Lens::Codebook => return None,
+            Lens::Decoder | Lens::Codebook => return None,
         };
         Some(Ask::Prior(PriorInput::Ask(command)))
-    }
-
-    /// Continues from the present position with another token there: a branch, with the settings on display.
-    pub fn force(self, token: ImageToken) -> Vec<Ask> {
-        let (Some(subject), Some((geometry, _))) = (self.subject.get_untracked(), self.model.get_untracked())
-        else {
-            return Vec::new();
-        };
-        let mut asks = self.leave_branch();
-        self.playing.set(None);
-        let position = self.position.get_untracked();
-        let SamplingSettings { temperature, top_k, top_p, guidance } = self.settings.get_untracked();
-        let request =
-            GenerationRequest { temperature, top_k, top_p, guidance, ..subject.branch(position, token) };
-        let ticket = Ticket::issue();
-        self.branching.set(Some(Branching { ticket, position, log: Log::new(1, &geometry) }));
-        asks.push(Ask::Prior(PriorInput::Begin(ticket, request)));
-        asks
-    }
-
-    fn leave_branch(self) -> Vec<Ask> {
-        let mut left = None;
-        self.branching.update(|branching| left = branching.take());
-        left.map(|branching| Ask::Prior(PriorInput::Leave(branching.ticket))).into_iter().collect()
-    }
-
-    /// Replaces the token at the present position in the picture alone, to see what it changes.
-    pub fn paint(self, token: ImageToken) -> Option<Ask> {
-        let mut tokens = self.subject.get_untracked()?.tokens.clone();
-        *tokens.get_mut(self.position.get_untracked())? = token;
-        Some(Ask::Decoder(DecoderInput::Study(Study::Painted, tokens)))
-    }
-
-    /// Whether the events with this ticket are those of a branch.
-    pub fn is_branch(self, ticket: Ticket) -> bool {
-        self.branching.with_untracked(|branching| branching.as_ref().is_some_and(|own| own.ticket == ticket))
-    }
-
-    /// Takes what happens to the events of a branch.
-    pub fn branch_signal(self, signal: StreamSignal) -> Vec<Ask> {
-        match signal {
-            StreamSignal::Event(Ok(event)) => return self.branch_event(event),
-            StreamSignal::Event(Err(why)) => self.fail(why),
-            StreamSignal::Closed(Err(problem)) => self.fail(problem.sentences("").0),
-            StreamSignal::Opened | StreamSignal::Alive | StreamSignal::Closed(Ok(())) => {}
-        }
-        Vec::new()
-    }
-
-    fn branch_event(self, event: GenerationEvent) -> Vec<Ask> {
-        let mut finished = None;
-        self.branching.update(|branching| {
-            if let Some(branching) = branching
-                && let Ok(Change::Finished { .. }) = branching.log.apply(event)
-            {
-                finished = Some((branching.position, branching.log.tokens().concat()));
-            }
-        });
-        let (Some((position, tokens)), Some(subject)) = (finished, self.subject.get_untracked()) else {
-            return Vec::new();
-        };
-        let SamplingSettings { temperature, top_k, top_p, guidance } = self.settings.get_untracked();
-        let request = GenerationRequest { temperature, top_k, top_p, guidance, ..subject.request.clone() };
-        let branch = Arc::new(Subject { ticket: Ticket::issue(), request, tokens, forced: Some(position) });
-        self.branches.update(|branches| branches.push(Arc::clone(&branch)));
-        self.show(branch)
     }
 
     /// Takes an answer of the prior.
@@ -367,28 +324,4 @@ impl Explain {
             self.failure.set(Some(why));
         }
     }
-
-    /// Takes the pixels of a study.
-    pub fn decoded(self, study: Study, rgba: Vec<u8>) -> Option<Ask> {
-        match study {
-            Study::Moment(known) => self.moment.set(Some(Arc::new((rgba, known)))),
-            Study::Whole => self.whole.set(Some(Arc::new(rgba))),
-            Study::Painted => self.painted.set(Some(Arc::new(rgba))),
-            Study::Sheet(first) => {
-                let (geometry, _) = self.model.get_untracked()?;
-                let mut next = None;
-                self.codebook.update(|codebook| {
-                    if codebook.len() == first {
-                        next = codebook.take(&rgba, &geometry);
-                    }
-                });
-                return next.map(|next| ask_sheet(next, &geometry));
-            }
-        }
-        None
-    }
-}
-
-fn ask_sheet(first: usize, geometry: &Geometry) -> Ask {
-    Ask::Decoder(DecoderInput::Study(Study::Sheet(first), codebook::sheet(first, geometry)))
 }

@@ -1,0 +1,82 @@
+//! Branches: what the same request samples from a position on with another token there.
+
+use std::sync::Arc;
+
+use dalle_shared::{GenerationEvent, GenerationRequest, ImageToken, SamplingSettings};
+use leptos::prelude::*;
+
+use super::{Ask, Explain};
+use crate::follower::Signal as StreamSignal;
+use crate::log::{Change, Log};
+use crate::prior::PriorInput;
+use crate::subject::Subject;
+use crate::ticket::Ticket;
+
+/// A branch that is being sampled.
+#[derive(Clone, Debug)]
+pub struct Branching {
+    ticket: Ticket,
+    position: usize,
+    log: Log,
+}
+
+impl Explain {
+    /// Continues from the present position with another token there: a branch, with the settings on display.
+    pub fn force(self, token: ImageToken) -> Vec<Ask> {
+        let (Some(subject), Some((geometry, _))) = (self.subject.get_untracked(), self.model.get_untracked())
+        else {
+            return Vec::new();
+        };
+        let mut asks = self.leave_branch();
+        self.playing.set(None);
+        let position = self.position.get_untracked();
+        let SamplingSettings { temperature, top_k, top_p, guidance } = self.settings.get_untracked();
+        let request =
+            GenerationRequest { temperature, top_k, top_p, guidance, ..subject.branch(position, token) };
+        let ticket = Ticket::issue();
+        self.branching.set(Some(Branching { ticket, position, log: Log::new(1, &geometry) }));
+        asks.push(Ask::Prior(PriorInput::Begin(ticket, request)));
+        asks
+    }
+
+    pub(super) fn leave_branch(self) -> Vec<Ask> {
+        let mut left = None;
+        self.branching.update(|branching| left = branching.take());
+        left.map(|branching| Ask::Prior(PriorInput::Leave(branching.ticket))).into_iter().collect()
+    }
+
+    /// Whether the events with this ticket are those of a branch.
+    pub fn is_branch(self, ticket: Ticket) -> bool {
+        self.branching.with_untracked(|branching| branching.as_ref().is_some_and(|own| own.ticket == ticket))
+    }
+
+    /// Takes what happens to the events of a branch.
+    pub fn branch_signal(self, signal: StreamSignal) -> Vec<Ask> {
+        match signal {
+            StreamSignal::Event(Ok(event)) => return self.branch_event(event),
+            StreamSignal::Event(Err(why)) => self.fail(why),
+            StreamSignal::Closed(Err(problem)) => self.fail(problem.sentences("").0),
+            StreamSignal::Opened | StreamSignal::Alive | StreamSignal::Closed(Ok(())) => {}
+        }
+        Vec::new()
+    }
+
+    fn branch_event(self, event: GenerationEvent) -> Vec<Ask> {
+        let mut finished = None;
+        self.branching.update(|branching| {
+            if let Some(branching) = branching
+                && let Ok(Change::Finished { .. }) = branching.log.apply(event)
+            {
+                finished = Some((branching.position, branching.log.tokens().concat()));
+            }
+        });
+        let (Some((position, tokens)), Some(subject)) = (finished, self.subject.get_untracked()) else {
+            return Vec::new();
+        };
+        let SamplingSettings { temperature, top_k, top_p, guidance } = self.settings.get_untracked();
+        let request = GenerationRequest { temperature, top_k, top_p, guidance, ..subject.request.clone() };
+        let branch = Arc::new(Subject { ticket: Ticket::issue(), request, tokens, forced: Some(position) });
+        self.branches.update(|branches| branches.push(Arc::clone(&branch)));
+        self.show(branch)
+    }
+}
