@@ -79,6 +79,14 @@ impl RunOptimizer {
         }
     }
 
+    /// The compression error of the last update, if its gradients were compressed. All ranks call it.
+    pub fn compression_error(&self) -> Result<Option<f64>> {
+        match self {
+            Self::Whole(_) => Ok(None),
+            Self::Rows(optimizer) => optimizer.compression_error(),
+        }
+    }
+
     /// The network with averaged weights. All ranks call it.
     pub fn averaged<M: Module>(&self, network: M) -> Result<M> {
         match self {

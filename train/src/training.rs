@@ -330,6 +330,9 @@ impl<'a> Run<'a> {
         let (extra, _) = self.agree(extra, &Interrupt::default())?;
         self.pending.add(extra, &mut self.state.averages);
         self.pending.read(&mut self.state.averages);
+        if let Some(error) = self.optimizer.compression_error()? {
+            self.state.averages.add("compression error", error);
+        }
         let skipped = std::mem::take(&mut self.state.skipped);
         if skipped > 0 {
             self.state.averages.add("skipped updates", skipped as f64);

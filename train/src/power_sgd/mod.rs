@@ -39,6 +39,9 @@ pub use norm::global_norm;
 /// Columns of P and Q for each row of a matrix in the paper: 896 for a width of 3968 (appendix E).
 pub const PAPER_SHARE: f64 = 896.0 / 3968.0;
 
+/// Random vectors that the norm of the error buffers is estimated from.
+const PROBES: usize = 4;
+
 /// How gradients are compressed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Config {
@@ -275,6 +278,23 @@ impl PowerSgd {
             matrix.error.clear();
             matrix.error.add(sum, 1.0 / self.machines as f32);
         }
+    }
+
+    /// An estimate of ‖ΣE‖², the sum of squares of all error buffers after they were summed over machines, from their products with a few
+    /// Gaussian vectors. The vectors depend on `number`; the mean over numbers is exact.
+    ///
+    /// # Errors
+    /// Communication failed.
+    pub fn squares_left(&self, number: u64, communicator: &Communicator) -> Result<f64, Failure> {
+        // Not Q₀, whose products with the buffers are 0 after each update.
+        let seed = self.config.seed.wrapping_add(number.wrapping_add(1));
+        let mut products = Vec::new();
+        for matrix in self.resblocks.iter().flat_map(|resblock| &resblock.matrices) {
+            let error = tensor(matrix.error.values(), [matrix.rows, matrix.columns], &self.device);
+            products.extend(values(error.matmul(gaussian(seed, [matrix.columns, PROBES], &self.device))));
+        }
+        let sums = communicator.all_reduce(Group::Peers, products, Wire::F32).wait()?;
+        Ok(sums.iter().map(|sum| f64::from(*sum).powi(2)).sum::<f64>() / PROBES as f64)
     }
 
     /// Bytes that this rank's P and Q of one update take on the wire, and those of the gradients they stand for in the same format.

@@ -64,6 +64,8 @@ pub(super) struct Compression {
     resblocks: Vec<Vec<OwnMatrix>>,
     /// The other values of the rank.
     rest: Vec<Range<usize>>,
+    /// The sum of squares of the last update's decompressed gradients.
+    sent: f64,
 }
 
 /// The resblock that a parameter of the prior belongs to, if it is a matrix that is compressed: all but embeddings, unembeddings, gains and
@@ -93,7 +95,8 @@ impl Compression {
         let resblocks: Vec<_> = resblocks.into_values().collect();
         let shapes: Vec<Vec<[usize; 2]>> =
             resblocks.iter().map(|matrices| matrices.iter().map(|matrix| matrix.shape).collect()).collect();
-        Self { power_sgd: PowerSgd::new(config, machines, &shapes, &Device::flex()), resblocks, rest }
+        let power_sgd = PowerSgd::new(config, machines, &shapes, &Device::flex());
+        Self { power_sgd, resblocks, rest, sent: 0.0 }
     }
 
     /// Replaces this machine's gradients by their sums over machines. Returns the sum of squares of the result, which is infinite if a
@@ -123,14 +126,22 @@ impl Compression {
             own[range.clone()].copy_from_slice(these);
             values = others;
         }
+        self.sent = 0.0;
         for factored in factored {
             let decompressed = self.power_sgd.decompress(factored)?;
-            squares += decompressed.squares;
+            self.sent += decompressed.squares;
             for (matrix, gradient) in self.resblocks[decompressed.index].iter().zip(decompressed.gradients) {
                 own[matrix.values.clone()].copy_from_slice(&floats(gradient.into_data()));
             }
         }
+        squares += self.sent;
         Ok(squares)
+    }
+
+    /// Sums of squares of this rank's matrices, summed over machines, after update `number`: of what was left in error buffers
+    /// (estimated), and of what was sent. They are orthogonal, so the sum of both is that of all there was to send.
+    pub fn left_and_sent(&self, number: u64, communicator: &Communicator) -> Result<[f64; 2], Failure> {
+        Ok([self.power_sgd.squares_left(number, communicator)?, self.sent])
     }
 
     /// Adds the sums of the error buffers over machines to summed gradients, and ends.

@@ -54,6 +54,8 @@ pub struct ShardedAdamW {
     compression: Option<Compression>,
     /// While it is measured whether that pays.
     trial: Option<Trial>,
+    /// Whether the gradients of the last update were.
+    compressed: bool,
 }
 
 /// Whether gradients are compressed between machines.
@@ -105,6 +107,7 @@ impl ShardedAdamW {
             decays,
             compression,
             trial,
+            compressed: false,
         };
         new.average = new.own_values(network);
         new
@@ -160,6 +163,25 @@ impl ShardedAdamW {
         self.updates
     }
 
+    /// The compression error of the last update: ‖ΣE − P·Qᵗ‖ ÷ ‖ΣE‖ over all matrices, where ΣE is what error buffers and gradients of all
+    /// machines add up to; estimated from random vectors. None if nothing was compressed. All ranks call it.
+    ///
+    /// # Errors
+    /// Communication failed.
+    pub fn compression_error(&self) -> Result<Option<f64>> {
+        let Some(compression) = self.compression.as_ref().filter(|_| self.compressed) else {
+            return Ok(None);
+        };
+        let own = compression.left_and_sent(self.updates, &self.communicator)?;
+        // Each machine adds the same.
+        let own = own.map(|squares| squares as f32).to_vec();
+        let sums = self.communicator.all_reduce(Group::World, own, Wire::F32).wait()?;
+        let [left, sent] = [0, 1].map(|kind| f64::from(sums[kind]));
+        let all = left + sent;
+        // Infinite if a gradient was.
+        Ok((all > 0.0 && all.is_finite()).then(|| (left / all).sqrt()))
+    }
+
     /// Sums gradients over all ranks and applies an update. Returns the network and the global norm of the gradients before clipping. If
     /// the norm is not finite, nothing changes. All ranks call it with networks of the same weights.
     ///
@@ -204,6 +226,7 @@ impl ShardedAdamW {
     fn sum_over_machines(&mut self, mut own: Vec<f32>) -> Result<(Vec<f32>, f64)> {
         let begun = Instant::now();
         let compresses = self.trial.as_ref().is_none_or(Trial::compresses_next);
+        self.compressed = compresses && self.compression.is_some();
         let squares = match &mut self.compression {
             Some(compression) if compresses => compression.sum(&mut own, &self.communicator)?,
             _ => {

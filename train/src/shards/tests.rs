@@ -130,6 +130,51 @@ fn error_buffers_in_a_checkpoint_are_those_that_ranks_continue_with() {
 }
 
 #[test]
+fn the_compression_error_is_what_is_left_of_the_sums_over_machines() {
+    let options = Options { timeout: Duration::from_secs(60), per_machine: Some(2), ..Options::default() };
+    let errors = |columns: usize| -> Vec<(f64, f64)> {
+        let compress = Compress { config: Config { rank: columns, ..full_rank() }, on_trial: false };
+        std::thread::scope(|scope| {
+            let ranks = Communicator::threads(4, &options).unwrap().into_iter().map(|communicator| {
+                scope.spawn(move || {
+                    let (communicator, network) = (Arc::new(communicator), prior());
+                    let own = Arc::clone(&communicator);
+                    let mut optimizer = ShardedAdamW::new(CONFIG, Some(compress), own, &network);
+                    assert_eq!(optimizer.compression_error().unwrap(), None, "before the first update");
+                    let (mut estimate, mut exact) = (0.0, 0.0);
+                    for update in 0..6 {
+                        let own = gradients(&network, update, communicator.rank(Group::World));
+                        optimizer.step(network.clone(), own, 1e-3).unwrap();
+                        estimate = optimizer.compression_error().unwrap().unwrap();
+                        let compression = optimizer.compression.as_ref().unwrap();
+                        let sums = compression.errors(&communicator).unwrap();
+                        let left: f64 =
+                            sums.iter().flat_map(|sum| &sum.2).map(|x| f64::from(*x).powi(2)).sum();
+                        let own =
+                            vec![left as f32, compression.left_and_sent(0, &communicator).unwrap()[1] as f32];
+                        let all = communicator.all_reduce(Group::World, own, Wire::F32).wait().unwrap();
+                        exact = f64::from(all[0] / (all[0] + all[1])).sqrt();
+                    }
+                    communicator.finish().unwrap();
+                    (estimate, exact)
+                })
+            });
+            ranks.collect::<Vec<_>>().into_iter().map(|rank| rank.join().unwrap()).collect()
+        })
+    };
+    for columns in [1, 4, 10_000] {
+        let all = errors(columns);
+        assert!(all.iter().all(|rank| *rank == all[0]), "ranks differ: {all:?}");
+        let (estimate, exact) = all[0];
+        assert!(
+            (estimate - exact).abs() < 0.1 * exact + 1e-4,
+            "{columns} columns: {estimate}, exactly {exact}"
+        );
+        assert_eq!(exact > 0.1, columns < 10_000, "{columns} columns: {exact}");
+    }
+}
+
+#[test]
 fn predicted_bytes_are_those_that_ranks_send() {
     for (machines, per_machine, columns) in
         [(1, 4, None), (2, 2, None), (4, 1, None), (2, 2, Some(3)), (2, 1, Some(8)), (2, 1, Some(10_000))]
