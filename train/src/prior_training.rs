@@ -260,6 +260,19 @@ impl Stage for PriorStage {
         Ok((gradients, metrics))
     }
 
+    fn log_values(&self) -> Vec<(String, f64)> {
+        let Some(mixed) = self.mixed.as_ref().filter(|mixed| mixed.scales.values().len() > 1) else {
+            return Vec::new();
+        };
+        let values = mixed.scales.values();
+        let digits = (values.len() / 2 - 1).to_string().len();
+        let named = values.into_iter().enumerate().map(|(resblock, scale)| {
+            let (layer, kind) = (resblock / 2, if resblock.is_multiple_of(2) { "attention" } else { "mlp" });
+            (format!("gradient scale, log2/{layer:0digits$} {kind}"), f64::from(scale).log2())
+        });
+        named.collect()
+    }
+
     fn state(&self) -> serde_json::Value {
         let scales = self.mixed.as_ref().map(|mixed| &mixed.scales);
         scales.map_or(serde_json::Value::Null, |scales| serde_json::json!(scales))
@@ -423,6 +436,10 @@ mod tests {
         }
         let scale = metrics.iter().find(|(name, _)| name.starts_with("least gradient scale")).unwrap();
         assert!((scale.1.clone().into_scalar::<f32>() - 13.001).abs() < 1e-4);
+        let logged = stage.log_values();
+        assert_eq!(logged.len(), 2 * config.prior.layers);
+        assert_eq!(logged[3].0, "gradient scale, log2/1 mlp");
+        assert!(logged.is_sorted() && logged.iter().all(|(_, value)| (value - 13.001).abs() < 1e-4));
         let state = stage.state();
         stage.restore(&state).unwrap();
         assert_eq!(stage.state(), state);

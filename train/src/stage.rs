@@ -142,6 +142,12 @@ pub trait Stage {
         Ok(Vec::new())
     }
 
+    /// Values of this moment that are the same on all ranks, logged as they are. Those named `group/member` are plotted together, and are
+    /// not shown in the terminal.
+    fn log_values(&self) -> Vec<(String, f64)> {
+        Vec::new()
+    }
+
     /// The loss on held-out data. `network` has averaged weights and no autodiff. All calls use the same random numbers, so that
     /// their results are comparable. The first rank alone validates.
     fn validate(&mut self, network: &Self::Network) -> Result<Validation>;

@@ -333,6 +333,9 @@ impl<'a> Run<'a> {
         if let Some(error) = self.optimizer.compression_error()? {
             self.state.averages.add("compression error", error);
         }
+        for (name, value) in stage.log_values() {
+            self.state.averages.add(&name, value);
+        }
         let skipped = std::mem::take(&mut self.state.skipped);
         if skipped > 0 {
             self.state.averages.add("skipped updates", skipped as f64);
@@ -385,8 +388,9 @@ impl<'a> Run<'a> {
     /// Adds values to the history and the metrics files, shows them, and shows new warnings.
     fn record<S: Stage>(&mut self, values: BTreeMap<String, f64>, stage: &S) {
         let step = self.state.step;
-        let shown: Vec<String> = values.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
-        let line = shown.join("  ");
+        // Not the members of groups, which may be many.
+        let shown = values.iter().filter(|(name, _)| !name.contains('/'));
+        let line = shown.map(|(name, value)| format!("{name} {value:.4}")).collect::<Vec<_>>().join("  ");
         // Without a terminal there is no progress bar.
         if self.config.ranks.is_first() && !std::io::stderr().is_terminal() {
             log_line(format_args!("update {step}  {line}"));
