@@ -46,6 +46,8 @@ enum Command {
     Import(commands::import::Args),
     /// Evaluate a model.
     Eval(commands::eval::Args),
+    /// Plot metrics of several training runs into one image.
+    Curve(commands::curve::Args),
     /// Print a model's parameters, FLOPs and memory, and whether it fits a device.
     Plan(commands::plan::Args),
     /// Time sampling, decoding and training with random weights.
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Command::Caption(args) => commands::caption::run(&args),
         Command::Import(args) => commands::import::run(args),
         Command::Eval(args) => commands::eval::run(args),
+        Command::Curve(args) => commands::curve::run(&args),
         Command::Plan(args) => commands::plan::run(&args),
         Command::Bench(args) => commands::bench::run(args),
     };

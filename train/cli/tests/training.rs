@@ -613,3 +613,30 @@ fn gradient_checkpointing_does_not_change_the_weights() {
             .replace("again-clip", "parts-clip"),
     );
 }
+
+#[test]
+fn runs_are_plotted_together_and_unknown_metrics_are_refused() {
+    let workshop = Workshop::new();
+    for name in ["a", "b"] {
+        workshop.run(&workshop.dvae(name, 4, "--log-every 1"));
+    }
+    let (runs, out) = (["a-run", "b-run"].map(|name| workshop.path(name)), workshop.path("runs.png"));
+    let curve = |metrics: &str| {
+        let [a, b] = runs.each_ref().map(|run| run.display());
+        format!("curve first={a} second={b} --metrics {metrics} --out {}", out.display())
+    };
+    let said = workshop.fail(&curve("loss;height"));
+    assert!(said.contains("no run has logged `height`; they have ") && said.contains("loss"), "{said}");
+    assert!(!out.exists());
+    workshop.run(&curve("loss;kl"));
+    let curve = image::open(&out).unwrap().to_rgb8();
+    assert_eq!(curve.width(), 1280, "two panels");
+    for colour in [Rgb([36, 99, 179]), Rgb([214, 96, 20])] {
+        assert!(curve.pixels().any(|pixel| *pixel == colour), "no line in {colour:?}");
+    }
+    assert!(
+        workshop
+            .fail(&format!("curve a={} --out {}", workshop.path("x").display(), out.display()))
+            .contains("no checkpoint")
+    );
+}

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod caption;
 pub mod clip;
+pub mod curve;
 pub mod data;
 pub mod dvae;
 mod dvae_train;
