@@ -55,9 +55,9 @@ pub struct Benchmark<'a> {
 }
 
 /// The same number of pairs in every update: captions of full length.
-struct Pairs {
-    batch: usize,
-    geometry: Geometry,
+pub(crate) struct Pairs {
+    pub batch: usize,
+    pub geometry: Geometry,
 }
 
 impl Batches for Pairs {
@@ -346,19 +346,19 @@ pub fn read_bandwidth(name: DeviceName) -> Option<f64> {
 }
 
 /// Resets the peak memory of this process (Linux: "5" in `clear_refs`), so that each row has its own.
-fn reset_peak_memory() {
+pub(crate) fn reset_peak_memory() {
     // Other systems do not have the file, and `peak_memory` reports nothing.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
 /// Peak memory of this process since [`reset_peak_memory`] in bytes, if the system reports it.
-fn peak_memory() -> Option<u64> {
+pub(crate) fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }
 
-fn median(mut times: Vec<f64>) -> f64 {
+pub(crate) fn median(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 mod bench;
+mod bench_ranks;
 mod commands;
 mod curve;
 mod png;

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::{outputs, values};
 use crate::bench::{Benchmark, Timing, copy_bandwidth, read_bandwidth};
+use crate::bench_ranks::{RankBenchmark, RankTiming};
 
 /// Arguments of `dalle bench`.
 #[derive(clap::Args)]
@@ -28,8 +29,8 @@ enum Command {
     Sample(SampleArgs),
     /// Time decoding tokens into images.
     Decode(BenchArgs),
-    /// Time updates of the prior.
-    TrainStep(BenchArgs),
+    /// Time updates of the prior, by one or several ranks.
+    TrainStep(TrainStepArgs),
     /// Time updates of the dVAE.
     DvaeStep(BenchArgs),
 }
@@ -44,6 +45,22 @@ struct SampleArgs {
     /// Data type of the prior's matrices: f32, bf16 or f16.
     #[arg(long, default_value = "f32")]
     dtype: Precision,
+}
+
+#[derive(clap::Args)]
+struct TrainStepArgs {
+    #[command(flatten)]
+    bench: BenchArgs,
+    /// Ranks that share each batch, as threads of this process. With several, the share of the time in which they wait for each other
+    /// and the bytes that they send are printed too.
+    #[arg(long, default_value_t = 1, value_parser = values::count())]
+    ranks: usize,
+    /// Ranks that count as one machine [default: all].
+    #[arg(long, value_name = "RANKS", value_parser = values::count(), requires = "ranks")]
+    machine_ranks: Option<usize>,
+    /// Compress gradients between machines by PowerSGD to this many columns.
+    #[arg(long, value_name = "COLUMNS", value_parser = values::count(), requires = "machine_ranks")]
+    powersgd_rank: Option<usize>,
 }
 
 #[derive(clap::Args)]
@@ -83,7 +100,8 @@ pub fn run(args: Args) -> Result<()> {
             (bench, samples, dtype, |benchmark| benchmark.sample())
         }
         Command::Decode(bench) => (bench, 1, Precision::F32, |benchmark| benchmark.decode()),
-        Command::TrainStep(bench) => (bench, 1, Precision::F32, |benchmark| benchmark.train_step()),
+        Command::TrainStep(args) if args.ranks > 1 => return time_ranks(args),
+        Command::TrainStep(args) => (args.bench, 1, Precision::F32, |benchmark| benchmark.train_step()),
         Command::DvaeStep(bench) => (bench, 1, Precision::F32, |benchmark| benchmark.dvae_step()),
     };
     // Ascending, because memory that one row leaves allocated is reused by the next.
@@ -132,6 +150,58 @@ pub fn run(args: Args) -> Result<()> {
     if let Some(path) = &args.json {
         let results = Results { rows, copy_gigabytes_per_second, read_gigabytes_per_second };
         write_file(path, &serde_json::to_vec_pretty(&results)?)?;
+    }
+    Ok(())
+}
+
+/// The JSON file of several ranks.
+#[derive(Serialize)]
+struct RankResults {
+    rows: Vec<RankTiming>,
+}
+
+/// Times updates by several ranks.
+fn time_ranks(args: TrainStepArgs) -> Result<()> {
+    let TrainStepArgs { mut bench, ranks, machine_ranks, powersgd_rank } = args;
+    bench.batch.sort_unstable();
+    bench.batch.dedup();
+    let config = read_config(&bench.config)?;
+    outputs::check(&[&bench.config], &[("--json", bench.json.as_deref())])?;
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "{:>6} {:>6} {:>12} {:>12} {:>8} {:>14} {:>14} {:>10} {:>10}",
+        "ranks", "batch", "ms", "tokens/s", "waiting", "in machine", "between them", "to all", "memory"
+    )?;
+    let mut rows = Vec::new();
+    for &batch in &bench.batch {
+        let benchmark = RankBenchmark {
+            config: &config,
+            device: bench.device,
+            batch,
+            repeats: bench.repeats,
+            ranks,
+            per_machine: machine_ranks.unwrap_or(ranks),
+            columns: powersgd_rank,
+        };
+        let row = benchmark.time()?;
+        writeln!(
+            out,
+            "{:>6} {:>6} {:>12.3} {:>12.1} {:>6.1} % {:>11.3} MB {:>11.3} MB {:>7.1} KB {:>10}",
+            row.ranks,
+            row.batch,
+            1e3 * row.seconds,
+            row.tokens_per_second,
+            1e2 * row.waiting,
+            row.bytes_in_machine as f64 / 1e6,
+            row.bytes_between_machines as f64 / 1e6,
+            row.bytes_to_all as f64 / 1e3,
+            row.memory.map_or_else(String::new, gigabytes),
+        )?;
+        rows.push(row);
+    }
+    if let Some(path) = &bench.json {
+        write_file(path, &serde_json::to_vec_pretty(&RankResults { rows })?)?;
     }
     Ok(())
 }
