@@ -28,6 +28,10 @@ mod over_mpi {
     use std::process::Command;
     use std::time::{Duration, Instant};
 
+    use dalle_model::Device;
+    use dalle_model::prior::Prior;
+    use dalle_train::shards::UpdateTraffic;
+
     use super::workshop::{Workshop, start, wait_until};
 
     /// `dalle` with these arguments, as several ranks. Before rank 1 starts, `first` is run in its shell.
@@ -94,6 +98,84 @@ mod over_mpi {
         run(&workshop, 6, &prior("compressed", 8, &compressed(3)));
         run(&workshop, 2, &prior("compressed", 12, &compressed(1)));
         assert_eq!(workshop.state("compressed")["updates"], 12);
+    }
+
+    /// The lines of a run's `ranks.jsonl`.
+    fn rank_lines(workshop: &Workshop, run: &str) -> Vec<serde_json::Value> {
+        let lines = fs::read_to_string(workshop.path(run).join("ranks.jsonl")).unwrap();
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn two_machines_of_two_ranks_compress_what_they_send_each_other_and_continue_after_a_kill() {
+        let workshop = Workshop::new();
+        workshop.run(&workshop.dvae("model", 2, ""));
+        let prior = |run: &str, steps: u64, more: &str| {
+            let own = format!("{}-prior", workshop.path("model").display());
+            let command =
+                workshop.prior("model", 16).replace(&own, &workshop.path(run).display().to_string());
+            format!(
+                "{command} --batch 8 --log-every 4 --learning-rate-updates 16 --machine-ranks 2 --overwrite {more}"
+            )
+            .replace("--batch 6 ", "")
+            .replace("--steps 16", &format!("--steps {steps}"))
+        };
+        let errors = |run: &str| history(&workshop, run).remove("compression error");
+        let losses = |run: &str| history(&workshop, run)["loss"].clone();
+        let powersgd = |columns: usize| format!("--powersgd-rank {columns}");
+        workshop.run(&prior("one", 16, ""));
+        // With as many columns as rows, only what 1-6-9 rounds is lost.
+        run(&workshop, 4, &prior("whole", 16, &powersgd(1000)));
+        for ((step, loss), (at, expected)) in losses("whole").into_iter().zip(losses("one")) {
+            assert!(step == at && (loss - expected).abs() < 5e-3, "{loss} after {step}, expected {expected}");
+        }
+        // The bytes that are sent are those that are planned.
+        run(&workshop, 4, &prior("plain", 16, ""));
+        run(&workshop, 4, &prior("undisturbed", 16, &powersgd(2)));
+        let text = include_str!("../../../configs/tiny.json");
+        let network = Prior::new(&serde_json::from_str(text).unwrap(), &Device::flex());
+        for (name, columns) in [("plain", None), ("undisturbed", Some(2))] {
+            let planned = UpdateTraffic::of(&network, 2, 2, columns);
+            for line in rank_lines(&workshop, name) {
+                let of = |key: &str| -> Vec<f64> { serde_json::from_value(line[key].clone()).unwrap() };
+                let between = of("bytes_between_machines");
+                // And an estimate of the compression error, once for each line.
+                let more = between[0] - planned.between_machines as f64;
+                let allowed = columns.map_or(0.0, |_| 0.05 * planned.between_machines as f64);
+                assert!((0.0..=allowed).contains(&more), "{name}: {more} bytes more than planned: {line}");
+                assert_eq!(between[..2], between[2..], "{name}: the same rows of both machines: {line}");
+                // Gathering averages to validate or save is not part of an update.
+                assert!(
+                    of("bytes_in_machine").iter().all(|&sent| sent >= planned.in_machine as f64),
+                    "{line}"
+                );
+            }
+        }
+        assert_eq!(errors("plain"), None);
+        assert!(
+            errors("whole").unwrap().iter().all(|(_, error)| *error < 0.05),
+            "1-6-9 alone: {:?}",
+            errors("whole")
+        );
+        assert!(errors("undisturbed").unwrap().iter().all(|(_, error)| (0.1..1.0).contains(error)));
+        // The same bits again.
+        run(&workshop, 4, &prior("again", 16, &powersgd(2)));
+        assert_eq!(history(&workshop, "again"), history(&workshop, "undisturbed"));
+        // Rank 1 is killed. The same ranks continue, then one machine without PowerSGD, then one process.
+        let pids = workshop.path("pid");
+        let command = prior("killed", 8, &format!("{} --save-seconds 0", powersgd(2)));
+        let mut job = start(ranks(&workshop, 4, &format!("echo $$ > {}", pids.display()), &command));
+        let latest = workshop.path("killed/checkpoints/LATEST");
+        wait_until("a checkpoint is there", || latest.exists() || job.try_wait().unwrap().is_some());
+        let pid = fs::read_to_string(pids).unwrap();
+        Command::new("kill").args(["-9", pid.trim()]).status().unwrap();
+        job.wait().unwrap();
+        run(&workshop, 4, &command);
+        run(&workshop, 2, &prior("killed", 12, ""));
+        workshop.run(&prior("killed", 16, ""));
+        for ((step, loss), (at, expected)) in losses("killed").into_iter().zip(losses("undisturbed")) {
+            assert!(step == at && (loss - expected).abs() < 0.02, "{loss} after {step}, expected {expected}");
+        }
     }
 
     #[test]
