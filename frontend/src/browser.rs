@@ -1,10 +1,10 @@
 //! Functions of the browser: clock, storage, address, clipboard, focus.
 
-use js_sys::Date;
+use js_sys::{Array, Date, Object, Reflect, Uint8Array};
 use leptos::prelude::{document, window};
-use wasm_bindgen::JsCast;
+use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{HtmlAnchorElement, HtmlElement, Storage};
+use web_sys::{Blob, BlobPropertyBag, ClipboardItem, File, HtmlAnchorElement, HtmlElement, Storage, Url};
 
 /// Milliseconds since 1970.
 pub fn now() -> f64 {
@@ -54,10 +54,17 @@ pub fn fragment() -> String {
     window().location().hash().unwrap_or_default()
 }
 
-/// Puts a fragment into the page's address, without an entry in the history.
-pub fn set_fragment(fragment: &str) {
+/// Puts a fragment into the page's address, in place of the present one, or as a new entry of the history. An empty one removes the
+/// fragment.
+pub fn set_fragment(fragment: &str, new_entry: bool) {
+    let location = window().location();
+    let path = location.pathname().unwrap_or_default() + &location.search().unwrap_or_default();
+    let url = if fragment.is_empty() { path } else { format!("#{fragment}") };
     if let Ok(history) = window().history() {
-        let _ = history.replace_state_with_url(&js_sys::Object::new(), "", Some(&format!("#{fragment}")));
+        let _ = match new_entry {
+            true => history.push_state_with_url(&Object::new(), "", Some(&url)),
+            false => history.replace_state_with_url(&Object::new(), "", Some(&url)),
+        };
     }
 }
 
@@ -66,13 +73,50 @@ pub fn reload() {
     let _ = window().location().reload();
 }
 
-/// Makes the browser save `href` as a file.
-pub fn save(href: &str, name: &str) {
-    let Ok(element) = document().create_element("a") else { return };
+/// Makes the browser save a file.
+pub fn save(bytes: &[u8], kind: &str, name: &str) {
+    let address = blob(bytes, kind).and_then(|blob| Url::create_object_url_with_blob(&blob).ok());
+    let (Some(address), Ok(element)) = (address, document().create_element("a")) else { return };
     let anchor: HtmlAnchorElement = element.unchecked_into();
-    anchor.set_href(href);
+    anchor.set_href(&address);
     anchor.set_download(name);
     anchor.click();
+    // The browser reads it after the click.
+    leptos::prelude::set_timeout(
+        move || {
+            let _ = Url::revoke_object_url(&address);
+        },
+        std::time::Duration::from_secs(60),
+    );
+}
+
+/// Copies a PNG file; None where the browser cannot (outside secure contexts).
+pub fn copy_png(bytes: &[u8]) -> Option<JsFuture> {
+    let clipboard = window().navigator().clipboard();
+    let kinds = Object::new();
+    Reflect::set(&kinds, &"image/png".into(), blob(bytes, "image/png")?.as_ref()).ok()?;
+    // Without a clipboard there is no ClipboardItem either.
+    if clipboard.is_undefined() || Reflect::get(&window(), &"ClipboardItem".into()).ok()?.is_undefined() {
+        return None;
+    }
+    let item = ClipboardItem::new_with_record_from_str_to_blob_promise(&kinds).ok()?;
+    Some(JsFuture::from(clipboard.write(&Array::of1(&item))))
+}
+
+fn blob(bytes: &[u8], kind: &str) -> Option<Blob> {
+    let options = BlobPropertyBag::new();
+    options.set_type(kind);
+    let parts = Array::of1(&Uint8Array::from(bytes));
+    Blob::new_with_u8_array_sequence_and_options(&parts, &options).ok()
+}
+
+/// The content of a file.
+///
+/// # Errors
+/// The browser cannot read it.
+pub async fn read(file: &File) -> Result<Vec<u8>, JsValue> {
+    let buffer = JsFuture::from(file.array_buffer()).await?;
+    Ok(Uint8Array::new(&buffer).to_vec())
 }
 
 /// Copies the page's address; None where the browser has no clipboard (outside secure contexts).

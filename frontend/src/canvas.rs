@@ -1,7 +1,9 @@
 //! Drawing tokens and pixels on the canvases of an image.
 
-use dalle_shared::{ImageToken, TokenStep};
-use wasm_bindgen::{Clamped, JsCast, JsValue};
+use dalle_shared::{ImageMetadata, ImageToken, TokenStep, write_metadata};
+use js_sys::Reflect;
+use leptos::prelude::{document, window};
+use wasm_bindgen::{Clamped, JsCast};
 use web_sys::{CanvasRenderingContext2d, HtmlCanvasElement, ImageData};
 
 use crate::codebook::{Codebook, TILE};
@@ -226,11 +228,51 @@ fn put(context: &CanvasRenderingContext2d, rgba: &[u8], width: usize) {
     }
 }
 
-/// The canvas as the data URL of a PNG.
-pub fn png(canvas: &HtmlCanvasElement) -> Result<String, JsValue> {
-    canvas.to_data_url_with_type("image/png")
+/// A canvas that is not on the page.
+pub fn create(width: usize, height: usize) -> Option<HtmlCanvasElement> {
+    let canvas: HtmlCanvasElement = document().create_element("canvas").ok()?.dyn_into().ok()?;
+    canvas.set_width(width as u32);
+    canvas.set_height(height as u32);
+    Some(canvas)
 }
 
-fn context(canvas: &HtmlCanvasElement) -> Option<CanvasRenderingContext2d> {
+/// A canvas with these RGBA pixels of a square.
+pub fn of_pixels(rgba: &[u8]) -> Option<HtmlCanvasElement> {
+    let side = (rgba.len() / 4).isqrt();
+    let canvas = create(side, side)?;
+    put(&context(&canvas)?, rgba, side);
+    Some(canvas)
+}
+
+/// The canvas `times` as large.
+pub fn enlarged(canvas: &HtmlCanvasElement, times: u32) -> Option<HtmlCanvasElement> {
+    let large = create((canvas.width() * times) as usize, (canvas.height() * times) as usize)?;
+    let (width, height) = (f64::from(large.width()), f64::from(large.height()));
+    let context = context(&large)?;
+    smooth(&context);
+    context.draw_image_with_html_canvas_element_and_dw_and_dh(canvas, 0.0, 0.0, width, height).ok()?;
+    Some(large)
+}
+
+/// Images are scaled as well as the browser can.
+pub fn smooth(context: &CanvasRenderingContext2d) {
+    // Not every browser knows it.
+    let _ = Reflect::set(context, &"imageSmoothingQuality".into(), &"high".into());
+}
+
+/// The canvas as a PNG file, with metadata if it has some.
+pub fn png(canvas: &HtmlCanvasElement, metadata: Option<&ImageMetadata>) -> Option<Vec<u8>> {
+    let address = canvas.to_data_url_with_type("image/png").ok()?;
+    // Each character of the answer is a byte.
+    let bytes: Vec<u8> =
+        window().atob(address.split_once(',')?.1).ok()?.chars().map(|byte| byte as u8).collect();
+    match metadata {
+        Some(metadata) => write_metadata(&bytes, metadata).ok(),
+        None => Some(bytes),
+    }
+}
+
+/// The drawing context of a canvas.
+pub fn context(canvas: &HtmlCanvasElement) -> Option<CanvasRenderingContext2d> {
     canvas.get_context("2d").ok()??.dyn_into().ok()
 }

@@ -16,12 +16,12 @@ use serde::de::DeserializeOwned;
 use wasm_bindgen_futures::spawn_local;
 use web_sys::File;
 
-use crate::decoder::{self, Decoder};
+use crate::decoder::{self, Decoder, Study};
 use crate::event_stream::EventStream;
 use crate::explain::Ask;
 use crate::generation::{self, Generation};
 use crate::model::Model;
-use crate::place::{Place, events_here};
+use crate::place::{Place, events_of};
 use crate::prior::{Prior, PriorEffect, PriorInput};
 use crate::schedule::fill;
 use crate::state::{App, Image, Shown};
@@ -167,7 +167,12 @@ impl Controller {
                 wait(ms).await;
                 self.generation(GenerationInput::Elapsed(ticket));
             }),
-            GenerationEffect::Store(session) => storage::store(&session),
+            GenerationEffect::Store(session) => {
+                storage::store(&session);
+                if session.result.is_some() {
+                    self.app.history.keep(session);
+                }
+            }
             GenerationEffect::Forget => storage::forget(),
             GenerationEffect::Display => self.display(),
             GenerationEffect::ShowTokens => self.show_tokens(),
@@ -268,6 +273,12 @@ impl Controller {
             DecoderEffect::DecodeStudy { ticket, stages: true, tokens } => {
                 self.send(&DecoderCommand::Stages { ticket, tokens });
             }
+            DecoderEffect::ShowStudy(Study::Kept(key)) => {
+                let entry = untrack(|| self.app.history.get(key));
+                if let (Some(entry), Some(rgba)) = (entry, pixels.take()) {
+                    entry.shown.set(Some(Arc::new(Shown { rgba, rows: grid })));
+                }
+            }
             DecoderEffect::ShowStudy(study) => {
                 self.ask(self.app.explain.decoded(study, pixels.take().unwrap_or_default()));
             }
@@ -347,6 +358,7 @@ impl Controller {
         let images = prompt.as_ref().map_or(0, |prompt| prompt.request.sample_count());
         self.app.blank(images);
         self.app.displayed.set(prompt);
+        self.app.history.current.set(None);
         self.app.notice.set(None);
         self.decoder(decoder::DecoderInput::Expect { images, rows: self.app.geometry().grid });
     }
@@ -386,7 +398,7 @@ impl Controller {
 
 /// What a server would answer to the request for a generation.
 fn created_here(ticket: Ticket) -> GenerationCreated {
-    let events = events_here(ticket.number());
+    let events = events_of(&ticket.number().to_string());
     GenerationCreated { id: events.clone(), events }
 }
 

@@ -8,6 +8,7 @@ use crate::format;
 use crate::link::Link;
 use crate::model::Model;
 use crate::place::Place;
+use crate::session::Prompt;
 
 /// The inputs as typed. An empty setting means its default.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -121,6 +122,19 @@ impl Inputs {
             top_p: settings.top_p,
             guidance: settings.guidance,
             prefix: self.prefix.clone(),
+        })
+    }
+
+    /// What a link to finished images was asked for, wherever it was sampled.
+    ///
+    /// # Errors
+    /// The first value that cannot be used.
+    pub fn prompt_of(link: &Link, model: &Model) -> Result<Prompt, Invalid> {
+        let request = Self::of_link(link).request(model, Place::Browser)?;
+        Ok(Prompt {
+            caption: link.caption.clone(),
+            request: GenerationRequest { best_of: link.best_of, guidance: link.settings.guidance, ..request },
+            seeds: link.seeds.clone(),
         })
     }
 

@@ -6,7 +6,9 @@
 //!   [`ranking`] for which images are shown large
 //! - [`decoder`]: the decoder worker's life, and with [`schedule`] what it decodes next
 //! - [`prior`]: the prior in this browser, which takes the server's place; [`place`] says which of them samples
-//! - [`form`]: from what is typed to a request; [`link`], [`packing`] and [`session`]: a generation as an address, and stored
+//! - [`form`]: from what is typed to a request; [`link`], [`packing`] and [`session`]: a generation as an address, and stored;
+//!   [`metadata`]: as a PNG file
+//! - [`history`]: the images that this browser keeps
 //! - [`subject`]: the image that is explained; [`codebook`]: what its codes look like; [`stages`]: what the decoder makes of it;
 //!   [`lessons`]: cards that go with it
 //! - [`vocabulary`]: what the model learned
@@ -14,16 +16,17 @@
 //!
 //! With the browser:
 //!
-//! - [`controller`] executes the effects, through [`api`], [`event_stream`], [`worker_client`] and [`storage`], and shows where
+//! - [`controller`] executes the effects, through [`api`], [`event_stream`], [`worker_client`], [`storage`] and [`archive`], and shows where
 //!   the machines stand in [`state::App`]; [`actions`] and [`startup`] give it inputs
 //! - [`explain`] holds what the explanation of an image shows, and changes it
-//! - [`components`] show [`state::App`]; [`canvas`] paints tokens and pixels
+//! - [`components`] show [`state::App`]; [`canvas`] paints tokens and pixels, [`sheet`] contact sheets
 //! - [`spelling`] lets scripts ask how captions become ids
 //!
 //! It holds no network: those are in the workers' WebAssembly, which loads beside this one.
 
 mod actions;
 mod api;
+mod archive;
 mod browser;
 mod canvas;
 mod codebook;
@@ -36,9 +39,11 @@ mod follower;
 mod form;
 mod format;
 mod generation;
+mod history;
 mod lessons;
 mod link;
 mod log;
+mod metadata;
 mod model;
 mod packing;
 mod palette;
@@ -50,6 +55,7 @@ mod ranking;
 mod reconnect;
 mod schedule;
 mod session;
+mod sheet;
 mod spelling;
 mod sse;
 mod stages;

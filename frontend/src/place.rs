@@ -28,8 +28,8 @@ impl Place {
     }
 }
 
-/// The address of the events of a generation of this browser.
-pub fn events_here(id: u64) -> String {
+/// The address of the events of a generation of this browser, or of images that it opened.
+pub fn events_of(id: &str) -> String {
     format!("{HERE}{id}")
 }
 
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn the_address_of_the_events_says_where_they_come_from() {
-        assert_eq!(Place::of_events(&events_here(7)), Place::Browser);
+        assert_eq!(Place::of_events(&events_of("7")), Place::Browser);
         assert_eq!(Place::of_events("/v1/generations/7/events"), Place::Server);
     }
 }

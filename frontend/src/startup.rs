@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dalle_shared::{Tokenizer, files};
+use futures_util::future::join;
 use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 
@@ -28,7 +29,8 @@ pub fn connect(controller: Controller) {
     }
     app.problem.set(None);
     spawn_local(async move {
-        match describe(controller).await {
+        let (model, ()) = join(describe(controller), app.history.load()).await;
+        match model {
             Ok(model) => opened(controller, &Arc::new(model), link),
             Err(problem) => app.problem.set(Some(problem)),
         }
@@ -75,9 +77,10 @@ fn opened(controller: Controller, model: &Arc<Model>, link: Option<Link>) {
     fetch_vocabulary(controller, model);
     actions::start_decoder(controller);
     let stored = stored(model, link.as_ref());
-    let restored = stored.is_some();
+    let restored = stored.as_ref().map(|(prompt, _)| prompt.link());
     match stored {
         Some((prompt, session)) => {
+            controller.app.form.restore(&prompt.link());
             // The seed in the address has been used.
             controller.app.form.seed_use.set(SeedUse::Never);
             controller.generation(GenerationInput::Restore(prompt, session));
@@ -87,10 +90,13 @@ fn opened(controller: Controller, model: &Arc<Model>, link: Option<Link>) {
     if let Some(lesson) = lessons::of_fragment(&browser::fragment()) {
         actions::lesson(controller, lesson);
     }
-    if let Some(link) = link {
+    let Some(link) = link else { return };
+    if let Some(restored) = restored {
+        take_prefix(controller, &restored);
+    } else if !(link.has_images() && actions::open_images(controller, &link)) {
         let whole = take_prefix(controller, &link);
         // Not after a reload: what was stopped or failed then is not started again.
-        if whole && !restored && !storage::knows_link(&link) {
+        if whole && !storage::knows_link(&link) {
             generate(controller);
         }
     }
@@ -99,28 +105,39 @@ fn opened(controller: Controller, model: &Arc<Model>, link: Option<Link>) {
 /// What this tab showed before, by this model. A link that was opened since then says more.
 fn stored(model: &Model, opened: Option<&Link>) -> Option<(Prompt, Session)> {
     let (session, link) = storage::load()?;
-    let place = Place::of_events(&session.created.events);
-    let request = Inputs::of_link(&link).request(model, place).ok().filter(|_| model.runs_at(place))?;
-    let prompt = Prompt { caption: link.caption.clone(), request };
-    let same = |opened: &Link| *opened == link || *opened == prompt.link(&session.preferred);
+    let prompt = match session.result {
+        Some(_) => Inputs::prompt_of(&link, model).ok()?,
+        None => {
+            let place = Place::of_events(&session.created.events);
+            let request =
+                Inputs::of_link(&link).request(model, place).ok().filter(|_| model.runs_at(place))?;
+            Prompt { caption: link.caption.clone(), request, seeds: Vec::new() }
+        }
+    };
+    let same = |opened: &Link| *opened == link || session.link_to_shown().as_ref() == Some(opened);
     let shown = link.model == model.manifest.hash && opened.is_none_or(same);
     shown.then_some((prompt, session))
 }
 
-/// Follows a link that came into the address later: pasted there, it loads nothing.
+/// Follows a link that came into the address later: by Back or Forward, or pasted there, which loads nothing.
 pub fn follow_link(controller: Controller) {
     if let Some(lesson) = lessons::of_fragment(&browser::fragment()) {
         return actions::lesson(controller, lesson);
     }
+    let Some(link) = Link::from_fragment(&browser::fragment()) else { return };
     // Back from a lesson leads to the link of what is on display already.
-    let displayed = controller.app.link();
-    if let Some(link) =
-        Link::from_fragment(&browser::fragment()).filter(|link| Some(link) != displayed.as_ref())
-    {
-        controller.app.form.restore(&link);
-        if controller.app.model.with_untracked(Option::is_some) && take_prefix(controller, &link) {
-            generate(controller);
-        }
+    let displayed = untrack(|| controller.app.link());
+    let is_displayed =
+        displayed.is_some_and(|shown| shown == link || shown.has_images() && shown.without_images() == link);
+    if is_displayed || controller.app.model.with_untracked(Option::is_none) {
+        return;
+    }
+    if link.has_images() && actions::open_images(controller, &link) {
+        return;
+    }
+    controller.app.form.restore(&link);
+    if take_prefix(controller, &link) {
+        generate(controller);
     }
 }
 
@@ -130,7 +147,7 @@ fn generate(controller: Controller) {
     }
 }
 
-/// Takes the link's prefix. Returns whether the model served makes the images that the link was made for; if not, says why.
+/// Takes the prefix of a link. Returns whether the model served makes the images that the link was made for; if not, says why.
 fn take_prefix(controller: Controller, link: &Link) -> bool {
     let app = controller.app;
     let other = app.model.with_untracked(|model| {
@@ -147,6 +164,9 @@ fn take_prefix(controller: Controller, link: &Link) -> bool {
         format!(
             "This link was made with another model than the one served now: its images will differ.{left_out}"
         )
+    } else if link.tokens.is_none() || link.has_images() {
+        "The link is damaged: its images are left out. Press Generate to sample images of its caption again."
+            .to_owned()
     } else if !actions::restore_prefix(controller, link) {
         "The link is damaged: the rows that its images begin with are left out, so they will differ."
             .to_owned()

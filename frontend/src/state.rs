@@ -10,6 +10,7 @@ use crate::decoder::{DecoderState, Upload};
 use crate::explain::Explain;
 use crate::form::{Inputs, SeedUse};
 use crate::generation::{Stage, Tally};
+use crate::history::History;
 use crate::link::Link;
 use crate::model::Model;
 use crate::phase::Phase;
@@ -103,6 +104,8 @@ pub struct App {
     pub prior: RwSignal<PriorState>,
     /// The explanation of an image.
     pub explain: Explain,
+    /// The images that this browser keeps.
+    pub history: History,
     /// Where the page stands.
     pub phase: Memo<Phase>,
     /// Where the latest generation stands.
@@ -149,6 +152,7 @@ impl App {
             place: RwSignal::new(Place::Server),
             prior: RwSignal::new(PriorState::Absent),
             explain: Explain::new(),
+            history: History::new(),
             phase,
             stage,
             reconnecting: RwSignal::new(false),
@@ -188,10 +192,15 @@ impl App {
         })
     }
 
-    /// The link to what is on display.
+    /// The link to what is on display: with the tokens of the images that are shown large, once they are complete.
     pub fn link(self) -> Option<Link> {
-        let preferred = self.ranking.with_untracked(|ranking| ranking.preferred().to_vec());
-        self.displayed.with_untracked(|prompt| prompt.as_ref().map(|prompt| prompt.link(&preferred)))
+        let link = self.displayed.with(|prompt| prompt.as_ref().map(Prompt::link))?;
+        let length = self.geometry().image_length();
+        let images = self.images_of(Ranking::shown);
+        let tokens = images.into_iter().map(|(index, image)| (index, image.tokens.get()));
+        let tokens: Vec<_> = tokens.collect();
+        let complete = tokens.iter().all(|(_, tokens)| tokens.len() == length) && !tokens.is_empty();
+        Some(if complete { link.to_images(tokens) } else { link })
     }
 }
 
@@ -230,12 +239,15 @@ impl Form {
         }
     }
 
-    /// Fills the inputs from a link, all but the prefix, which only the model can check.
+    /// Fills the inputs from a link, all but the prefix, which only the model can check. A link that carries its images does not
+    /// say among how many they were chosen.
     pub fn restore(self, link: &Link) {
         let inputs = Inputs::of_link(link);
         self.caption.set(inputs.caption);
         self.samples.set(inputs.samples);
-        self.best_of.set(inputs.best_of);
+        if !link.has_images() {
+            self.best_of.set(inputs.best_of);
+        }
         self.seed.set(inputs.seed);
         self.seed_use.set(SeedUse::Next);
         self.temperature.set(inputs.temperature);

@@ -3,6 +3,7 @@
 use dalle_shared::{GenerationRequest, ImageToken, TokenStep};
 
 use crate::format;
+use crate::session::Prompt;
 use crate::ticket::Ticket;
 
 /// An image, or a branch of one.
@@ -19,13 +20,13 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// The image `index` of a request.
-    pub fn new(request: &GenerationRequest, index: usize, tokens: Vec<ImageToken>) -> Self {
+    /// The image `index` of what was asked for.
+    pub fn new(prompt: &Prompt, index: usize, tokens: Vec<ImageToken>) -> Self {
         let request = GenerationRequest {
             samples: 1,
             best_of: None,
-            seed: request.seed.of_sample(index),
-            ..request.clone()
+            seed: prompt.seed_of(index),
+            ..prompt.request.clone()
         };
         Self { ticket: Ticket::issue(), request, tokens, forced: None }
     }
@@ -116,7 +117,8 @@ mod tests {
     }
 
     fn subject() -> Subject {
-        Subject::new(&request(), 2, [5, 6, 5, 9].map(ImageToken).to_vec())
+        let prompt = Prompt { caption: String::new(), request: request(), seeds: Vec::new() };
+        Subject::new(&prompt, 2, [5, 6, 5, 9].map(ImageToken).to_vec())
     }
 
     #[test]

@@ -103,6 +103,7 @@ async fn every_control_and_image_has_a_name_and_the_page_its_landmarks() -> Resu
     page.until_state("finished").await?;
     page.until_start().await?;
     page.press("choose-row-1").await?;
+    page.press("more-2").await?;
 
     let nodes = named_nodes(&page).await?;
     let mut count: BTreeMap<&str, usize> = BTreeMap::new();

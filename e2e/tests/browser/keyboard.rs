@@ -8,7 +8,7 @@ use crate::fixture::page::Page;
 use crate::fixture::server::Server;
 
 /// More Tab stops than the page has.
-const MANY: usize = 60;
+const MANY: usize = 90;
 
 /// The focused element's name, and whether its focus is visible.
 const FOCUSED: &str = "const focused = document.activeElement; const style = getComputedStyle(focused); \
@@ -76,6 +76,7 @@ async fn the_tab_key_visits_every_control_and_shows_where_it_is() -> Result<()> 
     let page = Page::open(&server.url("/")).await?;
     page.generate("red above blue", 1, 4).await?;
     page.until_state("finished").await?;
+    page.press("more-1").await?;
     page.browser.js::<()>("document.querySelector('.skip').focus(); return null", ()).await?;
     let stops = walk(&page, "copy-link").await?;
     for part in [

@@ -11,6 +11,7 @@ mod explaining;
 mod fixture;
 mod generating;
 mod hosting;
+mod keeping;
 mod keyboard;
 mod layout;
 mod reloading;

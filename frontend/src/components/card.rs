@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use dalle_shared::{Geometry, ImageToken};
+use dalle_shared::{Geometry, ImageMetadata, ImageToken};
 use leptos::ev::MouseEvent;
 use leptos::html::Canvas;
 use leptos::prelude::*;
 
 use super::text::text;
 use crate::format;
+use crate::session::Prompt;
 use crate::state::{App, Image, Shown};
 
 /// Handles to the signals of an image on display.
@@ -74,11 +75,18 @@ impl Card {
     /// Name of a file of the image: its caption and the seed that samples it alone.
     pub fn file_name(self, extension: &str) -> String {
         self.app.displayed.with_untracked(|prompt| {
-            let (caption, seed) = prompt.as_ref().map_or(("", 0), |prompt| {
-                (prompt.caption.as_str(), prompt.request.seed.of_sample(self.index).0)
-            });
+            let (caption, seed) = prompt
+                .as_ref()
+                .map_or(("", 0), |prompt| (prompt.caption.as_str(), prompt.seed_of(self.index).0));
             format::file_name(caption, seed, extension)
         })
+    }
+
+    /// How it was generated, for its files.
+    pub fn metadata(self) -> Option<ImageMetadata> {
+        let link = self.app.displayed.with_untracked(|prompt| prompt.as_ref().map(Prompt::link))?;
+        let link = link.to_images(vec![(self.index, self.tokens.get_untracked())]);
+        self.app.model.with_untracked(|model| Some(link.metadata(&model.as_ref()?.manifest.name)))
     }
 
     /// The cell of the grid at a point of a canvas, in CSS pixels: row and column.

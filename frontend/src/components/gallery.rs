@@ -1,21 +1,16 @@
 //! The images of a generation that are shown large, and what they were asked for.
 
-use dalle_shared::Seed;
-use gloo_timers::future::TimeoutFuture;
 use leptos::prelude::*;
-use wasm_bindgen_futures::spawn_local;
 
 use super::candidates::Candidates;
+use super::copied::say_copied;
 use super::picture::Picture;
-use super::text::text;
-use crate::controller::app;
+use super::text::{flag, text};
+use crate::controller::{app, controller};
 use crate::ranking::Ranking;
 use crate::session::Prompt;
 use crate::state::App;
-use crate::{actions, format};
-
-/// How long the button says that the link is copied.
-const COPIED_MS: u32 = 3_000;
+use crate::{actions, browser, format};
 
 #[component]
 pub fn Gallery() -> impl IntoView {
@@ -43,17 +38,83 @@ pub fn Gallery() -> impl IntoView {
     }
 }
 
-/// What the images were asked for.
+/// What the images were asked for, and what can be done with all of them.
 #[component]
 fn Asked(prompt: Prompt) -> impl IntoView {
     let app = app();
-    let Prompt { caption, request } = prompt;
+    let (caption, sampled, kept_tokens) =
+        (prompt.caption.clone(), prompt.request.best_of, prompt.request.prefix.len());
     view! {
         <q dir="auto" data-testid="asked" title=caption>{caption.clone()}</q>
-        <span class="by">{text(move || format!("seed {}", seed(app, request.seed)))}</span>
-        {move || chosen(app, request.best_of).map(|chosen| view! { <span class="by">{chosen}</span> })}
-        {kept(app, request.prefix.len()).map(|kept| view! { <span class="by">{kept}</span> })}
-        <CopyLink/>
+        <span class="by">{text(move || format!("seed {}", seed(app, &prompt)))}</span>
+        {move || chosen(app, sampled).map(|chosen| view! { <span class="by">{chosen}</span> })}
+        {kept(app, kept_tokens).map(|kept| view! { <span class="by">{kept}</span> })}
+        <span class="by-actions">
+            <Mark/>
+            <CopyLink/>
+            <SaveSheet/>
+        </span>
+    }
+}
+
+/// Marks what is on display as a favourite, or deletes it.
+#[component]
+fn Mark() -> impl IntoView {
+    let controller = controller();
+    let history = controller.app.history;
+    let current = Memo::new(move |_| {
+        history
+            .current
+            .get()
+            .and_then(|key| history.get(key))
+            .map(|entry| (entry.key(), entry.saved.favourite))
+    });
+    let is_favourite = move || current.get().is_some_and(|(_, favourite)| favourite);
+    view! {
+        <Show when=move || current.get().is_some()>
+            <button
+                type="button"
+                class="quiet"
+                data-testid="favourite"
+                aria-pressed=flag(is_favourite)
+                on:click=move |_| if let Some((key, _)) = current.get_untracked() { history.toggle_favourite(key) }
+            >
+                <span aria-hidden="true">{move || if is_favourite() { "★ " } else { "☆ " }}</span>
+                "Favourite"
+            </button>
+            <button
+                type="button"
+                class="quiet"
+                data-testid="delete"
+                on:click=move |_| if let Some((key, _)) = current.get_untracked() {
+                    actions::delete(controller, key);
+                    browser::focus("result");
+                }
+            >
+                "Delete"
+            </button>
+        </Show>
+    }
+}
+
+/// Saves all images that are shown large as one file.
+#[component]
+fn SaveSheet() -> impl IntoView {
+    let app = app();
+    let whole = move || {
+        let grid = app.geometry().grid;
+        let images = app.images_of(Ranking::shown);
+        images.len() > 1
+            && images.iter().all(|(_, image)| {
+                image.shown.with(|shown| shown.as_ref().is_some_and(|shown| shown.rows == grid))
+            })
+    };
+    view! {
+        <Show when=whole>
+            <button type="button" class="quiet" data-testid="save-sheet" on:click=move |_| actions::save_sheet(app)>
+                "Save sheet"
+            </button>
+        </Show>
     }
 }
 
@@ -75,12 +136,12 @@ fn chosen(app: App, sampled: Option<usize>) -> Option<String> {
 }
 
 /// The seed that samples the image on display alone; of several, that of the first sampled.
-fn seed(app: App, first: Seed) -> u64 {
+fn seed(app: App, prompt: &Prompt) -> u64 {
     let sample = app.ranking.with(|ranking| match *ranking.shown() {
         [only] => only,
         _ => 0,
     });
-    first.of_sample(sample).0
+    prompt.seed_of(sample).0
 }
 
 /// How many rows were kept from another image, if any were.
@@ -94,13 +155,7 @@ fn CopyLink() -> impl IntoView {
     let app = app();
     let copied = RwSignal::new(false);
     let copy = move |_| match actions::copy_link(app) {
-        Some(copying) => spawn_local(async move {
-            if copying.await.is_ok() {
-                copied.try_set(true);
-                TimeoutFuture::new(COPIED_MS).await;
-                copied.try_set(false);
-            }
-        }),
+        Some(copying) => say_copied(copied, copying),
         None => {
             let text = "This browser does not allow copying here. The link is in the address bar.";
             app.notice.set(Some(text.to_owned()));

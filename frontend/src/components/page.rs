@@ -1,13 +1,15 @@
 //! The whole page.
 
-use leptos::ev::{hashchange, keydown};
+use leptos::ev::{focus, hashchange, keydown};
 use leptos::prelude::*;
+use wasm_bindgen_futures::spawn_local;
 
 use super::buttons::{Buttons, press_generate, press_stop};
 use super::caption::Caption;
 use super::explain::ExplainPanel;
 use super::gallery::Gallery;
 use super::header::Header;
+use super::history::Kept;
 use super::learned::AllCaptions;
 use super::messages::Messages;
 use super::pipeline::Pipeline;
@@ -46,6 +48,15 @@ pub fn Page() -> impl IntoView {
     });
     // A link pasted into the address bar changes only the fragment, and loads nothing.
     window_event_listener(hashchange, move |_| startup::follow_link(controller));
+    // Another tab may have added images to the history.
+    window_event_listener(focus, move |_| spawn_local(app.history.load()));
+    // The address leads to what is on display.
+    Effect::new(move |_| {
+        app.link();
+        if app.phase.get() == Phase::Finished {
+            actions::update_address(app);
+        }
+    });
     Effect::new(move |_| {
         if app.phase.get() == Phase::Finished {
             untrack(|| actions::finished(controller));
@@ -69,6 +80,7 @@ pub fn Page() -> impl IntoView {
                 <Progress/>
                 <div class="images" hidden=move || app.explain.subject.with(Option::is_some)>
                     <Gallery/>
+                    <Kept/>
                 </div>
                 <ExplainPanel/>
             </section>

@@ -6,10 +6,13 @@ use leptos::prelude::*;
 use serde::Serialize;
 
 use super::card::Card;
+use super::copied::say_copied;
 use super::text::{flag, text};
-use crate::canvas::png;
 use crate::controller::controller;
-use crate::{actions, browser};
+use crate::{actions, browser, canvas};
+
+/// How many times as large an enlarged image is.
+const ENLARGED: u32 = 4;
 
 /// What `dalle dvae decode` reads.
 #[derive(Serialize)]
@@ -26,11 +29,27 @@ pub fn Save(
     /// On a narrow screen, the tokens are seen instead of the pixels.
     flipped: RwSignal<bool>,
 ) -> impl IntoView {
-    let save_png = move |_| {
-        if let Some(Ok(href)) =
-            pixels.get_untracked().filter(|_| untrack(|| card.is_whole())).map(|canvas| png(&canvas))
-        {
-            browser::save(&href, &card.file_name("png"));
+    let more = RwSignal::new(false);
+    let copied = RwSignal::new(false);
+    let file = move |times: u32| {
+        let canvas = pixels.get_untracked().filter(|_| untrack(|| card.is_whole()))?;
+        let canvas = if times == 1 { Some(canvas) } else { canvas::enlarged(&canvas, times) };
+        canvas::png(&canvas?, card.metadata().as_ref())
+    };
+    let save = move |times: u32| {
+        let name = match times {
+            1 => card.file_name("png"),
+            _ => card.file_name(&format!("x{times}.png")),
+        };
+        if let Some(bytes) = file(times) {
+            browser::save(&bytes, "image/png", &name);
+        }
+    };
+    let copy = move |_| match file(1).and_then(|bytes| browser::copy_png(&bytes)) {
+        Some(copying) => say_copied(copied, copying),
+        None => {
+            let text = "This browser does not allow copying here. Save the PNG, or use the image's own menu.";
+            card.app.notice.set(Some(text.to_owned()));
         }
     };
     let tokens_href = text(move || {
@@ -80,7 +99,7 @@ pub fn Save(
                 data-testid=card.part("download")
                 aria-label=text(move || format!("Save PNG of image {}", number.get()))
                 disabled=move || !card.is_whole()
-                on:click=save_png
+                on:click=move |_| save(1)
             >
                 "Save PNG"
             </button>
@@ -94,15 +113,48 @@ pub fn Save(
                 "Show tokens"
             </button>
             <Show when=move || card.is_whole()>
-                <a
+                <button
+                    type="button"
                     class="quiet"
-                    data-testid=card.part("tokens-json")
-                    aria-label=text(move || format!("Tokens of image {} as JSON", number.get()))
-                    href=tokens_href
-                    download=text(move || card.file_name("tokens.json"))
+                    data-testid=card.part("more")
+                    aria-label=text(move || format!("More for image {}", number.get()))
+                    aria-expanded=flag(move || more.get())
+                    on:click=move |_| more.update(|more| *more = !*more)
                 >
-                    "Tokens"
-                </a>
+                    "More"
+                </button>
+                <span class="more" hidden=move || !more.get()>
+                    <button
+                        type="button"
+                        class="quiet"
+                        data-testid=card.part("copy")
+                        aria-label=text(move || match copied.get() {
+                            true => format!("Copied image {}", number.get()),
+                            false => format!("Copy image {}", number.get()),
+                        })
+                        on:click=copy
+                    >
+                        {text(move || if copied.get() { "Copied" } else { "Copy image" }.to_owned())}
+                    </button>
+                    <button
+                        type="button"
+                        class="quiet"
+                        data-testid=card.part("enlarged")
+                        aria-label=text(move || format!("Save ×{ENLARGED} of image {}", number.get()))
+                        on:click=move |_| save(ENLARGED)
+                    >
+                        {format!("Save ×{ENLARGED}")}
+                    </button>
+                    <a
+                        class="quiet"
+                        data-testid=card.part("tokens-json")
+                        aria-label=text(move || format!("Tokens of image {} as JSON", number.get()))
+                        href=tokens_href
+                        download=text(move || card.file_name("tokens.json"))
+                    >
+                        "Tokens"
+                    </a>
+                </span>
             </Show>
         </div>
     }

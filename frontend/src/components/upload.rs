@@ -5,18 +5,28 @@ use leptos::html::{Button, Input};
 use leptos::prelude::*;
 use web_sys::FileList;
 
+use crate::actions;
 use crate::controller::{Controller, controller};
 
-/// Takes images that are dropped or pasted anywhere on the page, while `enabled`. `dragged` tells that one is held over it.
-pub fn take_images(controller: Controller, enabled: Memo<bool>, dragged: RwSignal<bool>) {
+/// Takes image files that are dropped or pasted anywhere on the page: those that were saved here are restored, others are images to
+/// start from where the model `can_encode`. `dragged` tells that one is held over the page.
+pub fn take_images(controller: Controller, can_encode: Memo<bool>, dragged: RwSignal<bool>) {
+    let open = move |files: Option<FileList>| {
+        let file = files.and_then(|files| files.get(0));
+        let taken = file.is_some() && controller.app.model.with_untracked(Option::is_some);
+        if let Some(file) = file.filter(|_| taken) {
+            actions::open_file(controller, file, can_encode.get_untracked());
+        }
+        taken
+    };
     window_event_listener(paste, move |event| {
         let files = event.clipboard_data().and_then(|data| data.files());
-        if enabled.get_untracked() && take(controller, files) {
+        if open(files) {
             event.prevent_default();
         }
     });
     window_event_listener(dragover, move |event| {
-        if enabled.get_untracked() && brings_files(&event) {
+        if brings_files(&event) {
             event.prevent_default();
             dragged.set(true);
         }
@@ -29,9 +39,9 @@ pub fn take_images(controller: Controller, enabled: Memo<bool>, dragged: RwSigna
     });
     window_event_listener(drop, move |event| {
         dragged.set(false);
-        if enabled.get_untracked() && brings_files(&event) {
+        if brings_files(&event) {
             event.prevent_default();
-            take(controller, event.data_transfer().and_then(|data| data.files()));
+            open(event.data_transfer().and_then(|data| data.files()));
         }
     });
 }
@@ -63,7 +73,9 @@ pub fn ChooseFile(button: NodeRef<Button>, label: Signal<String>) -> impl IntoVi
             accept="image/*"
             data-testid="start-file"
             on:change:target=move |event| {
-                take(controller, event.target().files());
+                if let Some(file) = event.target().files().and_then(|files| files.get(0)) {
+                    controller.upload(file);
+                }
                 // The same file can be chosen again.
                 event.target().set_value("");
             }
@@ -74,14 +86,4 @@ pub fn ChooseFile(button: NodeRef<Button>, label: Signal<String>) -> impl IntoVi
 /// Whether files are being dragged, and not text.
 fn brings_files(event: &DragEvent) -> bool {
     event.data_transfer().is_some_and(|data| data.types().iter().any(|kind| kind == "Files"))
-}
-
-/// Uploads the first of the files, if there is one.
-fn take(controller: Controller, files: Option<FileList>) -> bool {
-    let file = files.and_then(|files| files.get(0));
-    let taken = file.is_some();
-    if let Some(file) = file {
-        controller.upload(file);
-    }
-    taken
 }

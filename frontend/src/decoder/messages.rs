@@ -96,6 +96,8 @@ pub enum Study {
     Changed(usize, ImageToken),
     /// A sheet of codebook entries, from this one on. Waits until there is nothing else to decode.
     Sheet(usize),
+    /// An image of the history, by its name. Waits likewise.
+    Kept(u64),
 }
 
 impl Study {
@@ -104,9 +106,17 @@ impl Study {
         matches!(self, Self::Stages(_) | Self::Changed(..))
     }
 
-    /// Whether they are of the same kind.
+    /// Whether one takes the place of the other: they are of the same kind, or the same image of the history.
     pub fn is_like(self, other: Self) -> bool {
-        std::mem::discriminant(&self) == std::mem::discriminant(&other)
+        match (self, other) {
+            (Self::Kept(one), Self::Kept(other)) => one == other,
+            _ => std::mem::discriminant(&self) == std::mem::discriminant(&other),
+        }
+    }
+
+    /// Whether it can wait until there is nothing else to decode.
+    pub fn can_wait(self) -> bool {
+        matches!(self, Self::Sheet(_) | Self::Kept(_))
     }
 }
 

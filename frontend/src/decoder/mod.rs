@@ -305,7 +305,7 @@ impl Decoder {
             effects.push(DecoderEffect::DecodePrefix { ticket, tokens: self.prefix.clone() });
             return;
         }
-        let urgent = |(study, _): &(Study, _)| !matches!(study, Study::Sheet(_));
+        let urgent = |(study, _): &(Study, _)| !study.can_wait();
         if let Some(index) = self.studies.iter().position(urgent) {
             return self.decode_study(index, effects);
         }

@@ -93,6 +93,7 @@ impl Explain {
                     None => Vec::new(),
                 });
             }
+            Study::Kept(_) => {}
         }
         None
     }

@@ -20,6 +20,8 @@ pub enum GenerationInput {
     Reconnect,
     /// Cancel the generation.
     Stop,
+    /// Show no images.
+    Clear,
     /// The person prefers an image to the best, or no longer.
     Prefer(usize),
     /// Answer to [`GenerationEffect::Create`].
@@ -54,7 +56,7 @@ pub enum GenerationEffect {
     Store(Session),
     /// Remove the stored session.
     Forget,
-    /// Show empty images for the prompt.
+    /// Show empty images for the prompt, or none without a prompt.
     Display,
     /// There are more tokens to show.
     ShowTokens,

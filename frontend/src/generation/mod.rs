@@ -147,6 +147,14 @@ impl Generation {
                 self.stage = Stage::Cancelled;
                 effects.push(GenerationEffect::Forget);
             }
+            GenerationInput::Clear => {
+                self.leave(&mut effects);
+                self.stage = Stage::Idle;
+                self.displayed = None;
+                self.asked = None;
+                self.tally = Tally::default();
+                effects.extend([GenerationEffect::Forget, GenerationEffect::Display]);
+            }
             GenerationInput::Prefer(image) => {
                 self.ranking.prefer(image);
                 effects.push(GenerationEffect::ShowRanking);
@@ -256,28 +264,31 @@ impl Generation {
 
     fn restore(&mut self, now: f64, prompt: Prompt, session: Session, effects: &mut Vec<GenerationEffect>) {
         self.leave(effects);
-        let Session { asked_at, preferred, result, .. } = session.clone();
-        self.asked = Some(Asked { prompt: prompt.clone(), at: asked_at, ticket: None });
+        self.asked = Some(Asked { prompt: prompt.clone(), at: session.asked_at, ticket: None });
         self.tally = Tally::default();
-        self.display(prompt, session, effects);
-        match result.and_then(|result| Some((self.complete_log(&result)?, result))) {
-            Some((log, result)) => self.restore_result(log, result, effects),
+        self.display(prompt, session.clone(), effects);
+        match session.result.as_ref().and_then(|result| Some((self.complete_log(result)?, result))) {
+            Some((log, result)) => self.restore_result(log, result, &session.preferred, effects),
             None => {
                 self.stage = Stage::Queued;
                 effects.extend(self.follower.start(now).into_iter().map(GenerationEffect::from));
                 self.run_clock(effects);
+                session.preferred.iter().rev().for_each(|image| self.ranking.prefer(*image));
             }
         }
-        preferred.into_iter().rev().for_each(|image| self.ranking.prefer(image));
-        effects.push(GenerationEffect::ShowRanking);
+        effects.extend([GenerationEffect::Store(session), GenerationEffect::ShowRanking]);
     }
 
-    fn restore_result(&mut self, log: Log, result: SavedResult, effects: &mut Vec<GenerationEffect>) {
-        let SavedResult { seconds, rate, scores, .. } = result;
+    fn restore_result(
+        &mut self,
+        log: Log,
+        result: &SavedResult,
+        preferred: &[usize],
+        effects: &mut Vec<GenerationEffect>,
+    ) {
+        let SavedResult { seconds, rate, .. } = *result;
         self.tally = Tally { tokens: log.received(), total: log.received(), seconds, rate };
-        for (image, score) in scores.into_iter().enumerate() {
-            self.ranking.scored(image, self.geometry.image_length(), score);
-        }
+        self.ranking = result.ranking(self.ranking.shown().len(), preferred);
         self.follower = Follower::complete(log);
         self.stage = Stage::Complete;
         effects.push(GenerationEffect::ShowTokens);

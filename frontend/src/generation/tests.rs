@@ -24,7 +24,7 @@ fn prompt() -> Prompt {
         guidance: 1.0,
         prefix: Vec::new(),
     };
-    Prompt { caption: "a fox".into(), request }
+    Prompt { caption: "a fox".into(), request, seeds: Vec::new() }
 }
 
 struct World {
@@ -320,4 +320,18 @@ fn what_the_person_prefers_is_stored() {
     world.on(GenerationInput::Prefer(0));
     assert_eq!(world.machine.ranking().shown(), [0, 3]);
     assert_eq!(world.stored.map(|session| session.preferred), Some(vec![0]));
+}
+
+#[test]
+fn images_on_display_can_be_cleared_and_others_shown_in_their_place() {
+    let mut world = World::finished();
+    let first = world.stored.clone().expect("a session");
+    world.on(GenerationInput::Clear);
+    assert_eq!((world.machine.stage(), world.machine.displayed(), &world.stored), (Stage::Idle, None, &None));
+    assert_eq!(world.displays, 2);
+
+    world.on(GenerationInput::Restore(prompt(), first.clone()));
+    assert_eq!(world.machine.stage(), Stage::Complete);
+    assert_eq!(world.stored, Some(first), "a reload shows what is on display");
+    assert!(world.cancelled.is_empty() && world.stream.is_none());
 }
