@@ -4,9 +4,9 @@ use std::borrow::Borrow;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use dalle_data::{MAX_PIXELS, read_regular_file};
 use dalle_model::config::DOWNSAMPLING;
 use dalle_model::dvae::{ImageDecoder, ImageEncoder};
+use dalle_native::image_file::{self, MAX_PIXELS, read_regular_file};
 use dalle_shared::ImageToken;
 use image::{DynamicImage, RgbImage, Rgba, RgbaImage};
 use serde::{Deserialize, Serialize};
@@ -74,7 +74,7 @@ impl TokenGrid {
 /// # Errors
 /// The file is missing, too large, not an image, or of another size; the message names `image_size`, the model's own.
 pub fn read_image(path: &Path, image_size: usize) -> Result<RgbImage> {
-    let image = dalle_data::read_image(path)
+    let image = image_file::read_image(path)
         .with_context(|| format!("cannot read the image {}", path.display()))?
         .into_rgba8();
     let (width, height) = image.dimensions();

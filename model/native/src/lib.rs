@@ -2,6 +2,7 @@
 //!
 //! - [`ModelFolder`]: opens, checks, loads and writes a model on disk
 //! - [`device`]: opens a device by its name, such as `cuda:1`
+//! - [`image_file`]: image files from elsewhere, whole and upright
 //! - [`memory`]: reads a device's free memory, and refuses what does not fit
 //! - [`publish`]: files and folders that appear complete or not at all
 //!
@@ -9,6 +10,7 @@
 
 pub mod device;
 mod folder;
+pub mod image_file;
 pub mod memory;
 pub mod publish;
 

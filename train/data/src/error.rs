@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use dalle_native::publish::PublishError;
 
 use crate::record::Split;
+use crate::source::Problem;
 
 /// Why data cannot be built or read. Messages say what was expected, what was received and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -70,21 +71,13 @@ pub enum DataError {
         /// What was expected and what was received.
         message: String,
     },
-    /// Two images would have the same name in the shards.
-    #[error("`{first}` and `{second}` would both be stored as `{key}`; rename one of them")]
-    DuplicateKey {
-        /// Name in the shards.
-        key: String,
-        /// One image.
-        first: String,
-        /// The other.
-        second: String,
-    },
     /// Nothing is left to train on.
     #[error("no image is left to store: {reasons}")]
     Nothing {
         /// How many images were left out for which reason.
         reasons: String,
+        /// Those that were selected but cannot be used.
+        problems: Vec<Problem>,
     },
     /// The dataset folder cannot be written.
     #[error(transparent)]
@@ -102,8 +95,9 @@ pub enum DataError {
     },
     /// The folder holds no manifest.
     #[error(
-        "{} is not a dataset: it has no manifest.json; `dalle data build` makes a dataset of packages or of a folder of images",
-        .0.display()
+        "{folder} is not a dataset: it has no manifest.json; `dalle data build --images {folder} --out DATASET` makes one of images, WebDataset \
+         shards or a parquet file, and `--packages` of packages of drawings",
+        folder = .0.display()
     )]
     NotADataset(PathBuf),
     /// A dataset has no examples of the split that is read.

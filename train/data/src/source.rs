@@ -30,10 +30,10 @@ pub enum Reason {
     Unreadable,
     /// Its caption cannot be read.
     UnreadableCaption,
-    /// Not an image.
-    NotAPicture,
     /// It has no caption.
     NoCaption,
+    /// A caption whose image is missing.
+    NoImage,
     /// The same pixels with the same caption are stored already.
     Duplicate,
     /// Another drawing replaced it in its set.
@@ -46,6 +46,8 @@ pub enum Reason {
     NoName,
     /// The recipe uses only a share of its group or source.
     Weight,
+    /// A file that is no image.
+    NotAPicture,
 }
 
 impl fmt::Display for Reason {
@@ -55,6 +57,7 @@ impl fmt::Display for Reason {
             Self::SkinTone => "skin tone",
             Self::Group => "group not wanted",
             Self::NoCaption => "no caption",
+            Self::NoImage => "caption without an image",
             Self::UnreadableCaption => "caption unreadable",
             Self::Unreadable => "image unreadable",
             Self::Duplicate => "duplicate",
@@ -95,7 +98,7 @@ pub struct SourceInfo {
 }
 
 /// A source with what became of its images.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceSummary {
     /// What it says of itself.
     #[serde(flatten)]
@@ -107,4 +110,14 @@ pub struct SourceSummary {
     pub kinds: BTreeMap<String, usize>,
     /// Images left out, by reason.
     pub left_out: BTreeMap<Reason, usize>,
+    /// Files that are no images, by ending.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub other_files: BTreeMap<String, usize>,
+    /// Stored images that have fewer pixels in their files.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub enlarged: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }

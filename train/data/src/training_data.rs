@@ -55,7 +55,10 @@ impl TrainingData {
         };
         let parts = datasets.into_iter().map(part).collect::<Result<Vec<_>, _>>()?;
         if parts.is_empty() {
-            return Err(DataError::Nothing { reasons: "no dataset is given".to_owned() });
+            return Err(DataError::Nothing {
+                reasons: "no dataset is given".to_owned(),
+                problems: Vec::new(),
+            });
         }
         Ok(Self { parts, split, seed, buffer })
     }

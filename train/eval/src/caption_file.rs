@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use dalle_data::read_regular_file;
+use dalle_native::image_file::read_regular_file;
 
 /// Most bytes of a file: more than the largest number of long captions.
 const MAX_BYTES: u64 = 16 << 20;

@@ -3,17 +3,15 @@
 //! The same input and options give the same bytes, however many threads render. What is known of the images is held in
 //! memory, about a kilobyte each, to put them in random order; their pixels are not.
 
-use std::collections::HashMap;
 use std::path::Path;
 
-use dalle_data::{
-    DataError, MANIFEST, Manifest, Options, Record, Split, check_apart, encode_png, sanitise_key,
-};
+use dalle_data::{DataError, MANIFEST, Manifest, Options, Record, Split, check_apart, encode_png};
 use dalle_native::publish::NewFolder;
 use dalle_shared::sha256_hex;
 use indicatif::ProgressBar;
 
 use crate::background::{self, PALETTE, WHITE};
+use crate::keys::unique_keys;
 use crate::render::{Cutout, RenderError};
 use crate::source::{RawExample, Source};
 use crate::store::{Entry, Rendered, Tally, store_all};
@@ -24,8 +22,7 @@ const SIZES: std::ops::RangeInclusive<u32> = 8..=1024;
 /// Builds the dataset folder `out` and returns its manifest.
 ///
 /// # Errors
-/// An option is out of range, a source cannot be read, two images have one key, nothing is left to store, or a file
-/// cannot be written. `out` is then as it was.
+/// An option is out of range, a source cannot be read, nothing is left to store, or a file cannot be written. `out` is then as it was.
 pub fn build(
     sources: &[Box<dyn Source>],
     options: &Options,
@@ -40,10 +37,14 @@ pub fn build(
     let mut tally = Tally::new(sources);
     let images = in_order(sources, &mut tally, options.seed)?;
     let licenses: Vec<String> = tally.sources.iter().map(|source| source.info.license.clone()).collect();
-    let render = |image: &Keyed| Rendered {
-        source: image.source,
-        origin: Some(image.example.origin.clone()),
-        entries: render(image, &licenses, options),
+    let render = |image: &Keyed| {
+        let rendered = render(image, &licenses, options);
+        Rendered {
+            source: image.source,
+            origin: Some(image.example.origin.clone()),
+            enlarged: rendered.as_ref().is_ok_and(|(_, enlarged)| *enlarged),
+            entries: rendered.map(|(entries, _)| entries),
+        }
     };
     store_all(folder, (options, None), tally, &images, render, progress)
 }
@@ -84,31 +85,26 @@ pub(crate) fn in_order(
     tally: &mut Tally,
     seed: u64,
 ) -> Result<Vec<Keyed>, DataError> {
-    let mut origins: HashMap<String, String> = HashMap::new();
-    let mut images = Vec::new();
+    let mut found = Vec::new();
     for (index, source) in sources.iter().enumerate() {
         for example in source.examples()? {
-            let example = match example {
-                Ok(example) => example,
-                Err(left_out) => {
-                    tally.leave_out(index, left_out);
-                    continue;
-                }
-            };
-            let key = sanitise_key(&example.name);
-            if let Some(first) = origins.insert(key.clone(), example.origin.clone()) {
-                return Err(DataError::DuplicateKey { key, first, second: example.origin });
+            match example {
+                Ok(example) => found.push((index, example)),
+                Err(left_out) => tally.leave_out(index, left_out),
             }
-            images.push(Keyed { source: index, key, example });
         }
     }
+    let keys = unique_keys(found.iter().map(|(_, example)| (example.name.as_str(), example.origin.as_str())));
+    let keyed = found.into_iter().zip(keys);
+    let mut images: Vec<Keyed> =
+        keyed.map(|((source, example), key)| Keyed { source, key, example }).collect();
     images.sort_by_cached_key(|image| sha256_hex(format!("{seed} {}", image.key).as_bytes()));
     Ok(images)
 }
 
 /// The drawing on white, and on as many coloured backgrounds as are wanted, of those that it stands out from. A photo has
-/// its own.
-fn render(image: &Keyed, licenses: &[String], options: &Options) -> Result<Vec<Entry>, RenderError> {
+/// its own. Also whether its file has fewer pixels than the image.
+fn render(image: &Keyed, licenses: &[String], options: &Options) -> Result<(Vec<Entry>, bool), RenderError> {
     let Keyed { source, key, example } = image;
     let cutout = Cutout::new(&example.art, options.size)?;
     let coloured = background::ranked(options.seed, key)
@@ -116,7 +112,7 @@ fn render(image: &Keyed, licenses: &[String], options: &Options) -> Result<Vec<E
         .filter(|background| cutout.stands_out_from(background.colour))
         .take(options.backgrounds);
     let license = example.license.as_ref().unwrap_or(&licenses[*source]);
-    std::iter::once(WHITE)
+    let entries = std::iter::once(WHITE)
         .chain(coloured)
         .map(|background| {
             let mut key = key.clone();
@@ -138,5 +134,6 @@ fn render(image: &Keyed, licenses: &[String], options: &Options) -> Result<Vec<E
             };
             Ok(Entry { key, record, png: encode_png(&cutout.on(background.colour))?, kind })
         })
-        .collect()
+        .collect::<Result<_, RenderError>>()?;
+    Ok((entries, cutout.enlarged()))
 }

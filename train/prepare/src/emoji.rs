@@ -7,6 +7,7 @@ use std::sync::Arc;
 use dalle_data::{Captions, DataError, PackageInfo, Reason, SourceInfo};
 use serde_json::{Value, json};
 
+use crate::content::Content;
 use crate::emojibase::{self, Emoji, Emojibase};
 use crate::family::{Family, Format};
 use crate::iconify::{self, Icon};
@@ -204,7 +205,7 @@ fn bitmaps(folder: &Path) -> Result<Vec<Icon>, DataError> {
             code_points: Some(name.clone()),
             name,
             synonyms: Vec::new(),
-            art: Art::File(path),
+            art: Art::file(Content::File(path.clone()), &path.to_string_lossy()),
             hidden: false,
         });
     }

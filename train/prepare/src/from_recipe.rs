@@ -80,11 +80,13 @@ pub fn build_recipe(
             source: drawing.source,
             origin: Some(drawing.image.example.origin.clone()),
             entries: context.render(drawing),
+            enlarged: false,
         },
         Job::Composite(composite) => Rendered {
             source: scene::source_of(&drawings, composite),
             origin: None,
             entries: scene::render(&context, &drawings, composite),
+            enlarged: false,
         },
     };
     let options = Options {

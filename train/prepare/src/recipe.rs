@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use dalle_data::{DataError, read_regular_file};
+use dalle_data::DataError;
+use dalle_native::image_file::read_regular_file;
 use serde::{Deserialize, Serialize};
 
 use crate::background::PALETTE;

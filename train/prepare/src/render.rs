@@ -1,12 +1,21 @@
 //! An image as training sees it: a drawing or photo as a square, cropped to what is drawn, centred, on a background.
 
-use std::path::PathBuf;
+use std::io::Read;
 
-use dalle_data::{ImageFileError, read_image, read_regular_file};
+use dalle_native::image_file::{Bounds, ImageFile, ImageFileError, MAX_BYTES};
+use flate2::read::GzDecoder;
 use image::imageops::{self, FilterType};
 use image::{DynamicImage, GenericImageView, Rgb, RgbImage, Rgba, RgbaImage};
 
+use crate::budget::Budget;
+use crate::content::Content;
+use crate::images::text;
 use crate::svg::{self, SvgError, VISIBLE, visible};
+
+/// Bytes of image files in the memory of all threads.
+static FILES: Budget = Budget::new(512 << 20);
+/// Bytes of decoded images in the memory of all threads. The largest image alone takes about this.
+static PIXELS: Budget = Budget::new(1 << 30);
 
 /// Where the pixels of an image come from.
 #[derive(Clone, Debug)]
@@ -18,8 +27,21 @@ pub enum Art {
         /// What to do after rendering.
         turn: Turn,
     },
-    /// A file: an SVG by its ending, else a bitmap.
-    File(PathBuf),
+    /// A file.
+    File {
+        /// Its bytes.
+        content: Content,
+        /// Whether it is an SVG document, perhaps compressed, and no bitmap.
+        svg: bool,
+    },
+}
+
+impl Art {
+    /// A file of this name: an SVG by its ending, else a bitmap.
+    pub fn file(content: Content, name: &str) -> Self {
+        let ending = name.rsplit('.').next().unwrap_or_default().to_lowercase();
+        Self::File { content, svg: matches!(ending.as_str(), "svg" | "svgz") }
+    }
 }
 
 /// Flips, then quarter turns clockwise.
@@ -39,9 +61,9 @@ pub enum RenderError {
     /// Not an SVG document that can be rendered.
     #[error(transparent)]
     Svg(#[from] SvgError),
-    /// Not UTF-8.
-    #[error("not a usable SVG: expected UTF-8 text")]
-    Encoding,
+    /// No text.
+    #[error("not a usable SVG: it {0}")]
+    Encoding(String),
     /// Not an image file that can be read.
     #[error(transparent)]
     File(#[from] ImageFileError),
@@ -72,6 +94,7 @@ const LONGEST: u32 = 4;
 pub struct Cutout {
     pixels: RgbaImage,
     opaque: bool,
+    enlarged: bool,
 }
 
 impl Cutout {
@@ -82,13 +105,24 @@ impl Cutout {
     pub fn new(art: &Art, size: u32) -> Result<Self, RenderError> {
         match art {
             Art::Svg { text, turn } => Self::svg(text, *turn, size),
-            Art::File(path) if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("svg")) => {
-                let bytes = read_regular_file(path, svg::MAX_BYTES)?;
-                let text = String::from_utf8(bytes).map_err(|_| RenderError::Encoding)?;
+            Art::File { content, svg: true } => {
+                let text = text::decode(&svg_bytes(content)?).map_err(RenderError::Encoding)?;
                 Self::svg(&text, Turn::default(), size)
             }
-            Art::File(path) => Self::bitmap(read_image(path)?, size),
+            Art::File { content, svg: false } => {
+                // Waiting for pixels while holding bytes is safe: who holds pixels never waits for bytes.
+                let _bytes = FILES.reserve(content.length().min(MAX_BYTES));
+                let bytes = content.read(MAX_BYTES)?;
+                let file = ImageFile::open(&bytes, Bounds::FILES)?;
+                let _pixels = PIXELS.reserve(file.memory());
+                Self::bitmap(file.decode()?, size)
+            }
         }
+    }
+
+    /// Whether the file has fewer pixels than the image.
+    pub fn enlarged(&self) -> bool {
+        self.enlarged
     }
 
     fn svg(text: &str, turn: Turn, size: u32) -> Result<Self, RenderError> {
@@ -98,18 +132,19 @@ impl Cutout {
 
     /// An opaque bitmap is a photo: its middle square is used. A transparent one is a drawing: it is cropped to what is drawn.
     fn bitmap(bitmap: DynamicImage, size: u32) -> Result<Self, RenderError> {
+        let enlarged = bitmap.width().min(bitmap.height()) < size;
         let bitmap = match bitmap.color().has_alpha() {
             false => bitmap,
             true => {
                 let pixels = bitmap.into_rgba8();
                 if pixels.pixels().any(|pixel| pixel[3] != u8::MAX) {
-                    return Self::drawing(pixels, size);
+                    return Ok(Self { enlarged, ..Self::drawing(pixels, size)? });
                 }
                 pixels.into()
             }
         };
         let square = middle(bitmap).resize_to_fill(size, size, FilterType::Lanczos3);
-        Ok(Self { pixels: square.into_rgba8(), opaque: true })
+        Ok(Self { pixels: square.into_rgba8(), opaque: true, enlarged })
     }
 
     fn drawing(mut pixels: RgbaImage, size: u32) -> Result<Self, RenderError> {
@@ -133,7 +168,7 @@ impl Cutout {
         let mut square = RgbaImage::new(size, size);
         let (x, y) = ((size - small.width()) / 2, (size - small.height()) / 2);
         imageops::replace(&mut square, &small, x.into(), y.into());
-        Ok(Self { pixels: square, opaque: false })
+        Ok(Self { pixels: square, opaque: false, enlarged: false })
     }
 
     /// The drawing cropped to what is drawn, as large as fits into `width` by `height` pixels, without a margin.
@@ -152,7 +187,7 @@ impl Cutout {
         let crop = imageops::crop_imm(&whole.pixels, left, top, drawn_width, drawn_height).to_image();
         let pixels =
             imageops::resize(&crop, fit(drawn_width, width), fit(drawn_height, height), FilterType::Triangle);
-        Ok(Self { pixels, opaque: false })
+        Ok(Self { pixels, opaque: false, enlarged: whole.enlarged })
     }
 
     /// Several drawings on one transparent square, each with its upper left corner at `(x, y)`.
@@ -161,12 +196,12 @@ impl Cutout {
         for (part, x, y) in parts {
             imageops::replace(&mut square, &part.pixels, i64::from(*x), i64::from(*y));
         }
-        Self { pixels: square, opaque: false }
+        Self { pixels: square, opaque: false, enlarged: false }
     }
 
     /// The same drawing with other pixels.
     pub fn with_pixels(&self, pixels: RgbaImage) -> Self {
-        Self { pixels, opaque: self.opaque }
+        Self { pixels, opaque: self.opaque, enlarged: self.enlarged }
     }
 
     /// Its pixels, premultiplied.
@@ -196,6 +231,20 @@ impl Cutout {
             Rgb([over(red, background[0]), over(green, background[1]), over(blue, background[2])])
         })
     }
+}
+
+/// The document of an SVG file, unpacked if it is compressed.
+fn svg_bytes(content: &Content) -> Result<Vec<u8>, RenderError> {
+    let bytes = content.read(svg::MAX_BYTES)?;
+    if !bytes.starts_with(&[0x1F, 0x8B]) {
+        return Ok(bytes);
+    }
+    let mut unpacked = Vec::new();
+    GzDecoder::new(bytes.as_slice())
+        .take(svg::MAX_BYTES + 1)
+        .read_to_end(&mut unpacked)
+        .map_err(|error| RenderError::Encoding(format!("cannot be unpacked: {error}")))?;
+    Ok(unpacked)
 }
 
 /// `value · alpha / 255`, rounded.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use dalle_data::{Captions, DataError, Reason, SourceInfo, concept_of};
+use dalle_data::{Captions, DataError, Problem, Reason, SourceInfo, concept_of};
 use serde_json::Value;
 
 use crate::render::Art;
@@ -63,23 +63,25 @@ impl RawExample {
     }
 }
 
-/// An image that is not used.
+/// What is not stored.
 #[derive(Clone, Debug)]
-pub struct LeftOut {
-    /// The reason.
-    pub reason: Reason,
-    /// The image and its fault, if it was selected but cannot be used. Images that were not selected are only counted.
-    pub problem: Option<(String, String)>,
+pub enum LeftOut {
+    /// An image that was not selected. It is only counted.
+    Unwanted(Reason),
+    /// An image that was selected but cannot be used.
+    Unusable(Problem),
+    /// A file that is no image, by its ending. It is only counted.
+    OtherFile(String),
 }
 
 impl LeftOut {
     /// An image that was not selected.
     pub fn unwanted(reason: Reason) -> Self {
-        Self { reason, problem: None }
+        Self::Unwanted(reason)
     }
 
     /// An image that was selected but cannot be used: its origin, and the fault.
     pub fn unusable(reason: Reason, origin: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { reason, problem: Some((origin.into(), message.into())) }
+        Self::Unusable(Problem { reason, source: origin.into(), message: message.into() })
     }
 }

@@ -1,6 +1,7 @@
 //! Storing what was rendered: in parallel, in order, each image once, with counts.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::hash_map::Entry as Place;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use dalle_data::{
@@ -31,19 +32,30 @@ pub struct Tally {
 impl Tally {
     /// Nothing stored yet.
     pub fn new(sources: &[Box<dyn Source>]) -> Self {
-        let summary =
-            |info| SourceSummary { info, stored: 0, kinds: BTreeMap::new(), left_out: BTreeMap::new() };
+        let summary = |info| SourceSummary { info, ..SourceSummary::default() };
         let sources = sources.iter().map(|source| summary(source.info())).collect();
         Self { sources, problems: Vec::new() }
     }
 
-    /// Counts an image that is left out.
-    pub fn leave_out(&mut self, source: usize, LeftOut { reason, problem }: LeftOut) {
-        *self.sources[source].left_out.entry(reason).or_default() += 1;
-        self.problems.extend(problem.map(|(source, message)| Problem { reason, source, message }));
+    /// Counts what is left out.
+    pub fn leave_out(&mut self, source: usize, left_out: LeftOut) {
+        let summary = &mut self.sources[source];
+        let reason = match left_out {
+            LeftOut::Unwanted(reason) => reason,
+            LeftOut::Unusable(problem) => {
+                let reason = problem.reason;
+                self.problems.push(problem);
+                reason
+            }
+            LeftOut::OtherFile(ending) => {
+                *summary.other_files.entry(ending).or_default() += 1;
+                Reason::NotAPicture
+            }
+        };
+        *summary.left_out.entry(reason).or_default() += 1;
     }
 
-    /// How many images were left out for which reason, with an example.
+    /// How many images were left out for which reason.
     pub fn reasons(&self) -> String {
         let mut counts: BTreeMap<Reason, usize> = BTreeMap::new();
         for (reason, count) in self.sources.iter().flat_map(|source| &source.left_out) {
@@ -53,9 +65,7 @@ impl Tally {
             return "the input holds none".to_owned();
         }
         let counts: Vec<String> = counts.iter().map(|(reason, count)| format!("{reason}: {count}")).collect();
-        let first = self.problems.iter().min();
-        let example = first.map(|problem| format!("; for example {}: {}", problem.source, problem.message));
-        counts.join(", ") + &example.unwrap_or_default()
+        counts.join(", ")
     }
 }
 
@@ -79,6 +89,8 @@ pub struct Rendered {
     pub origin: Option<String>,
     /// The images, the plain one first.
     pub entries: Result<Vec<Entry>, RenderError>,
+    /// Whether the drawing has fewer pixels than are stored.
+    pub enlarged: bool,
 }
 
 /// Renders all `jobs` in parallel, stores the images in the order of the jobs and publishes the folder.
@@ -103,10 +115,10 @@ pub fn store_all<J: Sync>(
         progress.inc(batch.len() as u64);
     }
     progress.finish();
-    if writer.train + writer.val == 0 {
-        return Err(DataError::Nothing { reasons: tally.reasons() });
-    }
     tally.problems.sort();
+    if writer.train + writer.val == 0 {
+        return Err(DataError::Nothing { reasons: tally.reasons(), problems: tally.problems });
+    }
     let manifest = Manifest {
         format: FORMAT,
         image_size: options.size,
@@ -131,8 +143,8 @@ pub fn store_all<J: Sync>(
 /// Stores what was rendered and keeps count.
 struct Writer {
     shards: ShardWriter,
-    /// Source, label and pixels of what is stored.
-    seen: HashSet<(usize, String, String)>,
+    /// What is stored, and where it comes from, by source, label and pixels.
+    seen: HashMap<(usize, String, String), String>,
     train: usize,
     val: usize,
     splits: BTreeMap<String, usize>,
@@ -140,11 +152,11 @@ struct Writer {
 
 impl Writer {
     fn new(shards: ShardWriter) -> Self {
-        Self { shards, seen: HashSet::new(), train: 0, val: 0, splits: BTreeMap::new() }
+        Self { shards, seen: HashMap::new(), train: 0, val: 0, splits: BTreeMap::new() }
     }
 
     fn store(&mut self, tally: &mut Tally, rendered: Rendered) -> Result<(), DataError> {
-        let Rendered { source, origin, entries } = rendered;
+        let Rendered { source, origin, entries, enlarged } = rendered;
         let entries = match (entries, origin) {
             (Ok(entries), _) => entries,
             (Err(error), Some(origin)) => {
@@ -154,11 +166,20 @@ impl Writer {
             (Err(_), None) => return Ok(()),
         };
         let Some(first) = entries.first() else { return Ok(()) };
-        if !self.seen.insert((source, first.record.captions.label.clone(), sha256_hex(&first.png))) {
-            tally.leave_out(source, LeftOut::unwanted(Reason::Duplicate));
-            return Ok(());
+        let same = (source, first.record.captions.label.clone(), sha256_hex(&first.png));
+        match self.seen.entry(same) {
+            Place::Vacant(place) => {
+                place.insert(first.record.source.clone());
+            }
+            Place::Occupied(stored) => {
+                let message = format!("has the same pixels and caption as {}, which is stored", stored.get());
+                let origin = first.record.source.clone();
+                tally.leave_out(source, LeftOut::unusable(Reason::Duplicate, origin, message));
+                return Ok(());
+            }
         }
         tally.sources[source].stored += 1;
+        tally.sources[source].enlarged += usize::from(enlarged);
         for entry in entries {
             *tally.sources[source].kinds.entry(entry.kind.to_owned()).or_default() += 1;
             self.append(entry)?;

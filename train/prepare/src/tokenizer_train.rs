@@ -57,7 +57,10 @@ pub fn train(
         return Err(error);
     }
     if count == 0 {
-        return Err(DataError::Nothing { reasons: "the dataset has no captions to train on".to_owned() });
+        return Err(DataError::Nothing {
+            reasons: "the dataset has no captions to train on".to_owned(),
+            problems: Vec::new(),
+        });
     }
     let mut bpe = BPE::default();
     trainer.train(&mut bpe).map_err(refused)?;

@@ -1,4 +1,4 @@
-//! `dalle data build` from a folder of pictures with captions.
+//! `dalle data build` from a folder of images with captions.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,7 +7,7 @@ mod data_support;
 use std::path::Path;
 
 use dalle_data::{DataError, Dataset, Reason};
-use dalle_prepare::ImageFolder;
+use dalle_prepare::ImageFiles;
 use data_support::{Packages, options, run, write};
 use image::{Rgb, RgbImage, Rgba, RgbaImage};
 use tempfile::TempDir;
@@ -20,8 +20,8 @@ fn photo(path: &Path, colour: [u8; 3]) {
     picture.save(path).unwrap();
 }
 
-fn input(folder: &TempDir) -> ImageFolder {
-    ImageFolder { root: folder.path().join("in"), license: "CC0-1.0".to_owned() }
+fn input(folder: &TempDir) -> ImageFiles {
+    ImageFiles { path: folder.path().join("in"), license: "CC0-1.0".to_owned() }
 }
 
 #[test]
@@ -124,10 +124,13 @@ fn what_cannot_be_used_is_named() {
     photo(&root.join("blank.png"), [1, 2, 3]);
     write(&root.join("blank.txt"), " \n");
     photo(&root.join("binary.png"), [1, 2, 3]);
-    std::fs::write(root.join("binary.txt"), b"\xff\xfe").unwrap();
+    std::fs::write(root.join("binary.txt"), b"caf\xe9").unwrap();
     write(&root.join("torn.png"), "\u{89}PNG and then nothing");
     write(&root.join("torn.txt"), "torn");
+    write(&root.join("orphan.txt"), "a caption");
     write(&root.join("movie.mp4"), "frames");
+    write(&root.join("movie.txt"), "what the film shows");
+    write(&root.join("README.txt"), "about these images");
     let manifest = run(&input(&folder), &options(), &folder.path().join("out"), false).unwrap();
     assert_eq!(manifest.records, 1);
     let problems: Vec<(Reason, &str)> =
@@ -137,48 +140,190 @@ fn what_cannot_be_used_is_named() {
         [
             (Reason::Unreadable, "torn.png"),
             (Reason::UnreadableCaption, "binary.png"),
-            (Reason::NotAPicture, "movie.mp4"),
             (Reason::NoCaption, "blank.png"),
             (Reason::NoCaption, "silent.png"),
+            (Reason::NoImage, "orphan.txt"),
         ]
     );
+    let message = |file: &str| {
+        manifest.problems.iter().find(|problem| problem.source == file).unwrap().message.as_str()
+    };
+    assert_eq!(message("blank.png"), "its caption in blank.txt is empty; write one there");
+    assert!(message("silent.png").starts_with("has no caption; expected silent.txt beside it"));
+    assert!(
+        message("binary.png").contains("binary.txt is not UTF-8 text")
+            && message("binary.png").contains("save it")
+    );
+    let others = &manifest.sources[0].other_files;
+    assert_eq!(others, &[(".mp4".to_owned(), 1), (".txt".to_owned(), 2)].into(), "counted, not named");
 }
 
 #[test]
-fn one_key_for_two_pictures_is_an_error() {
+fn images_whose_names_are_alike_are_all_stored() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("in");
-    for name in ["a b", "a_b"] {
-        photo(&root.join(format!("{name}.png")), [1, 2, 3]);
-        write(&root.join(format!("{name}.txt")), name);
+    let long = "with-every-keyword-that-somebody-could-type-".repeat(3);
+    let names = [
+        "a b.png".to_owned(),
+        "a_b.png".to_owned(),
+        "猫.png".to_owned(),
+        "犬.png".to_owned(),
+        "cats/tabby.png".to_owned(),
+        "cats_tabby.png".to_owned(),
+        "tulip.png".to_owned(),
+        "tulip.webp".to_owned(),
+        format!("{long}0.png"),
+        format!("{long}1.png"),
+    ];
+    for (name, number) in names.iter().zip(0..) {
+        photo(&root.join(name), [number * 20, 2, 3]);
+        write(&root.join(name).with_extension("txt"), &format!("image {}", name.split('.').next().unwrap()));
     }
-    match run(&input(&folder), &options(), &folder.path().join("out"), false) {
-        Err(DataError::DuplicateKey { key, first, second }) => {
-            assert_eq!((key.as_str(), first.as_str(), second.as_str()), ("a_b", "a b.png", "a_b.png"));
-        }
-        other => panic!("expected a duplicate key, got {other:?}"),
-    }
+    let out = folder.path().join("out");
+    assert_eq!(run(&input(&folder), &options(), &out, false).unwrap().records, names.len());
+    let dataset = Dataset::open(&out).unwrap();
+    let mut reds: Vec<u8> =
+        dataset.examples.iter().map(|example| example.image().unwrap().get_pixel(16, 16).0[0]).collect();
+    reds.sort_unstable();
+    assert_eq!(reds, (0..names.len() as u8).map(|number| number * 20).collect::<Vec<_>>());
 }
 
 #[test]
-fn a_malformed_list_is_refused_with_its_line() {
+fn lines_of_a_list_that_cannot_be_used_are_named_and_the_others_are_used() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("in");
     photo(&root.join("cat.png"), [1, 2, 3]);
-    let good = r#"{"file": "cat.png", "caption": "a cat"}"#;
-    for (list, expected) in [
-        (format!("{good}\n{{\"file\": 3}}\n"), "line 2"),
-        (format!("{good}\n{good}\n"), "listed twice"),
-        (r#"{"file": "cat.png", "caption": "a cat", "tag": "x"}"#.to_owned(), "line 1"),
-    ] {
-        write(&root.join("captions.jsonl"), &list);
-        let error =
-            run(&input(&folder), &options(), &folder.path().join("out"), false).unwrap_err().to_string();
-        assert!(error.contains(expected), "{error}");
-    }
-    let missing = ImageFolder { root: folder.path().join("nowhere"), license: String::new() };
-    let error = run(&missing, &options(), &folder.path().join("out"), false).unwrap_err();
+    write(
+        &root.join("captions.jsonl"),
+        "{\"file\": \"cat.png\", \"caption\": \"a cat\", \"width\": 80}\n{\"file\": 3}\n\
+         {\"file\": \"./cat.png\", \"caption\": \"a pet\"}\n{\"file\": \"dog.png\", \"caption\": \"a dog\"}\n",
+    );
+    let out = folder.path().join("out");
+    let manifest = run(&input(&folder), &options(), &out, false).unwrap();
+    let problems: Vec<(Reason, &str)> =
+        manifest.problems.iter().map(|problem| (problem.reason, problem.source.as_str())).collect();
+    assert_eq!(problems, [(Reason::UnreadableCaption, "captions.jsonl"), (Reason::NoImage, "dog.png")]);
+    assert!(manifest.problems[0].message.starts_with("line 2: expected"), "{:?}", manifest.problems);
+    let cat = &Dataset::open(&out).unwrap().examples[0];
+    assert_eq!(
+        (cat.captions.main().as_str(), cat.captions.alternatives.as_slice()),
+        ("a cat", &["a pet".to_owned()][..])
+    );
+    let missing = ImageFiles { path: folder.path().join("nowhere"), license: String::new() };
+    let error = run(&missing, &options(), &folder.path().join("other"), false).unwrap_err();
     assert!(matches!(error, DataError::Io { .. }), "{error}");
+}
+
+#[test]
+fn what_systems_leave_in_folders_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("in");
+    for name in
+        ["cat.png", ".thumbnails/cat.png", "._cat.png", "__MACOSX/cat.png", ".ipynb_checkpoints/cat-copy.png"]
+    {
+        photo(&root.join(name), [1, 2, 3]);
+        write(&root.join(name).with_extension("txt"), "a cat");
+    }
+    for name in [".DS_Store", "Thumbs.db", "desktop.ini"] {
+        write(&root.join(name), "system");
+    }
+    let manifest = run(&input(&folder), &options(), &folder.path().join("out"), false).unwrap();
+    assert_eq!((manifest.records, &manifest.problems[..]), (1, &[][..]));
+    assert!(manifest.sources[0].other_files.is_empty());
+}
+
+#[test]
+fn names_match_however_their_letters_are_composed() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("in");
+    // As macOS writes it, decomposed; the captions composed.
+    photo(&root.join("cafe\u{301}.png"), [1, 2, 3]);
+    write(&root.join("captions.jsonl"), "{\"file\": \"caf\u{e9}.png\", \"caption\": \"a café\"}\n");
+    photo(&root.join("nin\u{303}o.png"), [4, 2, 3]);
+    write(&root.join("ni\u{f1}o.txt"), "a child");
+    let manifest = run(&input(&folder), &options(), &folder.path().join("out"), false).unwrap();
+    assert_eq!((manifest.records, &manifest.problems[..]), (2, &[][..]));
+}
+
+#[cfg(unix)]
+#[test]
+fn linked_folders_are_read_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("in");
+    photo(&root.join("cat.png"), [1, 2, 3]);
+    write(&root.join("cat.txt"), "a cat");
+    photo(&folder.path().join("elsewhere/dog.png"), [200, 2, 3]);
+    write(&folder.path().join("elsewhere/dog.txt"), "a dog");
+    for (target, link) in
+        [(folder.path().join("elsewhere"), "more"), (root.clone(), "again"), (root.clone(), "deep")]
+    {
+        std::os::unix::fs::symlink(target, root.join(link)).unwrap();
+    }
+    let manifest = run(&input(&folder), &options(), &folder.path().join("out"), false).unwrap();
+    assert_eq!((manifest.records, &manifest.problems[..]), (2, &[][..]));
+}
+
+#[test]
+fn the_same_image_twice_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("in");
+    for name in ["one", "two"] {
+        photo(&root.join(format!("{name}.png")), [1, 2, 3]);
+        write(&root.join(format!("{name}.txt")), "a cat");
+    }
+    let manifest = run(&input(&folder), &options(), &folder.path().join("out"), false).unwrap();
+    let problem = &manifest.problems[0];
+    assert_eq!((manifest.records, problem.reason), (1, Reason::Duplicate));
+    let other = if problem.source == "one.png" { "two.png" } else { "one.png" };
+    assert_eq!(problem.message, format!("has the same pixels and caption as {other}, which is stored"));
+}
+
+#[test]
+fn every_problem_is_returned_where_nothing_is_left_to_store() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["one", "two"] {
+        photo(&folder.path().join(format!("in/{name}.png")), [1, 2, 3]);
+    }
+    match run(&input(&folder), &options(), &folder.path().join("out"), false).unwrap_err() {
+        DataError::Nothing { problems, .. } => {
+            assert_eq!(problems.len(), 2);
+            assert!(problems[0].message.contains("metadata.csv"), "{problems:?}");
+        }
+        other => panic!("expected nothing to store, got {other}"),
+    }
+}
+
+#[test]
+fn a_wrong_path_is_refused_with_what_takes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("in");
+    photo(&root.join("cat.png"), [1, 2, 3]);
+    write(&root.join("cat.txt"), "a cat");
+    let out = folder.path().join("out");
+    run(&input(&folder), &options(), &out, false).unwrap();
+    write(&folder.path().join("packages/package.json"), "{}");
+    for (path, expected) in [
+        (root.join("cat.png"), "expected a folder of images, a WebDataset shard"),
+        (out, "is a dataset already"),
+        (folder.path().join("packages"), "--packages reads them"),
+    ] {
+        let input = ImageFiles { path, license: String::new() };
+        let error = run(&input, &options(), &folder.path().join("other"), false).unwrap_err().to_string();
+        assert!(error.starts_with("--images: ") && error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_small_image_is_enlarged_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("in");
+    photo(&root.join("large.png"), [1, 2, 3]);
+    write(&root.join("large.txt"), "large");
+    std::fs::create_dir_all(&root).unwrap();
+    RgbImage::from_pixel(1, 1, Rgb([9, 9, 9])).save(root.join("dot.png")).unwrap();
+    write(&root.join("dot.txt"), "a dot");
+    let manifest = run(&input(&folder), &options(), &folder.path().join("out"), false).unwrap();
+    assert_eq!((manifest.sources[0].stored, manifest.sources[0].enlarged), (2, 1));
 }
 
 #[test]

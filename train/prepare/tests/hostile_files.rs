@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use dalle_data::{Dataset, Manifest};
-use dalle_prepare::ImageFolder;
+use dalle_prepare::ImageFiles;
 use data_support::{options, run, write};
 use image::{Rgb, RgbImage};
 
@@ -27,7 +27,7 @@ fn folder() -> (tempfile::TempDir, PathBuf) {
 
 fn build(folder: &Path) -> Manifest {
     let begun = Instant::now();
-    let input = ImageFolder { root: folder.join("in"), license: "CC0-1.0".to_owned() };
+    let input = ImageFiles { path: folder.join("in"), license: "CC0-1.0".to_owned() };
     let manifest = run(&input, &options(), &folder.join("out"), true).unwrap();
     assert!(begun.elapsed() < BOUND, "the build took {:?}", begun.elapsed());
     manifest
@@ -106,12 +106,11 @@ fn a_document_that_refers_to_other_files_shows_nothing_of_them() {
     let (folder, images) = folder();
     let outside = folder.path().join("outside.svg");
     write(&outside, &svg(r#"<rect fill="blue" width="9" height="9"/>"#));
-    let data = "data:image/png;base64,iVBORw0KGgo=";
-    for reference in [outside.to_str().unwrap(), "/dev/zero", data] {
+    for reference in [outside.to_str().unwrap(), "/dev/zero", "https://example.org/a.png"] {
         write(&images.join("bad.svg"), &svg(&format!(r#"<image href="{reference}" width="9" height="9"/>"#)));
         write(&images.join("bad.txt"), "bad");
         let message = left_out(folder.path(), "bad.svg");
-        assert!(message.contains("contains an image, which is not rendered"), "{message}");
+        assert!(message.contains("contains an image of another file, which is not read"), "{message}");
     }
     // Neither by a reference that looks like one into the document, nor by an entity.
     let outside = outside.display();
@@ -129,12 +128,73 @@ fn a_document_that_refers_to_other_files_shows_nothing_of_them() {
 }
 
 #[test]
-fn text_that_would_vanish_is_named() {
+fn text_is_drawn_in_a_font_of_the_program_or_its_letter_is_named() {
     let (folder, images) = folder();
-    write(&images.join("badge.svg"), &svg(r#"<text x="1" y="5">Hi</text>"#));
-    write(&images.join("badge.txt"), "a badge that says hi");
+    let document =
+        |text: &str| svg(&format!(r#"<text x="1" y="8" font-size="4" font-family="Nothing">{text}</text>"#));
+    for text in ["Hi", "Ж", "λ"] {
+        write(&images.join("badge.svg"), &document(text));
+        write(&images.join("badge.txt"), "a badge");
+        assert_eq!(build(folder.path()).records, 2, "{text}");
+        let dataset = Dataset::open(&folder.path().join("out")).unwrap();
+        let badge = dataset.examples.iter().find(|example| example.key == "badge").unwrap();
+        let dark =
+            badge.image().unwrap().pixels().filter(|pixel| pixel.0.iter().all(|value| *value < 150)).count();
+        assert!(dark > 10, "{text}: {dark} pixels of ink");
+    }
+    write(&images.join("badge.svg"), &document("猫"));
     let message = left_out(folder.path(), "badge.svg");
-    assert!(message.contains("contains text, which is not rendered; convert it to paths"), "{message}");
+    assert!(message.contains("the letter “猫”, which no font of this program has"), "{message}");
+}
+
+#[test]
+fn images_in_a_document_are_drawn_or_their_fault_is_named() {
+    use base64::Engine;
+    let (folder, images) = folder();
+    let address = |bytes: &[u8]| {
+        let base64 = base64::engine::general_purpose::STANDARD.encode(bytes);
+        svg(&format!(r#"<image href="data:image/png;base64,{base64}" x="4" y="4" width="5" height="5"/>"#))
+    };
+    let mut png = std::io::Cursor::new(Vec::new());
+    RgbImage::from_pixel(300, 300, Rgb([0, 0, 255])).write_to(&mut png, image::ImageFormat::Png).unwrap();
+    let png = png.into_inner();
+    write(&images.join("both.svg"), &address(&png));
+    write(&images.join("both.txt"), "a red and a blue square");
+    assert_eq!(build(folder.path()).records, 2);
+    let dataset = Dataset::open(&folder.path().join("out")).unwrap();
+    let both = dataset.examples.iter().find(|example| example.key == "both").unwrap().image().unwrap();
+    assert_eq!((both.get_pixel(5, 5), both.get_pixel(25, 25)), (&Rgb([255, 0, 0]), &Rgb([0, 0, 255])));
+    for (bytes, expected) in [
+        (&png[..png.len() / 2], "contains an image that is cut short"),
+        (&png_of(8000, 8000)[..], "contains an image that is 8000×8000 pixels"),
+        (b"<svg/>", "contains an image that is an SVG drawing"),
+    ] {
+        write(&images.join("both.svg"), &address(bytes));
+        let message = left_out(folder.path(), "both.svg");
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn a_document_is_read_in_utf_16_and_compressed() {
+    use std::io::Write;
+    let (folder, images) = folder();
+    let document = svg(r#"<rect fill="blue" x="4" y="4" width="5" height="5"/>"#);
+    let utf16: Vec<u8> =
+        std::iter::once(0xFEFF).chain(document.encode_utf16()).flat_map(u16::to_le_bytes).collect();
+    std::fs::write(images.join("wide.svg"), utf16).unwrap();
+    write(&images.join("wide.txt"), "wide");
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    packed.write_all(document.as_bytes()).unwrap();
+    std::fs::write(images.join("packed.svgz"), packed.finish().unwrap()).unwrap();
+    write(&images.join("packed.txt"), "packed");
+    let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    bomb.write_all(&vec![b' '; 200 << 20]).unwrap();
+    std::fs::write(images.join("bomb.svgz"), bomb.finish().unwrap()).unwrap();
+    write(&images.join("bomb.txt"), "bomb");
+    let manifest = build(folder.path());
+    assert_eq!(manifest.records, 3);
+    assert!(manifest.problems[0].message.contains("too complex"), "{:?}", manifest.problems);
 }
 
 /// The PNG of one pixel, with another size in its header.
@@ -200,8 +260,10 @@ fn pipes_and_devices_are_refused_wherever_a_file_is_expected() {
     assert!(manifest.problems.iter().all(|problem| problem.message.contains("not a regular file")));
 
     pipe("captions.jsonl");
-    let input = ImageFolder { root: images, license: String::new() };
-    let error = run(&input, &options(), &folder.path().join("out"), true).unwrap_err();
-    let reason = std::error::Error::source(&error).unwrap().to_string();
-    assert!(reason.contains("not a regular file"), "{error}: {reason}");
+    pipe("shard.tar");
+    let manifest = build(folder.path());
+    for file in ["captions.jsonl", "shard.tar"] {
+        let problem = manifest.problems.iter().find(|problem| problem.source == file).unwrap();
+        assert!(problem.message.contains("not a regular file"), "{problem:?}");
+    }
 }

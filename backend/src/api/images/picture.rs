@@ -1,17 +1,20 @@
 //! An image that a client sends: decoded within limits, upright, cropped to a square of the model's size; and the rows of it that are
 //! kept according to a mask.
 
-use std::io::Cursor;
-
+use dalle_native::image_file::{Bounds, ImageFile};
 use image::imageops::{FilterType, crop_imm, resize};
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits, Rgba, RgbaImage};
+use image::{ImageFormat, Rgba, RgbaImage};
 
 use crate::error_response::ErrorResponse;
 
 /// Maximum side of an image in pixels.
 const MAX_SIDE: u32 = 4096;
-/// Memory that decoding an image may take, in bytes.
-const MAX_MEMORY: u64 = 128 << 20;
+/// The images that are read: OpenAI's kinds.
+const READ: Bounds = Bounds {
+    formats: &[ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP],
+    pixels: (MAX_SIDE as u64) * (MAX_SIDE as u64),
+    side: MAX_SIDE,
+};
 /// Pixels of less opacity count as transparent.
 const OPAQUE: u8 = 128;
 
@@ -23,11 +26,11 @@ impl Picture {
     /// Decodes a file, and crops and scales it to `side` pixels. `field` names it in errors.
     ///
     /// # Errors
-    /// It is no PNG, JPEG or WebP, is damaged, or is larger than 4096×4096 pixels.
+    /// It is no PNG, JPEG or WebP, is cut short or damaged, or is larger than 4096×4096 pixels.
     pub fn decode(field: &str, bytes: &[u8], side: usize) -> Result<Self, ErrorResponse> {
-        let image = decode(bytes).map_err(|cause| {
+        let image = ImageFile::open(bytes, READ).and_then(ImageFile::decode).map_err(|cause| {
             let message = format!(
-                "expected a PNG, JPEG or WebP file of at most {MAX_SIDE}×{MAX_SIDE} pixels ({cause})"
+                "expected a PNG, JPEG or WebP file of at most {MAX_SIDE}×{MAX_SIDE} pixels; this file {cause}"
             );
             ErrorResponse::invalid(field, message)
         })?;
@@ -69,23 +72,11 @@ impl Picture {
     }
 }
 
-fn decode(bytes: &[u8]) -> image::ImageResult<DynamicImage> {
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_MEMORY);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder()?;
-    let orientation = decoder.orientation()?;
-    let mut image = DynamicImage::from_decoder(decoder)?;
-    image.apply_orientation(orientation);
-    Ok(image)
-}
-
 #[cfg(test)]
 mod tests {
-    use image::ImageFormat;
+    use std::io::Cursor;
+
+    use image::DynamicImage;
 
     use super::*;
 
@@ -110,6 +101,29 @@ mod tests {
         for bad in [&b""[..], b"<html>", &whole[..whole.len() / 2], &png(MAX_SIDE + 1, 1, |_, _| [0; 4])] {
             let refused = Picture::decode("image", bad, 16).unwrap_err();
             assert_eq!(refused.error.field.as_deref(), Some("image"));
+        }
+    }
+
+    #[test]
+    fn an_image_that_is_cut_short_is_refused_in_every_kind_that_is_read() {
+        let image = DynamicImage::from(RgbaImage::from_fn(64, 64, |x, y| {
+            Rgba([(x * 37 % 256) as u8, (y * 91 % 256) as u8, (x * y % 256) as u8, 255])
+        }));
+        for &format in READ.formats {
+            let mut whole = Cursor::new(Vec::new());
+            let image = if format == ImageFormat::Jpeg { image.to_rgb8().into() } else { image.clone() };
+            image.write_to(&mut whole, format).unwrap();
+            let whole = whole.into_inner();
+            assert!(Picture::decode("image", &whole, 16).is_ok(), "{format:?}");
+            for percent in [10, 50, 90, 99] {
+                let refused =
+                    Picture::decode("image", &whole[..whole.len() * percent / 100], 16).unwrap_err();
+                assert!(
+                    refused.error.message.contains("is cut short"),
+                    "{format:?}: {}",
+                    refused.error.message
+                );
+            }
         }
     }
 

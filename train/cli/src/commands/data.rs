@@ -9,8 +9,8 @@ use clap::builder::RangedU64ValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use dalle_data::random::{Purpose, stream};
-use dalle_data::{DataError, MANIFEST, Manifest, Options, Record, Shards, Subset, log_line};
-use dalle_prepare::{EmojiPackages, Family, ImageFolder, Recipe, Source, build_recipe};
+use dalle_data::{DataError, MANIFEST, Manifest, Options, Problem, Reason, Record, Shards, Subset, log_line};
+use dalle_prepare::{EmojiPackages, Family, ImageFiles, Recipe, Source, build_recipe};
 
 use super::{outputs, values};
 
@@ -26,7 +26,7 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Render drawings or read images, add captions, and write WebDataset shards.
+    /// Render drawings or read images with captions, and write a dataset of WebDataset shards.
     Build(BuildArgs),
     /// Download the packages of a recipe with npm, pip or apt-get.
     Fetch(fetch::FetchArgs),
@@ -86,7 +86,8 @@ struct InputArgs {
     /// Folder with unpacked npm packages of emoji drawings.
     #[arg(long)]
     packages: Option<PathBuf>,
-    /// Folder of images, each with a caption in a .txt file beside it or in captions.jsonl.
+    /// Images with captions: a folder, a WebDataset shard (.tar, .tar.gz) or a parquet file. A caption is in a .txt file beside its
+    /// image, or in a list such as captions.jsonl, metadata.csv or COCO's JSON.
     #[arg(long)]
     images: Option<PathBuf>,
 }
@@ -132,7 +133,16 @@ fn build(args: &BuildArgs) -> anyhow::Result<()> {
         (Some(recipe), Some(packages)) => {
             build_recipe(&Recipe::read(recipe)?, packages, &args.out, args.overwrite, &progress)?
         }
-        _ => build_plain(args, &progress)?,
+        _ => match build_plain(args, &progress) {
+            Err(error) => {
+                // Also where nothing is stored, what is wrong with each image is said.
+                if let Some(DataError::Nothing { problems, .. }) = error.downcast_ref() {
+                    name_problems(problems, None);
+                }
+                return Err(error);
+            }
+            Ok(manifest) => manifest,
+        },
     };
     let mut out = std::io::stdout().lock();
     report(&manifest, &mut out)?;
@@ -148,7 +158,7 @@ fn build_plain(args: &BuildArgs, progress: &ProgressBar) -> anyhow::Result<Manif
             let families = if args.families.is_empty() { Family::defaults() } else { args.families };
             EmojiPackages { root, families, groups: args.groups, skin_tones: args.skin_tones }.sources()?
         }
-        (None, Some(root)) => vec![Box::new(ImageFolder { root, license: args.license }) as Box<dyn Source>],
+        (None, Some(path)) => vec![Box::new(ImageFiles { path, license: args.license }) as Box<dyn Source>],
         (None, None) => anyhow::bail!("expected --packages or --images"),
     };
     let options = Options {
@@ -164,17 +174,47 @@ fn build_plain(args: &BuildArgs, progress: &ProgressBar) -> anyhow::Result<Manif
 /// Maximum number of unusable images that are listed.
 const NAMED: usize = 20;
 
-/// Prints what was stored and what was left out, and lists unusable images.
-fn report(manifest: &Manifest, out: &mut impl Write) -> std::io::Result<()> {
-    for problem in manifest.problems.iter().take(NAMED) {
+/// Lists unusable images, the losses first. `listed` is where all of them are listed.
+fn name_problems(problems: &[Problem], listed: Option<&str>) {
+    let (doubles, losses): (Vec<_>, Vec<_>) =
+        problems.iter().partition(|problem| problem.reason == Reason::Duplicate);
+    for problem in losses.iter().take(NAMED) {
         log_line(format_args!("left out: {}: {}", problem.source, problem.message));
     }
-    if manifest.problems.len() > NAMED {
-        log_line(format_args!("left out: {} more, listed in {MANIFEST}", manifest.problems.len() - NAMED));
+    let listed = listed.map(|listed| format!(", listed in {listed}")).unwrap_or_default();
+    if losses.len() > NAMED {
+        log_line(format_args!("left out: {} more{listed}", losses.len() - NAMED));
     }
+    match doubles.as_slice() {
+        [] => {}
+        [double] => log_line(format_args!("left out: {}: {}", double.source, double.message)),
+        [first, others @ ..] => log_line(format_args!(
+            "left out: {}: {}; and {} more duplicates{listed}",
+            first.source,
+            first.message,
+            others.len()
+        )),
+    }
+}
+
+/// Prints what was stored and what was left out, and lists unusable images.
+fn report(manifest: &Manifest, out: &mut impl Write) -> std::io::Result<()> {
+    name_problems(&manifest.problems, Some(MANIFEST));
     for source in &manifest.sources {
-        let left_out: Vec<String> =
-            source.left_out.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        if !source.other_files.is_empty() {
+            let counts: Vec<String> =
+                source.other_files.iter().map(|(ending, count)| format!("{count} {ending}")).collect();
+            log_line(format_args!("passed over, because they are not images: {}", counts.join(", ")));
+        }
+        if source.enlarged > 0 {
+            log_line(format_args!(
+                "enlarged: {} of the images have fewer than {size}×{size} pixels",
+                source.enlarged,
+                size = manifest.image_size
+            ));
+        }
+        let reasons = source.left_out.iter().filter(|(reason, _)| **reason != Reason::NotAPicture);
+        let left_out: Vec<String> = reasons.map(|(reason, count)| format!("{count} {reason}")).collect();
         let left_out = if left_out.is_empty() { "nothing".to_owned() } else { left_out.join(", ") };
         writeln!(out, "{}: {} stored; left out: {left_out}", source.info.name, source.stored)?;
     }

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use dalle_data::read_regular_file;
 use dalle_native::ModelFolder;
+use dalle_native::image_file::read_regular_file;
 use dalle_native::publish::write_file;
 use dalle_shared::{ImageMetadata, SamplingSettings, read_metadata};
 use dalle_train::tokens::TokenGrid;

@@ -6,13 +6,14 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::builder::RangedU64ValueParser;
-use dalle_data::{log_line, read_image};
+use dalle_data::log_line;
 use dalle_eval::generator::{Generator, SampleSpec};
 use dalle_eval::reranking::{Candidate, ClipScorer, sample_and_score, scores};
 use dalle_eval::sheet::{Cell, contact_sheet};
 use dalle_model::Device;
 use dalle_model::clip::best_first;
 use dalle_native::ModelFolder;
+use dalle_native::image_file::read_image;
 use dalle_native::publish::write_file;
 use dalle_shared::{
     ImageMetadata, ImageToken, MAX_SAMPLES, ModelIdentity, SampleMetadata, SamplingSettings, Seed,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dalle_native::image_file::ImageFileError;
 use resvg::usvg::{self, roxmltree};
 
 /// Longest time that one document may take.
@@ -26,9 +27,15 @@ pub enum SvgError {
         /// The bound.
         limit: usize,
     },
-    /// It shows other files or text, which are not rendered.
-    #[error("contains {0}, which is not rendered; convert it to paths")]
-    NotRendered(&'static str),
+    /// It shows another file, which is not read.
+    #[error("contains an image of another file, which is not read; embed the image in the document")]
+    OtherFile,
+    /// An image in it cannot be used.
+    #[error("contains an image that {0}")]
+    Image(ImageFileError),
+    /// Its text has letters that no font of the program has.
+    #[error("contains the letter “{0}”, which no font of this program has; convert its text to paths")]
+    Letter(String),
     /// Nothing visible is drawn.
     #[error("nothing visible is drawn")]
     Empty,

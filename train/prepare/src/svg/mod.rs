@@ -1,7 +1,10 @@
 //! SVG documents from elsewhere as pixels. Nothing but the document is read, and bytes, elements, pixels and time are bounded:
-//! a document beyond them is an error, never a long wait or a large memory.
+//! a document beyond them is an error, never a long wait or a large memory. Text is drawn in the fonts of this program, so that a
+//! document gives the same pixels on every machine. What would be missing in the drawing is an error, too.
 
+mod embedded;
 mod error;
+mod fonts;
 mod limits;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,8 +13,9 @@ use std::thread;
 
 use image::RgbaImage;
 use resvg::tiny_skia::{Pixmap, Transform};
-use resvg::usvg::{self, ImageHrefResolver, Tree};
+use resvg::usvg::{self, Tree};
 
+use embedded::Embedded;
 use error::{MAX_ABANDONED, TIME};
 
 pub use error::SvgError;
@@ -64,17 +68,19 @@ fn render_here(text: &str, size: f32) -> Result<RgbaImage, SvgError> {
 
 fn parse(text: &str) -> Result<Tree, SvgError> {
     let document = limits::parse(text)?;
+    let images = Embedded::default();
     let options = usvg::Options {
         dpi: 96.0,
-        // Nothing is read: neither files nor data in the document.
-        image_href_resolver: ImageHrefResolver {
-            resolve_data: Box::new(|_, _, _| None),
-            resolve_string: Box::new(|_, _| None),
-        },
+        font_family: fonts::default_family(),
+        fontdb: fonts::database(),
+        image_href_resolver: images.resolver(),
         ..usvg::Options::default()
     };
     let tree = Tree::from_xmltree(&document, &options)?;
+    drop(options);
+    images.check()?;
     limits::check_filters(&tree)?;
+    fonts::check(tree.root())?;
     Ok(tree)
 }
 

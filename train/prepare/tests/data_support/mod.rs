@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dalle_data::{DataError, Manifest, Options};
-use dalle_prepare::{EmojiPackages, FAMILIES, Family, ImageFolder, Source, build};
+use dalle_prepare::{EmojiPackages, FAMILIES, Family, ImageFiles, Source, build};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -135,10 +135,10 @@ impl Input for EmojiPackages {
     }
 }
 
-impl Input for ImageFolder {
+impl Input for ImageFiles {
     fn sources(&self) -> Result<Vec<Box<dyn Source>>, DataError> {
-        let Self { root, license } = self;
-        Ok(vec![Box::new(Self { root: root.clone(), license: license.clone() })])
+        let Self { path, license } = self;
+        Ok(vec![Box::new(Self { path: path.clone(), license: license.clone() })])
     }
 }
 
