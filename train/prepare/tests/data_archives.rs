@@ -239,7 +239,7 @@ fn parquet(images: Option<&[Option<Vec<u8>>]>, texts: &[(&str, Option<&str>)]) -
         let paths = texts.iter().map(|(_, path)| path.map(|path| path.as_bytes().to_vec()));
         columns.push(strings(paths.collect(), 2));
     }
-    let captions = texts.iter().map(|(text, _)| (*text != "").then(|| text.as_bytes().to_vec()));
+    let captions = texts.iter().map(|(text, _)| (!text.is_empty()).then(|| text.as_bytes().to_vec()));
     columns.push(strings(captions.collect(), 1));
     for (values, levels) in columns {
         let mut column = group.next_column().unwrap().unwrap();

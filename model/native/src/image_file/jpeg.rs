@@ -64,6 +64,7 @@ impl<'a> Jpeg<'a> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn damaged(error: impl ToString) -> ImageFileError {
     ImageFileError::Damaged(error.to_string())
 }
