@@ -18,7 +18,7 @@ use web_sys::File;
 
 use crate::decoder::{self, Decoder, Study};
 use crate::event_stream::EventStream;
-use crate::explain::Ask;
+use crate::explain::{Ask, Lens};
 use crate::generation::{self, Generation};
 use crate::model::Model;
 use crate::place::{Place, events_of};
@@ -41,6 +41,17 @@ struct Parts {
     /// Loads the program for GPUs while the other decodes.
     gpu: Option<WorkerClient>,
     upload: Option<File>,
+    upload_use: UploadUse,
+}
+
+/// What an upload is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum UploadUse {
+    /// The next images begin with its first rows.
+    #[default]
+    Prefix,
+    /// It is explained.
+    Explain,
 }
 
 /// The events that are read.
@@ -101,9 +112,16 @@ impl Controller {
         self.decoder_with(input, Vec::new());
     }
 
-    /// Uploads an image. It goes to the decoder worker and nowhere else.
+    /// Uploads an image, to be explained if an image is, else for the next images to begin with. It goes to the decoder worker and
+    /// nowhere else.
     pub fn upload(self, file: File) {
-        self.parts.update_value(|parts| parts.upload = Some(file));
+        let explains = self.app.explain.subject.with_untracked(Option::is_some);
+        let upload_use = if explains { UploadUse::Explain } else { UploadUse::Prefix };
+        self.app.notice.set(None);
+        if explains {
+            self.app.explain.lens.set(Lens::Picture);
+        }
+        self.parts.update_value(|parts| (parts.upload, parts.upload_use) = (Some(file), upload_use));
         self.decoder(decoder::DecoderInput::Upload);
     }
 
@@ -297,6 +315,11 @@ impl Controller {
                 let rows = prefix.tokens.with_untracked(|tokens| tokens.len() / grid);
                 prefix.shown.set(pixels.take().map(|rgba| Arc::new(Shown { rgba, rows })));
             }
+            DecoderEffect::Encoded(tokens)
+                if self.parts.with_value(|parts| parts.upload_use == UploadUse::Explain) =>
+            {
+                self.ask(self.app.explain.take_picture(tokens, pixels.take().unwrap_or_default()));
+            }
             // Half of its rows stay, until the person chooses; the paper keeps 15 of 32.
             DecoderEffect::Encoded(tokens) => self.set_prefix(tokens, (grid / 2).max(1), None),
             DecoderEffect::Wait(timer, ms) => spawn_local(async move {
@@ -387,7 +410,9 @@ impl Controller {
             set(app.decoder, parts.decoder.state().clone());
             set(app.settled, parts.decoder.is_settled());
             set(app.decode_ms, parts.decoder.decode_ms());
-            set(app.form.prefix.upload, parts.decoder.upload());
+            let upload = |upload_use| parts.decoder.upload().filter(|_| parts.upload_use == upload_use);
+            set(app.form.prefix.upload, upload(UploadUse::Prefix));
+            set(app.explain.upload, upload(UploadUse::Explain));
         });
     }
 

@@ -41,7 +41,7 @@ pub const LESSONS: [Lesson; 7] = [
     Lesson {
         title: "An image is a grid of tokens",
         text: "Each cell holds one code of the codebook, which stands for a small image part. Press a code to see where this image \
-               uses it: equal parts share a code.",
+               uses it: equal parts share a code. Under Your picture, try an image of yours.",
         lens: Lens::Codebook,
         colouring: Colouring::Tiles,
         start: Start::Last,

@@ -10,7 +10,7 @@
 //!   [`metadata`]: as a PNG file
 //! - [`history`]: the images that this browser keeps
 //! - [`subject`]: the image that is explained; [`codebook`]: what its codes look like; [`stages`]: what the decoder makes of it;
-//!   [`lessons`]: cards that go with it
+//!   [`fidelity`]: how close an image is to another; [`lessons`]: cards that go with it
 //! - [`vocabulary`]: what the model learned
 //! - [`phase`], [`problem`], [`format`], [`palette`], [`sse`]: words, colours, parsing
 //!
@@ -35,6 +35,7 @@ mod controller;
 mod decoder;
 mod event_stream;
 mod explain;
+mod fidelity;
 mod follower;
 mod form;
 mod format;

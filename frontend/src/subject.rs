@@ -15,8 +15,21 @@ pub struct Subject {
     pub request: GenerationRequest,
     /// All of its tokens.
     pub tokens: Vec<ImageToken>,
-    /// Where a person forced a token, in a branch.
-    pub forced: Option<usize>,
+    /// Where the tokens are from.
+    pub origin: Origin,
+}
+
+/// Where the tokens of an image are from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The request.
+    Sampled,
+    /// The request, but for the one at this position, which a person forced, and those after it.
+    Forced(usize),
+    /// A person's image.
+    Picture,
+    /// A person's image, and from this position on the request.
+    Continued(usize),
 }
 
 impl Subject {
@@ -28,7 +41,7 @@ impl Subject {
             seed: prompt.seed_of(index),
             ..prompt.request.clone()
         };
-        Self { ticket: Ticket::issue(), request, tokens, forced: None }
+        Self { ticket: Ticket::issue(), request, tokens, origin: Origin::Sampled }
     }
 
     /// The request that samples it from `position` on again, with another token there.
@@ -36,6 +49,12 @@ impl Subject {
         let mut prefix = self.tokens[..position.min(self.tokens.len())].to_vec();
         prefix.push(token);
         GenerationRequest { prefix, ..self.request.clone() }
+    }
+
+    /// The request that keeps its tokens before `position` and samples the others, `again` times after the first with other seeds.
+    pub fn continuation(&self, position: usize, again: usize) -> GenerationRequest {
+        let prefix = self.tokens[..position.min(self.tokens.len())].to_vec();
+        GenerationRequest { prefix, seed: self.request.seed.of_sample(again), ..self.request.clone() }
     }
 
     /// The request to read it again: its tokens are the prefix.
@@ -59,6 +78,17 @@ impl Subject {
     }
 }
 
+impl Origin {
+    /// Whether the token at a position is from a person's image.
+    fn is_picture(self, position: usize) -> bool {
+        match self {
+            Self::Picture => true,
+            Self::Continued(start) => position < start,
+            Self::Sampled | Self::Forced(_) => false,
+        }
+    }
+}
+
 /// Where a token is: `row 6, column 7`, from 1.
 pub fn place(position: usize, grid: usize) -> String {
     format!("row {}, column {}", position / grid + 1, position % grid + 1)
@@ -70,13 +100,22 @@ pub fn describe(subject: &Subject, steps: &[TokenStep], position: usize, grid: u
     let place = place(position, grid);
     let start = format!("Token {} of {}: {place}, code {}", position + 1, subject.tokens.len(), token.0);
     match steps.get(position) {
-        _ if subject.forced == Some(position) => format!("{start}, forced by you"),
+        _ if subject.origin == Origin::Forced(position) => format!("{start}, forced by you"),
+        Some(step) if subject.origin.is_picture(position) => {
+            format!("{start}, from your picture, {}", likely(step))
+        }
         Some(step) if !step.sampled => format!("{start}, given"),
         Some(step) => {
-            format!("{start}, {} likely, {}", format::percent(step.probability), nth_choice(step.rank))
+            format!("{start}, {}, {}", likely(step), nth_choice(step.rank))
         }
         None => start,
     }
+}
+
+/// A token's probability, and what it costs to write down with it: `31 % likely (1.7 bits)`.
+fn likely(step: &TokenStep) -> String {
+    let bits = -step.probability.max(f64::MIN_POSITIVE).log2();
+    format!("{} likely ({:.1} bits)", format::percent(step.probability), bits.abs())
 }
 
 /// `first choice` for rank 0.
@@ -134,6 +173,8 @@ mod tests {
         assert_eq!(branch.prefix, [5, 6, 8].map(ImageToken));
         assert_eq!(branch.seed, Seed(9));
         assert_eq!(subject().reading().prefix.len(), 4);
+        let continuation = subject().continuation(1, 2);
+        assert_eq!((continuation.prefix, continuation.seed), (vec![ImageToken(5)], Seed(11)));
     }
 
     #[test]
@@ -149,12 +190,16 @@ mod tests {
         let steps = [step, TokenStep { sampled: false, ..step }];
         assert_eq!(
             describe(&subject(), &steps, 0, 2).replace('\u{a0}', " "),
-            "Token 1 of 4: row 1, column 1, code 5, 31 % likely, second choice"
+            "Token 1 of 4: row 1, column 1, code 5, 31 % likely (1.7 bits), second choice"
         );
         assert_eq!(describe(&subject(), &steps, 1, 2), "Token 2 of 4: row 1, column 2, code 6, given");
         assert_eq!(describe(&subject(), &steps, 2, 2), "Token 3 of 4: row 2, column 1, code 5");
-        let forced = Subject { forced: Some(0), ..subject() };
+        let forced = Subject { origin: Origin::Forced(0), ..subject() };
         assert!(describe(&forced, &steps, 0, 2).ends_with("forced by you"));
+        let continued = Subject { origin: Origin::Continued(1), ..subject() };
+        let words = describe(&continued, &steps, 0, 2).replace('\u{a0}', " ");
+        assert!(words.ends_with("code 5, from your picture, 31 % likely (1.7 bits)"), "{words}");
+        assert!(describe(&continued, &steps, 1, 2).ends_with("given"));
         assert!((bits(&steps[..1]) - 1.671).abs() < 0.001);
     }
 }

@@ -3,7 +3,8 @@
 //! Such a worker runs [`WorkerProgram::Cpu`](crate::WorkerProgram) or `Webgpu`, which speak the same protocol.
 //!
 //! A message is a two-element array `[json, attachment]`: the JSON of a [`DecoderCommand`] or [`DecoderReport`], and with
-//! [`DecoderCommand::Encode`] the image's file (a `Blob`), with [`DecoderReport::Pixels`] an `ArrayBuffer` of pixels, else null.
+//! [`DecoderCommand::Encode`] the image's file (a `Blob`), with [`DecoderReport::Pixels`] and [`DecoderReport::Encoded`] an
+//! `ArrayBuffer` of pixels, else null.
 
 use serde::{Deserialize, Serialize};
 
@@ -94,7 +95,7 @@ pub enum DecoderReport {
         /// Milliseconds it took.
         decode_ms: f64,
     },
-    /// An encoded image.
+    /// An encoded image; the buffer holds the square that was encoded, `image_size² · 4` bytes, RGBA in raster order.
     Encoded {
         /// The ticket of the command.
         ticket: u64,

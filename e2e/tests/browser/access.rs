@@ -167,9 +167,13 @@ async fn the_explanation_has_names_tables_and_contrast() -> Result<()> {
     page.until_state("finished").await?;
     page.press("explain-1").await?;
     page.until_text("now", "likely").await?;
-    for (lens, role, name) in
-        [("probabilities", "table", ""), ("attention", "slider", "Layer"), ("codebook", "button", "Present")]
-    {
+    for (lens, role, name) in [
+        ("probabilities", "table", ""),
+        ("attention", "slider", "Layer"),
+        ("decoder", "image", "The image, step 4"),
+        ("codebook", "button", "Present"),
+        ("picture", "button", "Choose an image"),
+    ] {
         page.press(&format!("tab-{lens}")).await?;
         let shown = async || {
             let nodes = named_nodes(&page).await?;

@@ -1,24 +1,31 @@
-//! The explanation of an image: timeline, probabilities, forced tokens, decoder, codebook.
+//! The explanation of an image: timeline, probabilities, forced tokens, decoder, codebook, a picture of one's own.
+
+use std::io::Cursor;
 
 use anyhow::{Context, Result, ensure};
+use image::{ImageFormat, Rgb, RgbImage};
+use tempfile::TempDir;
 use thirtyfour::Key;
 
 use crate::fixture::host::Host;
 use crate::fixture::models;
 use crate::fixture::page::Page;
-use crate::fixture::picture::{contrast, decode};
+use crate::fixture::picture::{TOLERANCE, contrast, decode, difference, encode, sample_from_hot};
 
 const CAPTION: &str = "blue above white";
 /// The side of the tiny model's grid.
 const GRID: usize = 4;
 
-/// A page without a server that explains an image of the tiny model.
+/// A page without a server that explains an image of the tiny model. At such a high temperature many tokens are likely.
 async fn explained() -> Result<(Host, Page)> {
+    explained_at("2").await
+}
+
+async fn explained_at(temperature: &str) -> Result<(Host, Page)> {
     let host = Host::without_server(&models::tiny()?, "/page").await?;
     let page = Page::open(&format!("{}/page/", host.origin)).await?;
-    // At such a high temperature many tokens are likely.
     page.open_settings().await?;
-    page.fill("temperature", "2").await?;
+    page.fill("temperature", temperature).await?;
     page.generate(CAPTION, 1, 8).await?;
     page.until_state("finished").await?;
     page.press("explain-1").await?;
@@ -180,6 +187,70 @@ async fn the_decoders_last_step_is_the_image_and_a_token_changes_what_dalle_says
     page.until_text("influence", "It changes").await?;
     let value: u16 = page.part("replacement", "Number(part.value)").await?.context("no replacement")?;
     assert_eq!(value, other);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_picture_of_ones_own_is_compared_with_what_is_decoded_and_continued_as_dalle_does() -> Result<()> {
+    let (_host, page) = explained_at("1").await?;
+    let model = models::tiny()?;
+    let folder = TempDir::new()?;
+    let file = folder.path().join("own.png");
+    let own = RgbImage::from_fn(32, 32, |x, y| Rgb(if x + y < 32 { [220, 40, 40] } else { [245, 245, 245] }));
+    own.save(&file)?;
+    page.press("tab-picture").await?;
+    page.find("picture-file").await?.send_keys(file.to_str().context("not UTF-8")?).await?;
+    page.until_text("picture-summary", "PSNR").await?;
+    ensure!(page.canvas("picture-original").await? == own, "it is not the image that was chosen");
+    let tokens = encode(&model, &file)?;
+    let decoded = page.canvas("picture-reconstruction").await?;
+    let apart = difference(&decoded, &decode(&model, &tokens)?)?;
+    ensure!(apart < TOLERANCE, "the pixels are {apart} of 255 from those of dalle");
+    let squares: f64 =
+        own.as_raw().iter().zip(decoded.as_raw()).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
+    let psnr = 10.0 * (255.0_f64.powi(2) * own.as_raw().len() as f64 / squares).log10();
+    page.until_text("picture-summary", &format!("PSNR {psnr:.1} dB")).await?;
+    ensure!(page.opaque("picture-error").await? > 0, "no error is seen");
+    page.until_text("branch-1", "Your picture").await?;
+    page.until_text("now", "from your picture").await?;
+
+    page.find("picture-rows").await?.send_keys(Key::Home + Key::Right).await?;
+    page.press("picture-continue").await?;
+    page.until_text("branch-2", "from row 3").await?;
+    page.until_opaque("explain-pixels", 32 * 32).await?;
+    let expected = sample_from_hot(&model, CAPTION, 8, &file, 2, "1")?;
+    assert_eq!(expected[..2 * GRID], tokens[..2 * GRID]);
+    let expected = decode(&model, &expected)?;
+    page.browser
+        .until("what dalle samples", async || {
+            let apart = difference(&page.canvas("explain-pixels").await?, &expected)?;
+            Ok((apart < TOLERANCE).then_some(()))
+        })
+        .await?;
+    let faults = page.browser.console("SEVERE").await?;
+    ensure!(faults.is_empty(), "the console has errors: {faults:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_photograph_is_turned_upright_and_a_dropped_file_is_explained() -> Result<()> {
+    let (_host, page) = explained().await?;
+    let halves = RgbImage::from_fn(64, 64, |x, _| Rgb(if x < 32 { [220, 40, 40] } else { [40, 70, 210] }));
+    let mut jpeg = Vec::new();
+    halves.write_to(&mut Cursor::new(&mut jpeg), ImageFormat::Jpeg)?;
+    // EXIF says that the left side of what is stored is the top (orientation 6).
+    let exif = [
+        b"\xff\xe1\x00\x22Exif\0\0II*\0\x08\0\0\0\x01\0".as_slice(),
+        b"\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0".as_slice(),
+    ]
+    .concat();
+    jpeg.splice(2..2, exif);
+    page.bring("drop", &jpeg).await?;
+    page.until_text("picture-summary", "PSNR").await?;
+    let original = page.canvas("picture-original").await?;
+    let (top, bottom) = (original.get_pixel(16, 4), original.get_pixel(16, 28));
+    ensure!(top[0] > 180 && bottom[2] > 180, "{top:?} above {bottom:?}");
+    ensure!(page.text("start-status").await?.unwrap_or_default().is_empty(), "the form took it too");
     Ok(())
 }
 

@@ -104,7 +104,7 @@ async fn the_explanation_fits_every_width_and_a_projector_without_scrolling() ->
     page.until_state_within(LONG, "finished").await?;
     page.press("explain-1").await?;
     page.until_text("now", "likely").await?;
-    for lens in ["probabilities", "attention", "decoder", "codebook"] {
+    for lens in ["probabilities", "attention", "decoder", "codebook", "picture"] {
         page.press(&format!("tab-{lens}")).await?;
         for (size, dark) in SIZES.into_iter().zip([false, true, false]) {
             check(&page, size, dark, lens).await?;
@@ -118,6 +118,19 @@ async fn the_explanation_fits_every_width_and_a_projector_without_scrolling() ->
         .await?;
     ensure!(rest <= 0.0, "{rest} pixels are below the fold");
     check(&page, (1024, 768), false, "presenting").await?;
+    let folder = tempfile::TempDir::new()?;
+    let picture = folder.path().join("picture.png");
+    page.pixels(1).await?.save(&picture)?;
+    page.press("tab-picture").await?;
+    page.find("picture-file").await?.send_keys(picture.to_string_lossy()).await?;
+    page.until_text("picture-summary", "PSNR").await?;
+    let rest = "return document.querySelector('.lens-box').scrollHeight - document.querySelector('.lens-box').clientHeight";
+    for pressed in ["tab-picture", "tab-decoder", "view-change"] {
+        page.press(pressed).await?;
+        let rest: f64 = page.browser.js(rest, ()).await?;
+        ensure!(rest <= 0.0, "{rest} pixels of {pressed} are below the fold");
+        check(&page, (1024, 768), false, &format!("presenting-{pressed}")).await?;
+    }
     Ok(())
 }
 

@@ -63,7 +63,12 @@ pub fn StartFrom() -> impl IntoView {
                         </Show>
                     </div>
                     <p class="hint start-status" data-testid="start-status">{text(move || progress(prefix.upload.get()))}</p>
-                    <p class="unseen" role="status">{text(move || announcement(prefix.upload.get(), has_prefix.get()).to_owned())}</p>
+                    <p class="unseen" role="status">
+                        {text(move || match prefix.upload.get() {
+                            None if has_prefix.get() => "Images begin with the rows kept".to_owned(),
+                            upload => announcement(upload).to_owned(),
+                        })}
+                    </p>
                     <p class="hint" id="start-privacy">
                         "Or drop or paste one anywhere here. It stays on your machine: your browser turns it into tokens, and only
                         those of the rows that you keep are sent."
@@ -75,7 +80,7 @@ pub fn StartFrom() -> impl IntoView {
 }
 
 /// How far the upload is.
-fn progress(upload: Option<Upload>) -> String {
+pub fn progress(upload: Option<Upload>) -> String {
     match upload {
         None => String::new(),
         Some(Upload::Encoding) => "Encoding the image…".to_owned(),
@@ -89,11 +94,10 @@ fn progress(upload: Option<Upload>) -> String {
 }
 
 /// What a screen reader says: not each byte.
-fn announcement(upload: Option<Upload>, has_prefix: bool) -> &'static str {
+pub fn announcement(upload: Option<Upload>) -> &'static str {
     match upload {
         Some(Upload::Encoding) => "Encoding the image",
         Some(Upload::Fetching { .. }) => "Downloading the encoder",
-        None if has_prefix => "Images begin with the rows kept",
         None => "",
     }
 }

@@ -88,6 +88,8 @@ pub enum Study {
     Moment(usize),
     /// The whole image.
     Whole,
+    /// A person's image, from its tokens.
+    Picture,
     /// The whole image with another token.
     Painted,
     /// What the decoder would paint after each of its groups, when so many of its tokens were there.

@@ -9,32 +9,36 @@ use super::{Ask, Explain};
 use crate::follower::Signal as StreamSignal;
 use crate::log::{Change, Log};
 use crate::prior::PriorInput;
-use crate::subject::Subject;
+use crate::subject::{Origin, Subject};
 use crate::ticket::Ticket;
 
 /// A branch that is being sampled.
 #[derive(Clone, Debug)]
 pub struct Branching {
     ticket: Ticket,
-    position: usize,
+    request: GenerationRequest,
+    origin: Origin,
     log: Log,
 }
 
 impl Explain {
     /// Continues from the present position with another token there: a branch, with the settings on display.
     pub fn force(self, token: ImageToken) -> Vec<Ask> {
-        let (Some(subject), Some((geometry, _))) = (self.subject.get_untracked(), self.model.get_untracked())
-        else {
-            return Vec::new();
-        };
+        let Some(subject) = self.subject.get_untracked() else { return Vec::new() };
+        let position = self.position.get_untracked();
+        self.begin_branch(subject.branch(position, token), Origin::Forced(position))
+    }
+
+    /// Samples a request with the settings on display, to be shown as a branch.
+    pub(super) fn begin_branch(self, request: GenerationRequest, origin: Origin) -> Vec<Ask> {
+        let Some((geometry, _)) = self.model.get_untracked() else { return Vec::new() };
         let mut asks = self.leave_branch();
         self.playing.set(None);
-        let position = self.position.get_untracked();
         let SamplingSettings { temperature, top_k, top_p, guidance } = self.settings.get_untracked();
-        let request =
-            GenerationRequest { temperature, top_k, top_p, guidance, ..subject.branch(position, token) };
+        let request = GenerationRequest { temperature, top_k, top_p, guidance, ..request };
         let ticket = Ticket::issue();
-        self.branching.set(Some(Branching { ticket, position, log: Log::new(1, &geometry) }));
+        let log = Log::new(1, &geometry);
+        self.branching.set(Some(Branching { ticket, request: request.clone(), origin, log }));
         asks.push(Ask::Prior(PriorInput::Begin(ticket, request)));
         asks
     }
@@ -67,15 +71,13 @@ impl Explain {
             if let Some(branching) = branching
                 && let Ok(Change::Finished { .. }) = branching.log.apply(event)
             {
-                finished = Some((branching.position, branching.log.tokens().concat()));
+                finished =
+                    Some((branching.request.clone(), branching.origin, branching.log.tokens().concat()));
             }
         });
-        let (Some((position, tokens)), Some(subject)) = (finished, self.subject.get_untracked()) else {
-            return Vec::new();
-        };
-        let SamplingSettings { temperature, top_k, top_p, guidance } = self.settings.get_untracked();
-        let request = GenerationRequest { temperature, top_k, top_p, guidance, ..subject.request.clone() };
-        let branch = Arc::new(Subject { ticket: Ticket::issue(), request, tokens, forced: Some(position) });
+        let Some((request, origin, tokens)) = finished else { return Vec::new() };
+        let request = GenerationRequest { prefix: Vec::new(), ..request };
+        let branch = Arc::new(Subject { ticket: Ticket::issue(), request, tokens, origin });
         self.branches.update(|branches| branches.push(Arc::clone(&branch)));
         self.show(branch)
     }

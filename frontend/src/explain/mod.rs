@@ -4,6 +4,7 @@
 //! to be asked. Everything but the probabilities needs the decoder alone; those need the prior in this browser.
 
 mod branch;
+mod picture;
 mod studies;
 
 use std::sync::Arc;
@@ -14,8 +15,9 @@ use dalle_shared::{
 use leptos::prelude::*;
 
 use self::branch::Branching;
+use self::picture::Picture;
 use crate::codebook::Codebook;
-use crate::decoder::{DecoderInput, Study};
+use crate::decoder::{DecoderInput, Study, Upload};
 use crate::prior::PriorInput;
 use crate::schedule::fill;
 use crate::stages::Stages;
@@ -48,6 +50,8 @@ pub enum Lens {
     Decoder,
     /// What the codes look like, and what one of them changes.
     Codebook,
+    /// An image of the person's, its tokens, and what the decoder makes of them.
+    Picture,
 }
 
 /// What the lens of the decoder shows.
@@ -118,6 +122,14 @@ pub struct Explain {
     pub colouring: RwSignal<Colouring>,
     /// What is shown below the timeline.
     pub lens: RwSignal<Lens>,
+    /// The person's image.
+    pub picture: RwSignal<Option<Arc<Picture>>>,
+    /// What the decoder makes of its tokens, RGBA.
+    pub reconstruction: RwSignal<Option<Arc<Vec<u8>>>>,
+    /// Rows of its tokens that the prior keeps.
+    pub kept_rows: RwSignal<usize>,
+    /// A person's image that is on its way to tokens.
+    pub upload: RwSignal<Option<Upload>>,
     /// The branch that is being sampled.
     pub branching: RwSignal<Option<Branching>>,
     /// The lesson on display, from 0.
@@ -156,6 +168,10 @@ impl Explain {
             code: RwSignal::new(None),
             colouring: RwSignal::new(Colouring::Tiles),
             lens: RwSignal::new(Lens::Probabilities),
+            picture: RwSignal::new(None),
+            reconstruction: RwSignal::new(None),
+            kept_rows: RwSignal::new(1),
+            upload: RwSignal::new(None),
             branching: RwSignal::new(None),
             lesson: RwSignal::new(None),
             failure: RwSignal::new(None),
@@ -196,6 +212,8 @@ impl Explain {
         self.position.set(subject.tokens.len().saturating_sub(1));
         let subject = Arc::new(subject);
         self.branches.set(vec![Arc::clone(&subject)]);
+        self.picture.set(None);
+        self.reconstruction.set(None);
         let mut asks = self.show(subject);
         if self.codebook.with_untracked(|codebook| codebook.len() == 0) {
             asks.push(studies::ask_sheet(0, &geometry));
@@ -260,7 +278,7 @@ impl Explain {
         match self.lens.get_untracked() {
             Lens::Probabilities | Lens::Attention => self.ask_prior().into_iter().collect(),
             Lens::Decoder => self.ask_stages(),
-            Lens::Codebook => Vec::new(),
+            Lens::Codebook | Lens::Picture => Vec::new(),
         }
     }
 
@@ -281,7 +299,7 @@ impl Explain {
                 self.attending.set(true);
                 PriorCommand::Attend { ticket, position, layer: self.layer.get_untracked() }
             }
-            Lens::Decoder | Lens::Codebook => return None,
+            Lens::Decoder | Lens::Codebook | Lens::Picture => return None,
         };
         Some(Ask::Prior(PriorInput::Ask(command)))
     }

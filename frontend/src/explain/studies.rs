@@ -69,6 +69,7 @@ impl Explain {
         match study {
             Study::Moment(known) => self.moment.set(Some(Arc::new((rgba, known)))),
             Study::Whole => self.whole.set(Some(Arc::new(rgba))),
+            Study::Picture => self.reconstruction.set(Some(Arc::new(rgba))),
             Study::Painted => self.painted.set(Some(Arc::new(rgba))),
             Study::Stages(known) => {
                 let stages = Stages::new(rgba, untrack(|| self.grid()))?;

@@ -23,7 +23,7 @@ impl<P: Program> Encoding<P> {
         Self { base: base.to_owned(), file, config, encoder: None }
     }
 
-    /// The `grid²` tokens of an image file in raster order; or, if the worker can go on, a sentence that says why not.
+    /// The `grid²` tokens of an image file in raster order, and the square that was encoded as RGBA; or, if the worker can go on, a sentence that says why not.
     ///
     /// # Errors
     /// A failure of the device, which ends the worker.
@@ -31,7 +31,7 @@ impl<P: Program> Encoding<P> {
         &mut self,
         program: &P,
         file: &JsValue,
-    ) -> Result<Result<Vec<ImageToken>, String>, Failure> {
+    ) -> Result<Result<(Vec<ImageToken>, Vec<u8>), String>, Failure> {
         let size = self.config.image_size;
         let rgb = match image::square(file, size).await {
             Ok(rgb) => rgb,
@@ -44,7 +44,9 @@ impl<P: Program> Encoding<P> {
         let tokens = P::encode(encoder, &rgb, size)
             .await
             .map_err(|error| Failure::of_running(format!("the image could not be encoded: {error}")))?;
-        Ok(Ok(tokens))
+        let mut rgba = Vec::with_capacity(rgb.len() / 3 * 4);
+        image::append_rgba(&rgb, &mut rgba);
+        Ok(Ok((tokens, rgba)))
     }
 
     async fn encoder(&mut self, program: &P) -> Result<&P::Encoder, String> {

@@ -1,4 +1,4 @@
-//! Converts image files, in any format that the browser reads, into the square of pixels that the encoder takes.
+//! Converts image files, in any format that the browser reads, into the square of pixels that the encoder takes; and RGB8 to RGBA.
 
 use js_sys::Reflect;
 use wasm_bindgen::prelude::*;
@@ -9,6 +9,7 @@ use crate::download::message_of;
 use crate::port::scope;
 
 /// The middle of an image as RGB8, `size × size` pixels, on white where it is transparent. An image of that size stays unchanged.
+/// The browser turns photographs upright, as their EXIF data say.
 ///
 /// # Errors
 /// A sentence, if the browser cannot read the file.
@@ -42,4 +43,9 @@ async fn draw(file: &JsValue, size: usize) -> Result<Vec<u8>, JsValue> {
     )?;
     bitmap.close();
     Ok(context.get_image_data(0.0, 0.0, to, to)?.data().0)
+}
+
+/// Appends RGB8 pixels as RGBA.
+pub fn append_rgba(rgb: &[u8], rgba: &mut Vec<u8>) {
+    rgba.extend(rgb.as_chunks::<3>().0.iter().flat_map(|rgb| [rgb[0], rgb[1], rgb[2], u8::MAX]));
 }

@@ -7,6 +7,7 @@ use dalle_shared::{
 use crate::download;
 use crate::encoding::Encoding;
 use crate::failure::Failure;
+use crate::image::append_rgba;
 use crate::port::{now, send};
 use crate::program::Program;
 
@@ -61,7 +62,7 @@ impl<P: Program> Loaded<P> {
         let start = now();
         let rgb = P::decode(&self.decoder, tokens, self.geometry.grid).await.map_err(undecoded)?;
         let mut rgba = Vec::with_capacity(rgb.len() / 3 * 4);
-        push_rgba(&rgb, &mut rgba);
+        append_rgba(&rgb, &mut rgba);
         Ok((rgba, now() - start))
     }
 
@@ -74,7 +75,7 @@ impl<P: Program> Loaded<P> {
         let start = now();
         let stages = P::stages(&self.decoder, tokens, self.geometry.grid).await.map_err(undecoded)?;
         let mut rgba = Vec::new();
-        stages.iter().for_each(|rgb| push_rgba(rgb, &mut rgba));
+        stages.iter().for_each(|rgb| append_rgba(rgb, &mut rgba));
         Ok((rgba, now() - start))
     }
 
@@ -94,9 +95,4 @@ impl<P: Program> Loaded<P> {
 
 fn undecoded(error: String) -> Failure {
     Failure::of_running(format!("the image could not be decoded: {error}"))
-}
-
-/// Appends RGB8 pixels as RGBA.
-fn push_rgba(rgb: &[u8], rgba: &mut Vec<u8>) {
-    rgba.extend(rgb.as_chunks::<3>().0.iter().flat_map(|rgb| [rgb[0], rgb[1], rgb[2], u8::MAX]));
 }

@@ -57,10 +57,10 @@ async fn answer<P: Program>(
             Ok(())
         }
         DecoderCommand::Encode { ticket } => {
-            send(&match loaded.encoding.encode(&loaded.program, &attached).await? {
-                Ok(tokens) => DecoderReport::Encoded { ticket, tokens },
-                Err(message) => DecoderReport::NotEncoded { ticket, message },
-            });
+            match loaded.encoding.encode(&loaded.program, &attached).await? {
+                Ok((tokens, square)) => send_pixels(&DecoderReport::Encoded { ticket, tokens }, &square),
+                Err(message) => send(&DecoderReport::NotEncoded { ticket, message }),
+            }
             Ok(())
         }
         DecoderCommand::Load { .. } => {

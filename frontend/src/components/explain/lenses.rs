@@ -7,17 +7,19 @@ use super::super::text::flag;
 use super::attention::AttentionLens;
 use super::codes::Codes;
 use super::decoder::DecoderLens;
+use super::picture::PictureLens;
 use super::probabilities::Probabilities;
 use crate::browser;
 use crate::controller::controller;
 use crate::explain::Lens;
 
 /// Each lens with its tab's id and text.
-const TABS: [(Lens, &str, &str); 4] = [
+const TABS: [(Lens, &str, &str); 5] = [
     (Lens::Probabilities, "tab-probabilities", "Probabilities"),
     (Lens::Attention, "tab-attention", "Attention"),
     (Lens::Decoder, "tab-decoder", "Decoder"),
     (Lens::Codebook, "tab-codebook", "Codebook"),
+    (Lens::Picture, "tab-picture", "Your picture"),
 ];
 
 #[component]
@@ -67,6 +69,7 @@ pub fn Lenses() -> impl IntoView {
                 Lens::Attention => view! { <AttentionLens/> }.into_any(),
                 Lens::Decoder => view! { <DecoderLens/> }.into_any(),
                 Lens::Codebook => view! { <Codes/> }.into_any(),
+                Lens::Picture => view! { <PictureLens/> }.into_any(),
             }}
         </div>
     }

@@ -5,6 +5,7 @@ mod codes;
 mod decoder;
 mod lenses;
 mod lesson;
+mod picture;
 mod probabilities;
 mod stage;
 mod timeline;
@@ -20,7 +21,7 @@ use self::timeline::Timeline;
 use super::text::{flag, text};
 use crate::browser;
 use crate::controller::controller;
-use crate::subject::{self, Subject};
+use crate::subject::{self, Origin, Subject};
 
 /// The place of a cell on a plate, as a style.
 fn cell_style(cell: usize, grid: usize) -> String {
@@ -83,9 +84,13 @@ fn Branches() -> impl IntoView {
     let explain = controller.app.explain;
     let several = move || explain.branches.with(|branches| branches.len() > 1);
     let branches = move || explain.branches.get().into_iter().enumerate().collect::<Vec<_>>();
-    let name = move |index: usize, branch: &Subject| match branch.forced {
-        None => "As sampled".to_owned(),
-        Some(position) => format!("Branch {index}: {}", subject::place(position, explain.grid())),
+    let name = move |index: usize, branch: &Subject| match branch.origin {
+        Origin::Sampled => "As sampled".to_owned(),
+        Origin::Forced(position) => format!("Branch {index}: {}", subject::place(position, explain.grid())),
+        Origin::Picture => "Your picture".to_owned(),
+        Origin::Continued(start) => {
+            format!("Branch {index}: your picture, from row {}", start / explain.grid() + 1)
+        }
     };
     view! {
         <Show when=several>
