@@ -4,6 +4,7 @@
 //! in parallel. A wait that times out saves a screenshot and prints its path.
 
 mod access;
+mod attention;
 mod busy;
 #[path = "../../../shared/tests/captions/mod.rs"]
 mod captions;
