@@ -204,7 +204,7 @@ pub fn decode_entry(controller: Controller, entry: &Entry) {
     }
 }
 
-/// Opens a file: images that its metadata describe, else an image to start from.
+/// Opens a file: images that its metadata describe, else an image to explain beside the one that is, or to start from.
 pub fn open_file(controller: Controller, file: File, can_encode: bool) {
     spawn_local(async move {
         let app = controller.app;
@@ -236,6 +236,9 @@ pub fn open_file(controller: Controller, file: File, can_encode: bool) {
         };
         match (notice, can_encode) {
             (Some(notice), _) => app.notice.set(Some(notice)),
+            (None, true) if app.explain.subject.with_untracked(Option::is_some) => {
+                controller.upload_to_explain(file);
+            }
             (None, true) => controller.upload(file),
             (None, false) => {
                 let text = "This file does not say how it was generated. Open a PNG that was saved here.";

@@ -23,6 +23,8 @@ struct RuntimeConfig {
     backend: Option<String>,
     #[serde(default)]
     model: Option<String>,
+    #[serde(default)]
+    source: Option<String>,
 }
 
 /// Where the page finds what it needs. There is a backend or a model.
@@ -32,6 +34,8 @@ pub struct Addresses {
     pub backend: Option<String>,
     /// The base address of a model's files, for a page without a server.
     pub model: Option<String>,
+    /// The address of the source code, if the page's host names one.
+    pub source: Option<String>,
 }
 
 /// The addresses in `config.json`.
@@ -47,7 +51,9 @@ pub async fn addresses() -> Result<Addresses, Problem> {
     let text = response.text().await.map_err(|_| Problem::NoServer)?;
     let config: RuntimeConfig =
         serde_json::from_str(&text).map_err(|error| Problem::Config(error.to_string()))?;
-    let RuntimeConfig { backend, model } = config;
+    let RuntimeConfig { backend, model, source } = config;
+    // Nothing but a web address may become a link.
+    let source = source.filter(|source| source.starts_with("https://"));
     let backend = match backend {
         Some(address) if address.is_empty() => Some(browser::base_path()),
         Some(address) if !is_absolute(&address) => {
@@ -64,7 +70,7 @@ pub async fn addresses() -> Result<Addresses, Problem> {
     if backend.is_none() && model.is_none() {
         return Err(Problem::Config("it names neither a backend nor a model".to_owned()));
     }
-    Ok(Addresses { backend, model })
+    Ok(Addresses { backend, model, source })
 }
 
 fn is_absolute(address: &str) -> bool {

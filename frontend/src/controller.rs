@@ -112,15 +112,19 @@ impl Controller {
         self.decoder_with(input, Vec::new());
     }
 
-    /// Uploads an image, to be explained if an image is, else for the next images to begin with. It goes to the decoder worker and
-    /// nowhere else.
+    /// Uploads an image for the next images to begin with. It goes to the decoder worker and nowhere else.
     pub fn upload(self, file: File) {
-        let explains = self.app.explain.subject.with_untracked(Option::is_some);
-        let upload_use = if explains { UploadUse::Explain } else { UploadUse::Prefix };
+        self.encode(file, UploadUse::Prefix);
+    }
+
+    /// Uploads an image to be explained beside the one that is. It goes to the decoder worker and nowhere else.
+    pub fn upload_to_explain(self, file: File) {
+        self.app.explain.lens.set(Lens::Picture);
+        self.encode(file, UploadUse::Explain);
+    }
+
+    fn encode(self, file: File, upload_use: UploadUse) {
         self.app.notice.set(None);
-        if explains {
-            self.app.explain.lens.set(Lens::Picture);
-        }
         self.parts.update_value(|parts| (parts.upload, parts.upload_use) = (Some(file), upload_use));
         self.decoder(decoder::DecoderInput::Upload);
     }

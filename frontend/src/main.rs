@@ -11,7 +11,7 @@
 //! - [`history`]: the images that this browser keeps
 //! - [`subject`]: the image that is explained; [`codebook`]: what its codes look like; [`stages`]: what the decoder makes of it;
 //!   [`fidelity`]: how close an image is to another; [`lessons`]: cards that go with it
-//! - [`vocabulary`]: what the model learned
+//! - [`vocabulary`]: what the model learned; [`model_card`]: what it cannot do
 //! - [`phase`], [`problem`], [`format`], [`palette`], [`sse`]: words, colours, parsing
 //!
 //! With the browser:
@@ -46,6 +46,7 @@ mod link;
 mod log;
 mod metadata;
 mod model;
+mod model_card;
 mod packing;
 mod palette;
 mod phase;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dalle_shared::{Tokenizer, files};
+use dalle_shared::{Tokenizer, address, files};
 use futures_util::future::join;
 use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
@@ -13,6 +13,7 @@ use crate::form::{Inputs, SeedUse};
 use crate::generation::GenerationInput;
 use crate::link::Link;
 use crate::model::Model;
+use crate::model_card::{self, ModelCard};
 use crate::place::Place;
 use crate::problem::Problem;
 use crate::session::{Prompt, Session};
@@ -38,7 +39,8 @@ pub fn connect(controller: Controller) {
 }
 
 async fn describe(controller: Controller) -> Result<Model, Problem> {
-    let Addresses { backend, model } = api::addresses().await?;
+    let Addresses { backend, model, source } = api::addresses().await?;
+    controller.app.source.set(source);
     controller.app.backend.set(backend.clone().unwrap_or_default());
     let (manifest, base, served) = match (backend, model) {
         (Some(backend), model) => match (api::model(&backend).await, model) {
@@ -72,9 +74,23 @@ fn fetch_vocabulary(controller: Controller, model: &Arc<Model>) {
     });
 }
 
+/// Fetches the model card, if the model has one. The page works without it.
+fn fetch_model_card(controller: Controller, model: &Arc<Model>) {
+    let model = Arc::clone(model);
+    spawn_local(async move {
+        let Some(file) = model.manifest.file(files::MODEL_CARD) else { return };
+        if let Ok(bytes) = api::file(&model.base, file).await {
+            let limits = model_card::section(&String::from_utf8_lossy(&bytes), "Limitations");
+            let address = address(&model.base, &file.url);
+            controller.app.model_card.set(Some(Arc::new(ModelCard { address, limits })));
+        }
+    });
+}
+
 fn opened(controller: Controller, model: &Arc<Model>, link: Option<Link>) {
     controller.open(Arc::clone(model));
     fetch_vocabulary(controller, model);
+    fetch_model_card(controller, model);
     actions::start_decoder(controller);
     let stored = stored(model, link.as_ref());
     let restored = stored.as_ref().map(|(prompt, _)| prompt.link());

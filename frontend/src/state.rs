@@ -13,6 +13,7 @@ use crate::generation::{Stage, Tally};
 use crate::history::History;
 use crate::link::Link;
 use crate::model::Model;
+use crate::model_card::ModelCard;
 use crate::phase::Phase;
 use crate::place::Place;
 use crate::prior::PriorState;
@@ -98,6 +99,10 @@ pub struct App {
     pub form: Form,
     /// What the model learned, where that is known.
     pub vocabulary: RwSignal<Option<Arc<Vocabulary>>>,
+    /// What the model card says, where there is one.
+    pub model_card: RwSignal<Option<Arc<ModelCard>>>,
+    /// The address of the source code, if the page's host names one.
+    pub source: RwSignal<Option<String>>,
     /// Where images are sampled.
     pub place: RwSignal<Place>,
     /// Where the prior in this browser stands.
@@ -149,6 +154,8 @@ impl App {
             model,
             form: Form::new(),
             vocabulary: RwSignal::new(None),
+            model_card: RwSignal::new(None),
+            source: RwSignal::new(None),
             place: RwSignal::new(Place::Server),
             prior: RwSignal::new(PriorState::Absent),
             explain: Explain::new(),

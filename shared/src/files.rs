@@ -13,6 +13,9 @@ pub const DECODER: &str = "decoder.safetensors";
 /// The captions that the prior learned, a JSON list of `[caption, emoji]`; the emoji may be empty. Optional: the page shows them. They
 /// change no image, so they are not part of the folder's hash.
 pub const CAPTIONS: &str = "captions.json";
+/// The model card, in Markdown. Optional: the page quotes its section "Limitations" and links to it. Like the captions it is not part of
+/// the folder's hash.
+pub const MODEL_CARD: &str = "README.md";
 /// CLIP's configuration. It and CLIP's weights are optional. They score images and do not change them, so they are not part of the
 /// folder's hash.
 pub const CLIP_CONFIG: &str = "clip.json";

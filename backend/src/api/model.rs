@@ -55,6 +55,11 @@ pub async fn file(
     if same {
         return Ok((StatusCode::NOT_MODIFIED, head).into_response());
     }
-    let kind = if name.ends_with(".json") { "application/json" } else { "application/octet-stream" };
+    let kind = match name.rsplit_once('.') {
+        Some((_, "json")) => "application/json",
+        // Browsers show text, and save Markdown.
+        Some((_, "md")) => "text/plain; charset=utf-8",
+        _ => "application/octet-stream",
+    };
     Ok((head, AppendHeaders([(CONTENT_TYPE, kind)]), content.clone()).into_response())
 }

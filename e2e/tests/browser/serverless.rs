@@ -105,3 +105,19 @@ async fn after_one_visit_the_page_works_offline() -> Result<()> {
     assert_eq!(page.tokens(1).await?, picture::sample(&model, "white above red", 1, 9)?);
     Ok(())
 }
+
+#[tokio::test]
+async fn the_foot_says_what_the_model_cannot_do_and_links_to_its_card_and_the_paper() -> Result<()> {
+    let host = Host::without_server(&environment::shipped_model()?, "/page").await?;
+    let page = Page::open(&format!("{}/page/", host.origin)).await?;
+    page.press("limits").await?;
+    page.until_text("limits-list", "No counting").await?;
+    let paper: Option<String> = page.part("paper", "part.href").await?;
+    assert_eq!(paper.as_deref(), Some("https://arxiv.org/abs/2102.12092"));
+    let card =
+        "return fetch(document.querySelector('[data-testid=model-card]').href).then((card) => card.text())";
+    let card: String = page.browser.js(card, ()).await?;
+    assert!(card.contains("## Limitations"), "{card}");
+    assert!(page.text("source").await?.is_none(), "no address of the code is known");
+    Ok(())
+}

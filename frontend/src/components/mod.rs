@@ -1,5 +1,6 @@
 //! The page in parts, from top to bottom.
 
+mod about;
 mod buttons;
 mod candidates;
 mod caption;

@@ -4,6 +4,7 @@ use leptos::ev::{focus, hashchange, keydown};
 use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 
+use super::about::About;
 use super::buttons::{Buttons, press_generate, press_stop};
 use super::caption::Caption;
 use super::explain::ExplainPanel;
@@ -86,5 +87,6 @@ pub fn Page() -> impl IntoView {
             </section>
         </main>
         <Pipeline/>
+        <About/>
     }
 }

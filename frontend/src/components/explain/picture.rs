@@ -48,7 +48,7 @@ pub fn PictureLens() -> impl IntoView {
                     data-testid="picture-file"
                     on:change:target=move |event| {
                         if let Some(file) = event.target().files().and_then(|files| files.get(0)) {
-                            controller.upload(file);
+                            controller.upload_to_explain(file);
                         }
                         // The same file can be chosen again.
                         event.target().set_value("");
