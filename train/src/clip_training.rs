@@ -186,15 +186,19 @@ impl Stage for ClipStage {
     fn validate(&mut self, clip: &Clip) -> Result<Validation> {
         let batch = self.schedule.batch.min(self.held_out.len()).max(1);
         let batches = self.held_out.chunks_exact(batch);
-        let share = 1.0 / batches.len() as f64;
+        let (all, own) = (batches.len(), self.ranks.range(batches.len()));
+        if own.is_empty() && all > 0 {
+            return Ok(Validation::none(&["retrieval"]));
+        }
         let mut metrics = Metrics::new();
-        for pairs in batches {
+        // Whole batches, whose pairs are compared with each other.
+        for pairs in batches.skip(own.start).take(own.len()) {
             let parts = pairs.chunks(batch.div_ceil(self.schedule.accumulate));
             let features: Vec<_> = parts.map(|part| self.features(clip, part)).collect::<Result<_>>()?;
             let [texts, images] =
                 [0, 1].map(|kind| Tensor::cat(features.iter().map(|part| part[kind].clone()).collect(), 0));
             let ClipLoss { loss, retrieval } = compare(clip, &captions(pairs), texts, images);
-            add_share(&mut metrics, vec![("loss", loss), ("retrieval", retrieval)], share);
+            add_share(&mut metrics, vec![("loss", loss), ("retrieval", retrieval)], 1.0 / all as f64);
         }
         Validation::read(metrics)
     }
@@ -279,6 +283,21 @@ mod tests {
                 let expected = expected.clone().into_scalar::<f32>();
                 assert!((sum - expected).abs() < 1e-4, "{world} ranks: {name} {sum}, expected {expected}");
             }
+        }
+    }
+
+    #[test]
+    fn ranks_validate_on_whole_batches_whose_sums_are_the_validation_of_one() {
+        let captions = ["a red apple", "a green pear", "a blue boat", "a cat", "two dogs"];
+        let validate = |ranks: Ranks| {
+            let (mut stage, clip, _dataset) = stage_of(&captions, (2, 1), ranks);
+            let Validation { loss, others } = stage.validate(&clip.valid()).unwrap();
+            [loss, others[0].1]
+        };
+        let (whole, shares) = (validate(Ranks::alone()), of_all_ranks(2, validate));
+        for kind in 0..2 {
+            let sum = shares[0][kind] + shares[1][kind];
+            assert!((sum - whole[kind]).abs() < 1e-5, "{shares:?}, expected {whole:?}");
         }
     }
 

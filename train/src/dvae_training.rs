@@ -206,11 +206,17 @@ impl Stage for DvaeStage {
     /// The loss with the tokens that stage 2 will see, and with the final weight of the KL term: one that does not depend on
     /// where the schedules are.
     fn validate(&mut self, dvae: &Dvae) -> Result<Validation> {
+        let (own, all) = (self.ranks.range(self.held_out.len()), self.held_out.len());
+        if own.is_empty() && all > 0 {
+            return Ok(Validation::none(&["reconstruction", "kl"]));
+        }
         if let Some(kernels) = &mut self.kernels
-            && !self.held_out.is_empty()
+            && !own.is_empty()
         {
-            let images: Vec<&RgbImage> = self.held_out.iter().collect();
+            let share = own.len() as f64 / all as f64;
+            let images: Vec<&RgbImage> = self.held_out[own].iter().collect();
             let Evaluation { reconstruction, kl, .. } = kernels.evaluate(dvae, &images, None);
+            let (reconstruction, kl) = (share * reconstruction, share * kl);
             let loss = reconstruction + self.schedule.beta.to * kl;
             return Validation::read(scalars(&[
                 ("loss", loss),
@@ -219,7 +225,7 @@ impl Stage for DvaeStage {
             ]));
         }
         let mut metrics = Metrics::new();
-        for part in self.held_out.chunks(self.part()) {
+        for part in self.held_out[own].chunks(self.part()) {
             let x = self.pixels(part.iter(), &dvae.encoder.device());
             let logits = dvae.encoder.forward(x.clone());
             let maps = dvae.decoder.forward_tokens(logits.clone().argmax(1).squeeze_dim(1));
@@ -227,7 +233,7 @@ impl Stage for DvaeStage {
             let total = loss.total(self.schedule.beta.to);
             let part_metrics =
                 vec![("loss", total), ("reconstruction", loss.reconstruction), ("kl", loss.kl)];
-            add_share(&mut metrics, part_metrics, part.len() as f64 / self.held_out.len() as f64);
+            add_share(&mut metrics, part_metrics, part.len() as f64 / all as f64);
         }
         Validation::read(metrics)
     }
@@ -289,6 +295,7 @@ mod tests {
     use super::*;
     use crate::augment;
     use crate::dvae_data::DvaeData;
+    use crate::ranks::of_all_ranks;
     use crate::schedule::CosineSchedule;
     use crate::test_dataset::TestDataset;
 
@@ -344,6 +351,33 @@ mod tests {
                 assert!((ours - expected).abs() <= 1e-5 * expected.abs() + 1e-6, "{name}: {ours} {expected}");
             }
             assert!((validation.loss - loss.loss).abs() < 1e-5, "{validation:?} {loss:?}");
+        }
+    }
+
+    #[test]
+    fn ranks_validate_on_shares_whose_sums_are_the_validation_of_one() {
+        let _random = crate::DEVICE_RANDOM.lock();
+        let device = Device::flex().autodiff();
+        device.seed(5);
+        let (dvae, dataset) = (Dvae::new(&config().dvae, &device), dataset());
+        for kernels in [true, false] {
+            let validate = |ranks: Ranks| {
+                let mut stage = stage(&dataset, 6, 1, device.clone());
+                stage.ranks = ranks;
+                if !kernels {
+                    stage.kernels = None;
+                }
+                let Validation { loss, others } = stage.validate(&dvae.valid()).unwrap();
+                [loss, others[0].1, others[1].1]
+            };
+            let whole = validate(Ranks::alone());
+            // Of two images the last of three ranks has none.
+            let shares = of_all_ranks(3, validate);
+            assert_eq!(shares[2], [0.0; 3]);
+            for (kind, expected) in whole.into_iter().enumerate() {
+                let sum: f64 = shares.iter().map(|share| share[kind]).sum();
+                assert!((sum - expected).abs() < 1e-5, "{shares:?}, expected {whole:?}");
+            }
         }
     }
 

@@ -288,15 +288,27 @@ impl Stage for PriorStage {
     }
 
     fn validate(&mut self, prior: &Prior) -> Result<Validation> {
-        if let Some(kernels) = &mut self.kernels
-            && !self.held_out.is_empty()
-        {
-            return Validation::read(losses_of(
-                kernels.evaluate(prior, self.held_out.iter().map(PriorPair::parts)),
-            ));
+        let (own, whole) = (self.ranks.range(self.held_out.len()), self.scored(&self.held_out));
+        if own.is_empty() && !self.held_out.is_empty() {
+            return Ok(Validation::none(&["text loss", "image loss"]));
         }
-        let (mut metrics, whole) = (Metrics::new(), self.scored(&self.held_out));
-        for part in self.held_out.chunks(self.part()) {
+        let own_scored = self.scored(&self.held_out[own.clone()]);
+        if let Some(kernels) = &mut self.kernels
+            && !own.is_empty()
+        {
+            let losses = kernels.evaluate(prior, self.held_out[own].iter().map(PriorPair::parts));
+            // Of the means over all: each kind of token counts alike on all ranks.
+            let share = |loss: f64, own: usize, whole: usize| match own {
+                0 => 0.0,
+                _ => loss * own as f64 / whole as f64,
+            };
+            return Validation::read(losses_of(PriorLosses {
+                text: share(losses.text, own_scored.text, whole.text),
+                image: share(losses.image, own_scored.image, whole.image),
+            }));
+        }
+        let mut metrics = Metrics::new();
+        for part in self.held_out[own].chunks(self.part()) {
             let loss = self.share_of_loss(prior, self.masks[1].get(), part, whole)?;
             add_share(&mut metrics, named(loss), 1.0);
         }
@@ -401,12 +413,29 @@ mod tests {
             let shares = of_all_ranks(world, |ranks| {
                 let share = ranks.share(6).unwrap();
                 let pairs = PriorData::new(&data, share, &tokenizer, config.text_length, schedule).unwrap();
-                let mut stage = PriorStage::new(pairs, Vec::new(), &config, schedule, &device, ranks);
+                let held_out = held_out(&items, &tokenizer, config.text_length).unwrap();
+                let mut stage = PriorStage::new(pairs, held_out, &config, schedule, &device, ranks.clone());
                 if !kernels {
                     stage.kernels = None;
                 }
                 let (gradients, metrics) = stage.gradients(&prior, 0).unwrap();
                 let metrics = metrics.into_iter().map(|(_, value)| value.into_scalar::<f32>());
+                // Of four pairs on three ranks, the last has none.
+                stage.held_out.truncate(4);
+                let own = stage.validate(&prior.valid()).unwrap();
+                assert_eq!(own.loss == 0.0, ranks.range(4).is_empty());
+                let values = std::iter::once(own.loss).chain(own.others.iter().map(|(_, value)| *value));
+                let validation = ranks.sum_exactly(values.collect()).unwrap();
+                stage.ranks = Ranks::alone();
+                let whole = stage.validate(&prior.valid()).unwrap();
+                for (ours, expected) in
+                    validation.iter().zip([whole.loss, whole.others[0].1, whole.others[1].1])
+                {
+                    assert!(
+                        (ours - expected).abs() < 1e-5,
+                        "{world} ranks: {validation:?}, expected {whole:?}"
+                    );
+                }
                 (gradients, metrics.collect::<Vec<_>>())
             });
             let mut gradients = Gradients::default();

@@ -4,6 +4,7 @@
 //! a setting of the run and the number of ranks is not: a run continues with any number that divides its batch.
 
 use std::fmt::{Debug, Formatter};
+use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
@@ -84,6 +85,29 @@ impl Ranks {
             Some(communicator) => Ok(communicator.all_reduce(Group::World, values, Wire::F32).wait()?),
             None => Ok(values),
         }
+    }
+
+    /// The sums of values over ranks, in f64.
+    ///
+    /// # Errors
+    /// Communication failed.
+    pub fn sum_exactly(&self, values: Vec<f64>) -> Result<Vec<f64>> {
+        if self.others().is_none() {
+            return Ok(values);
+        }
+        let all = self.gather(values.iter().flat_map(|value| value.to_le_bytes()).collect())?;
+        let mut sums = vec![0.0; values.len()];
+        for bytes in &all {
+            for (sum, value) in sums.iter_mut().zip(bytes.as_chunks().0) {
+                *sum += f64::from_le_bytes(*value);
+            }
+        }
+        Ok(sums)
+    }
+
+    /// This rank's share of `length` things, such as examples to validate on. The last ranks may have fewer, or none.
+    pub fn range(&self, length: usize) -> Range<usize> {
+        dalle_comm::share(length, self.rank(), self.count())
     }
 
     /// The bytes of each rank, in their order.

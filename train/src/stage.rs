@@ -115,6 +115,11 @@ pub struct Validation {
 }
 
 impl Validation {
+    /// Zeros, for a rank without a share of the held-out data.
+    pub(crate) fn none(others: &[&'static str]) -> Self {
+        Self { loss: 0.0, others: others.iter().map(|name| (*name, 0.0)).collect() }
+    }
+
     /// Reads metrics, of which the first is the loss.
     ///
     /// # Errors
@@ -149,7 +154,8 @@ pub trait Stage {
     }
 
     /// The loss on held-out data. `network` has averaged weights and no autodiff. All calls use the same random numbers, so that
-    /// their results are comparable. The first rank alone validates.
+    /// their results are comparable. If several ranks train together, this rank's share of it: the sums over ranks are the metrics of all
+    /// held-out data, and a rank whose share is empty returns zeros.
     fn validate(&mut self, network: &Self::Network) -> Result<Validation>;
 
     /// Warnings for the values logged so far.

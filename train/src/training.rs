@@ -348,13 +348,10 @@ impl<'a> Run<'a> {
     fn validate<S: Stage>(&mut self, stage: &mut S, network: &S::Network) -> Result<BTreeMap<String, f64>> {
         let (start, step) = (Instant::now(), self.state.step);
         let averaged = self.averaged(network)?;
-        let values = self.config.ranks.by_first(|| {
-            let Validation { loss, others } = stage.validate(&averaged)?;
-            let others = others.into_iter().map(|(name, value)| (name.to_owned(), value.to_bits()));
-            Ok(serde_json::to_vec(&(loss.to_bits(), others.collect::<Vec<_>>()))?)
-        })?;
-        let (loss, others): (u64, Vec<(String, u64)>) = serde_json::from_slice(&values)?;
-        let loss = f64::from_bits(loss);
+        let Validation { loss, others } = stage.validate(&averaged)?;
+        let (names, values): (Vec<_>, Vec<_>) = std::iter::once(("loss", loss)).chain(others).unzip();
+        let values = self.config.ranks.sum_exactly(values)?;
+        let loss = values[0];
         if self.state.best.is_none_or(|best| loss < best.loss) && loss.is_finite() {
             self.state.best = Some(Best { step, loss });
             self.state.stale = 0;
@@ -367,9 +364,7 @@ impl<'a> Run<'a> {
             self.show(format_args!("halving the learning rate from update {step} on: a plateau"));
         }
         self.state.seconds += start.elapsed().as_secs_f64();
-        let others = others.into_iter().map(|(name, bits)| (name, f64::from_bits(bits)));
-        let values = std::iter::once(("loss".to_owned(), loss)).chain(others);
-        let finite = values.filter(|(_, value)| value.is_finite());
+        let finite = names.into_iter().zip(values).filter(|(_, value)| value.is_finite());
         Ok(finite.map(|(name, value)| (format!("validation {name}"), value)).collect())
     }
 

@@ -70,7 +70,7 @@ impl Stage for Plane {
     }
 
     fn validate(&mut self, network: &Linear) -> Result<Validation> {
-        let loss = f64::from(network.weight.val().square().sum().into_scalar::<f32>());
+        let loss = self.ranks.part() * f64::from(network.weight.val().square().sum().into_scalar::<f32>());
         Ok(Validation { loss, others: vec![("twice", 2.0 * loss)] })
     }
 
