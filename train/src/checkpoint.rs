@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::optimizer::{AdamW, AdamWConfig, averaged};
 use crate::run_state::RunState;
-use crate::shard_file::joined;
+use crate::shard_file::{ShardName, joined};
 use crate::shards::{Compress, ShardedAdamW};
 
 /// The file with the state of the run.
@@ -190,6 +190,51 @@ impl Checkpoint {
         let optimizer = ShardedAdamW::load(settings, updates, tensors, Arc::clone(communicator), &module)?;
         Ok((self.state, module, optimizer))
     }
+}
+
+/// A complete checkpoint of several ranks, of which a rank has read its own rows.
+pub(crate) struct OwnCheckpoint {
+    /// The state of the run.
+    pub state: RunState,
+    /// Content of the rank's file.
+    rows: Vec<u8>,
+}
+
+impl OwnCheckpoint {
+    /// Reads the file of one rank and the state, and checks their sizes and SHA-256. None if the checkpoint is of another number of ranks.
+    pub fn read(folder: &Path, name: ShardName) -> Result<Option<Self>> {
+        let manifest = Manifest::read(folder)?;
+        let shards = manifest.files.keys().filter(|name| name.starts_with("shard-"));
+        if shards.count() != name.ranks || !manifest.files.contains_key(&name.to_string()) {
+            return Ok(None);
+        }
+        let state = RunState::read(&manifest.read_file(folder, STATE)?)?;
+        Ok(Some(Self { state, rows: manifest.read_file(folder, &name.to_string())? }))
+    }
+
+    /// Loads the checkpoint into `fresh`, of which other ranks have the other rows, and a rank's part of a new optimizer. All ranks call it.
+    ///
+    /// # Errors
+    /// It is not one of this network, or communication failed.
+    pub fn restore<M: Module>(
+        self,
+        settings: (AdamWConfig, Option<Compress>),
+        communicator: &Arc<Communicator>,
+        fresh: M,
+    ) -> Result<(RunState, M, ShardedAdamW)> {
+        let (updates, communicator) = (self.state.updates, Arc::clone(communicator));
+        let (module, optimizer) =
+            ShardedAdamW::load_rows(settings, updates, read_tensors(&self.rows)?, communicator, fresh)?;
+        Ok((self.state, module, optimizer))
+    }
+}
+
+/// The newest complete checkpoint, as a rank has read it.
+pub(crate) enum Newest {
+    /// All of it.
+    Whole(Checkpoint),
+    /// This rank's rows.
+    Own(OwnCheckpoint),
 }
 
 /// Name of the checkpoint after `step` updates.

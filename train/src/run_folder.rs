@@ -19,6 +19,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use dalle_comm::Group;
 use dalle_data::log_line;
 use dalle_model::burn::module::Module;
 use dalle_model::burn::tensor::FloatDType;
@@ -28,7 +29,9 @@ use dalle_shared::sha256_hex;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
-use crate::checkpoint::{Checkpoint, Manifest, OPTIMIZER, STATE, WEIGHTS, name_of, names};
+use crate::checkpoint::{
+    Checkpoint, Manifest, Newest, OPTIMIZER, OwnCheckpoint, STATE, WEIGHTS, name_of, names,
+};
 use crate::optimizer::AdamW;
 use crate::ranks::Ranks;
 use crate::run_state::RunState;
@@ -210,13 +213,7 @@ impl RunFolder {
         for name in names(&self.checkpoints())?.into_iter().rev() {
             match Checkpoint::read(&self.checkpoints().join(&name)) {
                 Ok(checkpoint) => {
-                    let state = &checkpoint.state;
-                    ensure!(
-                        state.identity == *identity,
-                        "{} was started with other settings ({}); continue with those, or choose a new --run folder",
-                        self.path.display(),
-                        differences(&state.identity, identity)
-                    );
+                    self.check_identity(&checkpoint.state, identity)?;
                     damaged.iter().try_for_each(|name| self.set_aside(name))?;
                     return Ok(Some(checkpoint));
                 }
@@ -236,11 +233,19 @@ impl RunFolder {
         Ok(None)
     }
 
-    /// Reads the newest complete checkpoint on all ranks. None if the run is new.
+    /// Reads the newest complete checkpoint on all ranks: each its own rows, if as many ranks wrote it, or else all of it. None if the run
+    /// is new.
     ///
     /// # Errors
     /// As [`RunFolder::newest`] on the first rank; or another rank cannot read what the first one has read.
-    pub fn newest_of_all(&self, identity: &serde_json::Value, ranks: &Ranks) -> Result<Option<Checkpoint>> {
+    pub(crate) fn newest_of_all(
+        &self,
+        identity: &serde_json::Value,
+        ranks: &Ranks,
+    ) -> Result<Option<Newest>> {
+        if let Some(own) = self.newest_own(identity, ranks)? {
+            return Ok(Some(Newest::Own(own)));
+        }
         let mut newest = None;
         let step = ranks.by_first(|| {
             newest = self.newest(identity)?;
@@ -250,12 +255,42 @@ impl RunFolder {
             Some(step) if newest.is_none() => {
                 let name = name_of(step);
                 let checkpoint = Checkpoint::read(&self.checkpoints().join(&name));
-                checkpoint.map(Some).with_context(|| {
+                let checkpoint = checkpoint.with_context(|| {
                     format!("the checkpoint {name}, which rank 0 has read; --run must be a folder that all machines share")
-                })
+                })?;
+                Ok(Some(Newest::Whole(checkpoint)))
             }
-            _ => Ok(newest),
+            _ => Ok(newest.map(Newest::Whole)),
         }
+    }
+
+    /// Each rank's rows of the newest checkpoint, if as many ranks wrote it and all can read theirs. Otherwise it is read as a whole, which
+    /// deals with damaged ones.
+    fn newest_own(&self, identity: &serde_json::Value, ranks: &Ranks) -> Result<Option<OwnCheckpoint>> {
+        let Some(others) = ranks.others() else { return Ok(None) };
+        let newest =
+            ranks.by_first(|| Ok(names(&self.checkpoints())?.pop().unwrap_or_default().into_bytes()))?;
+        let newest = String::from_utf8(newest)?;
+        if newest.is_empty() {
+            return Ok(None);
+        }
+        let name = ShardName { rank: others.rank(Group::Machine), ranks: others.size(Group::Machine) };
+        let own = OwnCheckpoint::read(&self.checkpoints().join(newest), name).ok().flatten();
+        let all = ranks.gather(vec![u8::from(own.is_some())])?;
+        let Some(own) = own.filter(|_| all.iter().all(|read| read[..] == [1])) else { return Ok(None) };
+        self.check_identity(&own.state, identity)?;
+        Ok(Some(own))
+    }
+
+    /// Refuses to continue a run with other settings.
+    fn check_identity(&self, state: &RunState, identity: &serde_json::Value) -> Result<()> {
+        ensure!(
+            state.identity == *identity,
+            "{} was started with other settings ({}); continue with those, or choose a new --run folder",
+            self.path.display(),
+            differences(&state.identity, identity)
+        );
+        Ok(())
     }
 
     /// Renames a damaged checkpoint, because its name is needed for the next checkpoint after the same update.

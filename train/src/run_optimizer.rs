@@ -4,7 +4,7 @@ use anyhow::Result;
 use dalle_comm::Group;
 use dalle_model::burn::module::Module;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::Newest;
 use crate::gradients::Gradients;
 use crate::optimizer::{AdamW, AdamWConfig};
 use crate::ranks::Ranks;
@@ -39,22 +39,22 @@ impl RunOptimizer {
 
     /// The state, network and optimizer of a checkpoint.
     pub fn restore<M: Module>(
-        checkpoint: Checkpoint,
+        checkpoint: Newest,
         (config, compression): (AdamWConfig, Option<Compress>),
         ranks: &Ranks,
         fresh: M,
     ) -> Result<(RunState, M, Self)> {
-        match ranks.others() {
-            None => {
+        let settings = (config, compression);
+        let (state, network, optimizer) = match (checkpoint, ranks.others()) {
+            (Newest::Whole(checkpoint), None) => {
                 let (state, network, optimizer) = checkpoint.restore(config, fresh)?;
-                Ok((state, network, Self::Whole(optimizer)))
+                return Ok((state, network, Self::Whole(optimizer)));
             }
-            Some(others) => {
-                let (state, network, optimizer) =
-                    checkpoint.restore_rows((config, compression), others, fresh)?;
-                Ok((state, network, Self::Rows(Box::new(optimizer))))
-            }
-        }
+            (Newest::Whole(checkpoint), Some(others)) => checkpoint.restore_rows(settings, others, fresh)?,
+            (Newest::Own(own), Some(others)) => own.restore(settings, others, fresh)?,
+            (Newest::Own(_), None) => unreachable!("only one of several ranks has rows"),
+        };
+        Ok((state, network, Self::Rows(Box::new(optimizer))))
     }
 
     /// Number of updates applied.

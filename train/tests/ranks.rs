@@ -275,6 +275,24 @@ fn a_run_folder_has_any_name_and_is_shared_by_all_ranks() {
 }
 
 #[test]
+fn each_rank_reads_only_its_own_rows_to_continue_with_the_same_ranks() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole");
+    let expected = together(2, 2, &Plane::default(), &whole).unwrap();
+    // Each rank has a copy without the other's file.
+    for (own, other) in [("0", "001"), ("1", "000")] {
+        let copy = folder.path().join(own);
+        let copied = std::process::Command::new("cp").arg("-r").arg(&whole).arg(&copy).status().unwrap();
+        assert!(copied.success());
+        let checkpoint = copy.join(format!("checkpoints/step-{STEPS:09}"));
+        fs::remove_file(checkpoint.join(format!("shard-{other}-of-002.safetensors"))).unwrap();
+    }
+    for outcome in all_in(2, 2, &Plane::default(), |rank| folder.path().join(rank.to_string())) {
+        assert_eq!(outcome.unwrap(), expected);
+    }
+}
+
+#[test]
 fn a_damaged_part_of_a_checkpoint_is_noticed_and_the_one_before_is_used() {
     let folder = tempfile::tempdir().unwrap();
     for stop in [9, 11] {

@@ -37,6 +37,12 @@ impl OwnMatrix {
         }
     }
 
+    /// Rows of the parameter's error buffer, as PowerSGD keeps them.
+    fn kept(&self, rows: Vec<f32>) -> Vec<f32> {
+        let [height, width] = self.shape;
+        if self.is_transposed() { transposed(&rows, height, width) } else { rows }
+    }
+
     /// This rank's rows of the whole parameter's error buffer, as PowerSGD keeps them.
     fn rows_of(&self, whole: &TensorData) -> Result<Vec<f32>> {
         ensure!(
@@ -46,9 +52,7 @@ impl OwnMatrix {
             whole.num_elements(),
             self.whole
         );
-        let own = floats(whole.clone())[self.in_parameter.clone()].to_vec();
-        let [rows, columns] = self.shape;
-        Ok(if self.is_transposed() { transposed(&own, rows, columns) } else { own })
+        Ok(self.kept(floats(whole.clone())[self.in_parameter.clone()].to_vec()))
     }
 
     /// PowerSGD's buffers have the shorter side first.
@@ -176,6 +180,27 @@ impl Compression {
         for (index, matrices) in self.resblocks.iter().enumerate() {
             let own = matrices.iter().map(|matrix| match sums.get(&matrix.path) {
                 Some(whole) => matrix.rows_of(whole),
+                None => Ok(vec![0.0; matrix.values.len()]),
+            });
+            self.power_sgd.restore(index, &own.collect::<Result<Vec<_>>>()?);
+        }
+        Ok(())
+    }
+
+    /// As [`restore`](Self::restore), from this rank's rows of the sums.
+    pub fn restore_rows(&mut self, mut sums: BTreeMap<String, TensorData>) -> Result<()> {
+        for (index, matrices) in self.resblocks.iter().enumerate() {
+            let own = matrices.iter().map(|matrix| match sums.remove(&matrix.path) {
+                Some(rows) => {
+                    ensure!(
+                        rows.num_elements() == matrix.values.len(),
+                        "the checkpoint's error buffer of `{}` has {} values, expected {}; it belongs to another configuration",
+                        matrix.path,
+                        rows.num_elements(),
+                        matrix.values.len()
+                    );
+                    Ok(matrix.kept(floats(rows)))
+                }
                 None => Ok(vec![0.0; matrix.values.len()]),
             });
             self.power_sgd.restore(index, &own.collect::<Result<Vec<_>>>()?);

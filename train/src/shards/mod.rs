@@ -158,6 +158,49 @@ impl ShardedAdamW {
         Ok(loaded)
     }
 
+    /// The network and the optimizer after `updates` updates, from this rank's rows by the names that [`save`](Self::save) gives them. All
+    /// ranks call it.
+    ///
+    /// # Errors
+    /// The rows are those of another network, or communication failed.
+    pub(crate) fn load_rows<M: Module>(
+        (config, compression): (AdamWConfig, Option<Compress>),
+        updates: u64,
+        mut rows: BTreeMap<String, TensorData>,
+        communicator: Arc<Communicator>,
+        network: M,
+    ) -> Result<(M, Self)> {
+        let mut loaded = Self { updates, ..Self::new(config, compression, communicator, &network) };
+        let mut weights = vec![0.0; loaded.layout.part()];
+        let mut errors = BTreeMap::new();
+        let Self { communicator, layout, mean, variance, average, .. } = &mut loaded;
+        for own in layout.own(communicator.rank(Group::Machine)) {
+            let path = &own.parameter.path;
+            let shape = [&[own.rows.len()], &own.parameter.shape[1..]].concat();
+            let all = [&mut weights, &mut *mean, variance, average];
+            for (part, values) in std::iter::once("weight").chain(PARTS).zip(all) {
+                let found = rows.remove(&format!("{path}:{part}"));
+                let found = found.filter(|found| found.shape().to_vec() == shape).with_context(|| {
+                    format!("the checkpoint's {part} of `{path}` is not of shape {shape:?}; it belongs to another configuration")
+                })?;
+                values[own.values.clone()].copy_from_slice(&floats(found));
+            }
+            if let Some(error) = rows.remove(&format!("{path}:error")) {
+                errors.insert(path.clone(), error);
+            }
+        }
+        if let Some(name) = rows.keys().next() {
+            anyhow::bail!(
+                "the checkpoint holds `{name}`, which this network does not have; it belongs to another configuration"
+            );
+        }
+        if let Some(compression) = &mut loaded.compression {
+            compression.restore_rows(errors)?;
+        }
+        let network = loaded.with_values(network, weights)?;
+        Ok((network, loaded))
+    }
+
     /// Number of updates applied.
     pub fn updates(&self) -> u64 {
         self.updates
