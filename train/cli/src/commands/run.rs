@@ -154,7 +154,8 @@ impl RunArgs {
     }
 
     /// Checks that the batch can be split, and that a part fits the device, before anything is allocated. `what` is the network, and
-    /// `needed` computes the memory for a number of examples. Returns the bytes that the device needs.
+    /// `needed` computes the memory of a rank for a number of examples. Returns the bytes that the device needs, or on a CPU, those that all
+    /// ranks of the machine need.
     ///
     /// # Errors
     /// The ranks cannot share the batch, --accumulate does not divide their shares, or memory is too small: then the error says which
@@ -182,10 +183,21 @@ impl RunArgs {
             1 => format!("training {what} with --batch {batch}"),
             _ => format!("training {what} with --batch {batch} --accumulate {parts}"),
         };
+        // Ranks of a machine share its memory, but not that of GPUs.
+        let together = match self.device {
+            DeviceName::Cpu | DeviceName::LibTorch => ranks.per_machine() as u64,
+            DeviceName::Cuda(_) | DeviceName::Wgpu => 1,
+        };
+        let what = match together {
+            1 => what,
+            _ => format!("{what} by {together} ranks on this machine"),
+        };
         if let Updates::Kernels(threads) = updates {
             // Validation computes as many examples at once as training, if there are as many.
             let validated = self.validate_every.map_or(0, |_| self.validation_examples);
-            let bytes = |threads| needed(Updates::Kernels(threads), batch.max(validated) as u64).bytes();
+            let validated = validated.div_ceil(world);
+            let bytes =
+                |threads| together * needed(Updates::Kernels(threads), batch.max(validated) as u64).bytes();
             memory::check(&what, bytes(threads), self.device).map_err(|refusal| {
                 match (1..threads).rev().find(|&fewer| bytes(fewer) <= refusal.free) {
                     Some(fewer) => anyhow!("{refusal}; RAYON_NUM_THREADS={fewer} would fit"),
@@ -194,7 +206,7 @@ impl RunArgs {
             })?;
             return Ok(bytes(threads));
         }
-        let bytes = |parts: usize| needed(updates, (batch / parts) as u64).bytes();
+        let bytes = |parts: usize| together * needed(updates, (batch / parts) as u64).bytes();
         memory::check(&what, bytes(parts), self.device).map_err(|refusal| {
             let fits = |&more: &usize| batch.is_multiple_of(more) && bytes(more) <= refusal.free;
             match (parts + 1..=batch).find(fits) {
@@ -287,5 +299,35 @@ impl RunArgs {
         // Before the run folder is created, because its existence tells scripts that Ctrl-C is handled.
         let interrupt = Interrupt::listen()?;
         Ok(train(stage, fresh, &config, hooks, &interrupt)?.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use dalle_comm::Communicator;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: RunArgs,
+    }
+
+    #[test]
+    fn ranks_of_a_machine_without_gpus_must_fit_its_memory_together() {
+        let args = Cli::try_parse_from(["dalle", "--run", "r"]).unwrap().args;
+        let Some(free) = memory::free(DeviceName::Cpu) else { return };
+        // One rank fits, two do not.
+        let each = |_: Updates, _: u64| Training { state: free / 5 * 3, activations: 0 };
+        let check = |ranks: &Ranks| args.check_memory("a network", 4, ranks, Updates::Burn, each);
+        assert_eq!(check(&Ranks::alone()).unwrap(), free / 5 * 3);
+        let all = Communicator::threads(2, &dalle_comm::Options::default()).unwrap();
+        let all: Vec<Ranks> = all.into_iter().map(Ranks::new).collect();
+        for ranks in &all {
+            let message = check(ranks).unwrap_err().to_string();
+            assert!(message.contains("a network with --batch 2 by 2 ranks on this machine"), "{message}");
+        }
     }
 }
