@@ -15,6 +15,8 @@ fn a_build_without_mpi_refuses_to_be_one_of_several_ranks() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("this is one of 4 ranks"), "{said}");
     assert!(said.contains("--features mpi"), "{said}");
+    let said = workshop.fail(&format!("{} --nccl", workshop.prior("model", 2)));
+    assert!(said.contains("this build of dalle has no NCCL"), "{said}");
     assert!(!workshop.path("model-prior").exists(), "nothing is written");
     // One rank needs no MPI.
     let output = workshop.command(&workshop.prior("model", 2)).env(RANKS, "1").output().unwrap();

@@ -93,9 +93,20 @@ impl Communicator {
     /// MPI cannot be used, ranks do not start in time, or machines have different numbers of ranks.
     #[cfg(feature = "mpi")]
     pub fn mpi(options: &Options) -> Result<Self, Failure> {
+        Self::over_mpi(options, Ok)
+    }
+
+    /// The same with a transport that `above` makes of MPI's, on the communication thread.
+    ///
+    /// # Errors
+    /// As [`Communicator::mpi`], or `above` fails.
+    #[cfg(feature = "mpi")]
+    pub fn over_mpi(
+        options: &Options,
+        above: impl FnOnce(Box<dyn Transport>) -> Result<Box<dyn Transport>, Failure> + Send + 'static,
+    ) -> Result<Self, Failure> {
         let per_machine = options.per_machine;
-        let start = move || Ok(Box::new(crate::mpi::Mpi::start(per_machine)?) as Box<dyn Transport>);
-        Self::start(start, options)
+        Self::start(move || above(Box::new(crate::mpi::Mpi::start(per_machine)?)), options)
     }
 
     /// A rank whose transport is made on its communication thread, which it never leaves.

@@ -21,6 +21,7 @@
 //! | [`Communicator::alone`] | one |
 //! | [`Communicator::threads`] | several in one process, for tests |
 //! | `Communicator::mpi`, cargo feature `mpi` | processes on any number of machines, started by `mpirun` or `srun` |
+//! | `Communicator::over_mpi` | the same, with another transport for what they send: `dalle-nccl` |
 //!
 //! Sums are taken in f32 in the order of ranks, so all ranks and all transports get the same bits.
 //!

@@ -140,7 +140,7 @@ fn all_pairs(batch: u64) -> u64 {
 /// An input cannot be read, the device cannot hold the batch, or the run fails.
 pub fn run(args: Args) -> Result<()> {
     let ClipCommand::Train(args) = args.command;
-    args.run.ranks.together(|ranks| train(&args, ranks))
+    args.run.ranks.together(args.run.device, |ranks| train(&args, ranks))
 }
 
 fn train(args: &ClipTrainArgs, ranks: &Ranks) -> Result<()> {

@@ -148,7 +148,7 @@ fn open_init(path: &Path, config: &ModelConfig) -> Result<ModelFolder> {
 /// # Errors
 /// An input cannot be read, the device cannot hold the batch, or the run fails.
 pub fn run(args: &Args) -> Result<()> {
-    args.run.ranks.together(|ranks| train(args, ranks))
+    args.run.ranks.together(args.run.device, |ranks| train(args, ranks))
 }
 
 fn train(args: &Args, ranks: &Ranks) -> Result<()> {

@@ -177,7 +177,7 @@ struct PriorInputs {
 /// An input cannot be read, the device cannot hold the batch, or the run fails.
 pub fn run(args: Args) -> Result<()> {
     let PriorCommand::Train(args) = args.command;
-    args.run.ranks.together(|ranks| train(&args, ranks))
+    args.run.ranks.together(args.run.device, |ranks| train(&args, ranks))
 }
 
 fn train(args: &PriorTrainArgs, ranks: &Ranks) -> Result<()> {

@@ -1,6 +1,9 @@
 //! Training by several ranks, which `mpirun` or `srun` starts.
 
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
+#[cfg(feature = "mpi")]
+use dalle_comm::Communicator;
+use dalle_native::device::DeviceName;
 use dalle_train::ranks::Ranks;
 use dalle_train::training::Interrupted;
 use serde::Serialize;
@@ -22,6 +25,10 @@ pub struct RankArgs {
     #[arg(long, value_name = "RANKS", value_parser = values::count())]
     #[serde(skip)]
     machine_ranks: Option<usize>,
+    /// Send what is long by NCCL instead of MPI. Needs `--device cuda:N`, a device for each rank, and a build with the feature `nccl`.
+    #[arg(long)]
+    #[serde(skip)]
+    nccl: bool,
 }
 
 /// An error that the first rank shows for all.
@@ -41,8 +48,8 @@ impl RankArgs {
     ///
     /// # Errors
     /// `work` or communication failed.
-    pub fn together(&self, work: impl FnOnce(&Ranks) -> Result<()>) -> Result<()> {
-        let ranks = self.start()?;
+    pub fn together(&self, device: DeviceName, work: impl FnOnce(&Ranks) -> Result<()>) -> Result<()> {
+        let ranks = self.start(self.gpu(device)?)?;
         match work(&ranks) {
             Ok(()) => ranks.finish(),
             Err(error) if error.is::<Interrupted>() => {
@@ -56,9 +63,24 @@ impl RankArgs {
         }
     }
 
+    /// The GPU that NCCL uses, if it is to be used.
+    fn gpu(&self, device: DeviceName) -> Result<Option<usize>> {
+        if !self.nccl {
+            return Ok(None);
+        }
+        ensure!(
+            cfg!(feature = "nccl"),
+            "--nccl: this build of dalle has no NCCL; build it with --features cuda,nccl"
+        );
+        match device {
+            DeviceName::Cuda(gpu) => Ok(Some(gpu)),
+            other => bail!("--nccl: expected --device cuda:N, got {other}"),
+        }
+    }
+
     #[cfg(feature = "mpi")]
-    fn start(&self) -> Result<Ranks> {
-        use dalle_comm::{Communicator, Options};
+    fn start(&self, gpu: Option<usize>) -> Result<Ranks> {
+        use dalle_comm::Options;
 
         if launched().is_none() {
             return Ok(Ranks::alone());
@@ -68,21 +90,38 @@ impl RankArgs {
             per_machine: self.machine_ranks,
             ..Options::default()
         };
-        let communicator = Communicator::mpi(&options)?;
+        let communicator = communicate(&options, gpu)?;
         share_processors(communicator.size(dalle_comm::Group::Machine))?;
         Ok(Ranks::new(communicator))
     }
 
     #[cfg(not(feature = "mpi"))]
-    fn start(&self) -> Result<Ranks> {
+    fn start(&self, _: Option<usize>) -> Result<Ranks> {
         if let Some(count) = launched().filter(|count| *count > 1) {
-            anyhow::bail!(
+            bail!(
                 "this is one of {count} ranks, but this build of dalle knows no other ranks; build it with --features mpi \
                  (see docs/cluster.md), or start it without mpirun"
             );
         }
         Ok(Ranks::alone())
     }
+}
+
+/// A rank over NCCL and MPI, or over MPI alone.
+#[cfg(feature = "nccl")]
+fn communicate(options: &dalle_comm::Options, gpu: Option<usize>) -> Result<Communicator> {
+    Ok(match gpu {
+        Some(gpu) => {
+            Communicator::over_mpi(options, move |mpi| Ok(Box::new(dalle_nccl::Nccl::over(mpi, gpu)?)))?
+        }
+        None => Communicator::mpi(options)?,
+    })
+}
+
+/// A rank over MPI.
+#[cfg(all(feature = "mpi", not(feature = "nccl")))]
+fn communicate(options: &dalle_comm::Options, _: Option<usize>) -> Result<Communicator> {
+    Ok(Communicator::mpi(options)?)
 }
 
 /// Number of ranks that this process was started with, if a launcher started it.
