@@ -1,17 +1,19 @@
 //! An image in bands of rows, one for each thread.
 //!
 //! A band's maps have a layout of their own. Where a whole map has border values of 0 above and below, a band's has copies of its
-//! neighbours' rows: [`exchange`] refreshes them before a convolution reads them.
+//! neighbours' rows. The step that writes a map sends the rows at its edges ([`Edges::send`]), and the next step receives them
+//! ([`Edges::receive`]) before a convolution reads the map.
 
 use std::sync::Mutex;
 
-use crate::grid::{Buffer, Grid};
+use super::team::{Member, Turn, lock, together};
+use crate::grid::Grid;
 
 /// Layouts of a band's maps at the four resolutions, the greatest first.
 pub(super) type Grids = [Grid; 4];
 
-/// Operations that are worth a thread: with fewer, it would mostly wait for the others.
-const FLOPS: u64 = 1_000_000_000;
+/// Operations that are worth a thread. With fewer, its steps are too short for what bands compute twice and for waiting.
+const FLOPS: u64 = 500_000_000;
 
 /// Rows of pixels of a tile: a band has whole tiles at every resolution.
 const ROWS: usize = 2;
@@ -24,51 +26,184 @@ pub(super) fn threads() -> usize {
     1
 }
 
+/// The bands of an image, each with working memory `B`.
+#[derive(Debug)]
+pub(super) struct Bands<B> {
+    bands: Vec<Mutex<B>>,
+    /// What each band sends, in even and in odd steps: a neighbour may still receive the rows of one step while those of the next
+    /// are sent.
+    sent: Vec<[Sent; 2]>,
+}
+
+/// The rows at a band's upper and lower edge.
+#[derive(Debug, Default)]
+struct Sent {
+    upper: Mutex<Vec<f32>>,
+    lower: Mutex<Vec<f32>>,
+}
+
 /// At most `threads` bands for an image of `rows × columns` pixels at the smallest resolution, each of which takes `flops`
-/// operations: those of an earlier image, or new ones.
+/// operations: those of an earlier image, or new ones. `border` is the greatest resolution's.
 pub(super) fn fitting<B: AsRef<Grids>>(
-    free: &Mutex<Vec<Vec<B>>>,
+    free: &Mutex<Vec<Bands<B>>>,
     (rows, columns): (usize, usize),
     flops: u64,
     border: usize,
     threads: usize,
     band: impl Fn(Grids) -> B,
-) -> Vec<B> {
+) -> Bands<B> {
     let worth = flops * (rows * columns) as u64 / FLOPS;
-    let layouts = layouts(rows, columns, threads.min(worth as usize), border);
-    let before = free.lock().ok().and_then(|mut free| free.pop());
-    let fits = |bands: &Vec<B>| {
-        let size = |grids: &Grids| (grids[3].height, grids[3].width);
-        bands.len() == layouts.len()
-            && bands.iter().zip(&layouts).all(|(band, grids)| size(band.as_ref()) == size(grids))
+    let heights = heights(rows, threads.min(worth as usize));
+    let before = lock(free).pop();
+    let fits = |bands: &Bands<B>| {
+        let size = |band: &Mutex<B>| {
+            let band = lock(band);
+            let grid = &band.as_ref()[3];
+            (grid.height, grid.width)
+        };
+        bands.bands.iter().map(size).eq(heights.iter().map(|height| (*height, columns)))
     };
-    before.filter(fits).unwrap_or_else(|| layouts.into_iter().map(band).collect())
+    before.filter(fits).unwrap_or_else(|| Bands {
+        bands: heights.iter().map(|height| Mutex::new(band(layouts(*height, columns, border)))).collect(),
+        sent: heights.iter().map(|_| Default::default()).collect(),
+    })
 }
 
-/// Layouts of at most `most` bands of about equally many rows, for an image of `rows × columns` pixels at the smallest
-/// resolution. `border` is the greatest resolution's.
-fn layouts(rows: usize, columns: usize, most: usize, border: usize) -> Vec<Grids> {
+/// Heights of at most `most` bands of about equally many rows.
+fn heights(rows: usize, most: usize) -> Vec<usize> {
     let units = rows.div_ceil(ROWS);
     let count = most.clamp(1, units);
     let cut = |band: usize| (units * band / count * ROWS).min(rows);
-    let band = |band: usize| {
-        let height = cut(band + 1) - cut(band);
-        std::array::from_fn(|level| {
-            let factor = 8 >> level;
-            Grid::new(1, factor * height, factor * columns, if level == 0 { border } else { 1 })
-        })
-    };
-    (0..count).map(band).collect()
+    (0..count).map(|band| cut(band + 1) - cut(band)).collect()
 }
 
-/// Does something with every band, each on a thread where there are threads.
-pub(super) fn each<B: Send>(bands: &mut [B], work: impl Fn(&mut B) + Send + Sync) {
-    #[cfg(not(target_arch = "wasm32"))]
-    if bands.len() > 1 {
-        use rayon::prelude::*;
-        return bands.par_iter_mut().for_each(work);
+/// Layouts of a band of `height × columns` pixels at the smallest resolution.
+fn layouts(height: usize, columns: usize, border: usize) -> Grids {
+    std::array::from_fn(|level| {
+        let factor = 8 >> level;
+        Grid::new(1, factor * height, factor * columns, if level == 0 { border } else { 1 })
+    })
+}
+
+impl<B> Bands<B> {
+    /// Calls `steps` on a thread for each band, where there are threads. See [`together`].
+    pub fn run(&self, steps: impl Fn(&mut BandSteps<'_, '_, B>) + Sync)
+    where
+        B: Send,
+    {
+        together(&self.bands, |member| steps(&mut BandSteps { member, sent: &self.sent }));
     }
-    bands.iter_mut().for_each(work);
+
+    /// The bands, from the top.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut B> {
+        self.bands.iter_mut().map(|band| band.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+}
+
+/// A thread's steps through an image.
+pub(super) struct BandSteps<'a, 'b, B> {
+    member: &'a mut Member<'b, B>,
+    sent: &'a [[Sent; 2]],
+}
+
+impl<B> BandSteps<'_, '_, B> {
+    /// A step: does something with every band.
+    pub fn each(&mut self, work: impl Fn(&mut B, Edges<'_>)) {
+        let sent = self.sent;
+        self.member.each(|Turn { band, number, step }| work(band, Edges { sent, number, step }));
+    }
+}
+
+/// A band's neighbours in a step.
+#[derive(Clone, Copy)]
+pub(super) struct Edges<'a> {
+    sent: &'a [[Sent; 2]],
+    number: usize,
+    step: usize,
+}
+
+/// How far beyond a band's edges a convolution reads a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// One row of a map that has one value for each tile.
+    Tile,
+    /// Rows of pixels.
+    Pixels(usize),
+}
+
+impl Edges<'_> {
+    /// Sends the rows at the edges of a map to the neighbours.
+    pub fn send(self, grid: &Grid, reach: Reach, map: &[f32]) {
+        let sent = &self.sent[self.number][self.step % 2];
+        let copy = |to: &Mutex<Vec<f32>>, from: usize, up: bool| {
+            let mut to = lock(to);
+            to.clear();
+            for channel in map.chunks_exact(reach.channel(grid)) {
+                reach.each(grid, from, up, |at| to.extend_from_slice(&channel[at..at + grid.stride]));
+            }
+        };
+        if self.number > 0 {
+            copy(&sent.upper, 0, false);
+        }
+        if self.number + 1 < self.sent.len() {
+            copy(&sent.lower, grid.height.div_ceil(2), true);
+        }
+    }
+
+    /// Writes what the neighbours sent in the step before beside the edges of a map.
+    pub fn receive(self, grid: &Grid, reach: Reach, map: &mut [f32]) {
+        let step = (self.step + 1) % 2;
+        let mut copy = |sent: &Mutex<Vec<f32>>, from: usize, up: bool| {
+            let sent = lock(sent);
+            let mut rows = sent.chunks_exact(grid.stride);
+            for channel in map.chunks_exact_mut(reach.channel(grid)) {
+                reach.each(grid, from, up, |at| {
+                    if let Some(row) = rows.next() {
+                        channel[at..at + grid.stride].copy_from_slice(row);
+                    }
+                });
+            }
+        };
+        if let Some(above) = self.number.checked_sub(1) {
+            copy(&self.sent[above][step].lower, 0, true);
+        }
+        if let Some(below) = self.sent.get(self.number + 1) {
+            copy(&below[step].upper, grid.height.div_ceil(2), false);
+        }
+    }
+}
+
+impl Reach {
+    /// Values of a channel.
+    fn channel(self, grid: &Grid) -> usize {
+        match self {
+            Self::Tile => grid.plane,
+            Self::Pixels(_) => grid.channel(),
+        }
+    }
+
+    /// Calls `row` with the index of each row that is read: upwards from above the row of tiles `from`, or down from it.
+    #[inline]
+    fn each(self, grid: &Grid, from: usize, up: bool, mut row: impl FnMut(usize)) {
+        let tile = |distance: usize| {
+            if up {
+                grid.front + from * grid.stride - (distance + 1) * grid.stride
+            } else {
+                grid.front + (from + distance) * grid.stride
+            }
+        };
+        match self {
+            Self::Tile => row(tile(0)),
+            Self::Pixels(count) => {
+                for pixel in 0..count {
+                    let odd = if up { 1 - pixel % 2 } else { pixel % 2 };
+                    for phase in [2 * odd, 2 * odd + 1] {
+                        row(phase * grid.plane + tile(pixel / 2));
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// The result of `work` for each item, in order; several at once where there are threads. `work` is told how many threads are left
@@ -81,32 +216,4 @@ pub(super) fn all<T: Sync, R: Send>(items: &[T], work: impl Fn(&T, usize) -> R +
         return items.par_iter().map(|item| work(item, threads)).collect();
     }
     items.iter().map(|item| work(item, threads)).collect()
-}
-
-/// Copies the rows of a map that border on other bands to them. `phases` is 4, or 1 for a map of tiles.
-pub(super) fn exchange<B>(
-    bands: &mut [B],
-    phases: usize,
-    grid: impl Fn(&B) -> &Grid,
-    map: impl Fn(&mut B) -> &mut Buffer,
-) {
-    for below in 1..bands.len() {
-        let (above, below) = bands.split_at_mut(below);
-        let (Some(above), Some(below)) = (above.last_mut(), below.first_mut()) else { return };
-        let places = |grid: &Grid| {
-            let rows = grid.height.div_ceil(2) * grid.stride;
-            let border = (grid.rows - grid.height.div_ceil(2)) * grid.stride;
-            (grid.plane, grid.front, rows, border)
-        };
-        let (upper, upper_front, rows, border) = places(grid(above));
-        let (lower, lower_front, ..) = places(grid(below));
-        let (above, below) = (map(above), map(below));
-        debug_assert_eq!(above.len() / upper, below.len() / lower, "as many channels");
-        debug_assert_eq!(above.len() / upper % phases, 0, "whole channels");
-        for (above, below) in above.chunks_exact_mut(upper).zip(below.chunks_exact_mut(lower)) {
-            let end = upper_front + rows;
-            below[lower_front - border..lower_front].copy_from_slice(&above[end - border..end]);
-            above[end..end + border].copy_from_slice(&below[lower_front..lower_front + border]);
-        }
-    }
 }

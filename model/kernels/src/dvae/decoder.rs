@@ -5,13 +5,17 @@ use std::sync::Mutex;
 use pulp::{Simd, WithSimd};
 
 use super::EPSILON;
-use super::bands::{Grids, all, each, exchange, fitting, threads};
+use super::bands::{BandSteps, Bands, Grids, Reach, all, fitting, threads};
 use super::layers::{BlockLayers, ConvLayer, PointwiseLayer, Use, WinogradLayer};
 use super::network::{DvaeNetwork, DvaeSizes};
+use super::team::lock;
 use crate::finish::Finish;
-use crate::grid::{Buffer, Grid, View, zeros};
+use crate::grid::{Buffer, Grid, zeros};
 use crate::resize::Resize;
 use crate::simd::{Processor, exp, vectors_mut};
+
+/// What a 3×3 convolution reads of the neighbouring bands.
+const REACH: Reach = Reach::Pixels(1);
 
 /// Decodes images of tokens, of any size.
 #[derive(Debug)]
@@ -24,13 +28,14 @@ pub struct Decoder {
     /// Only μ: the image does not depend on ln b.
     maps: PointwiseLayer,
     flops: u64,
-    free: Mutex<Vec<Vec<DecoderBand>>>,
+    free: Mutex<Vec<Bands<DecoderBand>>>,
 }
 
 /// Working memory to decode one band of an image.
 #[derive(Debug)]
 struct DecoderBand {
     grids: Grids,
+    tokens: Vec<u16>,
     codes: Buffer,
     levels: [DecoderLevel; 4],
     maps: Buffer,
@@ -117,30 +122,32 @@ impl Decoder {
     pub fn stages(&self, tokens: &[u16], width: usize) -> [Vec<u8>; 4] {
         let mut bands = self.begin(tokens, width, threads());
         let stages = std::array::from_fn(|group| {
-            self.group(group, &mut bands);
-            bands.iter().flat_map(|band| self.stage(group, band)).collect()
+            bands.run(|steps| self.group(group, steps));
+            bands.iter_mut().flat_map(|band| self.stage(group, band)).collect()
         });
-        self.keep(bands);
+        lock(&self.free).push(bands);
         stages
     }
 
     fn decode_on(&self, tokens: &[u16], width: usize, threads: usize) -> Vec<u8> {
         let mut bands = self.begin(tokens, width, threads);
-        for group in 0..self.groups.len() {
-            self.group(group, &mut bands);
-        }
-        each(&mut bands, |band| {
-            let DecoderBand { grids, levels, maps, rgb, .. } = band;
-            self.output(&grids[0], &levels[0].x, maps, rgb);
+        bands.run(|steps| {
+            for group in 0..self.groups.len() {
+                self.group(group, steps);
+            }
+            steps.each(|band, _| {
+                let DecoderBand { grids, levels, maps, rgb, .. } = band;
+                self.output(&grids[0], &levels[0].x, maps, rgb);
+            });
         });
         let mut image = Vec::with_capacity(192 * tokens.len());
-        bands.iter().for_each(|band| image.extend_from_slice(&band.rgb));
-        self.keep(bands);
+        bands.iter_mut().for_each(|band| image.extend_from_slice(&band.rgb));
+        lock(&self.free).push(bands);
         image
     }
 
-    /// The bands of an image, with the first layer's output.
-    fn begin(&self, tokens: &[u16], width: usize, threads: usize) -> Vec<DecoderBand> {
+    /// The bands of an image, with their tokens.
+    fn begin(&self, tokens: &[u16], width: usize, threads: usize) -> Bands<DecoderBand> {
         assert!(
             width > 0 && !tokens.is_empty() && tokens.len().is_multiple_of(width),
             "{} tokens do not fill rows of {width}",
@@ -153,35 +160,39 @@ impl Decoder {
         );
         let size = (tokens.len() / width, width);
         let mut bands = fitting(&self.free, size, self.flops, 1, threads, |grids| self.band(grids));
-        let mut from = 0;
-        for band in &mut bands {
-            let grid = &band.grids[3];
-            for (i, &token) in tokens[from..from + grid.height * width].iter().enumerate() {
-                let (at, channel) = (grid.index(0, i / width, i % width), grid.channel());
-                let row = &self.table[usize::from(token) * self.n_init..][..self.n_init];
-                for (map, value) in band.codes.chunks_exact_mut(channel).zip(row) {
-                    map[at] = *value;
-                }
-            }
-            from += grid.height * width;
+        let mut rest = tokens;
+        for band in bands.iter_mut() {
+            let (own, below) = rest.split_at(band.grids[3].height * width);
+            band.tokens.clear();
+            band.tokens.extend_from_slice(own);
+            rest = below;
         }
         bands
     }
 
-    /// Keeps bands for the next image.
-    fn keep(&self, bands: Vec<DecoderBand>) {
-        if let Ok(mut free) = self.free.lock() {
-            free.push(bands);
+    /// The first layer.
+    fn look_up(&self, band: &mut DecoderBand) {
+        let grid = &band.grids[3];
+        let channel = grid.channel();
+        for (i, &token) in band.tokens.iter().enumerate() {
+            let at = grid.index(0, i / grid.width, i % grid.width);
+            let row = &self.table[usize::from(token) * self.n_init..][..self.n_init];
+            for (map, value) in band.codes.chunks_exact_mut(channel).zip(row) {
+                map[at] = *value;
+            }
         }
     }
 
-    /// The blocks of a group.
-    fn group(&self, group: usize, bands: &mut [DecoderBand]) {
+    /// The blocks of a group, and before the first group the first layer.
+    fn group(&self, group: usize, steps: &mut BandSteps<'_, '_, DecoderBand>) {
+        if group == 0 {
+            steps.each(|band, _| self.look_up(band));
+        }
         for (place, block) in self.groups[group].iter().enumerate() {
             if place == 0 && group > 0 {
-                self.upsampled_block(3 - group, block, bands);
+                self.upsampled_block(3 - group, block, steps);
             } else {
-                self.block(3 - group, (group, place) == (0, 0), block, bands);
+                self.block(3 - group, (group, place) == (0, 0), block, steps);
             }
         }
     }
@@ -225,40 +236,47 @@ impl Decoder {
         let codes = grids[3].map(self.n_init);
         let maps = grids[0].map(3);
         let rgb = vec![0; 3 * grids[0].height * grids[0].width];
-        DecoderBand { grids, codes, levels, maps, rgb, scratch: zeros(0) }
+        DecoderBand { grids, tokens: Vec::new(), codes, levels, maps, rgb, scratch: zeros(0) }
     }
 
     /// A block at one resolution; the first one reads the codes.
-    fn block(&self, level: usize, first: bool, block: &BlockLayers, bands: &mut [DecoderBand]) {
+    fn block(
+        &self,
+        level: usize,
+        first: bool,
+        block: &BlockLayers,
+        steps: &mut BandSteps<'_, '_, DecoderBand>,
+    ) {
         let processor = self.processor;
-        each(bands, |band| {
+        steps.each(|band, edges| {
             let DecoderBand { grids, codes, levels, .. } = band;
             let (grid, DecoderLevel { x, hidden: [a, _], .. }) = (&grids[level], &mut levels[level]);
             let input = if first { &*codes } else { &*x };
             let finish = Finish::Relu(&block.wide.bias);
             processor.pointwise(grid, &block.wide.kernel, (input, true), finish, a);
+            edges.send(grid, REACH, a);
             match &block.id {
                 Some(id) => processor.pointwise(grid, &id.kernel, (codes, false), Finish::Set(&id.bias), x),
                 None if first => x.copy_from_slice(codes),
                 None => {}
             }
         });
-        self.hidden(level, &block.square[0], (0, 1), bands);
-        self.hidden(level, &block.square[1], (1, 0), bands);
-        exchange(bands, 4, |band| &band.grids[level], |band| &mut band.levels[level].hidden[0]);
+        self.hidden(level, &block.square[0], (0, 1), steps);
+        self.hidden(level, &block.square[1], (1, 0), steps);
         let last = &block.square[2];
-        each(bands, |band| {
+        steps.each(|band, edges| {
             let DecoderBand { grids, levels, scratch, .. } = band;
             let (grid, DecoderLevel { x, hidden: [a, _], .. }) = (&grids[level], &mut levels[level]);
+            edges.receive(grid, REACH, a);
             let finish = Finish::Accumulate(&last.bias);
             processor.winograd(grid, &last.kernel, (grid.view(a), false), finish, x, scratch);
         });
     }
 
     /// The first block of a resolution. ReLU and 1×1 convolutions commute with the upsampling, so they run before it.
-    fn upsampled_block(&self, level: usize, block: &BlockLayers, bands: &mut [DecoderBand]) {
+    fn upsampled_block(&self, level: usize, block: &BlockLayers, steps: &mut BandSteps<'_, '_, DecoderBand>) {
         let processor = self.processor;
-        each(bands, |band| {
+        steps.each(|band, edges| {
             let DecoderBand { grids, levels, .. } = band;
             let (fine, coarse) = levels.split_at_mut(level + 1);
             let (DecoderLevel { tiles: [hidden, id_tiles], before, .. }, x) =
@@ -267,25 +285,27 @@ impl Decoder {
             let (wide, [a, b]) = (&block.wide, before);
             processor.pointwise(small, &wide.kernel, (x, true), Finish::Relu(&wide.bias), a);
             processor.resize(grid, small, Resize::Tiles(a, hidden));
+            edges.send(grid, Reach::Tile, hidden);
             if let Some(id) = &block.id {
                 processor.pointwise(small, &id.kernel, (x, false), Finish::Set(&id.bias), b);
                 processor.resize(grid, small, Resize::Tiles(b, id_tiles));
             }
         });
-        exchange(bands, 1, |band| &band.grids[level], |band| &mut band.levels[level].tiles[0]);
         let first = &block.square[0];
-        each(bands, |band| {
+        steps.each(|band, edges| {
             let DecoderBand { grids, levels, scratch, .. } = band;
             let (grid, DecoderLevel { hidden: [a, _], tiles, .. }) = (&grids[level], &mut levels[level]);
+            edges.receive(grid, Reach::Tile, &mut tiles[0]);
             let (x, finish) = (grid.upsampled(&tiles[0]), Finish::Relu(&first.bias));
             processor.winograd(grid, &first.kernel, (x, false), finish, a, scratch);
+            edges.send(grid, REACH, a);
         });
-        self.hidden(level, &block.square[1], (0, 1), bands);
-        exchange(bands, 4, |band| &band.grids[level], |band| &mut band.levels[level].hidden[1]);
+        self.hidden(level, &block.square[1], (0, 1), steps);
         let last = &block.square[2];
-        each(bands, |band| {
+        steps.each(|band, edges| {
             let DecoderBand { grids, levels, scratch, .. } = band;
             let (grid, DecoderLevel { x, hidden: [_, b], tiles, .. }) = (&grids[level], &mut levels[level]);
+            edges.receive(grid, REACH, b);
             let finish = Finish::Add(&last.bias, grid.upsampled(&tiles[1]));
             processor.winograd(grid, &last.kernel, (grid.view(b), false), finish, x, scratch);
         });
@@ -297,14 +317,16 @@ impl Decoder {
         level: usize,
         layer: &WinogradLayer,
         (from, to): (usize, usize),
-        bands: &mut [DecoderBand],
+        steps: &mut BandSteps<'_, '_, DecoderBand>,
     ) {
-        exchange(bands, 4, |band| &band.grids[level], |band| &mut band.levels[level].hidden[from]);
-        each(bands, |band| {
+        steps.each(|band, edges| {
             let (grid, [a, b]) = (&band.grids[level], &mut band.levels[level].hidden);
-            let (x, y): (View<'_>, _) = if from < to { (grid.view(a), b) } else { (grid.view(b), a) };
+            let (x, y) = if from < to { (a, b) } else { (b, a) };
+            edges.receive(grid, REACH, x);
             let finish = Finish::Relu(&layer.bias);
-            self.processor.winograd(grid, &layer.kernel, (x, false), finish, y, &mut band.scratch);
+            let x = (grid.view(x), false);
+            self.processor.winograd(grid, &layer.kernel, x, finish, y, &mut band.scratch);
+            edges.send(grid, REACH, y);
         });
     }
 }

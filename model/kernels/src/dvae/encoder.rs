@@ -2,16 +2,23 @@
 
 use std::sync::Mutex;
 
-use super::bands::{Grids, all, each, exchange, fitting, threads};
-use super::layers::{BlockLayers, ConvLayer, PointwiseLayer, Use, WinogradLayer};
+use super::bands::{BandSteps, Bands, Grids, Reach, all, fitting, threads};
+use super::layers::{BlockLayers, ConvLayer, PointwiseLayer, Use};
 use super::network::{DvaeNetwork, DvaeSizes};
 use super::pixel;
+use super::team::lock;
 use crate::codes::Best;
 use crate::finish::Finish;
-use crate::grid::{Buffer, View, zeros};
+use crate::grid::{Buffer, zeros};
 use crate::resize::Resize;
 use crate::simd::Processor;
 use crate::stem::{self, Stem};
+
+/// What a 3×3 convolution reads of the neighbouring bands.
+const REACH: Reach = Reach::Pixels(1);
+
+/// What the first layer reads of them.
+const STEM_REACH: Reach = Reach::Pixels(stem::SIDE / 2);
 
 /// Encodes images of any size.
 #[derive(Debug)]
@@ -22,13 +29,14 @@ pub struct Encoder {
     groups: [Vec<BlockLayers>; 4],
     logits: PointwiseLayer,
     flops: u64,
-    free: Mutex<Vec<Vec<EncoderBand>>>,
+    free: Mutex<Vec<Bands<EncoderBand>>>,
 }
 
 /// Working memory to encode one band of an image.
 #[derive(Debug)]
 struct EncoderBand {
     grids: Grids,
+    rgb: Vec<u8>,
     image: Buffer,
     levels: [EncoderLevel; 4],
     logits: Buffer,
@@ -105,54 +113,64 @@ impl Encoder {
         let mut bands =
             fitting(&self.free, (rows, columns), self.flops, 2, threads, |grids| self.band(grids));
         let mut rest = rgb;
-        for band in &mut bands {
-            let grid = &band.grids[0];
-            let (own, after) = rest.split_at(3 * grid.height * grid.width);
-            for (i, bytes) in own.as_chunks::<3>().0.iter().enumerate() {
-                let at = grid.index(0, i / width, i % width);
-                for (map, &byte) in band.image.chunks_exact_mut(grid.channel()).zip(bytes) {
-                    map[at] = pixel(byte);
-                }
-            }
-            rest = after;
+        for band in bands.iter_mut() {
+            let (own, below) = rest.split_at(3 * band.grids[0].height * width);
+            band.rgb.clear();
+            band.rgb.extend_from_slice(own);
+            rest = below;
         }
-        exchange(&mut bands, 4, |band| &band.grids[0], |band| &mut band.image);
-        each(&mut bands, |band| {
-            let EncoderBand { grids, image, levels, .. } = band;
-            let (grid, kernel, bias) = (&grids[0], &self.stem, &self.stem_bias);
-            self.processor.run(Stem { grid, kernel, bias, x: image, y: &mut levels[0].x });
-        });
-        for (level, blocks) in self.groups.iter().enumerate() {
-            if level > 0 {
-                each(&mut bands, |band| {
-                    let (fine, coarse) = band.levels.split_at_mut(level);
-                    let resize = Resize::Max(&fine[level - 1].x, &mut coarse[0].pooled);
-                    self.processor.resize(&band.grids[level - 1], &band.grids[level], resize);
-                });
-            }
-            for (place, block) in blocks.iter().enumerate() {
-                self.block(level, level > 0 && place == 0, block, &mut bands);
-            }
-        }
-        each(&mut bands, |band| {
-            let EncoderBand { grids, levels, logits, best, .. } = band;
-            let (grid, layer) = (&grids[3], &self.logits);
-            let x = (&levels[3].x[..], true);
-            self.processor.pointwise(grid, &layer.kernel, x, Finish::Set(&layer.bias), logits);
-            self.processor.run(Best { grid, logits, best });
-        });
+        bands.run(|steps| self.steps(steps));
         let mut tokens = Vec::with_capacity(rows * columns);
-        for band in &bands {
+        for band in bands.iter_mut() {
             let grid = &band.grids[3];
             tokens.extend((0..grid.height * columns).map(|i| {
                 let (phase, tile) = grid.place(0, i / columns, i % columns);
                 band.best[phase * grid.tiles + tile] as u16
             }));
         }
-        if let Ok(mut free) = self.free.lock() {
-            free.push(bands);
-        }
+        lock(&self.free).push(bands);
         tokens
+    }
+
+    fn steps(&self, steps: &mut BandSteps<'_, '_, EncoderBand>) {
+        steps.each(|band, edges| {
+            let grid = &band.grids[0];
+            for (i, bytes) in band.rgb.as_chunks::<3>().0.iter().enumerate() {
+                let at = grid.index(0, i / grid.width, i % grid.width);
+                for (map, &byte) in band.image.chunks_exact_mut(grid.channel()).zip(bytes) {
+                    map[at] = pixel(byte);
+                }
+            }
+            edges.send(grid, STEM_REACH, &band.image);
+        });
+        steps.each(|band, edges| {
+            let EncoderBand { grids, image, levels, .. } = band;
+            let (grid, kernel, bias, y) = (&grids[0], &self.stem, &self.stem_bias, &mut levels[0].x);
+            edges.receive(grid, STEM_REACH, image);
+            self.processor.run(Stem { grid, kernel, bias, x: image, y });
+            edges.send(grid, REACH, y);
+        });
+        for (level, blocks) in self.groups.iter().enumerate() {
+            if level > 0 {
+                steps.each(|band, edges| {
+                    let (fine, coarse) = band.levels.split_at_mut(level);
+                    let (large, small) = (&band.grids[level - 1], &band.grids[level]);
+                    let pooled = &mut coarse[0].pooled;
+                    self.processor.resize(large, small, Resize::Max(&fine[level - 1].x, pooled));
+                    edges.send(small, REACH, pooled);
+                });
+            }
+            for (place, block) in blocks.iter().enumerate() {
+                self.block(level, level > 0 && place == 0, block, steps);
+            }
+        }
+        steps.each(|band, _| {
+            let EncoderBand { grids, levels, logits, best, .. } = band;
+            let (grid, layer) = (&grids[3], &self.logits);
+            let x = (&levels[3].x[..], true);
+            self.processor.pointwise(grid, &layer.kernel, x, Finish::Set(&layer.bias), logits);
+            self.processor.run(Best { grid, logits, best });
+        });
     }
 
     fn band(&self, grids: Grids) -> EncoderBand {
@@ -170,56 +188,49 @@ impl Encoder {
         });
         let (image, logits) = (grids[0].map(3), grids[3].map(self.logits.conv.n_out));
         let best = zeros(4 * grids[3].tiles);
-        EncoderBand { grids, image, levels, logits, best, scratch: zeros(0) }
+        EncoderBand { grids, rgb: Vec::new(), image, levels, logits, best, scratch: zeros(0) }
     }
 
     /// A block. The first one of a resolution reads the pooled map.
-    fn block(&self, level: usize, pooled: bool, block: &BlockLayers, bands: &mut [EncoderBand]) {
+    fn block(
+        &self,
+        level: usize,
+        pooled: bool,
+        block: &BlockLayers,
+        steps: &mut BandSteps<'_, '_, EncoderBand>,
+    ) {
         let processor = self.processor;
-        exchange(
-            bands,
-            4,
-            |band| &band.grids[level],
-            |band| {
-                let level = &mut band.levels[level];
-                if pooled { &mut level.pooled } else { &mut level.x }
-            },
-        );
         let first = &block.square[0];
-        each(bands, |band| {
+        steps.each(|band, edges| {
             let EncoderBand { grids, levels, scratch, .. } = band;
             let (grid, EncoderLevel { pooled: small, x, hidden: [a, _] }) =
                 (&grids[level], &mut levels[level]);
-            let x = grid.view(if pooled { small } else { x });
-            processor.winograd(grid, &first.kernel, (x, true), Finish::Relu(&first.bias), a, scratch);
+            let x = if pooled { small } else { x };
+            edges.receive(grid, REACH, x);
+            let x = (grid.view(x), true);
+            processor.winograd(grid, &first.kernel, x, Finish::Relu(&first.bias), a, scratch);
+            edges.send(grid, REACH, a);
         });
-        self.hidden(level, &block.square[1], (0, 1), bands);
-        self.hidden(level, &block.square[2], (1, 0), bands);
-        let wide = &block.wide;
-        each(bands, |band| {
+        let second = &block.square[1];
+        steps.each(|band, edges| {
+            let (grid, [a, b]) = (&band.grids[level], &mut band.levels[level].hidden);
+            edges.receive(grid, REACH, a);
+            let (x, finish) = ((grid.view(a), false), Finish::Relu(&second.bias));
+            processor.winograd(grid, &second.kernel, x, finish, b, &mut band.scratch);
+            edges.send(grid, REACH, b);
+        });
+        let (third, wide) = (&block.square[2], &block.wide);
+        steps.each(|band, edges| {
             let (grid, level) = (&band.grids[level], &mut band.levels[level]);
-            let EncoderLevel { pooled, x, hidden: [a, _] } = level;
+            let EncoderLevel { pooled, x, hidden: [a, b] } = level;
+            edges.receive(grid, REACH, b);
+            let (input, finish) = ((grid.view(b), false), Finish::Relu(&third.bias));
+            processor.winograd(grid, &third.kernel, input, finish, a, &mut band.scratch);
             if let Some(id) = &block.id {
                 processor.pointwise(grid, &id.kernel, (pooled, false), Finish::Set(&id.bias), x);
             }
             processor.pointwise(grid, &wide.kernel, (a, false), Finish::Accumulate(&wide.bias), x);
-        });
-    }
-
-    /// A convolution from one hidden map to the other.
-    fn hidden(
-        &self,
-        level: usize,
-        layer: &WinogradLayer,
-        (from, to): (usize, usize),
-        bands: &mut [EncoderBand],
-    ) {
-        exchange(bands, 4, |band| &band.grids[level], |band| &mut band.levels[level].hidden[from]);
-        each(bands, |band| {
-            let (grid, [a, b]) = (&band.grids[level], &mut band.levels[level].hidden);
-            let (x, y): (View<'_>, _) = if from < to { (grid.view(a), b) } else { (grid.view(b), a) };
-            let finish = Finish::Relu(&layer.bias);
-            self.processor.winograd(grid, &layer.kernel, (x, false), finish, y, &mut band.scratch);
+            edges.send(grid, REACH, x);
         });
     }
 }

@@ -15,6 +15,7 @@ mod layers;
 mod memory;
 mod network;
 mod run;
+mod team;
 #[cfg(not(target_arch = "wasm32"))]
 mod update;
 #[cfg(not(target_arch = "wasm32"))]
