@@ -71,11 +71,24 @@ def decode_browser() -> str:
     return table(["model", "pixels", "ratio", "range"], lines)
 
 
+def decode_native() -> str:
+    found = {(row["model"], row["threads"]): row for row in rows("decode-native")}
+    lines = []
+    for name, (model, pixels) in DECODERS.items():
+        for threads in (1, 2):
+            row = found[name, threads]
+            times = [f"{row[key]:.1f} ms" for key in ("ours_ms", "onnxruntime_ms")]
+            ratios = [f"{row['ratio']:.1f}", f"{row['lowest_ratio']:.1f} – {row['highest_ratio']:.1f}"]
+            lines.append([model, pixels, str(threads), *times, *ratios])
+            model = pixels = ""
+    return table(["model", "pixels", "threads", "this project", "ONNX Runtime", "ratio", "range"], lines)
+
+
 def main() -> None:
     with open("README.md") as file:
         before = file.read()
     text = before
-    for made in (sampling, training, decode_browser):
+    for made in (sampling, training, decode_browser, decode_native):
         name = made.__name__.replace("_", "-")
         pattern = re.compile(rf"(<!-- table {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         text, count = pattern.subn(lambda match: match[1] + made() + "\n" + match[2], text)
