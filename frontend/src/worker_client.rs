@@ -7,6 +7,8 @@ use serde::de::DeserializeOwned;
 use wasm_bindgen::prelude::*;
 use web_sys::{ErrorEvent, MessageEvent, Worker, WorkerOptions, WorkerType};
 
+use crate::browser;
+
 /// A running worker. Dropping it ends it.
 pub struct WorkerClient {
     worker: Worker,
@@ -27,7 +29,7 @@ impl WorkerClient {
         let options = WorkerOptions::new();
         options.set_name(program.name());
         options.set_type(WorkerType::Module);
-        let worker = Worker::new_with_options("worker.js", &options)?;
+        let worker = Worker::new_with_options(&browser::meta("worker").unwrap_or_default(), &options)?;
         let on_message = Closure::new({
             let listen = listen.clone();
             move |event: MessageEvent| {

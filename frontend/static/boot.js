@@ -18,12 +18,14 @@ function refuse(what, remedy) {
 function offer(worker) {
   const box = document.createElement("div");
   box.className = "message notice update";
+  box.dataset.testid = "update";
   box.setAttribute("role", "status");
   const text = document.createElement("p");
   text.textContent = "A new version of this page is ready.";
   const button = document.createElement("button");
   button.type = "button";
   button.className = "secondary";
+  button.dataset.testid = "update-use";
   button.textContent = "Use it";
   button.addEventListener("click", () => {
     navigator.serviceWorker.addEventListener("controllerchange", () => location.reload(), { once: true });

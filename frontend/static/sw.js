@@ -1,10 +1,11 @@
 // Keeps the page working without a network after the first visit.
 //
 // All files of one build are cached together, so that no page gets some of another build. scripts/build-site fills in VERSION, a hash
-// of these files, and SHELL, their names. The weights are not here: the workers cache those by their hash.
+// of these files, SHELL, their names, and PARTS, the names of the programs. The weights are not here: the workers cache those by their hash.
 
 const VERSION = "development";
 const SHELL = [];
+const PARTS = {};
 
 const SCOPE = new URL("./", location.href);
 // Several pages may share an origin and its caches.
@@ -33,7 +34,8 @@ async function install() {
     const small = files.filter(({ name }) => name.endsWith(".json"));
     await cache.addAll(small.map(({ url }) => new URL(url, folder)));
   }
-  const names = programs.flatMap((name) => [`${name}${relaxed}.js`, `${name}${relaxed}_bg.wasm.gz`]);
+  const parts = programs.map((name) => name + relaxed).map((name) => PARTS[name] ?? name);
+  const names = parts.flatMap((name) => [`${name}.js`, `${name}_bg.wasm.gz`]);
   await cache.addAll([...SHELL, ...names].map((name) => new Request(name, { cache: "no-cache" })));
 }
 

@@ -4,6 +4,9 @@
 // program's `run`. The page chooses the program by the worker's name; see dalle_shared::WorkerProgram. Messages have the form
 // [json, buffer]; see dalle_shared::DecoderReport.
 
+// scripts/build-site fills in the names of the programs in the website's folder.
+const PARTS = {};
+
 const first = new Promise((resolve) => {
   addEventListener("message", (event) => resolve(event.data[0]), { once: true });
 });
@@ -77,7 +80,8 @@ async function download(url) {
 try {
   const relaxed = WebAssembly.validate(RELAXED) ? "-relaxed" : "";
   const names = { cpu: `decoder-cpu${relaxed}`, webgpu: "decoder-webgpu", prior: `prior-cpu${relaxed}` };
-  const name = names[self.name];
+  // It is beside this file.
+  const name = (PARTS[names[self.name]] ?? names[self.name]).split("/").pop();
   const [worker, bytes, adapter] = await Promise.all([
     import(`./${name}.js`),
     download(new URL(`${name}_bg.wasm.gz`, import.meta.url)),

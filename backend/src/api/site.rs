@@ -1,7 +1,7 @@
 //! Serves the built page from a folder.
 //!
 //! Files with a `.gz` beside them are sent compressed. All have an ETag and are revalidated at each use: a new build is effective
-//! immediately, and an unchanged file costs a 304.
+//! immediately, and an unchanged file costs a 304. Those in `build` have their hash in their name, and browsers may keep them.
 
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
@@ -25,8 +25,10 @@ const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; 
     style-src 'self' 'unsafe-inline'; img-src 'self' blob: data:; font-src 'self'; manifest-src 'self'; \
     connect-src 'self' http: https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-const HEADERS: [(HeaderName, &str); 4] = [
-    (CACHE_CONTROL, "no-cache"),
+/// Where `scripts/build-site` puts files with their hash in their name.
+const HASHED: &str = "/build/";
+
+const HEADERS: [(HeaderName, &str); 3] = [
     (CONTENT_SECURITY_POLICY, POLICY),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     (
@@ -42,6 +44,7 @@ pub fn router(folder: &Path) -> Router {
         let mut files = files.clone();
         async move {
             let uri = request.uri().clone();
+            let mut kept = "no-cache";
             // `ServeDir` would redirect `//host` to the host of that name if there were such a folder.
             let response = if uri.path().starts_with("//") {
                 error::not_found(uri).await.into_response()
@@ -50,12 +53,17 @@ pub fn router(folder: &Path) -> Router {
                     Ok(response) if response.status() == StatusCode::NOT_FOUND => {
                         error::not_found(uri).await.into_response()
                     }
-                    Ok(response) => response.map(Body::new),
+                    Ok(response) => {
+                        if uri.path().starts_with(HASHED) {
+                            kept = "public, max-age=31536000, immutable";
+                        }
+                        response.map(Body::new)
+                    }
                     Err(cause) if no_such_file(&cause) => error::not_found(uri).await.into_response(),
                     Err(cause) => ErrorResponse::internal(cause).into_response(),
                 }
             };
-            Ok::<Response, Infallible>(response)
+            Ok::<Response, Infallible>(([(CACHE_CONTROL, kept)], response).into_response())
         }
     });
     headers::with(Router::new().fallback_service(files), HEADERS)

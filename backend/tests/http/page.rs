@@ -15,6 +15,7 @@ fn build(folder: &Path) {
         ("page_bg.wasm", "plain wasm"),
         ("page_bg.wasm.gz", "compressed wasm"),
         ("page.js", "export {}"),
+        ("build/page-1a2b.js", "export {}"),
     ] {
         std::fs::write(folder.join(name), content).unwrap();
     }
@@ -48,6 +49,14 @@ async fn the_page_is_served_with_types_policy_and_revalidation() {
         let again = server.client.get(server.url(path)).header("If-None-Match", etag).send().await.unwrap();
         assert_eq!(again.status(), StatusCode::NOT_MODIFIED, "{path}");
     }
+    let hashed = server.get("/build/page-1a2b.js").await;
+    assert_eq!(hashed.headers()["cache-control"], "public, max-age=31536000, immutable");
+    assert!(hashed.headers().contains_key("content-security-policy"));
+    let missing = server.get("/build/page-0000.js").await;
+    assert_eq!(
+        (missing.status(), &missing.headers()["cache-control"]),
+        (StatusCode::NOT_FOUND, &"no-cache".parse().unwrap())
+    );
     assert_eq!(server.get("/page_bg.wasm").await.text().await.unwrap(), "plain wasm");
     let gzip = server
         .client

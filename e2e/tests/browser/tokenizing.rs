@@ -10,7 +10,7 @@ use crate::fixture::server::Server;
 
 /// Computes a digest of the ids of each block of captions, with the page's own WebAssembly.
 const SPELL: &str = "const [file, blocks] = arguments[0]; const bytes = text => new TextEncoder().encode(text); \
-    return import('/page.js').then(async ({ CaptionTokenizer }) => { \
+    return import(document.querySelector('link[rel=modulepreload]').href).then(async ({ CaptionTokenizer }) => { \
     const tokenizer = new CaptionTokenizer(bytes(file)), digests = []; \
     for (const block of blocks) { \
     const lines = block.map(caption => Array.from(tokenizer.encode(caption), id => id + ' ').join('') + '\\n'); \
