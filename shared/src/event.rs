@@ -91,6 +91,9 @@ pub struct GenerationStatus {
     pub id: String,
     /// The generation's state.
     pub state: GenerationState,
+    /// While it is queued: the number of generations before it in the queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<usize>,
     /// URL of its event stream, relative to the backend's base URL.
     pub events: String,
 }

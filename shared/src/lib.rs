@@ -3,13 +3,15 @@
 //! Tokens ([`TextToken`], [`ImageToken`]), the description of a model ([`ModelManifest`], [`Geometry`]), requests
 //! ([`GenerationRequest`]), events ([`GenerationEvent`]), errors ([`ApiError`]), BPE ([`Tokenizer`]: the library `tokenizers` natively,
 //! [`BrowserTokenizer`] in the browser), the messages between the page and its workers ([`DecoderCommand`], [`DecoderReport`],
-//! [`PriorCommand`], [`PriorReport`], [`WorkerReport`]), and the metadata in generated PNGs ([`ImageMetadata`]).
+//! [`PriorCommand`], [`PriorReport`], [`WorkerReport`]), the metadata in generated PNGs ([`ImageMetadata`]), and the choice among samples
+//! ([`best_first`]).
 //!
 //! Architecture invariant: this crate builds for wasm32 and does not depend on Burn, tokio or Leptos.
 
 mod address;
 mod browser_tokenizer;
 mod caption;
+mod choice;
 mod decoder;
 mod encoding;
 mod error;
@@ -34,6 +36,7 @@ pub use browser_tokenizer::BrowserTokenizer as Tokenizer;
 #[cfg(not(target_arch = "wasm32"))]
 pub use browser_tokenizer::BrowserTokenizer;
 pub use caption::{clean_caption, is_blank_caption};
+pub use choice::{NEAR_TIE, best_first};
 pub use decoder::{DecoderCommand, DecoderDevice, DecoderReport, DeviceChoice};
 pub use encoding::{Encoding, TokenizerError};
 pub use error::{ApiError, ErrorBody, ErrorCode};

@@ -59,7 +59,8 @@ pub async fn show(
     let Path(id) = id?;
     let job = find(&app, &id)?;
     job.touch();
-    let status = GenerationStatus { id, state: job.log.state(), events: events_url(&job) };
+    let before = app.queue.before(&job.id);
+    let status = GenerationStatus { id, state: job.log.state(), before, events: events_url(&job) };
     Ok(Json(status))
 }
 

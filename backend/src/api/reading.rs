@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use dalle_model::clip::best_first;
-use dalle_shared::{ErrorCode, EventKind, ImageToken};
+use dalle_shared::{ErrorCode, EventKind, ImageToken, best_first};
 
 use crate::error_response::ErrorResponse;
 use crate::jobs::Job;
@@ -15,6 +14,7 @@ pub struct LogReader {
     next: usize,
     rows: Vec<Vec<ImageToken>>,
     scores: Vec<f32>,
+    scored: bool,
     finished: bool,
 }
 
@@ -23,7 +23,7 @@ impl LogReader {
     pub fn new(job: &Arc<Job>) -> Self {
         let samples = job.request.samples;
         let (rows, scores) = (vec![Vec::new(); samples], vec![0.0; samples]);
-        Self { job: Arc::clone(job), next: 0, rows, scores, finished: false }
+        Self { job: Arc::clone(job), next: 0, rows, scores, scored: false, finished: false }
     }
 
     /// Reads what has been appended.
@@ -37,7 +37,10 @@ impl LogReader {
                 EventKind::Tokens { tokens, .. } => {
                     self.rows.iter_mut().zip(tokens).for_each(|(row, tokens)| row.extend(tokens));
                 }
-                EventKind::Scored { sample, score, .. } => self.scores[sample] = score,
+                EventKind::Scored { sample, score, .. } => {
+                    self.scores[sample] = score;
+                    self.scored = true;
+                }
                 EventKind::Finished { .. } => self.finished = true,
                 EventKind::Failed { error } => return Err(error.into()),
                 EventKind::Cancelled => {
@@ -76,7 +79,10 @@ impl LogReader {
 
     /// The samples, best first if they were scored.
     pub fn best(&self) -> Vec<usize> {
-        best_first(&self.scores)
+        match self.scored {
+            true => best_first(&self.scores, &self.rows),
+            false => (0..self.rows.len()).collect(),
+        }
     }
 
     /// The first tokens of a sample, with the first one in place of those after `count`: usually it is background.

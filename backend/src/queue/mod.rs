@@ -60,6 +60,12 @@ impl Queue {
         waiting.iter().find(|job| job.log.ended().is_none()).map(|job| job.request.rows())
     }
 
+    /// Number of jobs that wait before this one; None if it does not wait.
+    pub fn before(&self, id: &str) -> Option<usize> {
+        let waiting = self.waiting.lock();
+        waiting.iter().filter(|job| job.log.ended().is_none()).position(|job| job.id == id)
+    }
+
     /// Number of waiting jobs.
     pub fn len(&self) -> usize {
         self.waiting.lock().iter().filter(|job| job.log.ended().is_none()).count()
@@ -78,7 +84,9 @@ mod tests {
         queue.push(first.clone()).unwrap();
         queue.push(second.clone()).unwrap();
         assert_eq!(queue.push(job(1)), Err(QueueFull { capacity: 2 }));
+        assert_eq!([&first, &second].map(|job| queue.before(&job.id)), [Some(0), Some(1)]);
         assert_eq!(queue.take(9).unwrap().id, first.id);
+        assert_eq!([&first, &second].map(|job| queue.before(&job.id)), [None, Some(0)]);
         assert_eq!(queue.first_rows(), Some(2));
         assert!(queue.take(1).is_none(), "two samples do not fit into one row");
         assert_eq!(queue.take(2).unwrap().id, second.id);

@@ -11,13 +11,12 @@ use dalle_eval::generator::{Generator, SampleSpec};
 use dalle_eval::reranking::{Candidate, ClipScorer, sample_and_score, scores};
 use dalle_eval::sheet::{Cell, contact_sheet};
 use dalle_model::Device;
-use dalle_model::clip::best_first;
 use dalle_native::ModelFolder;
 use dalle_native::image_file::read_image;
 use dalle_native::publish::write_file;
 use dalle_shared::{
     ImageMetadata, ImageToken, MAX_SAMPLES, ModelIdentity, SampleMetadata, SamplingSettings, Seed,
-    clean_caption, is_blank_caption,
+    best_first, clean_caption, is_blank_caption,
 };
 use dalle_train::progress::bar;
 use dalle_train::tokens::TokenGrid;
@@ -154,7 +153,7 @@ fn side_by_side(generator: &Generator, samples: &[Vec<ImageToken>]) -> Result<Rg
     Ok(row)
 }
 
-/// Samples `count` images and writes those with the highest CLIP scores.
+/// Samples `count` images and writes the best: by their CLIP scores and, where these are nearly equal, those most like the others.
 fn sample_best(args: &Args, count: usize) -> Result<()> {
     let shown = args.show.unwrap_or(SHOWN.min(count));
     ensure!((1..=count).contains(&shown), "--show: expected 1 to {count} (--best-of), got {shown}");
@@ -172,8 +171,9 @@ fn sample_best(args: &Args, count: usize) -> Result<()> {
     })?;
     progress.finish_and_clear();
     let scores = scores(&candidates);
+    let tokens: Vec<&[ImageToken]> = candidates.iter().map(|candidate| candidate.tokens.as_slice()).collect();
     let best: Vec<&Candidate> =
-        best_first(&scores).into_iter().take(shown).map(|index| &candidates[index]).collect();
+        best_first(&scores, &tokens).into_iter().take(shown).map(|index| &candidates[index]).collect();
     let labels: Vec<String> = (1..)
         .zip(&best)
         .map(|(rank, candidate)| format!("{rank}. score {:.3}, seed {}", candidate.score, candidate.seed))
