@@ -1,7 +1,8 @@
 //! The server's HTTP interface. Every failure is a [`Problem`].
 
 use dalle_shared::{
-    ErrorBody, ErrorCode, GenerationCreated, GenerationRequest, ModelFile, ModelManifest, address, sha256_hex,
+    ErrorBody, ErrorCode, GenerationCreated, GenerationRequest, GenerationStatus, ModelFile, ModelManifest,
+    address, sha256_hex,
 };
 use gloo_net::http::{Request, RequestBuilder, Response};
 use serde::Deserialize;
@@ -138,6 +139,24 @@ pub async fn create(backend: &str, request: &GenerationRequest) -> Result<Genera
 pub async fn events(url: &str, signal: Option<&AbortSignal>) -> Result<Response, Problem> {
     let request = Request::get(url).header("accept", "text/event-stream").cache(RequestCache::NoStore);
     accept(request.abort_signal(signal).send().await.map_err(|_| Problem::NoServer)?).await
+}
+
+/// `GET /v1/generations/{id}`: how many generations are before it in the queue, if it waits there.
+///
+/// # Errors
+/// Why the server does not say.
+pub async fn place(backend: &str, id: &str) -> Result<Option<usize>, Problem> {
+    let url = address(backend, &format!("v1/generations/{id}"));
+    Ok(json::<GenerationStatus>(send(Request::get(&url).cache(RequestCache::NoStore)).await?).await?.before)
+}
+
+/// `GET /v1/generations/{id}/images/{sample}`: a sample of a finished generation as a PNG file.
+///
+/// # Errors
+/// Why the server does not answer with it.
+pub async fn image(backend: &str, id: &str, sample: usize) -> Result<Vec<u8>, Problem> {
+    let url = address(backend, &format!("v1/generations/{id}/images/{sample}"));
+    accept(send(Request::get(&url)).await?).await?.binary().await.map_err(|_| Problem::NoServer)
 }
 
 /// `DELETE /v1/generations/{id}`.

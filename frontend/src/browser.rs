@@ -49,6 +49,12 @@ pub fn query(name: &str) -> Option<String> {
     pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
+/// The content of a `meta` element of the page.
+pub fn meta(name: &str) -> Option<String> {
+    let element = document().query_selector(&format!("meta[name={name}]")).ok()??;
+    element.get_attribute("content")
+}
+
 /// The fragment of the page's address.
 pub fn fragment() -> String {
     window().location().hash().unwrap_or_default()
@@ -103,7 +109,8 @@ pub fn copy_png(bytes: &[u8]) -> Option<JsFuture> {
     Some(JsFuture::from(clipboard.write(&Array::of1(&item))))
 }
 
-fn blob(bytes: &[u8], kind: &str) -> Option<Blob> {
+/// Bytes as a blob of this type.
+pub fn blob(bytes: &[u8], kind: &str) -> Option<Blob> {
     let options = BlobPropertyBag::new();
     options.set_type(kind);
     let parts = Array::of1(&Uint8Array::from(bytes));

@@ -4,8 +4,10 @@ use dalle_shared::{ImageMetadata, ImageToken, TokenStep, write_metadata};
 use js_sys::Reflect;
 use leptos::prelude::{document, window};
 use wasm_bindgen::{Clamped, JsCast};
-use web_sys::{CanvasRenderingContext2d, HtmlCanvasElement, ImageData};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{CanvasRenderingContext2d, HtmlCanvasElement, ImageBitmap, ImageData};
 
+use crate::browser;
 use crate::codebook::{Codebook, TILE};
 use crate::explain::Colouring;
 use crate::palette::colour;
@@ -270,6 +272,17 @@ pub fn png(canvas: &HtmlCanvasElement, metadata: Option<&ImageMetadata>) -> Opti
         Some(metadata) => write_metadata(&bytes, metadata).ok(),
         None => Some(bytes),
     }
+}
+
+/// The RGBA pixels of a PNG file; None if the browser cannot read it.
+pub async fn pixels_of(png: &[u8]) -> Option<Vec<u8>> {
+    let bitmap = window().create_image_bitmap_with_blob(&browser::blob(png, "image/png")?).ok()?;
+    let bitmap: ImageBitmap = JsFuture::from(bitmap).await.ok()?.dyn_into().ok()?;
+    let (width, height) = (bitmap.width(), bitmap.height());
+    let context = context(&create(width as usize, height as usize)?)?;
+    context.draw_image_with_image_bitmap(&bitmap, 0.0, 0.0).ok()?;
+    let data = context.get_image_data(0.0, 0.0, width.into(), height.into()).ok()?;
+    Some(data.data().0)
 }
 
 /// The drawing context of a canvas.

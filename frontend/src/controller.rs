@@ -23,11 +23,13 @@ use crate::generation::{self, Generation};
 use crate::model::Model;
 use crate::place::{Place, events_of};
 use crate::prior::{Prior, PriorEffect, PriorInput};
+use crate::ranking::Ranking;
 use crate::schedule::fill;
+use crate::session::Session;
 use crate::state::{App, Image, Shown};
 use crate::ticket::Ticket;
 use crate::worker_client::WorkerClient;
-use crate::{api, browser, storage};
+use crate::{api, browser, canvas, storage};
 
 /// The machines, and what they steer.
 #[derive(Default)]
@@ -163,6 +165,10 @@ impl Controller {
                     self.generation(GenerationInput::Created(ticket, answer));
                 });
             }
+            GenerationEffect::AskPlace(ticket, id) => spawn_local(async move {
+                let before = api::place(&backend, &id).await.ok().flatten();
+                self.generation(GenerationInput::Place(ticket, before));
+            }),
             // What this browser samples ends when its events are closed.
             GenerationEffect::Cancel(id) if Place::of_events(&id) == Place::Browser => {}
             GenerationEffect::Cancel(id) => spawn_local(async move {
@@ -192,6 +198,7 @@ impl Controller {
             GenerationEffect::Store(session) => {
                 storage::store(&session);
                 if session.result.is_some() {
+                    self.show_from_server(&session);
                     self.app.history.keep(session);
                 }
             }
@@ -205,6 +212,29 @@ impl Controller {
                 self.decoder(decoder::DecoderInput::Enlarge(large));
             }
         }
+    }
+
+    /// Until the decoder is there, shows the images as the server decodes them. On a slow line that is half a minute earlier.
+    fn show_from_server(self, session: &Session) {
+        let Session { created, asked_at, .. } = session;
+        if self.app.decoder_is_ready() || Place::of_events(&created.events) == Place::Browser {
+            return;
+        }
+        let (backend, grid) = (self.app.backend.get_untracked(), self.app.geometry().grid);
+        let (id, key) = (created.id.clone(), *asked_at as u64);
+        let images = untrack(|| self.app.images_of(Ranking::shown));
+        spawn_local(async move {
+            for (index, image) in images {
+                // What the server has forgotten, the decoder will show.
+                let Ok(png) = api::image(&backend, &id, index).await else { return };
+                let Some(rgba) = canvas::pixels_of(&png).await else { return };
+                let displayed = self.app.history.current.get_untracked() == Some(key);
+                if displayed && !untrack(|| self.app.decoder_is_ready()) {
+                    image.shown.set(Some(Arc::new(Shown { rgba, rows: grid })));
+                    self.decoder(decoder::DecoderInput::Given { image: index, rows: grid });
+                }
+            }
+        });
     }
 
     /// Ends reading the events that are read.

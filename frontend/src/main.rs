@@ -18,6 +18,7 @@
 //!
 //! - [`controller`] executes the effects, through [`api`], [`event_stream`], [`worker_client`], [`storage`] and [`archive`], and shows where
 //!   the machines stand in [`state::App`]; [`actions`] and [`startup`] give it inputs
+//! - [`model_files`] deletes cached files of models that are no longer used
 //! - [`explain`] holds what the explanation of an image shows, and changes it
 //! - [`components`] show [`state::App`]; [`canvas`] paints tokens and pixels, [`sheet`] contact sheets
 //! - [`spelling`] lets scripts ask how captions become ids
@@ -47,6 +48,7 @@ mod log;
 mod metadata;
 mod model;
 mod model_card;
+mod model_files;
 mod packing;
 mod palette;
 mod phase;

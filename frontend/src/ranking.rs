@@ -1,4 +1,6 @@
-//! Which images are shown large: those that CLIP scores highest, or those that the person prefers.
+//! Which images are shown large: the best by CLIP's scores, or those that the person prefers.
+
+use dalle_shared::{ImageToken, best_first};
 
 /// The order of the images of one generation, each named by its index.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -51,8 +53,9 @@ impl Ranking {
 
     /// The difference of the highest and the lowest score, once all images have been compared.
     pub fn spread(&self) -> Option<f32> {
-        let score = |image: Option<&usize>| image.and_then(|&image| self.score(image));
-        Some(score(self.order.first())? - score(self.order.last())?).filter(|_| self.compared)
+        let scores = || self.scores.iter().flatten().map(|score| score.score);
+        let (highest, lowest) = (scores().fold(f32::MIN, f32::max), scores().fold(f32::MAX, f32::min));
+        self.compared.then_some(highest - lowest)
     }
 
     /// The latest score of an image.
@@ -61,8 +64,8 @@ impl Ranking {
     }
 
     /// Takes a score of an image, computed from its first `tokens` tokens. The order changes when all images have a score from
-    /// equally many tokens: others cannot be compared.
-    pub fn scored(&mut self, image: usize, tokens: usize, score: f32) {
+    /// equally many tokens: others cannot be compared. `images` are all images as far as they are known.
+    pub fn scored(&mut self, image: usize, tokens: usize, score: f32, images: &[Vec<ImageToken>]) {
         let Some(slot) = self.scores.get_mut(image) else { return };
         *slot = Some(Score { tokens, score });
         let scores: Option<Vec<f32>> = self
@@ -72,8 +75,8 @@ impl Ranking {
             .collect();
         if let Some(scores) = scores {
             self.compared = true;
-            self.order = (0..scores.len()).collect();
-            self.order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+            let first: Vec<_> = images.iter().map(|image| &image[..tokens.min(image.len())]).collect();
+            self.order = best_first(&scores, &first);
             self.fill();
         }
     }
@@ -100,10 +103,13 @@ impl Ranking {
 mod tests {
     use super::*;
 
+    /// Four images of which nothing is known.
+    const NONE: [Vec<ImageToken>; 4] = [const { Vec::new() }; 4];
+
     /// Scores of all images, from equally many tokens.
     fn score(ranking: &mut Ranking, tokens: usize, scores: [f32; 4]) {
         for (image, score) in scores.into_iter().enumerate() {
-            ranking.scored(image, tokens, score);
+            ranking.scored(image, tokens, score, &NONE);
         }
     }
 
@@ -111,12 +117,12 @@ mod tests {
     fn the_best_are_shown_once_all_can_be_compared() {
         let mut ranking = Ranking::new(4, 2);
         assert_eq!((ranking.order(), ranking.shown()), (&[0, 1, 2, 3][..], &[0, 1][..]));
-        ranking.scored(3, 8, 0.9);
+        ranking.scored(3, 8, 0.9, &NONE);
         assert_eq!((ranking.shown(), ranking.score(3)), (&[0, 1][..], Some(0.9)), "the others have none yet");
         score(&mut ranking, 8, [0.1, 0.3, 0.2, 0.9]);
         assert_eq!((ranking.order(), ranking.shown()), (&[3, 1, 2, 0][..], &[3, 1][..]));
         // The first of the final scores is not compared with provisional ones.
-        ranking.scored(0, 16, 0.95);
+        ranking.scored(0, 16, 0.95, &NONE);
         assert_eq!(ranking.shown(), [3, 1]);
         score(&mut ranking, 16, [0.95, 0.2, 0.95, 0.1]);
         assert_eq!(ranking.order(), [0, 2, 1, 3], "equal scores stay in the order of their seeds");
@@ -145,9 +151,20 @@ mod tests {
     }
 
     #[test]
+    fn among_nearly_equal_scores_the_image_most_like_the_others_is_shown() {
+        let images = [[1, 2], [3, 4], [3, 4], [3, 9]].map(|ids| ids.map(ImageToken).to_vec());
+        let mut ranking = Ranking::new(4, 1);
+        for (image, score) in [0.87, 0.86, 0.85, 0.4].into_iter().enumerate() {
+            ranking.scored(image, 2, score, &images);
+        }
+        assert_eq!((ranking.order(), ranking.shown()), (&[1, 2, 0, 3][..], &[1][..]));
+        assert_eq!(ranking.spread().map(|spread| (spread * 100.0).round()), Some(47.0));
+    }
+
+    #[test]
     fn an_image_that_does_not_exist_changes_nothing() {
         let mut ranking = Ranking::new(1, 1);
-        ranking.scored(1, 4, 0.5);
+        ranking.scored(1, 4, 0.5, &[Vec::new()]);
         ranking.prefer(1);
         assert_eq!((ranking.order(), ranking.shown(), ranking.score(1)), (&[0][..], &[0][..], None));
     }

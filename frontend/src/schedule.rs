@@ -96,6 +96,13 @@ impl Schedule {
         }
     }
 
+    /// So many rows of an image were decoded elsewhere.
+    pub fn given(&mut self, image: usize, rows: usize) {
+        if let Some(image) = self.images.get_mut(image) {
+            image.decoded = rows;
+        }
+    }
+
     /// The decoder is busy with something that is not in this schedule, until [`Schedule::lost`].
     pub fn hold(&mut self) {
         self.busy = true;
@@ -213,6 +220,17 @@ mod tests {
         schedule.complete(1, 2);
         decodes(&mut schedule, 30.0, 1, 2);
         assert_eq!(schedule.next(50.0), Next::Nothing);
+    }
+
+    #[test]
+    fn an_image_that_was_decoded_elsewhere_is_not_decoded_again() {
+        let mut schedule = Schedule::new(2, 2);
+        (0..2).for_each(|image| schedule.complete(image, 2));
+        schedule.given(0, 2);
+        assert!(!schedule.is_settled());
+        schedule.given(1, 2);
+        assert!(schedule.is_settled());
+        assert_eq!(schedule.next(0.0), Next::Nothing);
     }
 
     #[test]

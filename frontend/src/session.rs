@@ -122,9 +122,10 @@ impl SavedResult {
     /// Which of the images are shown, of a generation that shows `shown`.
     pub fn ranking(&self, shown: usize, preferred: &[usize]) -> Ranking {
         let mut ranking = Ranking::new(self.tokens.len(), shown);
-        let length = self.tokens.first().and_then(|tokens| unpack(tokens)).map_or(0, |tokens| tokens.len());
+        let tokens: Vec<_> = self.tokens.iter().map(|tokens| unpack(tokens).unwrap_or_default()).collect();
+        let length = tokens.first().map_or(0, Vec::len);
         for (image, score) in self.scores.iter().enumerate() {
-            ranking.scored(image, length, *score);
+            ranking.scored(image, length, *score, &tokens);
         }
         preferred.iter().rev().for_each(|image| ranking.prefer(*image));
         ranking

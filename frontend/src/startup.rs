@@ -18,7 +18,7 @@ use crate::place::Place;
 use crate::problem::Problem;
 use crate::session::{Prompt, Session};
 use crate::vocabulary::Vocabulary;
-use crate::{actions, api, browser, lessons, storage};
+use crate::{actions, api, browser, lessons, model_files, storage};
 
 /// Restores the inputs, asks the server for its model and starts the decoder. Then shows what this tab showed before a reload, or
 /// generates what the address asks for.
@@ -89,6 +89,7 @@ fn fetch_model_card(controller: Controller, model: &Arc<Model>) {
 
 fn opened(controller: Controller, model: &Arc<Model>, link: Option<Link>) {
     controller.open(Arc::clone(model));
+    model_files::keep_only(&model.manifest);
     fetch_vocabulary(controller, model);
     fetch_model_card(controller, model);
     actions::start_decoder(controller);

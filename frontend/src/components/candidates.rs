@@ -58,7 +58,8 @@ fn hint(app: App) -> &'static str {
             "Nearly identical. Raise the temperature in Settings for more variety. Press one to see it large."
         }
         Some(_) => {
-            "CLIP scored how well each image fits the caption. Press one to see it large, and again to go back."
+            "CLIP scored how well each image fits the caption. Of nearly equal scores, the image most like the others is first. \
+            Press one to see it large, and again to go back."
         }
     })
 }

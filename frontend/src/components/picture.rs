@@ -123,7 +123,13 @@ fn Pixels(card: Card, canvas: NodeRef<Canvas>) -> impl IntoView {
                 on:click=move |event| card.choose_row(&event, canvas)
                 aria-label=described
             ></canvas>
-            <p class="plate-note" data-testid=card.part("waits")>{waits}</p>
+            <p
+                class="plate-note"
+                data-testid=card.part("waits")
+                style:--share=move || format!("{:.1}%", app.decoder.with(decoder_text::share))
+            >
+                {waits}
+            </p>
         </div>
     }
 }

@@ -37,7 +37,7 @@ pub fn line(situation: &Situation) -> String {
         _ if situation.reconnecting => "Connection lost. Reconnecting…".to_owned(),
         Phase::Loading => "Loading the model…".to_owned(),
         Phase::Idle => "Ready".to_owned(),
-        Phase::Queued => queued(situation.place, situation.prior),
+        Phase::Queued => queued(situation.place, situation.prior, situation.tally.before),
         Phase::Running if tokens == total && shown < sampled => "Choosing the best…".to_owned(),
         Phase::Running => of(),
         Phase::Decoding if !situation.decoder_ready => {
@@ -55,9 +55,15 @@ pub fn line(situation: &Situation) -> String {
 }
 
 /// What is waited for before the first token.
-fn queued(place: Place, prior: PriorState) -> String {
+fn queued(place: Place, prior: PriorState, before: Option<usize>) -> String {
     match (place, prior) {
-        (Place::Server, _) => "Waiting for the server…".to_owned(),
+        (Place::Server, _) => match before {
+            None => "Waiting for the server…".to_owned(),
+            Some(0) => "Waiting for the server: yours is next…".to_owned(),
+            Some(before) => {
+                format!("Waiting for the server: {} before yours…", format::plural(before, "request"))
+            }
+        },
         (Place::Browser, PriorState::Loading { part: WorkerPart::Weights, loaded, total: Some(total) }) => {
             format!("Loading the prior: {} of {}…", format::bytes(loaded), format::bytes(total))
         }
@@ -74,7 +80,7 @@ pub fn announcement(situation: &Situation) -> String {
             0 => "Generating".to_owned(),
             quarters => format!("{} percent", quarters * 25),
         },
-        Phase::Queued => queued(situation.place, PriorState::Absent),
+        Phase::Queued => queued(situation.place, PriorState::Absent, situation.tally.before),
         _ => line(situation),
     }
 }
@@ -110,6 +116,18 @@ mod tests {
         assert!(line(&lost).contains("lost"));
         assert!(announcement(&lost).contains("lost"));
         assert_eq!(line(&running(3, 4)), "3 of 4 tokens");
+    }
+
+    #[test]
+    fn the_place_in_the_queue_is_said() {
+        let queued = |before| {
+            let tally = Tally { before, ..Tally::default() };
+            line(&Situation { phase: Phase::Queued, tally, ..running(0, 4) })
+        };
+        assert_eq!(queued(None), "Waiting for the server…");
+        assert_eq!(queued(Some(0)), "Waiting for the server: yours is next…");
+        assert_eq!(queued(Some(1)), "Waiting for the server: 1 request before yours…");
+        assert_eq!(queued(Some(11)), "Waiting for the server: 11 requests before yours…");
     }
 
     #[test]

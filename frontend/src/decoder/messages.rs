@@ -69,6 +69,13 @@ pub enum DecoderInput {
     },
     /// Complete rows of tokens of each image.
     Complete(Vec<usize>),
+    /// So many rows of an image were decoded elsewhere.
+    Given {
+        /// Index of the image.
+        image: usize,
+        /// Its rows.
+        rows: usize,
+    },
     /// The images that are shown large.
     Enlarge(Vec<usize>),
     /// The tokens that the next images begin with; empty for none.

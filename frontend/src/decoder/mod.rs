@@ -107,6 +107,7 @@ impl Decoder {
                     self.schedule.complete(image, rows);
                 }
             }
+            DecoderInput::Given { image, rows } => self.schedule.given(image, rows),
             DecoderInput::Enlarge(images) => self.schedule.enlarge(&images),
             DecoderInput::Prefix(tokens) => {
                 self.prefix = tokens;

@@ -26,6 +26,8 @@ pub enum GenerationInput {
     Prefer(usize),
     /// Answer to [`GenerationEffect::Create`].
     Created(Ticket, Result<GenerationCreated, Problem>),
+    /// Answer to [`GenerationEffect::AskPlace`]: how many generations are before it.
+    Place(Ticket, Option<usize>),
     /// Something happened to the stream of [`GenerationEffect::Open`].
     Signal(Ticket, Signal),
     /// The time of an [`GenerationEffect::Wait`] is over.
@@ -39,6 +41,8 @@ pub enum GenerationEffect {
     Create(Ticket, GenerationRequest),
     /// Cancel the generation with this id on the server.
     Cancel(String),
+    /// Ask the server for the place of the generation with this id in its queue.
+    AskPlace(Ticket, String),
     /// Open an event stream in place of the one that is open.
     Open {
         /// Names the answers.

@@ -12,11 +12,16 @@ pub use self::messages::{GenerationEffect, GenerationInput};
 use crate::follower::{Follower, Step};
 use crate::log::{Change, Log};
 use crate::packing::{pack, unpack};
+use crate::place::Place;
 use crate::problem::Problem;
 use crate::ranking::Ranking;
 use crate::session::{Prompt, SavedResult, Session};
 use crate::ticket::Ticket;
 
+/// When the place in the server's queue is first asked for: most generations begin before that.
+const FIRST_PLACE_MS: f64 = 700.0;
+/// How often it is asked for then.
+const PLACE_MS: f64 = 2_000.0;
 /// How often the clock on the page moves.
 const TICK_MS: f64 = 100.0;
 /// The rate is shown when the engine has worked for so long.
@@ -51,6 +56,8 @@ pub struct Tally {
     pub seconds: f64,
     /// Tokens per second of the engine.
     pub rate: Option<f64>,
+    /// Generations before it in the server's queue, where that is known.
+    pub before: Option<usize>,
 }
 
 /// What was asked of the server last.
@@ -79,6 +86,8 @@ pub struct Generation {
     /// If the server has forgotten the generation, the request is sent again.
     renew: bool,
     clock: Option<Ticket>,
+    /// The next question for the place in the queue, or its answer.
+    place: Option<Ticket>,
 }
 
 impl Generation {
@@ -96,6 +105,7 @@ impl Generation {
             ranking: Ranking::default(),
             renew: false,
             clock: None,
+            place: None,
         }
     }
 
@@ -170,6 +180,17 @@ impl Generation {
                 self.tick(now);
                 self.run_clock(&mut effects);
             }
+            GenerationInput::Elapsed(ticket) if self.place == Some(ticket) => {
+                let session = self.session.as_ref().filter(|_| self.stage == Stage::Queued);
+                effects.extend(
+                    session.map(|session| GenerationEffect::AskPlace(ticket, session.created.id.clone())),
+                );
+            }
+            GenerationInput::Place(ticket, before) if self.place == Some(ticket) => {
+                self.tally.before = before.filter(|_| self.stage == Stage::Queued);
+                self.watch_place(PLACE_MS, &mut effects);
+            }
+            GenerationInput::Place(..) => {}
             GenerationInput::Elapsed(ticket) if self.is_asked(ticket) => self.create(&mut effects),
             GenerationInput::Elapsed(ticket) => {
                 let step = self.follower.elapsed(now, ticket);
@@ -238,6 +259,7 @@ impl Generation {
                 effects.push(GenerationEffect::Store(session.clone()));
                 self.display(prompt, session, effects);
                 effects.extend(self.follower.start(now).into_iter().map(GenerationEffect::from));
+                self.watch_place(FIRST_PLACE_MS, effects);
             }
             Err(Problem::Busy { retry_at }) => {
                 let ticket = Ticket::issue();
@@ -273,6 +295,7 @@ impl Generation {
                 self.stage = Stage::Queued;
                 effects.extend(self.follower.start(now).into_iter().map(GenerationEffect::from));
                 self.run_clock(effects);
+                self.watch_place(0.0, effects);
                 session.preferred.iter().rev().for_each(|image| self.ranking.prefer(*image));
             }
         }
@@ -287,7 +310,7 @@ impl Generation {
         effects: &mut Vec<GenerationEffect>,
     ) {
         let SavedResult { seconds, rate, .. } = *result;
-        self.tally = Tally { tokens: log.received(), total: log.received(), seconds, rate };
+        self.tally = Tally { tokens: log.received(), total: log.received(), seconds, rate, before: None };
         self.ranking = result.ranking(self.ranking.shown().len(), preferred);
         self.follower = Follower::complete(log);
         self.stage = Stage::Complete;
@@ -339,6 +362,8 @@ impl Generation {
             Change::Repeat | Change::Ignored => {}
             Change::Started => {
                 self.stage = Stage::Running;
+                self.tally.before = None;
+                self.place = None;
                 self.store(effects, |session| session.began_at = session.began_at.or(Some(now)));
             }
             Change::Tokens => {
@@ -346,7 +371,7 @@ impl Generation {
                 effects.push(GenerationEffect::ShowTokens);
             }
             Change::Scored { sample, tokens, score } => {
-                self.ranking.scored(sample, tokens, score);
+                self.ranking.scored(sample, tokens, score, self.follower.log().tokens());
                 effects.push(GenerationEffect::ShowRanking);
             }
             Change::Finished { seconds } => self.finish(now, seconds, effects),
@@ -379,6 +404,16 @@ impl Generation {
     fn run_clock(&mut self, effects: &mut Vec<GenerationEffect>) {
         self.clock = self.is_waiting().then(Ticket::issue);
         effects.extend(self.clock.map(|ticket| GenerationEffect::Wait(ticket, TICK_MS)));
+    }
+
+    /// Asks for the place in the server's queue in a moment, as long as the generation waits there.
+    fn watch_place(&mut self, ms: f64, effects: &mut Vec<GenerationEffect>) {
+        let on_server = |session: &&Session| {
+            Place::of_events(&session.created.events) == Place::Server && session.result.is_none()
+        };
+        let waits = self.stage == Stage::Queued && self.session.as_ref().filter(on_server).is_some();
+        self.place = waits.then(Ticket::issue);
+        effects.extend(self.place.map(|ticket| GenerationEffect::Wait(ticket, ms)));
     }
 
     fn is_waiting(&self) -> bool {

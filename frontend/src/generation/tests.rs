@@ -33,6 +33,8 @@ struct World {
     timers: Vec<(f64, Ticket)>,
     /// Requests that wait for their answer.
     requests: Vec<Ticket>,
+    /// Questions for the place in the queue.
+    places: Vec<Ticket>,
     stream: Option<(Ticket, Option<u64>)>,
     cancelled: Vec<String>,
     stored: Option<Session>,
@@ -47,6 +49,7 @@ impl World {
             machine: Generation::new(GEOMETRY),
             timers: Vec::new(),
             requests: Vec::new(),
+            places: Vec::new(),
             stream: None,
             cancelled: Vec::new(),
             stored: None,
@@ -58,6 +61,7 @@ impl World {
         for effect in self.machine.on(self.now, input) {
             match effect {
                 GenerationEffect::Create(ticket, _) => self.requests.push(ticket),
+                GenerationEffect::AskPlace(ticket, _) => self.places.push(ticket),
                 GenerationEffect::Cancel(id) => self.cancelled.push(id),
                 GenerationEffect::Open { ticket, after, .. } => self.stream = Some((ticket, after)),
                 GenerationEffect::Close => self.stream = None,
@@ -133,7 +137,7 @@ fn tokens(ids: &[u16]) -> EventKind {
 fn a_generation_runs_to_its_end_and_is_stored_with_its_result() {
     let world = World::finished();
     assert_eq!((world.machine.stage(), world.stream), (Stage::Complete, None));
-    let tally = Tally { tokens: 16, total: 16, seconds: 2.0, rate: Some(16.0) };
+    let tally = Tally { tokens: 16, total: 16, seconds: 2.0, rate: Some(16.0), before: None };
     assert_eq!(world.machine.tally(), tally);
     assert_eq!(world.machine.ranking().shown(), [3, 2]);
     assert!(world.stored.is_some_and(|session| session.result.is_some()));
@@ -334,4 +338,28 @@ fn images_on_display_can_be_cleared_and_others_shown_in_their_place() {
     assert_eq!(world.machine.stage(), Stage::Complete);
     assert_eq!(world.stored, Some(first), "a reload shows what is on display");
     assert!(world.cancelled.is_empty() && world.stream.is_none());
+}
+
+#[test]
+fn the_place_in_the_queue_is_asked_for_until_the_generation_begins() {
+    let mut world = World::new();
+    world.on(GenerationInput::Begin(prompt()));
+    world.answer(Ok("one"));
+    world.signal(Signal::Opened);
+    world.pass(600.0);
+    assert!(world.places.is_empty(), "most generations begin at once");
+    world.pass(200.0);
+    for before in [12, 3] {
+        let ticket = world.places.pop().expect("a question");
+        world.on(GenerationInput::Place(ticket, Some(before)));
+        assert_eq!(world.machine.tally().before, Some(before));
+        world.pass(1_900.0);
+        assert!(world.places.is_empty());
+        world.pass(200.0);
+    }
+    let late = world.places.pop().expect("a question");
+    world.event(0, EventKind::Started);
+    world.on(GenerationInput::Place(late, Some(1)));
+    world.pass(9_000.0);
+    assert_eq!((world.machine.tally().before, world.places.len()), (None, 0));
 }
