@@ -6,9 +6,9 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::fixture::models;
 use crate::fixture::page::Page;
 use crate::fixture::server::Server;
+use crate::fixture::{environment, models};
 
 /// Roles that require an accessible name.
 const NAMED: [&str; 9] =
@@ -237,4 +237,68 @@ async fn check_contrasts(page: &Page) -> Result<()> {
         ensure!(weak.is_empty(), "dark: {dark}, less than {CONTRAST}: {weak:?}");
     }
     Ok(())
+}
+
+/// Runs axe-core, whose source is the argument, by the rules of WCAG 2.2 A and AA and its best practices.
+const AXE: &str = "
+    if (!window.axe) (0, eval)(arguments[0]);
+    const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
+    return axe.run(document, { runOnly: tags, resultTypes: ['violations'] }).then(({ violations }) =>
+        violations.flatMap(({ id, nodes }) => nodes.map(({ target, failureSummary }) => `${id}: ${target} ${failureSummary}`)))";
+
+#[tokio::test]
+async fn axe_finds_nothing_in_any_state_at_any_size_light_or_dark() -> Result<()> {
+    let axe = std::fs::read_to_string(environment::axe()?)?;
+    let mut server = Server::start(&models::tiny()?, &[]).await?;
+    let page = Page::open(&server.url("/")).await?;
+    // The policy of the page forbids what the check needs.
+    page.browser.devtools("Page.setBypassCSP", json!({ "enabled": true })).await?;
+    page.reload().await?;
+    page.until_state("idle").await?;
+    page.until_decoder_ready().await?;
+    let check = async |state: &str| -> Result<()> {
+        for (width, height) in [(375, 812), (1024, 768), (1920, 1080)] {
+            for dark in [false, true] {
+                page.browser.emulate(width, height, dark).await?;
+                let violations: Vec<String> = page.browser.js(AXE, axe.as_str()).await?;
+                ensure!(violations.is_empty(), "{state} at {width}, dark {dark}: {violations:#?}");
+            }
+        }
+        Ok(())
+    };
+    check("empty").await?;
+    page.generate("red above blue", 2, 4).await?;
+    page.until_state("finished").await?;
+    page.open_settings().await?;
+    page.press("more-1").await?;
+    page.press("choose-row-2").await?;
+    check("finished").await?;
+    page.generate("white above black", 1, 5).await?;
+    page.until_state("finished").await?;
+    page.until_text("asked", "white above black").await?;
+    page.press("favourite").await?;
+    page.press("compare").await?;
+    page.browser
+        .js::<()>(
+            "document.querySelectorAll('.kept-image').forEach((image) => image.click()); return null",
+            (),
+        )
+        .await?;
+    page.until_text("compared", "2 images side by side").await?;
+    page.press("delete-all").await?;
+    check("comparing").await?;
+    page.press("explain-1").await?;
+    page.until_text("now", "Token").await?;
+    let tabs = "return [...document.querySelectorAll('[role=tab]')].map((tab) => tab.dataset.testid)";
+    for tab in page.browser.js::<Vec<String>>(tabs, ()).await? {
+        page.press(&tab).await?;
+        check(&tab).await?;
+    }
+    page.press("present").await?;
+    check("presenting").await?;
+    page.press("explain-close").await?;
+    server.kill();
+    page.generate("gone", 1, 1).await?;
+    page.until_trouble("No server answers").await?;
+    check("failed").await
 }

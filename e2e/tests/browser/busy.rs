@@ -53,3 +53,22 @@ async fn waiting_for_a_busy_server_can_be_stopped() -> Result<()> {
     ensure!(page.trouble().await?.is_none(), "the message is still shown");
     Ok(())
 }
+
+#[tokio::test]
+async fn the_page_says_how_many_requests_are_before_its_own() -> Result<()> {
+    let server =
+        Server::start(&models::slow()?, &["--max-rows", "9", "--queue", "5", "--grace", "3600"]).await?;
+    let page = Page::open(&server.url("/")).await?;
+    server.generate(9, 1).await?;
+    server.until_metric("dalle_rows_running", |rows| rows == 9.0).await?;
+    let second = server.generate(9, 2).await?;
+    let third = server.generate(9, 3).await?;
+    page.generate("in turn", 1, 4).await?;
+    page.until_text("status", "2 requests before yours").await?;
+    server.cancel(&second).await?;
+    page.until_text("status", "1 request before yours").await?;
+    server.cancel(&third).await?;
+    page.until_text("status", "yours is next").await?;
+    page.press("stop").await?;
+    page.until_state("cancelled").await
+}

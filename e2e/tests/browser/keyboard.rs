@@ -89,10 +89,53 @@ async fn the_tab_key_visits_every_control_and_shows_where_it_is() -> Result<()> 
         "generate",
         "choose-row-1",
         "download-1",
+        "more-1",
+        "copy-1",
+        "enlarged-1",
         "tokens-json-1",
+        "favourite",
     ] {
         ensure!(stops.iter().any(|stop| stop == part), "{part} is not reached; the stops are {stops:?}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn images_are_generated_kept_shown_again_and_explained_by_keyboard_alone() -> Result<()> {
+    let server = Server::start(&models::tiny()?, &[]).await?;
+    let page = Page::open(&server.url("/")).await?;
+    let press = async |key: Key| page.browser.driver.action_chain().send_keys(key).perform().await;
+    let focused = async || -> Result<String> { Ok(page.browser.js::<(String, bool)>(FOCUSED, ()).await?.0) };
+    for caption in ["red above blue", "white above black"] {
+        page.browser.js::<()>("document.activeElement.blur(); scrollTo(0, 0); return null", ()).await?;
+        page.browser.js::<()>("document.querySelector('.skip').focus(); return null", ()).await?;
+        walk(&page, "caption").await?;
+        let keys = page.browser.driver.action_chain();
+        keys.key_down(Key::Control).send_keys("a").key_up(Key::Control).send_keys(caption).perform().await?;
+        press(Key::Enter).await?;
+        page.until_text("asked", caption).await?;
+        page.until_state("finished").await?;
+    }
+    walk(&page, "favourite").await?;
+    press(Key::Space).await?;
+    let marked: Option<bool> = page.part("favourite", "part.ariaPressed === 'true'").await?;
+    assert_eq!(marked, Some(true));
+    walk(&page, "red above blue").await?;
+    press(Key::Enter).await?;
+    page.until_text("asked", "red above blue").await?;
+    page.until_state("finished").await?;
+    page.browser.js::<()>("document.querySelector('.skip').focus(); return null", ()).await?;
+    walk(&page, "explain-1").await?;
+    press(Key::Enter).await?;
+    page.until_text("now", "Token 16 of 16").await?;
+    walk(&page, "first").await?;
+    press(Key::Enter).await?;
+    page.until_text("now", "Token 1 of 16").await?;
+    page.browser.js::<()>("document.getElementById('explain').focus(); return null", ()).await?;
+    walk(&page, "explain-close").await?;
+    press(Key::Enter).await?;
+    page.until_text("asked", "red above blue").await?;
+    assert_ne!(focused().await?, "BODY", "the focus is not lost with the button");
     Ok(())
 }
 

@@ -23,4 +23,5 @@ mod starting;
 mod stopping;
 mod streaming;
 mod tokenizing;
+mod updating;
 mod webgpu;

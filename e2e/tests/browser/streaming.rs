@@ -39,7 +39,7 @@ async fn a_stream_without_progress_is_given_up_after_a_few_attempts() -> Result<
 
 #[tokio::test]
 async fn the_page_says_that_tokens_wait_for_the_decoder() -> Result<()> {
-    let server = Server::start(&models::tiny()?, &[]).await?;
+    let server = Server::start(&models::slow()?, &["--grace", "3600"]).await?;
     let recorder = Recorder::holding(&server.url(""), "decoder-cpu").await?;
     let page = Page::open_with(&recorder.origin, &[]).await?;
     page.until_state("idle").await?;
@@ -47,6 +47,25 @@ async fn the_page_says_that_tokens_wait_for_the_decoder() -> Result<()> {
     page.until_cells(4).await?;
     let note = async || Ok(page.text("waits-1").await?.filter(|note| note.starts_with("Decoder:")));
     page.browser.until("a note about the decoder", note).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn until_the_decoder_is_there_the_page_shows_the_image_of_the_server() -> Result<()> {
+    let model = models::tiny()?;
+    let server = Server::start(&model, &[]).await?;
+    let recorder = Recorder::holding(&server.url(""), "decoder-cpu").await?;
+    let page = Page::open_with(&recorder.origin, &[]).await?;
+    page.until_state("idle").await?;
+    page.generate(CAPTION, 2, SEED).await?;
+    page.until_state("finished").await?;
+    for number in [1, 2] {
+        let expected = picture::decode(&model, &page.tokens(number).await?)?;
+        let difference = picture::difference(&page.pixels(number).await?, &expected)?;
+        ensure!(difference < 1.0, "image {number} differs by {difference} of 255");
+    }
+    let device = page.text("device").await?.unwrap_or_default();
+    ensure!(device.starts_with("Decoder:"), "the decoder is still held: {device}");
     Ok(())
 }
 
