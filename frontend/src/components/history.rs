@@ -240,8 +240,9 @@ fn Tile(entry: Arc<Entry>) -> impl IntoView {
                 <span class="plate">
                     <canvas class="mosaic" node_ref=mosaic width=side height=side></canvas>
                     <canvas node_ref=pixels width=size height=size></canvas>
-                    {favourite.then(|| view! { <span class="badge star" aria-hidden="true">"★"</span> })}
-                    {(count > 1).then(|| view! { <span class="badge count" aria-hidden="true">{format!("×{count}")}</span> })}
+                    // The name of the button says both.
+                    {favourite.then(|| view! { <span class="badge star" data-text="★"></span> })}
+                    {(count > 1).then(|| view! { <span class="badge count" data-text=format!("×{count}")></span> })}
                 </span>
                 <span class="score" dir="auto">{caption.clone()}</span>
             </button>
