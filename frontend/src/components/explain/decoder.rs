@@ -147,8 +147,13 @@ fn Steps() -> impl IntoView {
     }
 }
 
+/// The stages of the first tokens, and how many these are.
+type Whole = Arc<(Stages, usize)>;
+/// The stages with another token at a position, the position and the token.
+type Changed = Arc<(Stages, usize, ImageToken)>;
+
 /// The stages of the whole image, and with another token at the position on the timeline, once both are known.
-fn pair(explain: Explain) -> Option<(Arc<(Stages, usize)>, Arc<(Stages, usize, ImageToken)>)> {
+fn pair(explain: Explain) -> Option<(Whole, Changed)> {
     let (position, code) = (explain.position.get(), explain.replacement()?);
     let whole = explain.stages.get().filter(|stages| stages.1 == explain.length())?;
     let changed = explain.changed.get().filter(|changed| (changed.1, changed.2) == (position, code))?;
