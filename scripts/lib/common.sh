@@ -21,12 +21,12 @@ cd "$ROOT"
 # Demo, tests and training share a target folder, so that Burn is compiled once.
 export CARGO_TARGET_DIR=$CACHE/target
 
-# Cargo compares a crate's files with the time of its last build, and takes what another checkout built later for this one's. So
-# after a change of the checkout, the workspace's own crates are compiled again; their dependencies are kept.
+# Cargo compares the age of a crate's files with that of its last build, and takes what another checkout built later for this one's.
+# So after a change of the checkout, its files are made new: its own crates are compiled again, their dependencies are kept.
 mkdir -p "$CACHE"/target{,-wasm}
 for folder in "$CACHE"/target{,-*}; do
     if [ "$(cat "$folder/checkout" 2>/dev/null)" != "$ROOT" ]; then
-        rm -rf "$folder"/*/.fingerprint/dalle* "$folder"/*/*/.fingerprint/dalle*
+        find Cargo.toml Cargo.lock assets backend configs e2e frontend model shared train -type f -exec touch --no-create {} + || true
         printf %s "$ROOT" >"$folder/checkout"
     fi
 done
