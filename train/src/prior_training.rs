@@ -318,6 +318,11 @@ impl Stage for PriorStage {
     fn learning_rate(&self, step: u64) -> f64 {
         self.schedule.learning_rate.at(step)
     }
+
+    /// Gradient scales fall slowly, and updates are skipped until they have fallen enough.
+    fn most_skipped(&self) -> u64 {
+        if self.mixed.is_some() { GradientScales::UPDATES_TO_FALL } else { 20 }
+    }
 }
 
 #[cfg(test)]

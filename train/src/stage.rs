@@ -166,6 +166,12 @@ pub trait Stage {
     /// The learning rate of update `step`.
     fn learning_rate(&self, step: u64) -> f64;
 
+    /// How many updates in a row may have gradients that are not finite before training has diverged: a few may be due to single
+    /// examples.
+    fn most_skipped(&self) -> u64 {
+        20
+    }
+
     /// What the next update depends on besides the network, for checkpoints.
     fn state(&self) -> serde_json::Value {
         serde_json::Value::Null

@@ -29,9 +29,6 @@ use crate::run_state::{Best, Cause, Halving, History, RunState};
 use crate::shards::Compress;
 use crate::stage::{Stage, Validation, Warning};
 
-/// A run has diverged after this many updates in a row whose gradients are not finite. Fewer may be due to single examples.
-const MAX_SKIPPED: u64 = 20;
-
 /// The output of [`MetricLog`] in messages.
 const METRICS_FILES: &str = "its metrics files";
 
@@ -281,9 +278,10 @@ impl<'a> Run<'a> {
         } else {
             self.state.skipped += 1;
             self.state.skipped_in_a_row += 1;
+            let most = stage.most_skipped();
             ensure!(
-                self.state.skipped_in_a_row < MAX_SKIPPED,
-                "diverged: the gradients of the last {MAX_SKIPPED} updates, to {}, were not finite; start a new --run with a \
+                self.state.skipped_in_a_row < most,
+                "diverged: the gradients of the last {most} updates, to {}, were not finite; start a new --run with a \
                  smaller --learning-rate{}",
                 self.state.step,
                 self.other_remedy()

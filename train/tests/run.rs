@@ -132,6 +132,14 @@ fn twenty_skipped_updates_in_a_row_are_divergence_also_across_interruptions() {
 }
 
 #[test]
+fn a_stage_that_expects_skipped_updates_may_skip_more() {
+    let toy = Toy::new(60).skipping(&(15..45).collect::<Vec<_>>());
+    Workplace::new().train(&toy.clone().allowing(31)).unwrap();
+    let complaint = Workplace::new().train(&toy.allowing(30)).unwrap_err().to_string();
+    assert!(complaint.contains("the last 30 updates, to 45"), "{complaint}");
+}
+
+#[test]
 fn a_run_that_applied_no_update_has_diverged() {
     let complaint = Workplace::new().train(&Toy::new(3).skipping(&[0, 1, 2])).unwrap_err().to_string();
     assert!(complaint.contains("nothing was trained"), "{complaint}");

@@ -60,7 +60,8 @@ impl<P: Program> Loaded<P> {
     pub async fn decode(&self, tokens: &[ImageToken]) -> Result<(Vec<u8>, f64), Failure> {
         self.check(tokens)?;
         let start = now();
-        let rgb = P::decode(&self.decoder, tokens, self.geometry.grid).await.map_err(undecoded)?;
+        let rgb =
+            P::decode(&self.decoder, tokens, self.geometry.grid).await.map_err(|error| undecoded(&error))?;
         let mut rgba = Vec::with_capacity(rgb.len() / 3 * 4);
         append_rgba(&rgb, &mut rgba);
         Ok((rgba, now() - start))
@@ -73,7 +74,8 @@ impl<P: Program> Loaded<P> {
     pub async fn stages(&self, tokens: &[ImageToken]) -> Result<(Vec<u8>, f64), Failure> {
         self.check(tokens)?;
         let start = now();
-        let stages = P::stages(&self.decoder, tokens, self.geometry.grid).await.map_err(undecoded)?;
+        let stages =
+            P::stages(&self.decoder, tokens, self.geometry.grid).await.map_err(|error| undecoded(&error))?;
         let mut rgba = Vec::new();
         stages.iter().for_each(|rgb| append_rgba(rgb, &mut rgba));
         Ok((rgba, now() - start))
@@ -93,6 +95,6 @@ impl<P: Program> Loaded<P> {
     }
 }
 
-fn undecoded(error: String) -> Failure {
+fn undecoded(error: &str) -> Failure {
     Failure::of_running(format!("the image could not be decoded: {error}"))
 }

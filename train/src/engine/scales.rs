@@ -36,6 +36,9 @@ struct Scale {
 }
 
 impl GradientScales {
+    /// Updates in which a scale can fall to a sixteenth.
+    pub const UPDATES_TO_FALL: u64 = 8 * WINDOW;
+
     /// The scales of a number of resblocks at the start of a training on `replicas` replicas.
     pub fn new(resblocks: usize, replicas: u64) -> Self {
         let scale = Scale { value: START * replicas as f64, divided: None };
@@ -95,6 +98,15 @@ mod tests {
     fn start_at_2_to_the_13_for_each_replica() {
         assert_eq!(GradientScales::new(2, 1).values(), [8192.0; 2]);
         assert_eq!(GradientScales::new(1, 128).values(), [128.0 * 8192.0]);
+    }
+
+    #[test]
+    fn fall_to_a_sixteenth_in_the_updates_that_a_run_waits_for() {
+        let mut scales = GradientScales::new(1, 1);
+        for _ in 0..GradientScales::UPDATES_TO_FALL {
+            assert!(!scales.record(&[false]));
+        }
+        assert_close(scales.values()[0], 8192.0 / 16.0);
     }
 
     #[test]

@@ -26,6 +26,7 @@ use dalle_train::training::{Hooks, RunConfig, train};
 pub struct Toy {
     steps: u64,
     skipped: Vec<u64>,
+    most_skipped: u64,
     save_seconds: u64,
     stop: Option<u64>,
     halvings: Option<usize>,
@@ -46,6 +47,7 @@ impl Toy {
         Self {
             steps,
             skipped: Vec::new(),
+            most_skipped: 20,
             save_seconds: 1000,
             stop: None,
             halvings: None,
@@ -69,6 +71,12 @@ impl Toy {
     /// With NaN gradients in these updates, counted from 0.
     pub fn skipping(mut self, updates: &[u64]) -> Self {
         self.skipped = updates.to_vec();
+        self
+    }
+
+    /// Allows fewer skipped updates in a row than this.
+    pub fn allowing(mut self, most_skipped: u64) -> Self {
+        self.most_skipped = most_skipped;
         self
     }
 
@@ -146,6 +154,10 @@ impl Stage for Toy {
 
     fn learning_rate(&self, step: u64) -> f64 {
         self.learning_rate / (1.0 + step as f64 / 10.0)
+    }
+
+    fn most_skipped(&self) -> u64 {
+        self.most_skipped
     }
 }
 
