@@ -9,6 +9,7 @@ use crate::sampler::Behaviour;
 use crate::server::{TestServer, error, options};
 
 fn build(folder: &Path) {
+    std::fs::create_dir(folder.join("build")).unwrap();
     for (name, content) in [
         ("index.html", "<!doctype html><title>page</title>"),
         ("config.json", r#"{"backend": ""}"#),
