@@ -6,7 +6,7 @@ use idb::{Database, DatabaseEvent, Error, Factory, ObjectStore, ObjectStoreParam
 use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::spawn_local;
 
-use crate::history::Saved;
+use crate::saved::Saved;
 
 const DATABASE: &str = "dalle";
 const STORE: &str = "images";

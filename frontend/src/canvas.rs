@@ -11,7 +11,7 @@ use crate::browser;
 use crate::codebook::{Codebook, TILE};
 use crate::explain::Colouring;
 use crate::palette::colour;
-use crate::state::Shown;
+use crate::shown::Shown;
 use crate::subject::surprise;
 
 /// Side of a token's cell in canvas pixels: sharp at any size of the page.

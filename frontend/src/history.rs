@@ -6,44 +6,16 @@ use std::sync::Arc;
 
 use dalle_shared::ImageToken;
 use leptos::prelude::*;
-use serde::{Deserialize, Serialize};
 
 use crate::archive;
 use crate::link::Link;
 use crate::packing::unpack;
+use crate::saved::Saved;
 use crate::session::Session;
-use crate::state::Shown;
+use crate::shown::Shown;
 
 /// Most generations that are kept. Favourites are kept beyond it.
 pub const MOST: usize = 300;
-
-/// A finished generation, as it is stored.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Saved {
-    /// The generation.
-    pub session: Session,
-    /// Whether the person marked it as a favourite.
-    #[serde(default)]
-    pub favourite: bool,
-}
-
-impl Saved {
-    /// When it was asked for, which names it.
-    pub fn key(&self) -> u64 {
-        self.session.asked_at as u64
-    }
-
-    /// What it was asked for.
-    pub fn link(&self) -> Option<Link> {
-        Link::from_fragment(&self.session.link)
-    }
-
-    /// Whether it consists of the same images.
-    fn is_like(&self, other: &Self) -> bool {
-        let tokens = |saved: &Self| saved.session.result.as_ref().map(|result| result.tokens.clone());
-        self.session.link == other.session.link && tokens(self) == tokens(other)
-    }
-}
 
 /// A list with `saved` in its place, the newest first, and the keys of those that leave it: the same images, and the oldest beyond
 /// `most`.

@@ -20,6 +20,7 @@ use crate::prior::PriorState;
 use crate::problem::Problem;
 use crate::ranking::Ranking;
 use crate::session::Prompt;
+use crate::shown::Shown;
 use crate::vocabulary::Vocabulary;
 
 /// How many images to choose among before the person says otherwise. With the shipped model, the best of eight is the right
@@ -77,15 +78,6 @@ pub struct Image {
     pub tokens: ArcRwSignal<Vec<ImageToken>>,
     /// Its pixels so far.
     pub shown: ArcRwSignal<Option<Arc<Shown>>>,
-}
-
-/// Pixels of an image.
-#[derive(Debug)]
-pub struct Shown {
-    /// RGBA, the whole square.
-    pub rgba: Vec<u8>,
-    /// Rows of tokens that were complete: only these are to be seen.
-    pub rows: usize,
 }
 
 /// Everything, `Copy`: handles into Leptos' arena.

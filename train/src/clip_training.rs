@@ -254,6 +254,8 @@ mod tests {
         let device = Device::flex().autodiff();
         device.seed(5);
         let network = Clip::new(&clip, &config, &device);
+        // Weights are random numbers of the device only when they are first read.
+        crate::flat::read(&network, &mut Vec::new());
         let held_out = held_out(&dataset.items(), &tokenizer, &config).unwrap();
         let share = ranks.share(batch).unwrap();
         let data = ClipData::new(&dataset.data, share, Vec::new(), tokenizer, &config, schedule).unwrap();

@@ -10,7 +10,8 @@ use leptos::prelude::*;
 use super::text::text;
 use crate::format;
 use crate::session::Prompt;
-use crate::state::{App, Image, Shown};
+use crate::shown::Shown;
+use crate::state::{App, Image};
 
 /// Handles to the signals of an image on display.
 #[derive(Clone, Copy)]

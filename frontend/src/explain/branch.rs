@@ -5,21 +5,12 @@ use std::sync::Arc;
 use dalle_shared::{GenerationEvent, GenerationRequest, ImageToken, SamplingSettings};
 use leptos::prelude::*;
 
-use super::{Ask, Explain};
+use super::signals::{Ask, Branching, Explain};
 use crate::follower::Signal as StreamSignal;
 use crate::log::{Change, Log};
 use crate::prior::PriorInput;
 use crate::subject::{Origin, Subject};
 use crate::ticket::Ticket;
-
-/// A branch that is being sampled.
-#[derive(Clone, Debug)]
-pub struct Branching {
-    ticket: Ticket,
-    request: GenerationRequest,
-    origin: Origin,
-    log: Log,
-}
 
 impl Explain {
     /// Continues from the present position with another token there: a branch, with the settings on display.

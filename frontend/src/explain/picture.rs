@@ -5,19 +5,10 @@ use std::sync::Arc;
 use dalle_shared::{GenerationRequest, ImageToken};
 use leptos::prelude::*;
 
-use super::{Ask, Explain};
+use super::signals::{Ask, Explain, Picture};
 use crate::decoder::{DecoderInput, Study};
 use crate::subject::{Origin, Subject};
 use crate::ticket::Ticket;
-
-/// An image of the person's.
-#[derive(Debug)]
-pub struct Picture {
-    /// The square that was encoded, RGBA.
-    pub original: Vec<u8>,
-    /// Its tokens, with the caption and the settings of the image that was explained.
-    pub subject: Arc<Subject>,
-}
 
 impl Explain {
     /// Takes the person's image that was encoded, and explains it as a branch.

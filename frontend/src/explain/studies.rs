@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dalle_shared::{Geometry, ImageToken};
 use leptos::prelude::*;
 
-use super::{Ask, DecoderView, Explain, Lens};
+use super::signals::{Ask, DecoderView, Explain, Lens};
 use crate::codebook;
 use crate::decoder::{DecoderInput, Study};
 use crate::schedule::fill;

@@ -8,7 +8,7 @@ use leptos::html::Canvas;
 use leptos::prelude::*;
 
 use super::super::text::text;
-use super::cell_style;
+use super::cells::cell_style;
 use crate::canvas::draw_weights;
 use crate::controller::controller;
 use crate::format;

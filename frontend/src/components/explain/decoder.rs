@@ -9,7 +9,7 @@ use leptos::prelude::*;
 use web_sys::HtmlCanvasElement;
 
 use super::super::text::{flag, text};
-use super::cell_style;
+use super::cells::cell_style;
 use super::probabilities::Tile;
 use crate::canvas::{draw_difference, draw_moment};
 use crate::controller::controller;

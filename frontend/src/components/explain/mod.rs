@@ -1,6 +1,7 @@
 //! How an image came about: a timeline over its tokens, and lenses over the position on it.
 
 mod attention;
+mod cells;
 mod codes;
 mod decoder;
 mod lenses;
@@ -22,13 +23,6 @@ use super::text::{flag, text};
 use crate::browser;
 use crate::controller::controller;
 use crate::subject::{self, Origin, Subject};
-
-/// The place of a cell on a plate, as a style.
-fn cell_style(cell: usize, grid: usize) -> String {
-    let share = 100.0 / grid as f64;
-    let (left, top) = ((cell % grid) as f64 * share, (cell / grid) as f64 * share);
-    format!("left:{left:.3}%;top:{top:.3}%;width:{share:.3}%;height:{share:.3}%")
-}
 
 /// The explanation, in the place of the images.
 #[component]

@@ -5,7 +5,7 @@ use leptos::html::Canvas;
 use leptos::prelude::*;
 
 use super::super::text::text;
-use super::cell_style;
+use super::cells::cell_style;
 use crate::canvas::{Cells, draw_cells, draw_moment};
 use crate::controller::controller;
 use crate::explain::Colouring;

@@ -7,7 +7,7 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use super::ImageFileError;
+use super::error::ImageFileError;
 
 /// A file of which the header was read.
 pub struct Jpeg<'a> {

@@ -8,7 +8,7 @@ use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::Tag;
 use tiff::{ColorType, TiffError};
 
-use super::ImageFileError;
+use super::error::ImageFileError;
 
 /// A file of which the header was read.
 pub struct Tiff<'a> {

@@ -6,7 +6,6 @@ use dalle_data::{Captions, Reason};
 use dalle_shared::{clean_caption, is_blank_caption};
 use unicode_normalization::UnicodeNormalization;
 
-use super::Found;
 use super::files::Member;
 use super::kind::{self, Kind, ending, stem};
 use super::lists::{self, List};
@@ -14,6 +13,9 @@ use super::text;
 use crate::content::Content;
 use crate::render::Art;
 use crate::source::{LeftOut, RawExample};
+
+/// The examples of a source, and what is left out.
+pub type Found = Vec<Result<RawExample, LeftOut>>;
 
 /// Most bytes of the captions beside an image.
 const MAX_CAPTIONS: u64 = 1 << 20;

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use dalle_data::{DataError, MANIFEST, Reason, SourceInfo};
 
-use captioned::Captioned;
+use captioned::{Captioned, Found};
 use files::Member;
 
 use crate::source::{Input, LeftOut, RawExample, Source};
@@ -33,8 +33,6 @@ pub struct ImageFiles {
     /// SPDX licence of the images.
     pub license: String,
 }
-
-type Found = Vec<Result<RawExample, LeftOut>>;
 
 impl Source for ImageFiles {
     fn info(&self) -> SourceInfo {

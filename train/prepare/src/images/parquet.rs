@@ -65,7 +65,7 @@ pub fn read(name: &str, path: &Path) -> Result<Option<Table>, DataError> {
     let mut offset = 0;
     for (row, number) in reader.get_row_iter(Some(columns.projection.clone())).map_err(malformed)?.zip(0..) {
         let row = row.map_err(malformed)?;
-        let Found { bytes, path, captions } = columns.find(&row);
+        let RowContent { bytes, path, captions } = columns.find(&row);
         let file = path.and_then(|path| Some(path.rsplit(['/', '\\']).next()?.to_owned()));
         let name = match file {
             Some(file) if !file.is_empty() => format!("{stem}/{number:07}-{file}"),
@@ -90,7 +90,7 @@ pub fn read(name: &str, path: &Path) -> Result<Option<Table>, DataError> {
 
 /// What a row holds.
 #[derive(Default)]
-struct Found {
+struct RowContent {
     bytes: Option<Vec<u8>>,
     path: Option<String>,
     captions: Vec<String>,
@@ -116,8 +116,8 @@ impl Columns {
         })
     }
 
-    fn find(&self, row: &Row) -> Found {
-        let mut found = Found::default();
+    fn find(&self, row: &Row) -> RowContent {
+        let mut found = RowContent::default();
         for (name, field) in row.get_column_iter() {
             if *name == self.image {
                 match field {
