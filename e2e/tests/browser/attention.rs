@@ -17,7 +17,9 @@ use crate::fixture::page::Page;
 const ATTEND: &str = "
     const { text, image, asked } = arguments[0], base = new URL('model/', location).href;
     return fetch(base + 'manifest.json').then((answer) => answer.json()).then((manifest) => new Promise((done, fail) => {
-        const worker = new Worker('worker.js', { name: 'prior', type: 'module' }), answers = [];
+        const script = document.querySelector('meta[name=worker]').content, answers = [];
+        const worker = new Worker(script, { name: 'prior', type: 'module' });
+        worker.onerror = (event) => fail(new Error(event.message ?? 'the worker cannot be loaded'));
         const send = (command) => worker.postMessage([JSON.stringify(command), null]);
         worker.onmessage = ({ data: [json] }) => {
             const report = JSON.parse(json);

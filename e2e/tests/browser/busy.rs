@@ -61,14 +61,13 @@ async fn the_page_says_how_many_requests_are_before_its_own() -> Result<()> {
     let page = Page::open(&server.url("/")).await?;
     server.generate(9, 1).await?;
     server.until_metric("dalle_rows_running", |rows| rows == 9.0).await?;
-    let second = server.generate(9, 2).await?;
-    let third = server.generate(9, 3).await?;
+    // Each waits for all rows, so that they run one after the other, for seconds each.
+    server.generate(9, 2).await?;
+    server.generate(9, 3).await?;
     page.generate("in turn", 1, 4).await?;
-    page.until_text("status", "2 requests before yours").await?;
-    server.cancel(&second).await?;
-    page.until_text("status", "1 request before yours").await?;
-    server.cancel(&third).await?;
-    page.until_text("status", "yours is next").await?;
+    for status in ["2 requests before yours", "1 request before yours", "yours is next"] {
+        page.until_text("status", status).await?;
+    }
     page.press("stop").await?;
     page.until_state("cancelled").await
 }
