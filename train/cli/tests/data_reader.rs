@@ -62,7 +62,7 @@ fn a_manifest_that_does_not_fit_is_refused() {
     std::fs::remove_file(&path).unwrap();
     match Dataset::open(&out) {
         Err(error @ DataError::NotADataset(_)) => {
-            assert!(error.to_string().contains("`dalle data build --images"))
+            assert!(error.to_string().contains("`dalle data build --images"));
         }
         other => panic!("expected a refusal that says what to do, got {other:?}"),
     }
