@@ -3,12 +3,21 @@
 use crate::transport::{Header, Transport, Waiting};
 use crate::{Failure, Layout};
 
-/// Carries everything to where it came from.
-pub(crate) struct Alone(Layout);
+/// A rank that is alone: carries everything to where it came from.
+#[derive(Debug)]
+pub struct Alone(Layout);
 
 impl Alone {
+    /// Rank 0 of 1.
+    #[must_use]
     pub fn new() -> Self {
         Self(Layout::contiguous(0, 1, 1))
+    }
+}
+
+impl Default for Alone {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -42,6 +42,7 @@ mod transport;
 mod wire;
 mod worker;
 
+pub use alone::Alone;
 pub use communicator::{Communicator, Options, Pending};
 pub use failure::Failure;
 pub use group::{Group, Layout};
