@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use leptos::html::{Canvas, Input};
+use leptos::html::Canvas;
 use leptos::prelude::*;
 
+use super::choose_file::ChooseFile;
 use super::compare::Compare;
 use super::text::{flag, text};
 use crate::canvas::{draw_mosaic, draw_pixels};
@@ -160,28 +161,13 @@ fn Actions(listed: Signal<Vec<Arc<Entry>>>) -> impl IntoView {
 #[component]
 pub fn OpenFile() -> impl IntoView {
     let controller = controller();
-    let input = NodeRef::<Input>::new();
     view! {
-        <button
-            type="button"
+        <ChooseFile
+            name="open"
             class="quiet"
-            on:click=move |_| if let Some(input) = input.get_untracked() { input.click() }
-        >
-            "Open PNG"
-        </button>
-        <input
-            node_ref=input
-            hidden
-            type="file"
             accept="image/png"
-            data-testid="open-file"
-            on:change:target=move |event| {
-                if let Some(file) = event.target().files().and_then(|files| files.get(0)) {
-                    actions::open_file(controller, file, false);
-                }
-                // The same file can be chosen again.
-                event.target().set_value("");
-            }
+            label="Open PNG"
+            take=move |file| actions::open_file(controller, file, false)
         />
     }
 }

@@ -6,6 +6,7 @@ mod candidates;
 mod caption;
 mod card;
 mod chips;
+mod choose_file;
 mod compare;
 mod copied;
 mod decoder_chip;

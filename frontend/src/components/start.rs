@@ -5,9 +5,10 @@ use leptos::prelude::*;
 
 use dalle_shared::files::ENCODER;
 
+use super::choose_file::ChooseFile;
 use super::prefix::KeptRows;
 use super::text::text;
-use super::upload::{ChooseFile, take_images};
+use super::upload::take_images;
 use crate::controller::controller;
 use crate::decoder::Upload;
 use crate::{actions, format};
@@ -52,8 +53,13 @@ pub fn StartFrom() -> impl IntoView {
                     <div class="start-choose">
                         <Show when=move || can_encode.get()>
                             <ChooseFile
+                                name="start"
+                                class="secondary"
+                                accept="image/*"
+                                described_by="start-privacy"
                                 button=choose
                                 label=text(move || if has_prefix.get() { "Choose another" } else { "Choose an image" }.to_owned())
+                                take=move |file| controller.upload(file)
                             />
                         </Show>
                         <Show when=move || has_prefix.get() || encodes.get()>

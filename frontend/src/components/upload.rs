@@ -1,12 +1,11 @@
-//! Ways of an image file to the page: chosen, dropped or pasted.
+//! Ways of an image file to the page that are open everywhere on it: dropped or pasted.
 
 use leptos::ev::{DragEvent, dragleave, dragover, drop, paste};
-use leptos::html::{Button, Input};
 use leptos::prelude::*;
 use web_sys::FileList;
 
 use crate::actions;
-use crate::controller::{Controller, controller};
+use crate::controller::Controller;
 
 /// Takes image files that are dropped or pasted anywhere on the page: those that were saved here are restored, others are images to
 /// start from where the model `can_encode`. `dragged` tells that one is held over the page.
@@ -44,43 +43,6 @@ pub fn take_images(controller: Controller, can_encode: Memo<bool>, dragged: RwSi
             open(event.data_transfer().and_then(|data| data.files()));
         }
     });
-}
-
-/// The button that opens the browser's file dialog.
-#[component]
-pub fn ChooseFile(button: NodeRef<Button>, label: Signal<String>) -> impl IntoView {
-    let controller = controller();
-    let input = NodeRef::<Input>::new();
-    view! {
-        <button
-            type="button"
-            class="secondary"
-            node_ref=button
-            data-testid="start-choose"
-            aria-describedby="start-privacy"
-            on:click=move |_| {
-                if let Some(input) = input.get_untracked() {
-                    input.click();
-                }
-            }
-        >
-            {label}
-        </button>
-        <input
-            node_ref=input
-            hidden
-            type="file"
-            accept="image/*"
-            data-testid="start-file"
-            on:change:target=move |event| {
-                if let Some(file) = event.target().files().and_then(|files| files.get(0)) {
-                    controller.upload(file);
-                }
-                // The same file can be chosen again.
-                event.target().set_value("");
-            }
-        />
-    }
 }
 
 /// Whether files are being dragged, and not text.

@@ -1,9 +1,10 @@
 //! A person's image beside its tokens, what the decoder makes of them and the error; and what the prior makes of its first rows.
 
 use dalle_shared::files::ENCODER;
-use leptos::html::{Canvas, Input};
+use leptos::html::Canvas;
 use leptos::prelude::*;
 
+use super::super::choose_file::ChooseFile;
 use super::super::rows::Rows;
 use super::super::start::{announcement, progress};
 use super::super::text::text;
@@ -21,38 +22,21 @@ pub fn PictureLens() -> impl IntoView {
         app.model.with(|model| model.as_ref().is_some_and(|model| model.manifest.file(ENCODER).is_some()))
     });
     let has_picture = Memo::new(move |_| explain.picture.with(Option::is_some));
-    let input = NodeRef::<Input>::new();
     view! {
         <Show
             when=move || can_encode.get()
             fallback=|| view! { <p class="hint">"This model has no encoder, so that it cannot turn an image into tokens."</p> }
         >
             <div class="choose-picture">
-                <button
-                    type="button"
+                <ChooseFile
+                    name="picture"
                     class="secondary"
-                    aria-describedby="picture-privacy"
-                    on:click=move |_| {
-                        if let Some(input) = input.get_untracked() {
-                            input.click();
-                        }
-                    }
-                >
-                    {text(move || if has_picture.get() { "Choose another" } else { "Choose an image" }.to_owned())}
-                </button>
-                <input
-                    node_ref=input
-                    hidden
-                    type="file"
                     accept="image/*"
-                    data-testid="picture-file"
-                    on:change:target=move |event| {
-                        if let Some(file) = event.target().files().and_then(|files| files.get(0)) {
-                            controller.upload_to_explain(file);
-                        }
-                        // The same file can be chosen again.
-                        event.target().set_value("");
-                    }
+                    described_by="picture-privacy"
+                    label=Signal::derive(move || {
+                        if has_picture.get() { "Choose another" } else { "Choose an image" }.to_owned()
+                    })
+                    take=move |file| controller.upload_to_explain(file)
                 />
                 <p class="hint" id="picture-privacy">
                     "Or drop or paste one. It stays on your machine: your browser turns its middle square into tokens."
