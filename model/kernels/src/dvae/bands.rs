@@ -13,7 +13,7 @@ use crate::grid::Grid;
 pub(super) type Grids = [Grid; 4];
 
 /// Operations that are worth a thread. With fewer, its steps are too short for what bands compute twice and for waiting.
-const FLOPS: u64 = 500_000_000;
+const FLOPS: u64 = 300_000_000;
 
 /// Rows of pixels of a tile: a band has whole tiles at every resolution.
 const ROWS: usize = 2;
