@@ -134,8 +134,9 @@ fn prior_kernels_match_burns_losses_and_gradients() {
         (inputs[1], inputs[2]) = (&[], &longest);
         let targets = [Some(inputs[0]), None, Some(inputs[2])];
         let image_rows: Vec<&[ImageToken]> = images.iter().map(Vec::as_slice).collect();
-        let loss =
-            PriorLoss::new(prior.forward(&masks, &inputs, &image_rows).unwrap(), &targets, &image_rows);
+        // The prior sees other tokens of the third image than it predicts.
+        let seen = [image_rows[0], image_rows[1], image_rows[0]];
+        let loss = PriorLoss::new(prior.forward(&masks, &inputs, &seen).unwrap(), &targets, &image_rows);
         let gradients = loss.total().backward();
         let mut collect = Collect { gradients: &gradients, path: Vec::new(), found: Vec::new() };
         prior.visit(&mut collect);
@@ -151,7 +152,8 @@ fn prior_kernels_match_burns_losses_and_gradients() {
         let texts: Vec<Vec<u32>> = inputs.iter().map(|input| ids(input)).collect();
         let rows: Vec<Vec<u32>> =
             images.iter().map(|image| image.iter().map(|token| u32::from(token.0)).collect()).collect();
-        let pair = |i: usize| prior::Pair { input: &texts[i], scored: i != 1, image: &rows[i] };
+        let pair =
+            |i: usize| prior::Pair { input: &texts[i], scored: i != 1, image: &rows[i], seen: &rows[i % 2] };
         let mut found = vec![0.0; parameters.len()];
         let losses = update.run(&parameters, &[pair(0), pair(1), pair(2)], &mut found);
         let near = |a: f64, b: Tensor<1>| (a / f64::from(b.into_scalar::<f32>()) - 1.0).abs() < 1e-5;

@@ -146,6 +146,10 @@ impl DvaeStage {
 impl Stage for DvaeStage {
     type Network = Dvae;
 
+    fn uses_autodiff(&self) -> bool {
+        self.kernels.is_none()
+    }
+
     fn gradients(&mut self, dvae: &Dvae, step: u64) -> Result<(Gradients, Metrics)> {
         let batch = self.data.batch(step)?;
         if let Some(kernels) = &mut self.kernels {

@@ -4,7 +4,7 @@ use anyhow::Result;
 use dalle_data::random::{Purpose, stream};
 use dalle_data::{Item, Reader, Share, TrainingData};
 use dalle_shared::{ImageToken, TextToken, Tokenizer};
-use rand::RngExt;
+use rand::{Rng, RngExt};
 use rayon::prelude::*;
 
 use crate::bpe_dropout::BpeDropout;
@@ -15,19 +15,21 @@ use crate::prior_schedule::PriorSchedule;
 pub struct PriorPair {
     /// Ids, or nothing for a pair that is trained without its caption.
     pub(crate) caption: Option<Vec<TextToken>>,
-    /// Image tokens, `[grid²]` in raster order.
+    /// Image tokens, `[grid²]` in raster order, which are scored.
     pub(crate) image: Vec<ImageToken>,
+    /// The tokens that the prior sees in their places, if they are not the same.
+    pub(crate) noisy: Option<Vec<ImageToken>>,
 }
 
 impl PriorPair {
     /// A pair of caption ids, or none for a pair that is trained without its caption, and the image's tokens.
     pub fn new(caption: Option<Vec<TextToken>>, image: Vec<ImageToken>) -> Self {
-        Self { caption, image }
+        Self { caption, image, noisy: None }
     }
 
-    /// The caption, if it has one, and the image.
-    pub(crate) fn parts(&self) -> (Option<&[TextToken]>, &[ImageToken]) {
-        (self.caption.as_deref(), &self.image)
+    /// The image tokens that the prior sees.
+    pub(crate) fn seen(&self) -> &[ImageToken] {
+        self.noisy.as_ref().unwrap_or(&self.image)
     }
 }
 
@@ -65,10 +67,24 @@ impl Batches for PriorData {
             let caption = item.entry.record()?.captions.sample(&mut rng);
             let ids = self.tokenizer.encode(&caption, self.text_length - 1, &mut rng)?;
             let caption = (rng.random::<f32>() >= self.schedule.caption_dropout).then_some(ids);
-            Ok(PriorPair { caption, image: item.entry.tokens(item.epoch)? })
+            let image = item.entry.tokens(item.epoch)?;
+            let noisy = (self.schedule.image_noise > 0.0)
+                .then(|| with_noise(&image, self.schedule.image_noise, &mut rng));
+            Ok(PriorPair { caption, image, noisy })
         });
         pairs.collect()
     }
+}
+
+/// The tokens of an image, a share of them replaced by tokens of other places of the image. The share is uniform between 0 and
+/// `most`.
+fn with_noise(image: &[ImageToken], most: f32, rng: &mut impl Rng) -> Vec<ImageToken> {
+    let share = rng.random::<f32>() * most;
+    let token = |&own: &ImageToken| match rng.random::<f32>() < share {
+        true => image[rng.random_range(0..image.len())],
+        false => own,
+    };
+    image.iter().map(token).collect()
 }
 
 /// Held-out pairs: main captions in their usual spelling, and the crop in the middle.
@@ -79,7 +95,7 @@ pub fn held_out(items: &[Item], tokenizer: &Tokenizer, text_length: usize) -> Re
     let pairs = items.iter().map(|item| {
         let caption = item.entry.record()?.captions.main();
         let ids = tokenizer.encode(&caption, text_length - 1)?.ids;
-        Ok(PriorPair { caption: Some(ids), image: item.entry.tokens(0)? })
+        Ok(PriorPair::new(Some(ids), item.entry.tokens(0)?))
     });
     pairs.collect()
 }
@@ -140,6 +156,7 @@ mod tests {
             learning_rate: WarmupCosine { peak: 1.0, warmup: 0, updates: 1 },
             bpe_dropout: 0.0,
             caption_dropout: 0.0,
+            image_noise: 0.0,
             seed: 0,
         };
         let data = TrainingData::new(vec![(tokens, None)], Split::Train, 0, 1 << 20).unwrap();

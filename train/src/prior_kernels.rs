@@ -3,10 +3,11 @@
 use dalle_kernels::prior::{Pair, PriorLosses, PriorUpdate, ScoredTokens};
 use dalle_model::config::ModelConfig;
 use dalle_model::prior::{Prior, kernel_sizes};
-use dalle_shared::{ImageToken, TextToken};
+use dalle_shared::ImageToken;
 
 use crate::flat;
 use crate::gradients::Gradients;
+use crate::prior_data::PriorPair;
 
 /// The kernels of a prior, and its parameters in the kernels' layout.
 pub(crate) struct PriorKernels {
@@ -31,7 +32,7 @@ impl PriorKernels {
     pub(crate) fn gradients<'a>(
         &mut self,
         prior: &Prior,
-        pairs: impl Iterator<Item = (Option<&'a [TextToken]>, &'a [ImageToken])>,
+        pairs: impl Iterator<Item = &'a PriorPair>,
         whole: ScoredTokens,
     ) -> (PriorLosses, Gradients) {
         flat::read(prior, &mut self.parameters);
@@ -44,7 +45,7 @@ impl PriorKernels {
     pub(crate) fn evaluate<'a>(
         &mut self,
         prior: &Prior,
-        pairs: impl Iterator<Item = (Option<&'a [TextToken]>, &'a [ImageToken])>,
+        pairs: impl Iterator<Item = &'a PriorPair>,
     ) -> PriorLosses {
         flat::read(prior, &mut self.parameters);
         with_ids(pairs, |pairs| self.update.evaluate(&self.parameters, pairs))
@@ -52,22 +53,24 @@ impl PriorKernels {
 }
 
 /// Calls `run` with the pairs' tokens as integers.
-fn with_ids<'a, R>(
-    pairs: impl Iterator<Item = (Option<&'a [TextToken]>, &'a [ImageToken])>,
-    run: impl FnOnce(&[Pair<'_>]) -> R,
-) -> R {
-    let ids: Vec<(Option<Vec<u32>>, Vec<u32>)> = pairs
-        .map(|(caption, image)| {
-            let caption = caption.map(|ids| ids.iter().map(|id| id.0).collect());
-            (caption, image.iter().map(|token| u32::from(token.0)).collect())
-        })
-        .collect();
-    let pairs: Vec<Pair<'_>> = ids
+fn with_ids<'a, R>(pairs: impl Iterator<Item = &'a PriorPair>, run: impl FnOnce(&[Pair<'_>]) -> R) -> R {
+    let integers =
+        |tokens: &[ImageToken]| tokens.iter().map(|token| u32::from(token.0)).collect::<Vec<u32>>();
+    let pairs: Vec<&PriorPair> = pairs.collect();
+    let captions: Vec<Option<Vec<u32>>> = pairs
         .iter()
-        .map(|(caption, image)| Pair {
+        .map(|pair| pair.caption.as_ref().map(|ids| ids.iter().map(|id| id.0).collect()))
+        .collect();
+    let images: Vec<[Vec<u32>; 2]> =
+        pairs.iter().map(|pair| [integers(&pair.image), integers(pair.seen())]).collect();
+    let pairs: Vec<Pair<'_>> = captions
+        .iter()
+        .zip(&images)
+        .map(|(caption, [image, seen])| Pair {
             input: caption.as_deref().unwrap_or_default(),
             scored: caption.is_some(),
             image,
+            seen,
         })
         .collect();
     run(&pairs)

@@ -15,6 +15,10 @@ pub struct PriorSchedule {
     pub bpe_dropout: f32,
     /// Share of pairs trained without their caption, for classifier-free guidance.
     pub caption_dropout: f32,
+    /// Highest share of an image's tokens that the prior sees replaced by others, while it still predicts the true ones. The share of
+    /// each pair is uniform between 0 and this. It keeps the prior from knowing a drawing of a small dataset by its first tokens, without
+    /// its caption. 0 in the paper.
+    pub image_noise: f32,
     /// Seed of all random numbers.
     pub seed: u64,
 }
@@ -29,6 +33,7 @@ impl PriorSchedule {
         learning_rate: WarmupCosine { peak: 4.5e-4, warmup: 5_000, updates: Self::PAPER_STEPS },
         bpe_dropout: 0.1,
         caption_dropout: 0.0,
+        image_noise: 0.0,
         seed: 0,
     };
 }

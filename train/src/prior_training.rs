@@ -109,7 +109,8 @@ impl PriorStage {
         let captions: Vec<Option<&[TextToken]>> = pairs.iter().map(|pair| pair.caption.as_deref()).collect();
         let images: Vec<&[ImageToken]> = pairs.iter().map(|pair| pair.image.as_slice()).collect();
         let inputs: Vec<&[TextToken]> = captions.iter().map(|caption| caption.unwrap_or_default()).collect();
-        Ok(PriorLoss::new(prior.forward(masks, &inputs, &images)?, &captions, &images))
+        let seen: Vec<&[ImageToken]> = pairs.iter().map(PriorPair::seen).collect();
+        Ok(PriorLoss::new(prior.forward(masks, &inputs, &seen)?, &captions, &images))
     }
 }
 
@@ -195,6 +196,7 @@ impl PriorStage {
         let captions: Vec<Option<&[TextToken]>> = part.iter().map(|pair| pair.caption.as_deref()).collect();
         let images: Vec<&[ImageToken]> = part.iter().map(|pair| pair.image.as_slice()).collect();
         let inputs: Vec<&[TextToken]> = captions.iter().map(|caption| caption.unwrap_or_default()).collect();
+        let seen: Vec<&[ImageToken]> = part.iter().map(PriorPair::seen).collect();
         let count = resblocks.count();
         let scales = self.mixed.as_ref().map(|mixed| mixed.scales.values());
         let scales = scales.unwrap_or_else(|| vec![1.0]);
@@ -215,7 +217,7 @@ impl PriorStage {
             prior,
             resblocks,
             self.masks[0].get(),
-            (&inputs, &images),
+            (&inputs, &seen),
             &scales,
             loss,
             &mut take,
@@ -236,12 +238,16 @@ fn named(loss: PriorLoss) -> Metrics {
 impl Stage for PriorStage {
     type Network = Prior;
 
+    fn uses_autodiff(&self) -> bool {
+        self.kernels.is_none()
+    }
+
     fn gradients(&mut self, prior: &Prior, step: u64) -> Result<(Gradients, Metrics)> {
         let batch = self.data.batch(step)?;
         let whole = self.scored_by_all(&batch)?;
         if let Some(kernels) = &mut self.kernels {
             // Whole: the kernels need memory for a pair of each thread, not for the batch.
-            let (losses, gradients) = kernels.gradients(prior, batch.iter().map(PriorPair::parts), whole);
+            let (losses, gradients) = kernels.gradients(prior, batch.iter(), whole);
             return Ok((gradients, losses_of(losses)));
         }
         let (mut gradients, mut metrics) = (Gradients::default(), Metrics::new());
@@ -296,7 +302,7 @@ impl Stage for PriorStage {
         if let Some(kernels) = &mut self.kernels
             && !own.is_empty()
         {
-            let losses = kernels.evaluate(prior, self.held_out[own].iter().map(PriorPair::parts));
+            let losses = kernels.evaluate(prior, self.held_out[own].iter());
             // Of the means over all: each kind of token counts alike on all ranks.
             let share = |loss: f64, own: usize, whole: usize| match own {
                 0 => 0.0,

@@ -137,6 +137,12 @@ pub trait Stage {
     /// The network.
     type Network: Module;
 
+    /// Whether its gradients come from Burn's autodiff. Otherwise the network has none: Burn frees what it keeps of tracked parameters
+    /// only in a backward pass, so that without one it would need more memory with each update.
+    fn uses_autodiff(&self) -> bool {
+        true
+    }
+
     /// The gradients of update `step`, and metrics whose averages are logged. A pure function of the network, the data and `step`, so
     /// that a resumed run continues as if it had not stopped. If several ranks train together, those of this rank's share of the
     /// batch: the sums over ranks are the gradients and metrics of the batch.

@@ -112,6 +112,7 @@ pub fn train<S: Stage>(
     hooks: &mut dyn Hooks<S::Network>,
     interrupt: &Interrupt,
 ) -> Result<(S::Network, RunState)> {
+    let fresh = if stage.uses_autodiff() { fresh } else { fresh.valid() };
     let (mut run, mut network) = Run::open(fresh, config)?;
     if run.saved_step.is_some() {
         stage.restore(&run.state.stage)?;

@@ -20,10 +20,11 @@ fn stage_1_is_trained_as_in_appendix_a_2() {
 
 #[test]
 fn stage_2_is_trained_as_in_appendix_b_2() {
-    let PriorSchedule { batch, learning_rate, bpe_dropout, caption_dropout, .. } = PriorSchedule::PAPER;
+    let PriorSchedule { batch, learning_rate, bpe_dropout, caption_dropout, image_noise, .. } =
+        PriorSchedule::PAPER;
     assert_eq!((batch, PriorSchedule::PAPER_STEPS), (1024, 430_000));
     assert_eq!(learning_rate, WarmupCosine { peak: 4.5e-4, warmup: 5_000, updates: 430_000 });
-    assert_eq!((bpe_dropout, caption_dropout), (0.1, 0.0));
+    assert_eq!((bpe_dropout, caption_dropout, image_noise), (0.1, 0.0, 0.0));
     let AdamWConfig { beta1, beta2, epsilon, weight_decay, clip, ewma } = AdamWConfig::PRIOR;
     assert_eq!((beta1, beta2, epsilon, weight_decay, clip), (0.9, 0.96, 1e-8, 0.045, Some(4.0)));
     assert!((ewma.powi(25) - 0.99).abs() < 1e-4, "0.99 for every 25 updates: {ewma}");

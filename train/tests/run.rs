@@ -53,6 +53,17 @@ fn skipped_updates_are_counted_and_left_out_of_averages() {
 }
 
 #[test]
+fn a_network_whose_gradients_are_computed_by_hand_is_not_tracked_and_learns_the_same() {
+    let [tracked, untracked] =
+        [Toy::new(40), Toy::new(40).by_hand()].map(|toy| outcome(&toy, &Workplace::new()).0);
+    for (ours, expected) in untracked.iter().zip(&tracked) {
+        assert!((ours - expected).abs() < 1e-6, "{untracked:?} {tracked:?}");
+    }
+    // Also after an interruption.
+    assert_same_when_stopped(&Toy::new(40).by_hand(), &[5, 18]);
+}
+
+#[test]
 fn a_state_with_nulls_from_an_older_version_is_resumed() {
     let toy = Toy::new(20);
     let whole = Workplace::new().train(&toy).unwrap();

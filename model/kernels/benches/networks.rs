@@ -96,6 +96,6 @@ fn prior_update(bencher: Bencher, batch: usize) {
     let mut gradients = vec![0.0; parameters.len()];
     let (input, image) = (vec![3; 31], vec![5; 256]);
     let pairs: Vec<Pair<'_>> =
-        (0..batch).map(|_| Pair { input: &input, scored: true, image: &image }).collect();
+        (0..batch).map(|_| Pair { input: &input, scored: true, image: &image, seen: &image }).collect();
     bencher.bench_local(|| update.run(&parameters, &pairs, &mut gradients));
 }

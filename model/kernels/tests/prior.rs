@@ -25,6 +25,7 @@ fn pairs<'a>(inputs: &'a [Vec<u32>], images: &'a [Vec<u32>]) -> Vec<Pair<'a>> {
         input,
         scored: i % 4 != 3,
         image,
+        seen: &images[(i + 1) % images.len()],
     };
     inputs.iter().zip(images).enumerate().map(pair).collect()
 }

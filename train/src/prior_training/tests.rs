@@ -50,6 +50,7 @@ fn gradients_and_losses_are_the_same_in_any_number_of_parts_and_by_the_kernels()
             learning_rate,
             bpe_dropout: 0.1,
             caption_dropout: 0.4,
+            image_noise: 0.5,
             seed: 3,
         };
         let pairs = PriorData::new(&data, Share::whole(6), &tokenizer, config.text_length, schedule).unwrap();
@@ -75,9 +76,16 @@ fn gradients_and_losses_are_the_same_in_any_number_of_parts_and_by_the_kernels()
     // The shares of several ranks, which have different numbers of captions, add up to the batch.
     for (world, kernels) in [(2, true), (3, true), (2, false)] {
         let learning_rate = WarmupCosine { peak: 1.0, warmup: 0, updates: 1 };
-        let (bpe_dropout, caption_dropout) = (0.1, 0.4);
-        let schedule =
-            PriorSchedule { batch: 6, accumulate: 1, learning_rate, bpe_dropout, caption_dropout, seed: 3 };
+        let (bpe_dropout, caption_dropout, image_noise) = (0.1, 0.4, 0.5);
+        let schedule = PriorSchedule {
+            batch: 6,
+            accumulate: 1,
+            learning_rate,
+            bpe_dropout,
+            caption_dropout,
+            image_noise,
+            seed: 3,
+        };
         let shares = of_all_ranks(world, |ranks| {
             let share = ranks.share(6).unwrap();
             let pairs = PriorData::new(&data, share, &tokenizer, config.text_length, schedule).unwrap();
@@ -115,9 +123,16 @@ fn gradients_and_losses_are_the_same_in_any_number_of_parts_and_by_the_kernels()
     }
     // In 16 bits, with scales that a checkpoint keeps.
     let learning_rate = WarmupCosine { peak: 1.0, warmup: 0, updates: 1 };
-    let (bpe_dropout, caption_dropout) = (0.1, 0.4);
-    let schedule =
-        PriorSchedule { batch: 6, accumulate: 2, learning_rate, bpe_dropout, caption_dropout, seed: 3 };
+    let (bpe_dropout, caption_dropout, image_noise) = (0.1, 0.4, 0.5);
+    let schedule = PriorSchedule {
+        batch: 6,
+        accumulate: 2,
+        learning_rate,
+        bpe_dropout,
+        caption_dropout,
+        image_noise,
+        seed: 3,
+    };
     let pairs = PriorData::new(&data, Share::whole(6), &tokenizer, config.text_length, schedule).unwrap();
     let stage = PriorStage::new(pairs, Vec::new(), &config, schedule, &device, Ranks::alone());
     let mut stage = stage.in_precision(Precision::F16, config.prior.layers, false);

@@ -40,6 +40,7 @@ pub struct Toy {
     learning_rate: f64,
     interrupt: Interrupt,
     first: Arc<AtomicU64>,
+    by_hand: bool,
 }
 
 impl Toy {
@@ -60,7 +61,14 @@ impl Toy {
             learning_rate: 0.05,
             interrupt: Interrupt::default(),
             first: Arc::default(),
+            by_hand: false,
         }
+    }
+
+    /// With gradients that are not computed by autodiff.
+    pub fn by_hand(mut self) -> Self {
+        self.by_hand = true;
+        self
     }
 
     /// The first update of the last call of `train`.
@@ -128,18 +136,31 @@ impl Toy {
 impl Stage for Toy {
     type Network = Linear;
 
+    fn uses_autodiff(&self) -> bool {
+        !self.by_hand
+    }
+
     fn gradients(&mut self, network: &Linear, step: u64) -> Result<(Gradients, Metrics)> {
         if self.stop == Some(step + 1) {
             self.interrupt.raise();
         }
         self.updates = step + 1;
         self.first.fetch_min(step, Ordering::Relaxed);
-        let device = Device::flex().autodiff();
+        assert_eq!(network.weight.val().is_autodiff(), !self.by_hand);
+        let device = network.weight.val().device();
         let x = [(step % 7) as f32 / 7.0, (step % 5) as f32 / 5.0];
         let y = Tensor::<2>::from_floats([[2.0 * x[0] - x[1] + 0.5]], &device);
-        let loss = (network.forward(Tensor::<2>::from_floats([x], &device)) - y).square().sum();
+        let error = network.forward(Tensor::<2>::from_floats([x], &device)) - y;
+        let loss = error.clone().square().sum();
         let factor = if self.skipped.contains(&step) { f32::NAN } else { 1.0 };
         let loss = loss.mul_scalar(factor);
+        if self.by_hand {
+            let slope = error.mul_scalar(2.0 * factor).reshape([1]);
+            let mut gradients = Gradients::default();
+            gradients.insert("weight".into(), Tensor::<1>::from_floats(x, &device) * slope.clone());
+            gradients.insert("bias".into(), slope);
+            return Ok((gradients, vec![("loss", loss)]));
+        }
         Ok((Gradients::of(&loss, network), vec![("loss", loss)]))
     }
 

@@ -7,8 +7,10 @@ pub struct Pair<'a> {
     pub input: &'a [u32],
     /// Whether they are scored.
     pub scored: bool,
-    /// The image's tokens in raster order.
+    /// The image's tokens in raster order, which are scored.
     pub image: &'a [u32],
+    /// The tokens that the prior sees in their places: the same, or some of them replaced.
+    pub seen: &'a [u32],
 }
 
 impl Pair<'_> {

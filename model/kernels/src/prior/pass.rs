@@ -326,7 +326,7 @@ fn tables(cx: &PriorContext<'_>, pair: &Pair<'_>, slot: usize) -> [usize; 3] {
     } else {
         let place = slot - sizes.text;
         let (row, column) = (place / sizes.grid, place % sizes.grid);
-        [embed.image + pair.image[place] as usize * d, embed.row + row * d, embed.column + column * d]
+        [embed.image + pair.seen[place] as usize * d, embed.row + row * d, embed.column + column * d]
     }
 }
 

@@ -216,12 +216,14 @@ impl PriorUpdate {
                 pair.input.len(),
                 sizes.text - 1
             );
-            assert_eq!(pair.image.len(), sizes.grid * sizes.grid, "image tokens");
+            for tokens in [pair.image, pair.seen] {
+                assert_eq!(tokens.len(), sizes.grid * sizes.grid, "image tokens");
+                assert!(
+                    tokens.iter().all(|&id| (id as usize) < sizes.image_vocab),
+                    "an image token out of range"
+                );
+            }
             assert!(pair.input.iter().all(|&id| (id as usize) < sizes.text_vocab), "a text id out of range");
-            assert!(
-                pair.image.iter().all(|&id| (id as usize) < sizes.image_vocab),
-                "an image token out of range"
-            );
         }
         self.weights.set(parameters, backward);
     }

@@ -96,6 +96,11 @@ struct PriorTrainArgs {
     /// Share of pairs that are trained without their caption; `--guidance` in sampling needs some.
     #[arg(long, default_value_t = PAPER.caption_dropout, value_parser = values::probability)]
     caption_dropout: f32,
+    /// Highest share of an image's tokens that the prior sees replaced by others of the image. Above 0, it learns from few images to draw
+    /// by the caption, instead of by the tokens before. 0 in the paper.
+    #[arg(long, value_name = "SHARE", default_value_t = PAPER.image_noise, value_parser = values::probability)]
+    #[serde(skip_serializing_if = "is_zero")]
+    image_noise: f32,
     /// Decay of the average of the weights, per update.
     #[arg(long, default_value_t = AdamWConfig::PRIOR.ewma, value_parser = values::decay)]
     ewma: f64,
@@ -135,6 +140,7 @@ impl PriorTrainArgs {
             },
             bpe_dropout: self.bpe_dropout,
             caption_dropout: self.caption_dropout,
+            image_noise: self.image_noise,
             seed: self.run.seed,
         }
     }
@@ -267,6 +273,10 @@ fn as_text<S: serde::Serializer>(precision: &Precision, serializer: S) -> Result
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(value: &f32) -> bool {
+    *value == 0.0
+}
+
 fn is_f32(precision: &Precision) -> bool {
     *precision == Precision::F32
 }
