@@ -10,7 +10,7 @@ use dalle_model::precision::Precision;
 use dalle_model::sample;
 use dalle_native::device::DeviceName;
 use dalle_native::{FolderError, ModelFolder, memory, read_tokenizer};
-use dalle_shared::files::{CAPTIONS, CONFIG, DECODER, ENCODER, MODEL_CARD, PRIOR, TOKENIZER};
+use dalle_shared::files::{CONFIG, DECODER, ENCODER, MODEL_CARD, PRIOR, TOKENIZER, VOCABULARY};
 use dalle_shared::{ModelFile, ModelManifest, sha256_hex};
 
 use crate::engine::{Loaded, ModelSampler};
@@ -87,7 +87,7 @@ pub fn load_model(
         // Unless the folder has just changed, which the next start notices.
         files.extend(Some(prior).filter(|(file, _)| file.sha256 == prior_hash));
     }
-    for name in [CAPTIONS, MODEL_CARD].into_iter().filter(|name| folder.has(name)) {
+    for name in [VOCABULARY, MODEL_CARD].into_iter().filter(|name| folder.has(name)) {
         files.push(served(name, folder.read(name)?));
     }
     let manifest = ModelManifest {

@@ -17,7 +17,7 @@ use crate::model_card::{self, ModelCard};
 use crate::place::Place;
 use crate::problem::Problem;
 use crate::session::{Prompt, Session};
-use crate::vocabulary::Vocabulary;
+use crate::vocabulary::Known;
 use crate::{actions, api, browser, lessons, model_files, storage};
 
 /// Restores the inputs, asks the server for its model and starts the decoder. Then shows what this tab showed before a reload, or
@@ -67,9 +67,9 @@ async fn describe(controller: Controller) -> Result<Model, Problem> {
 fn fetch_vocabulary(controller: Controller, model: &Arc<Model>) {
     let model = Arc::clone(model);
     spawn_local(async move {
-        let Some(file) = model.manifest.file(files::CAPTIONS) else { return };
+        let Some(file) = model.manifest.file(files::VOCABULARY) else { return };
         if let Ok(bytes) = api::file(&model.base, file).await {
-            controller.app.vocabulary.set(Vocabulary::from_json(&bytes).map(Arc::new));
+            controller.app.vocabulary.set(Known::from_json(&bytes).map(Arc::new));
         }
     });
 }

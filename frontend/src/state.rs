@@ -21,7 +21,7 @@ use crate::problem::Problem;
 use crate::ranking::Ranking;
 use crate::session::Prompt;
 use crate::shown::Shown;
-use crate::vocabulary::Vocabulary;
+use crate::vocabulary::Known;
 
 /// How many images to choose among before the person says otherwise. With the shipped model, the best of eight is the right
 /// drawing 95 times in 100, a single one 71 times (`docs/experiments.md`).
@@ -90,7 +90,7 @@ pub struct App {
     /// The inputs.
     pub form: Form,
     /// What the model learned, where that is known.
-    pub vocabulary: RwSignal<Option<Arc<Vocabulary>>>,
+    pub vocabulary: RwSignal<Option<Arc<Known>>>,
     /// What the model card says, where there is one.
     pub model_card: RwSignal<Option<Arc<ModelCard>>>,
     /// The address of the source code, if the page's host names one.

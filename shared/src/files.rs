@@ -10,10 +10,10 @@ pub const PRIOR: &str = "model.safetensors";
 pub const ENCODER: &str = "encoder.safetensors";
 /// The dVAE decoder's weights.
 pub const DECODER: &str = "decoder.safetensors";
-/// The captions that the prior learned, a JSON list of `[caption, emoji]`; the emoji may be empty. Optional: the page shows them. They
-/// change no image, so they are not part of the folder's hash.
-pub const CAPTIONS: &str = "captions.json";
-/// The model card, in Markdown. Optional: the page quotes its section "Limitations" and links to it. Like the captions it is not part of
+/// What the captions of the prior's training say, a [`Vocabulary`](crate::Vocabulary). Optional: the page suggests captions from it. It
+/// changes no image, so it is not part of the folder's hash. Datasets that a recipe made have such a file too.
+pub const VOCABULARY: &str = "vocabulary.json";
+/// The model card, in Markdown. Optional: the page quotes its section "Limitations" and links to it. Like the vocabulary it is not part of
 /// the folder's hash.
 pub const MODEL_CARD: &str = "README.md";
 /// CLIP's configuration. It and CLIP's weights are optional. They score images and do not change them, so they are not part of the

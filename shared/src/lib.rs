@@ -28,6 +28,7 @@ mod request;
 mod token;
 #[cfg(not(target_arch = "wasm32"))]
 mod tokenizer;
+mod vocabulary;
 mod worker;
 
 pub use address::address;
@@ -54,4 +55,5 @@ pub use request::{
 pub use token::{ImageToken, TextToken};
 #[cfg(not(target_arch = "wasm32"))]
 pub use tokenizer::Tokenizer;
+pub use vocabulary::Vocabulary;
 pub use worker::{WorkerFailure, WorkerPart, WorkerProgram, WorkerReport};

@@ -18,7 +18,7 @@ use dalle_model::dvae::Dvae;
 use dalle_model::prior::Prior;
 use dalle_model::weights::{to_safetensors, to_safetensors_with};
 use dalle_native::{ModelFolder, Origin, read_clip_config, read_config};
-use dalle_shared::files::{CLIP, CLIP_CONFIG, CONFIG, DECODER, ENCODER, PRIOR, TOKENIZER};
+use dalle_shared::files::{CLIP, CLIP_CONFIG, CONFIG, DECODER, ENCODER, PRIOR, TOKENIZER, VOCABULARY};
 use dalle_shared::sha256_hex;
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -35,7 +35,7 @@ pub struct Export {
     pub step: u64,
     /// Configurations and tokenizer.
     pub small: Files,
-    /// Weights, in 16 bits.
+    /// Weights, in 16 bits, and the vocabulary of a prior.
     pub weights: Files,
     /// The training of the weights.
     origin: Origin,
@@ -58,7 +58,11 @@ impl Export {
         let weights = match network {
             NetworkKind::Dvae => dvae_files(&checkpoint.network(Dvae::new(&config.dvae, &device), weights)?)?,
             NetworkKind::Prior => {
-                prior_files(&checkpoint.network(Prior::new(&config, &device), weights)?, &origin)?
+                let prior = checkpoint.network(Prior::new(&config, &device), weights)?;
+                // With the prior it replaces an older one, as the weights do.
+                let vocabulary = fs::read(run.join(MODEL).join(VOCABULARY)).ok();
+                let vocabulary: Files = vocabulary.map(|json| (VOCABULARY, json)).into_iter().collect();
+                [prior_files(&prior, &origin)?, vocabulary].concat()
             }
             NetworkKind::Clip => {
                 let clip = read_clip_config(&run.join(MODEL).join(CLIP_CONFIG), &config)?;

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 use dalle_files::config::ModelConfig;
 use dalle_files::tensors::{InMemory, TensorSource};
-use dalle_shared::files::{CAPTIONS, CONFIG, DECODER, ENCODER, MODEL_CARD, PRIOR, TOKENIZER};
+use dalle_shared::files::{CONFIG, DECODER, ENCODER, MODEL_CARD, PRIOR, TOKENIZER, VOCABULARY};
 use dalle_shared::{MAX_SAMPLES, ModelFile, ModelManifest, Tokenizer, sha256_hex};
 
 /// Name of the manifest in the new folder.
@@ -42,13 +42,13 @@ fn main() -> ExitCode {
 fn copy(model: &Path, folder: &Path) -> Result<ModelManifest> {
     ensure!(!folder.exists(), "{} exists; choose another folder", folder.display());
     let mut files = Vec::new();
-    for name in [CONFIG, TOKENIZER, DECODER, PRIOR, ENCODER, CAPTIONS, MODEL_CARD] {
+    for name in [CONFIG, TOKENIZER, DECODER, PRIOR, ENCODER, VOCABULARY, MODEL_CARD] {
         let path = model.join(name);
         match fs::read(&path) {
             Ok(bytes) => files.push((name, bytes)),
             // A model without an encoder can generate images but not continue one.
             Err(error)
-                if [ENCODER, CAPTIONS, MODEL_CARD].contains(&name)
+                if [ENCODER, VOCABULARY, MODEL_CARD].contains(&name)
                     && error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         }
@@ -82,7 +82,7 @@ fn describe(files: &[(&str, Vec<u8>)]) -> Result<ModelManifest> {
         }
     }
     let described: Vec<ModelFile> = files.iter().map(|(name, bytes)| file(name, bytes)).collect();
-    let hashed = described.iter().filter(|file| ![CAPTIONS, MODEL_CARD].contains(&file.name.as_str()));
+    let hashed = described.iter().filter(|file| ![VOCABULARY, MODEL_CARD].contains(&file.name.as_str()));
     let hashes = hashed.map(|file| (file.name.as_str(), file.sha256.as_str()));
     Ok(ModelManifest {
         name: config.name.clone(),
@@ -131,7 +131,7 @@ mod tests {
             serde_json::from_slice(&fs::read(target.join(MANIFEST)).unwrap()).unwrap();
         assert_eq!(written, manifest);
         assert_eq!(manifest.geometry.grid, 16);
-        assert!(manifest.file(CAPTIONS).is_some() && manifest.file(MODEL_CARD).is_some());
+        assert!(manifest.file(VOCABULARY).is_some() && manifest.file(MODEL_CARD).is_some());
         for file in &manifest.files {
             let bytes = fs::read(target.join(&file.url)).unwrap();
             assert_eq!((sha256_hex(&bytes), bytes.len() as u64), (file.sha256.clone(), file.bytes));

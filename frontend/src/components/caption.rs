@@ -13,7 +13,7 @@ use crate::controller::controller;
 use crate::link::MAX_CAPTION;
 use crate::model::Model;
 
-/// How many of the model's examples, or of the captions that begin as what is typed, are offered.
+/// How many of the model's examples, or of the completions of what is typed, are offered.
 const EXAMPLES: usize = 6;
 /// A prior with fewer parameters knows little more than the captions that it was trained on.
 const SMALL: u64 = 100_000_000;
@@ -26,9 +26,7 @@ pub fn Caption() -> impl IntoView {
     let examples = Memo::new(move |_| {
         let typed = caption.get();
         let found: Vec<String> = app.vocabulary.with(|vocabulary| match vocabulary {
-            Some(vocabulary) if !typed.trim().is_empty() => {
-                vocabulary.search(&typed).into_iter().take(EXAMPLES).map(str::to_owned).collect()
-            }
+            Some(vocabulary) if !typed.trim().is_empty() => vocabulary.completions(&typed, EXAMPLES),
             _ => Vec::new(),
         });
         // What is typed completely needs no completion.

@@ -1,4 +1,4 @@
-//! Whether the model learned the caption, and the list of all that it learned.
+//! Whether the model learned the caption, and the list of all names that it learned.
 
 use leptos::prelude::*;
 
@@ -15,28 +15,25 @@ pub fn Learned() -> impl IntoView {
     let app = app();
     let verdict = Memo::new(move |_| {
         let caption = app.form.caption.get();
-        let typed = !caption.trim().is_empty();
-        app.vocabulary.with(|vocabulary| {
-            vocabulary.as_ref().filter(|_| typed).map(|vocabulary| vocabulary.find(&caption))
-        })
+        app.vocabulary.with(|vocabulary| vocabulary.as_ref().and_then(|vocabulary| vocabulary.find(&caption)))
     });
     let said = text(move || match verdict.get() {
         None => "This small model draws what it learned. Other words give surprises.".to_owned(),
-        Some(Verdict::Learned) => "The model learned this caption.".to_owned(),
-        Some(Verdict::InOtherWords(_)) => "Not learned in these words. Learned:".to_owned(),
-        Some(Verdict::NotLearned(nearest)) if nearest.is_empty() => {
-            "Not learned: expect surprises.".to_owned()
+        Some(Verdict::Learned) => "The model learned this.".to_owned(),
+        Some(Verdict::InOtherWords(_)) => "Learned in these words:".to_owned(),
+        Some(Verdict::Recombined(nearest)) => {
+            with_nearest("The model knows these words, but not together: expect surprises.", &nearest)
         }
-        Some(Verdict::NotLearned(_)) => "Not learned: expect surprises. Nearest:".to_owned(),
+        Some(Verdict::Unknown { words, nearest }) => with_nearest(&never_seen(&words), &nearest),
     });
     let offers = move || match verdict.get() {
         Some(Verdict::InOtherWords(caption)) => vec![caption],
-        Some(Verdict::NotLearned(nearest)) => nearest,
+        Some(Verdict::Recombined(nearest) | Verdict::Unknown { nearest, .. }) => nearest,
         _ => Vec::new(),
     };
     view! {
         <Show when=move || app.vocabulary.with(Option::is_some)>
-            <p class="learned" class:surprise=move || matches!(verdict.get(), Some(Verdict::NotLearned(_)))>
+            <p class="learned" class:surprise=move || matches!(verdict.get(), Some(Verdict::Recombined(_) | Verdict::Unknown { .. }))>
                 <span role="status" data-testid="learned">{said}</span>
                 <For each=offers key=|caption| caption.clone() let(caption)><Choose caption/></For>
             </p>
@@ -44,12 +41,26 @@ pub fn Learned() -> impl IntoView {
     }
 }
 
+fn with_nearest(said: &str, nearest: &[String]) -> String {
+    if nearest.is_empty() { said.to_owned() } else { format!("{said} Nearest:") }
+}
+
+fn never_seen(words: &[String]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("“{word}”")).collect();
+    let list = match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+        None => String::new(),
+    };
+    format!("The model has never seen {list}: expect surprises.")
+}
+
 /// The list of all that it learned, folded away.
 #[component]
 pub fn AllCaptions() -> impl IntoView {
     let app = app();
     let count =
-        move || app.vocabulary.with(|vocabulary| vocabulary.as_ref().map_or(0, |all| all.captions().count()));
+        move || app.vocabulary.with(|vocabulary| vocabulary.as_ref().map_or(0, |all| all.names().count()));
     view! {
         <Show when=move || app.vocabulary.with(Option::is_some)>
             <details class="settings all-captions">

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use dalle_data::{DataError, MANIFEST, Manifest, Options, Reason, check_apart, hash_fraction};
 use dalle_native::publish::NewFolder;
+use dalle_shared::files::VOCABULARY;
 use dalle_shared::sha256_hex;
 use indicatif::ProgressBar;
 
@@ -24,7 +25,7 @@ use crate::recipe::Recipe;
 use crate::scene::{self, Composite, composites};
 use crate::source::{LeftOut, Source};
 use crate::store::{Rendered, Tally, store_all};
-use crate::vocabulary::{VOCABULARY, Vocabulary};
+use crate::vocabulary::vocabulary;
 
 /// Builds the dataset folder `out` from the packages in a folder, and returns its manifest. The same recipe and packages give
 /// the same bytes, however many threads render.
@@ -68,7 +69,7 @@ pub fn build_recipe(
     let backgrounds = PALETTE
         .into_iter()
         .filter(|background| recipe.backgrounds.colours.iter().any(|name| name == background.name));
-    let vocabulary = serde_json::to_vec_pretty(&Vocabulary::new(recipe, &drawings))
+    let vocabulary = serde_json::to_vec_pretty(&vocabulary(recipe, &drawings))
         .map_err(DataError::json("a vocabulary", folder.path()))?;
     folder.write(VOCABULARY, &vocabulary)?;
     let context =

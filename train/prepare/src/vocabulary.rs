@@ -1,60 +1,48 @@
-//! `vocabulary.json` of a dataset: the words that its captions use, for programs that suggest captions.
+//! The vocabulary of a recipe's captions.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use dalle_data::bare;
-use serde::Serialize;
+use dalle_data::{Relation, bare};
+use dalle_shared::Vocabulary;
 
 use crate::background::PALETTE;
 use crate::colour::Colour;
 use crate::drawing::Drawing;
 use crate::recipe::Recipe;
-use crate::scene::Relation;
 
-/// Name of the file.
-pub const VOCABULARY: &str = "vocabulary.json";
+/// Further words of captions for two things.
+const OTHERS: [&str; 3] = ["and", "next to", "under"];
 
-/// What the captions of the training split can say.
-#[derive(Debug, Serialize)]
-pub struct Vocabulary {
-    /// Names of what is shown, without article; of each, in how many drawings.
-    names: BTreeMap<String, usize>,
-    /// Styles.
-    styles: BTreeSet<String>,
-    /// Colours of things.
-    colours: Vec<&'static str>,
-    /// Colours of backgrounds.
-    backgrounds: BTreeSet<&'static str>,
-    /// Relations of two things.
-    relations: Vec<&'static str>,
-    /// Numbers of one thing.
-    counts: Vec<&'static str>,
-    /// Sizes of a thing.
-    sizes: Vec<&'static str>,
-}
-
-impl Vocabulary {
-    /// The vocabulary of the drawings that are not held out.
-    pub fn new(recipe: &Recipe, drawings: &[Drawing]) -> Self {
-        let mut names: BTreeMap<String, usize> = BTreeMap::new();
-        for drawing in drawings.iter().filter(|drawing| drawing.held_out.is_none()) {
-            for name in &drawing.names {
-                *names.entry(bare(name).to_owned()).or_default() += 1;
-            }
+/// What the captions of drawings that are not held out can say.
+pub fn vocabulary(recipe: &Recipe, drawings: &[Drawing]) -> Vocabulary {
+    let mut vocabulary = Vocabulary::default();
+    for drawing in drawings.iter().filter(|drawing| drawing.held_out.is_none()) {
+        for name in &drawing.names {
+            *vocabulary.names.entry(bare(name).to_owned()).or_default() += 1;
         }
-        let used = |name: &str| recipe.backgrounds.colours.iter().any(|colour| colour == name);
-        let backgrounds = PALETTE.iter().filter(|background| used(background.name));
-        Self {
-            names,
-            styles: recipe.sources.iter().map(|source| source.style.clone()).collect(),
-            colours: Colour::ALL.map(Colour::name).to_vec(),
-            backgrounds: backgrounds
-                .flat_map(|background| [Some(background.name), background.also])
-                .flatten()
-                .collect(),
-            relations: Relation::ALL.map(Relation::words).to_vec(),
-            counts: vec!["two", "three", "four"],
-            sizes: vec!["small", "large"],
+        let symbol = symbol(drawing.extra("hexcode"));
+        if let (Some(symbol), Some(name)) = (symbol, drawing.names.first()) {
+            vocabulary.emoji.entry(symbol).or_insert_with(|| bare(name).to_owned());
         }
     }
+    let used = |name: &str| recipe.backgrounds.colours.iter().any(|colour| colour == name);
+    let backgrounds = PALETTE.iter().filter(|background| used(background.name));
+    let backgrounds = backgrounds.flat_map(|background| [Some(background.name), background.also]);
+    let if_any = |count: usize, words: &[&str]| {
+        words.iter().filter(|_| count > 0).map(|&word| word.to_owned()).collect()
+    };
+    let composites = &recipe.composites;
+    vocabulary.styles = recipe.sources.iter().map(|source| source.style.clone()).collect();
+    vocabulary.colours = Colour::ALL.map(|colour| colour.name().to_owned()).into();
+    vocabulary.backgrounds = backgrounds.flatten().map(str::to_owned).collect();
+    vocabulary.relations =
+        if_any(composites.pairs, &[Relation::ALL.map(Relation::words).as_slice(), &OTHERS].concat());
+    vocabulary.counts = if_any(composites.counts, &["two", "three", "four"]);
+    vocabulary.sizes = if_any(composites.sizes, &["small", "large"]);
+    vocabulary
+}
+
+/// The emoji of code points such as `1F469-200D-1F33E`.
+fn symbol(code_points: &str) -> Option<String> {
+    let symbols =
+        code_points.split('-').map(|code| u32::from_str_radix(code, 16).ok().and_then(char::from_u32));
+    symbols.collect()
 }

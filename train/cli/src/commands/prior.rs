@@ -1,9 +1,10 @@
 //! `dalle prior train`: fit the prior to captions and images (stage 2).
 
+use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Subcommand;
 use dalle_data::{Item, Share, Split, TrainingData};
 use dalle_kernels::prior::PriorUpdate;
@@ -12,8 +13,8 @@ use dalle_model::footprint::Footprint;
 use dalle_model::precision::Precision;
 use dalle_model::prior::{Prior, kernel_sizes};
 use dalle_native::{ModelFolder, read_tokenizer};
-use dalle_shared::files::{CONFIG, ENCODER, PRIOR, TOKENIZER};
-use dalle_shared::sha256_hex;
+use dalle_shared::files::{CONFIG, ENCODER, PRIOR, TOKENIZER, VOCABULARY};
+use dalle_shared::{Vocabulary, sha256_hex};
 use dalle_train::export::{check_replaces_own, origin, prior_files};
 use dalle_train::optimizer::{AdamWConfig, COPIES};
 use dalle_train::power_sgd;
@@ -217,13 +218,14 @@ fn train(args: &PriorTrainArgs, ranks: &Ranks) -> Result<()> {
         },
         plateau: args.run.plateau(),
     };
+    let known = (VOCABULARY, vocabulary(&given)?);
     // The prior that training starts from may be replaced.
     let is_init = identity.inputs.init.is_some() && identity.inputs.init == folder.sha256(PRIOR).ok();
     let job = Job {
         title: format!("prior {}", config.name),
         steps: args.steps,
         identity: serde_json::to_value(identity)?,
-        files: vec![(CONFIG, folder.config_json.clone()), (TOKENIZER, tokenizer_json.clone())],
+        files: vec![(CONFIG, folder.config_json.clone()), (TOKENIZER, tokenizer_json.clone()), known.clone()],
         optimizer: args.optimizer(),
         compression: args.compression(config.prior.d_model(), ranks),
     };
@@ -262,10 +264,33 @@ fn train(args: &PriorTrainArgs, ranks: &Ranks) -> Result<()> {
     }
     ModelFolder::write(
         &args.model,
-        &[vec![(TOKENIZER, tokenizer_json)], prior_files(&prior, &origin)?].concat(),
+        &[vec![(TOKENIZER, tokenizer_json), known], prior_files(&prior, &origin)?].concat(),
     )?;
     writeln!(std::io::stdout(), "wrote the prior to {}", args.model.display())?;
     Ok(())
+}
+
+/// Most training examples whose captions are read as names.
+const NAMED: usize = 20_000;
+
+/// What the captions of the datasets can say. The names of a dataset that no recipe made are its main captions, if it is small.
+fn vocabulary(data: &TrainingData) -> Result<Vec<u8>> {
+    let mut all = Vocabulary::default();
+    for (shards, _) in data.datasets() {
+        let path = shards.folder().join(VOCABULARY);
+        if path.exists() {
+            let json = fs::read(&path).with_context(|| path.display().to_string())?;
+            let own = serde_json::from_slice(&json).with_context(|| {
+                format!("{}: expected the vocabulary that `dalle data build` wrote", path.display())
+            })?;
+            all.merge(own);
+        } else if shards.manifest().train <= NAMED {
+            for entry in shards.entries(Some(Split::Train)) {
+                *all.names.entry(entry?.record()?.captions.main()).or_default() += 1;
+            }
+        }
+    }
+    Ok(serde_json::to_vec(&all)?)
 }
 
 fn as_text<S: serde::Serializer>(precision: &Precision, serializer: S) -> Result<S::Ok, S::Error> {
@@ -277,6 +302,7 @@ fn is_zero(value: &f32) -> bool {
     *value == 0.0
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn is_f32(precision: &Precision) -> bool {
     *precision == Precision::F32
 }
