@@ -1,7 +1,7 @@
 //! Stops a run between two updates.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use dalle_data::log_line;
@@ -14,12 +14,25 @@ const INTERRUPTED: i32 = 128 + 2;
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Listens for Ctrl-C, SIGTERM and SIGHUP, of which the second signal ends the program immediately, and for SIGUSR1, which
-    /// schedulers send some time before they end a job (`sbatch --signal=USR1@600`).
+    /// The flag that signals raise. The first call installs the handlers, and later ones return the same flag: once it is raised, each
+    /// training that a program begins stops after its first update.
+    ///
+    /// Of Ctrl-C, SIGTERM and SIGHUP the second signal ends the program immediately. Schedulers send SIGUSR1 some time before they end
+    /// a job (`sbatch --signal=USR1@600`).
     ///
     /// # Errors
-    /// The signal handlers cannot be installed, or already are.
+    /// The signal handlers cannot be installed.
     pub fn listen() -> Result<Self> {
+        static LISTENING: Mutex<Option<Interrupt>> = Mutex::new(None);
+        // Several trainings of one command share the flag: a signal can only be listened for once.
+        let mut listening = LISTENING.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*listening {
+            Some(interrupt) => Ok(interrupt.clone()),
+            None => Ok(listening.insert(Self::install()?).clone()),
+        }
+    }
+
+    fn install() -> Result<Self> {
         let interrupt = Self::default();
         let raised = interrupt.clone();
         ctrlc::set_handler(move || {

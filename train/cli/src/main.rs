@@ -35,6 +35,8 @@ enum Command {
     Prior(commands::prior::Args),
     /// Train CLIP, which reranks samples.
     Clip(commands::clip::Args),
+    /// Train a copy of a model further on your own pictures.
+    Finetune(commands::finetune::Args),
     /// Write the weights of a training run's checkpoint as a model folder.
     Export(commands::export::Args),
     /// Sample images from a caption.
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Command::Dvae(args) => commands::dvae::run(args),
         Command::Prior(args) => commands::prior::run(args),
         Command::Clip(args) => commands::clip::run(args),
+        Command::Finetune(args) => commands::finetune::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Sample(args) => commands::sample::run(&args),
         Command::Info(args) => commands::info::run(&args),

@@ -9,6 +9,7 @@ pub mod dvae;
 mod dvae_train;
 pub mod eval;
 pub mod export;
+pub mod finetune;
 pub mod import;
 pub mod info;
 mod options;
