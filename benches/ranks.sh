@@ -17,7 +17,7 @@ WORK=${WORK:-$cache/ranks}
 PACKAGES=${PACKAGES:-$WORK/npm}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
 dalle=$CARGO_TARGET_DIR/release/dalle
-shipped=assets/models/emoji-128
+shipped=assets/models/drawings-128
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 trap 'exit 130' INT TERM
 

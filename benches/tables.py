@@ -13,7 +13,7 @@ MODELS = {
     "bench": "`configs/bench.json`: 12 layers, width 512, the paper's 256 + 1024 positions",
 }
 DECODERS = {
-    "emoji-128": ("`assets/models/emoji-128`: dVAE of width 24", "128 × 128"),
+    "emoji-128": ("dVAE of width 24", "128 × 128"),
     "n_hid-32": ("dVAE of width 32", "256 × 256"),
     "n_hid-64": ("dVAE of width 64", "256 × 256"),
 }

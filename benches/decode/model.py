@@ -57,12 +57,15 @@ def write(config: dict, folder: str) -> None:
 
 
 def models(work: str) -> list[tuple[str, str]]:
-    """Name and folder of each model to time: the shipped one, and two larger ones of 256×256 pixels."""
-    found = [("emoji-128", "assets/models/emoji-128")]
+    """Name and folder of each model to time: a small one of 128×128 pixels, and two larger ones of 256×256."""
+    configs = [json.load(open("configs/emoji-128.json"))]
     for n_hid in (32, 64):
         config = json.load(open("configs/bench.json"))
         config["name"] = f"n_hid-{n_hid}"
         config["dvae"] |= {"n_hid": n_hid, "n_init": 128}
+        configs.append(config)
+    found = []
+    for config in configs:
         folder = os.path.join(work, config["name"])
         write(config, folder)
         found.append((config["name"], folder))

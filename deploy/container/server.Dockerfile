@@ -15,7 +15,7 @@ FROM debian:bookworm-slim
 RUN useradd --uid 1000 dalle
 COPY --from=build /usr/local/bin/dalle-server /usr/local/bin/dalle-server
 COPY --from=build /site /srv/dalle
-COPY assets/models/emoji-128 /srv/model
+COPY assets/models/drawings-128 /srv/model
 USER dalle
 ENV DALLE_HOST=0.0.0.0 DALLE_PORT=8080 DALLE_MODEL=/srv/model DALLE_SITE=/srv/dalle
 EXPOSE 8080

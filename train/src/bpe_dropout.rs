@@ -82,7 +82,7 @@ mod tests {
 
     /// The tokenizer of the shipped model.
     fn tokenizer() -> Tokenizer {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/models/emoji-128/tokenizer.json");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/models/drawings-128/tokenizer.json");
         Tokenizer::from_json(&std::fs::read(path).unwrap()).unwrap()
     }
 

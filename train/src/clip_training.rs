@@ -224,7 +224,7 @@ mod tests {
     use crate::schedule::WarmupCosine;
     use crate::test_dataset::TestDataset;
 
-    const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/models/emoji-128");
+    const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/models/drawings-128");
 
     /// A stage over images of these captions, one colour each, and a fresh network.
     fn stage(captions: &[&str], batch: usize) -> (ClipStage, Clip, TestDataset) {

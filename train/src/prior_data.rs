@@ -116,7 +116,7 @@ mod tests {
     use crate::token_dataset;
 
     /// The tokenizer of the shipped model.
-    const TOKENIZER: &[u8] = include_bytes!("../../assets/models/emoji-128/tokenizer.json");
+    const TOKENIZER: &[u8] = include_bytes!("../../assets/models/drawings-128/tokenizer.json");
 
     #[test]
     fn each_epoch_reads_another_crop_of_each_image() {

@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     fn shipped() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/models/emoji-128")
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/models/drawings-128")
     }
 
     #[test]

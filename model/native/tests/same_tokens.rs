@@ -27,7 +27,7 @@ fn sample(mut batch: Batch, requests: &[SampleRequest]) -> Vec<Vec<Vec<ImageToke
 #[test]
 fn the_shipped_model_samples_the_same_tokens_by_the_kernels_as_by_burn() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
-    let folder = ModelFolder::open(&root.join("assets/models/emoji-128")).unwrap();
+    let folder = ModelFolder::open(&root.join("assets/models/drawings-128")).unwrap();
     let prior = folder.prior(&Device::flex(), Precision::F32).unwrap();
     let tokenizer = folder.tokenizer().unwrap();
     let settings = [
@@ -52,12 +52,12 @@ fn the_shipped_model_samples_the_same_tokens_by_the_kernels_as_by_burn() {
         }
     }
     let expected = sample(sample::batch_on_burn(prior.clone(), &folder.config), &requests);
-    // Each continues an image of the first caption, too.
-    let prefix = expected[0][0][..100].to_vec();
+    // Images are continued, too.
     let continued: Vec<SampleRequest> = requests
         .iter()
+        .zip(&expected)
         .step_by(5)
-        .map(|request| SampleRequest { prefix: prefix.clone(), ..request.clone() })
+        .map(|(request, images)| SampleRequest { prefix: images[0][..100].to_vec(), ..request.clone() })
         .collect();
     assert_eq!(sample(sample::batch(prior.clone(), &folder.config), &requests), expected);
     let expected = sample(sample::batch_on_burn(prior.clone(), &folder.config), &continued);

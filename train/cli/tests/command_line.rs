@@ -12,14 +12,14 @@ use workshop::Workshop;
 #[test]
 fn a_batch_that_does_not_fit_is_refused_with_one_that_does() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-    let (folder, model) = (tempfile::tempdir().unwrap(), format!("{root}/assets/models/emoji-128"));
+    let (folder, model) = (tempfile::tempdir().unwrap(), format!("{root}/assets/models/drawings-128"));
     let path = |name: &str| folder.path().join(name).display().to_string();
     for (what, command) in [
         (
             "the dVAE of paper-12b",
             format!("dvae train --config {root}/configs/paper-12b.json --out {}", path("out")),
         ),
-        ("the prior of emoji-128", format!("prior train --model {model} --tokenizer x")),
+        ("the prior of drawings-128", format!("prior train --model {model} --tokenizer x")),
     ] {
         let command =
             format!("{command} --data nowhere --run {} --batch 65536 --device libtorch", path("run"));
@@ -53,7 +53,7 @@ fn training_that_does_not_fit_the_cpu_is_refused_and_so_are_options_without_effe
     let said = complaint(&dvae(&path("large.json")), "");
     assert!(said.contains("training the dVAE of tiny with --batch 8 needs "), "{said}");
     assert!(said.contains("not even one thread would fit"), "{said}");
-    let prior = format!("prior train --model {root}/assets/models/emoji-128 --tokenizer x");
+    let prior = format!("prior train --model {root}/assets/models/drawings-128 --tokenizer x");
     for command in [dvae(&format!("{root}/configs/tiny.json")), prior] {
         for option in ["--accumulate 2", "--gradient-checkpointing"] {
             let said = complaint(&command, option);
@@ -137,7 +137,7 @@ fn a_grid_that_does_not_fit_is_refused_and_shown_by_the_plan() {
 
 #[test]
 fn a_wrong_file_is_neither_read_whole_nor_overwritten() {
-    let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/models/emoji-128/model.safetensors");
+    let weights = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/models/drawings-128/model.safetensors");
     for (command, expected) in [
         (format!("plan --config {weights}"), "expected JSON of at most 1 MiB"),
         (format!("data sheet data --out {weights}"), "expected a file name that ends in .png"),
@@ -151,7 +151,7 @@ fn a_wrong_file_is_neither_read_whole_nor_overwritten() {
 
 #[test]
 fn a_setting_out_of_range_is_named_by_its_option() {
-    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/models/emoji-128");
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/models/drawings-128");
     for (command, wrong, expected) in [
         ("sample", "--top-k 0", "--top-k: expected 1 to 1024, got 0"),
         ("sample", "--top-k 1025", "--top-k: expected 1 to 1024, got 1025"),
@@ -160,7 +160,7 @@ fn a_setting_out_of_range_is_named_by_its_option() {
         ("sample", "--guidance -1", "--guidance: expected a number from 0 to 20, got -1"),
         ("sample", "--tokens ./x.png", "--tokens: ./x.png is also the output of --out; name another file"),
         ("sample", "--guidance 21", "--guidance: expected a number from 0 to 20, got 21"),
-        ("caption", "--top-k 1026", "--top-k: expected 1 to 1025, got 1026"),
+        ("caption", "--top-k 2050", "--top-k: expected 1 to 2049, got 2050"),
         ("caption", "--temperature nan", "--temperature: expected a number from 0 to 5, got NaN"),
     ] {
         let out = if command == "sample" { "--out x.png" } else { "" };
@@ -196,7 +196,7 @@ fn read_one_line(command: &str, stderr: bool) -> (Option<i32>, String) {
 #[cfg(unix)]
 #[test]
 fn a_closed_pipe_ends_a_command_quietly() {
-    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/models/emoji-128");
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/models/drawings-128");
     let ended = read_one_line(&format!("caption --model {model} --count 65536"), false);
     assert_eq!(ended, (Some(128 + 13), String::new()));
 }

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use dalle_shared::ImageMetadata;
 use image::RgbImage;
 
-const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/models/emoji-128");
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/models/drawings-128");
 
 fn dalle(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_dalle")).args(arguments).current_dir(folder).output().unwrap()
@@ -54,7 +54,7 @@ fn an_image_is_generated_again_from_what_its_file_says() {
     );
     assert!(said.starts_with("seed 18446744073709551615\n"), "{said}");
     let info = run(work, &["info", "a.png", "--model", MODEL]);
-    for part in ["Bob's red apple", "18446744073709551615", "temperature 0.5, top-k 9", "emoji-128"] {
+    for part in ["Bob's red apple", "18446744073709551615", "temperature 0.5, top-k 9", "drawings-128"] {
         assert!(info.contains(part), "{part} in {info}");
     }
     let again = info.lines().find_map(|line| line.strip_prefix("again")).unwrap();

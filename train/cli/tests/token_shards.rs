@@ -124,7 +124,7 @@ fn images_are_encoded_once_in_the_run_folder_and_mixed_with_shards_of_tokens() {
 #[test]
 fn images_and_grids_beyond_any_memory_are_refused_before_they_are_coded() {
     let folder = tempfile::tempdir().unwrap();
-    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/models/emoji-128");
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/models/drawings-128");
     let path = |name: &str| folder.path().join(name);
     let refused = |arguments: String| {
         let mut dalle = std::process::Command::new(env!("CARGO_BIN_EXE_dalle"));

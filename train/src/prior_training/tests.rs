@@ -13,7 +13,7 @@ use crate::test_dataset::TestDataset;
 use crate::token_dataset;
 
 /// The tokenizer of the shipped model.
-const TOKENIZER: &[u8] = include_bytes!("../../../assets/models/emoji-128/tokenizer.json");
+const TOKENIZER: &[u8] = include_bytes!("../../../assets/models/drawings-128/tokenizer.json");
 
 fn dataset() -> TestDataset {
     let captions =
@@ -28,7 +28,7 @@ fn dataset() -> TestDataset {
 fn gradients_and_losses_are_the_same_in_any_number_of_parts_and_by_the_kernels() {
     let _random = crate::DEVICE_RANDOM.lock();
     let mut config: ModelConfig = serde_json::from_str(include_str!("../../../configs/tiny.json")).unwrap();
-    config.text_vocab = 1024;
+    config.text_vocab = 2048;
     let (plain, device) = (Device::flex(), Device::flex().autodiff());
     let tokenizer = Tokenizer::from_json(TOKENIZER).unwrap();
     device.seed(5);

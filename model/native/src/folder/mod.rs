@@ -5,7 +5,7 @@
 //! replaces the folder as a whole.
 //!
 //! ```text
-//! let folder = ModelFolder::open(Path::new("assets/models/emoji-128"))?;
+//! let folder = ModelFolder::open(Path::new("assets/models/drawings-128"))?;
 //! let prior = folder.prior(&device, Precision::F32)?;
 //! ```
 

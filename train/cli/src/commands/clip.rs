@@ -52,7 +52,7 @@ struct ClipTrainArgs {
     #[arg(long)]
     #[serde(skip)]
     model: PathBuf,
-    /// Configuration of CLIP, such as configs/emoji-128.clip.json.
+    /// Configuration of CLIP, such as configs/drawings-128.clip.json.
     #[arg(long)]
     #[serde(skip)]
     config: PathBuf,
