@@ -35,4 +35,5 @@ pub mod storage;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod sums;
 mod threads;
+mod transformer;
 pub mod winograd;

@@ -4,7 +4,7 @@
 //! [`Sampler`] the logits of the next image tokens.
 
 #[cfg(not(target_arch = "wasm32"))]
-mod attention;
+mod groups;
 #[cfg(not(target_arch = "wasm32"))]
 mod memory;
 #[cfg_attr(
@@ -17,7 +17,6 @@ mod pair;
 #[cfg(not(target_arch = "wasm32"))]
 mod pass;
 mod pattern;
-mod product;
 mod sampling;
 #[cfg(not(target_arch = "wasm32"))]
 mod update;

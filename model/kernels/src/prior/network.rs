@@ -1,6 +1,9 @@
 //! The prior's layers and where their parameters are.
 
 use crate::parameters::{Builder, Parameter};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::transformer::attention::Heads;
+use crate::transformer::layers::{BlockOffsets, LinearOffsets, NormOffsets, block, linear, norm};
 
 /// The sizes of a prior.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,37 +32,16 @@ impl PriorSizes {
         self.heads * self.head
     }
 
+    /// The heads of a layer.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn all_heads(&self) -> Heads {
+        Heads { count: self.heads, head: self.head }
+    }
+
     /// Slots of the stream.
     pub fn slots(&self) -> usize {
         self.text + self.grid * self.grid
     }
-}
-
-/// y = x·W + b: its sizes, and where W, `[n_in, n_out]`, and b begin among all parameters.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LinearOffsets {
-    pub n_in: usize,
-    pub n_out: usize,
-    pub w: usize,
-    pub b: usize,
-}
-
-/// Where gain and bias of a LayerNorm begin.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct NormOffsets {
-    pub gamma: usize,
-    pub beta: usize,
-}
-
-/// A resblock pair.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct BlockOffsets {
-    pub norm_attention: NormOffsets,
-    pub qkv: LinearOffsets,
-    pub projection: LinearOffsets,
-    pub norm_mlp: NormOffsets,
-    pub fc1: LinearOffsets,
-    pub fc2: LinearOffsets,
 }
 
 /// Where the embeddings begin.
@@ -87,17 +69,6 @@ pub struct PriorNetwork {
     pub(super) image_logits: LinearOffsets,
 }
 
-fn linear(builder: &mut Builder, name: &str, n_in: usize, n_out: usize) -> LinearOffsets {
-    let w = builder.add(format!("{name}.weight"), vec![n_in, n_out]);
-    let b = builder.add(format!("{name}.bias"), vec![n_out]);
-    LinearOffsets { n_in, n_out, w, b }
-}
-
-fn norm(builder: &mut Builder, name: &str, d: usize) -> NormOffsets {
-    let gamma = builder.add(format!("{name}.gamma"), vec![d]);
-    NormOffsets { gamma, beta: builder.add(format!("{name}.beta"), vec![d]) }
-}
-
 impl PriorNetwork {
     /// The layers of a prior.
     pub fn new(sizes: PriorSizes) -> Self {
@@ -113,18 +84,7 @@ impl PriorNetwork {
             row: table("row", sizes.grid),
             column: table("column", sizes.grid),
         };
-        let block = |index: usize| {
-            let name = |part: &str| format!("blocks.{index}.{part}");
-            BlockOffsets {
-                norm_attention: norm(b, &name("norm_attention"), d),
-                qkv: linear(b, &name("qkv"), d, 3 * d),
-                projection: linear(b, &name("projection"), d, d),
-                norm_mlp: norm(b, &name("norm_mlp"), d),
-                fc1: linear(b, &name("fc1"), d, 4 * d),
-                fc2: linear(b, &name("fc2"), 4 * d, d),
-            }
-        };
-        let blocks = (0..sizes.layers).map(block).collect();
+        let blocks = (0..sizes.layers).map(|index| block(b, &format!("blocks.{index}"), d)).collect();
         let norm = norm(b, "norm", d);
         let text_logits = linear(b, "text_logits", d, sizes.text_vocab + 1);
         let image_logits = linear(b, "image_logits", d, sizes.image_vocab);

@@ -4,8 +4,8 @@ use std::sync::Mutex;
 
 use rayon::prelude::*;
 
-use super::attention::{Group, groups, shares};
-use super::memory::PriorMemory;
+use super::groups::groups;
+use super::memory::{PriorMemory, layer_shares};
 use super::network::{PriorNetwork, PriorSizes};
 use super::pair::Pair;
 use super::pass::PriorContext;
@@ -15,6 +15,8 @@ use crate::grid::UNIT;
 use crate::simd::Processor;
 use crate::sums::{SUMS, SumBuffers, UpdateValues, add_up, buffers};
 use crate::threads::Threads;
+use crate::transformer::attention::Group;
+use crate::transformer::pass::Context;
 
 /// Share of the text's cross-entropy in the loss; the image has the rest (section 2.2).
 const TEXT_WEIGHT: f64 = 1.0 / 8.0;
@@ -100,7 +102,7 @@ impl PriorUpdate {
     pub fn values(sizes: PriorSizes, pairs: usize, threads: usize) -> UpdateValues {
         let network = PriorNetwork::new(sizes);
         let layers = (0..sizes.layers).map(|index| Pattern::of_layer(index, sizes.layers));
-        let masks = layers.map(|pattern| shares(&sizes, pattern)).sum::<usize>() / sizes.heads.max(1);
+        let masks = layers.map(|pattern| layer_shares(&sizes, pattern)).sum::<usize>() / sizes.heads.max(1);
         let passes = if pairs < threads { 1 } else { threads };
         UpdateValues {
             state: masks + PriorWeights::values(&network) + buffers(pairs, passes) * network.length(),
@@ -229,13 +231,12 @@ impl PriorUpdate {
     }
 
     fn context<'a>(&'a self, parameters: &'a [f32], threads: Threads) -> PriorContext<'a> {
+        let (processor, heads) = (Processor::detect(), self.network.sizes.all_heads());
         PriorContext {
-            processor: Processor::detect(),
+            base: Context { processor, heads, parameters, threads },
             network: &self.network,
-            parameters,
             weights: &self.weights,
             groups: &self.groups,
-            threads,
         }
     }
 

@@ -6,8 +6,8 @@ use pulp::{Simd, WithSimd};
 
 use super::cache::{StoredView, StoredViewMut};
 use crate::grid::{UNIT, zeros};
-use crate::prior::product::{product, products};
 use crate::simd::exp;
+use crate::transformer::product::{product, products};
 
 /// Keys and values of the caption for one head; see [`LayerCache`](super::cache::LayerCache).
 #[derive(Clone, Copy)]

@@ -6,7 +6,7 @@ use crate::simd::{roomy, vectors, vectors_mut};
 
 /// y = a · b for `rows` rows of `a` with `k` values, and `b` with rows of `n`.
 #[inline(always)]
-pub(super) fn product<S: Simd>(
+pub(crate) fn product<S: Simd>(
     s: S,
     a: (&[f32], usize, usize, usize),
     b: (&[f32], usize, usize),
@@ -18,7 +18,7 @@ pub(super) fn product<S: Simd>(
 
 /// The same, added to y if `add`: products of parts of the rows of `a`, one after the other, give the very values of one product.
 #[inline(always)]
-pub(super) fn products<S: Simd>(
+pub(crate) fn products<S: Simd>(
     s: S,
     a: (&[f32], usize, usize, usize),
     b: (&[f32], usize, usize),

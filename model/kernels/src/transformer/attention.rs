@@ -1,17 +1,14 @@
-//! Sparse attention (section 2.2): image queries in groups that see the same few keys, the caption's and their own rows' or
-//! column's, instead of all keys with most of them masked.
+//! Attention of queries in groups that see the same keys: sparse patterns compute only what is seen, and dense ones are one group.
 
 use pulp::{Simd, WithSimd};
 
-use super::network::PriorSizes;
-use super::pattern::Pattern;
 use super::product::product;
 use crate::grid::{Buffer, UNIT, zeros};
 use crate::simd::{exp, load, vectors, vectors_mut};
 
 /// Queries that share their keys.
 #[derive(Clone, Debug)]
-pub(super) struct Group {
+pub(crate) struct Group {
     /// Slots of the queries.
     pub queries: Vec<usize>,
     /// Slots of the keys.
@@ -21,47 +18,8 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Keys, padded to whole units.
-    pub fn width(&self) -> usize {
-        self.keys.len().next_multiple_of(UNIT)
-    }
-}
-
-/// Queries of a group, and its keys, padded to whole units.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct GroupSize {
-    pub queries: usize,
-    pub width: usize,
-}
-
-/// The sizes of [`groups`], without their slots and masks.
-pub(super) fn group_sizes(sizes: &PriorSizes, pattern: Pattern) -> Vec<GroupSize> {
-    let (text, grid, half) = (sizes.text, sizes.grid, sizes.conv_kernel / 2);
-    let size = |queries, keys: usize| GroupSize { queries, width: keys.next_multiple_of(UNIT) };
-    let line = |index: usize| {
-        let image = match pattern {
-            Pattern::Column => grid,
-            Pattern::Row => (index.min(1) + 1) * grid,
-            // The rows of half a kernel, and what wraps round of the row before them.
-            Pattern::Conv => ((index.min(half) + 1) * grid + half).min((index + 1) * grid),
-        };
-        size(grid, text + image)
-    };
-    std::iter::once(size(text, text)).chain((0..grid).map(line)).collect()
-}
-
-/// Far below any score, and still finite when a score is added.
-const HIDDEN: f32 = -1e30;
-
-/// The groups of a layer's queries.
-pub(super) fn groups(sizes: &PriorSizes, pattern: Pattern) -> Vec<Group> {
-    let (text, grid) = (sizes.text, sizes.grid);
-    let slot = |row: usize, column: usize| text + row * grid + column;
-    let sees = |query: usize, key: usize| {
-        key <= query && (key < text || (query >= text && pattern.sees(sizes, query - key)))
-    };
-    let group = |queries: Vec<usize>, image: Vec<usize>| {
-        let keys: Vec<usize> = (0..text).chain(image).collect();
+    /// Queries of some slots, and all the keys that they see.
+    pub fn new(queries: Vec<usize>, keys: Vec<usize>, sees: impl Fn(usize, usize) -> bool) -> Self {
         let width = keys.len().next_multiple_of(UNIT);
         let mut mask = zeros(queries.len() * width);
         for (query, mask) in queries.iter().zip(mask.chunks_exact_mut(width)) {
@@ -72,32 +30,53 @@ pub(super) fn groups(sizes: &PriorSizes, pattern: Pattern) -> Vec<Group> {
                 }
             }
         }
-        Group { queries, keys, mask }
-    };
-    let own = group((0..text).collect(), Vec::new());
-    let line = |index: usize| match pattern {
-        Pattern::Column => {
-            let column: Vec<usize> = (0..grid).map(|row| slot(row, index)).collect();
-            group(column.clone(), column)
-        }
-        Pattern::Row | Pattern::Conv => {
-            let queries: Vec<usize> = (0..grid).map(|column| slot(index, column)).collect();
-            let (first, last) = (queries[0], queries[grid - 1]);
-            let seen = |key: &usize| (first..=last).any(|query| sees(query, *key));
-            group(queries, (text..=last).filter(seen).collect())
-        }
-    };
-    std::iter::once(own).chain((0..grid).map(line)).collect()
+        Self { queries, keys, mask }
+    }
+
+    /// Its size.
+    pub fn size(&self) -> GroupSize {
+        GroupSize { queries: self.queries.len(), width: self.width() }
+    }
+
+    /// Keys, padded to whole units.
+    pub fn width(&self) -> usize {
+        self.keys.len().next_multiple_of(UNIT)
+    }
 }
 
-/// Values that attention keeps of one image: shares `[heads, groups, queries, keys]`, one after the other.
-pub(super) fn shares(sizes: &PriorSizes, pattern: Pattern) -> usize {
-    sizes.heads * group_sizes(sizes, pattern).iter().map(|group| group.queries * group.width).sum::<usize>()
+/// Queries of a group, and its keys, padded to whole units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GroupSize {
+    pub queries: usize,
+    pub width: usize,
+}
+
+/// Far below any score, and still finite when a score is added.
+const HIDDEN: f32 = -1e30;
+
+/// Values that attention keeps of one stream: of each head and group the shares `[queries, keys]`, one after the other.
+pub(crate) fn shares(heads: usize, groups: impl Iterator<Item = GroupSize>) -> usize {
+    heads * groups.map(|group| group.queries * group.width).sum::<usize>()
+}
+
+/// Heads of attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Heads {
+    pub count: usize,
+    /// Width of a head.
+    pub head: usize,
+}
+
+impl Heads {
+    /// Width of all heads together.
+    pub fn width(self) -> usize {
+        self.count * self.head
+    }
 }
 
 /// Working memory of attention.
 #[derive(Debug)]
-pub(super) struct AttentionScratch {
+pub(crate) struct AttentionScratch {
     /// Queries, and their gradient, one after the other.
     queries: Buffer,
     d_queries: Buffer,
@@ -113,23 +92,16 @@ pub(super) struct AttentionScratch {
     d_scores: Buffer,
 }
 
-/// Most queries, and most keys, of a group.
-fn largest(sizes: &PriorSizes) -> (usize, usize) {
-    let groups = Pattern::ALL.map(|pattern| group_sizes(sizes, pattern)).concat();
-    let most = |count: fn(&GroupSize) -> usize| groups.iter().map(count).max().unwrap_or(0);
-    (most(|group| group.queries), most(|group| group.width))
-}
-
 impl AttentionScratch {
     /// Values of the memory.
-    pub fn values(sizes: &PriorSizes) -> usize {
-        let (queries, keys) = largest(sizes);
-        sizes.head * (3 * queries + 6 * keys) + queries * keys
+    pub fn values(head: usize, GroupSize { queries, width }: GroupSize) -> usize {
+        head * (3 * queries + 6 * width) + queries * width
     }
 
-    pub fn new(sizes: &PriorSizes) -> Self {
-        let (queries, keys) = largest(sizes);
-        let rows = |count: usize| zeros(count * sizes.head);
+    /// For heads of a width, and groups that are nowhere larger than `largest`.
+    pub fn new(head: usize, largest: GroupSize) -> Self {
+        let GroupSize { queries, width: keys } = largest;
+        let rows = |count: usize| zeros(count * head);
         Self {
             queries: rows(queries),
             d_queries: rows(queries),
@@ -145,9 +117,19 @@ impl AttentionScratch {
     }
 }
 
+impl GroupSize {
+    /// The most queries and the most keys of some groups.
+    pub fn largest(groups: impl Iterator<Item = Self>) -> Self {
+        groups.fold(Self { queries: 0, width: 0 }, |most, group| Self {
+            queries: most.queries.max(group.queries),
+            width: most.width.max(group.width),
+        })
+    }
+}
+
 /// Attention of one head, to be dispatched.
-pub(super) struct Attention<'a> {
-    pub sizes: &'a PriorSizes,
+pub(crate) struct Attention<'a> {
+    pub heads: Heads,
     pub groups: &'a [Group],
     pub head: usize,
     /// Queries, keys and values of all slots, `[slots, 3·d]`.
@@ -164,8 +146,8 @@ impl WithSimd for Attention<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let Self { sizes, groups, head: index, qkv, shares, y, scratch } = self;
-        let (head, d) = (sizes.head, sizes.width());
+        let Self { heads, groups, head: index, qkv, shares, y, scratch } = self;
+        let (head, d) = (heads.head, heads.width());
         let (scale, at) = (1.0 / (head as f32).sqrt(), index * head);
         let mut rest = shares;
         for group in groups {
@@ -188,8 +170,8 @@ impl WithSimd for Attention<'_> {
 }
 
 /// The gradient of [`Attention`], to be dispatched.
-pub(super) struct AttentionGradient<'a> {
-    pub sizes: &'a PriorSizes,
+pub(crate) struct AttentionGradient<'a> {
+    pub heads: Heads,
     pub groups: &'a [Group],
     pub head: usize,
     /// Queries, keys and values of all slots, `[slots, 3·d]`.
@@ -208,8 +190,9 @@ impl WithSimd for AttentionGradient<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let Self { sizes, groups, head: index, qkv, shares, dy, d_qkv, scratch } = self;
-        let (head, d, slots) = (sizes.head, sizes.width(), sizes.slots());
+        let Self { heads, groups, head: index, qkv, shares, dy, d_qkv, scratch } = self;
+        let (head, d) = (heads.head, heads.width());
+        let slots = qkv.len() / (3 * d);
         let (scale, at) = (1.0 / (head as f32).sqrt(), index * head);
         d_qkv.fill(0.0);
         let (d_q, d_kv) = d_qkv.split_at_mut(slots * head);
@@ -374,31 +357,5 @@ fn softmax_gradient<S: Simd>(s: S, shares: &[f32], gradient: &mut [f32]) {
     let mean = s.splat_f32s(s.reduce_sum_f32s(mean));
     for (i, gradient) in gradient.iter_mut().enumerate() {
         *gradient = s.mul_f32s(s.sub_f32s(*gradient, mean), load::<S>(shares, i * S::F32_LANES));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn group_sizes_are_those_of_the_groups() {
-        for (text, grid, conv_kernel) in [(5, 4, 3), (32, 16, 11), (3, 2, 11), (7, 9, 5)] {
-            let sizes = PriorSizes {
-                layers: 4,
-                heads: 2,
-                head: 16,
-                conv_kernel,
-                text,
-                grid,
-                text_vocab: 11,
-                image_vocab: 19,
-            };
-            for pattern in Pattern::ALL {
-                let size = |group: &Group| GroupSize { queries: group.queries.len(), width: group.width() };
-                let expected: Vec<GroupSize> = groups(&sizes, pattern).iter().map(size).collect();
-                assert_eq!(group_sizes(&sizes, pattern), expected, "{pattern:?} {grid} {conv_kernel}");
-            }
-        }
     }
 }
