@@ -6,11 +6,12 @@
 //! ```
 
 use burn::tensor::Device;
+use dalle_kernels::clip::ClipUpdate;
 use dalle_kernels::dvae::{DvaeNetwork, DvaeUpdate};
 use dalle_kernels::prior::PriorUpdate;
 use dalle_kernels::sums::UpdateValues;
 
-use crate::clip::{Clip, ClipConfig, TowerConfig};
+use crate::clip::{self, Clip, ClipConfig, TowerConfig};
 use crate::config::{DOWNSAMPLING, DvaeConfig, ModelConfig};
 use crate::dvae::{self, Decoder, Encoder};
 use crate::precision::Precision;
@@ -52,12 +53,13 @@ pub struct Footprint {
     pub decode_flops: u64,
 }
 
-/// What computes the updates of the dVAE or the prior.
+/// What computes the updates of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Updates {
     /// Burn: all examples of a part of the batch at once.
     Burn,
-    /// `dalle-kernels` on this many threads of the CPU: an example on each, or one on all if the batch has fewer examples.
+    /// `dalle-kernels` on this many threads of the CPU: an example on each, or one on all if the batch has fewer examples. Only of the
+    /// dVAE and the prior does the memory not depend on the batch.
     Kernels(usize),
 }
 
@@ -220,16 +222,27 @@ impl Footprint {
         &self,
         clip: &ClipConfig,
         config: &ModelConfig,
+        updates: Updates,
         batch: u64,
         copies: u64,
         dvae: bool,
     ) -> Training {
-        let towers = tower_values(clip, config, u64::MAX);
         // For every caption with every image: the cosine, the scaled cosine, and on each side the log-softmax, its exponential and
         // its gradient.
-        let activations = batch * (towers.text + towers.image) + 8 * batch * batch;
+        let pairs = 8 * batch * batch;
         let frozen = if dvae { self.encoder + self.decoder } else { 0 };
-        Training::new(clip_parameters(clip, config), copies, frozen, activations)
+        let (trained, sizes) = (clip_parameters(clip, config), clip::kernel_sizes(clip, config));
+        match updates {
+            Updates::Kernels(threads) if ClipUpdate::supports(&sizes) => {
+                let UpdateValues { state, activations } = ClipUpdate::values(sizes, batch as usize, threads);
+                let values = UpdateValues { state, activations: activations + pairs as usize };
+                Training::on_kernels(trained, copies, frozen, values)
+            }
+            _ => {
+                let towers = tower_values(clip, config, u64::MAX);
+                Training::new(trained, copies, frozen, batch * (towers.text + towers.image) + pairs)
+            }
+        }
     }
 
     /// Bytes read for a step of `captions` captions with `samples` samples in all, on average over the image: the weights that a

@@ -90,10 +90,10 @@ fn training_vit_b_32_at_its_batch_size_exceeds_a_single_device() {
         ClipConfig { embedding: 512, patch: 32, text: tower(512, 8), image: tower(768, 12), tokenizer: None };
     clip.validate(&model).unwrap();
     let footprint = Footprint::new(&model);
-    let training = |batch| footprint.training_clip(&clip, &model, batch, COPIES, false);
+    let training = |batch| footprint.training_clip(&clip, &model, Updates::Burn, batch, COPIES, false);
     // The released ViT-B/32 has 151,277,313 parameters.
     assert_eq!(training(1).state, 20 * 151_277_313);
-    let beside = footprint.training_clip(&clip, &model, 1, COPIES, true);
+    let beside = footprint.training_clip(&clip, &model, Updates::Burn, 1, COPIES, true);
     assert_eq!(beside.state - training(1).state, 4 * (footprint.encoder + footprint.decoder));
     // Every caption is compared with every image.
     let (one, two) = (training(1 << 14).activations, training(1 << 15).activations);

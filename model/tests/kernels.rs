@@ -7,13 +7,15 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{caption, config, image, long_config, loud, numbers, random, values};
+use dalle_kernels::clip::{ClipPair, ClipUpdate};
 use dalle_kernels::dvae::{Decoder, DvaeSizes, DvaeUpdate, ImageNoise};
 use dalle_kernels::parameters::Parameter;
 use dalle_kernels::prior;
 use dalle_model::Device;
 use dalle_model::burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use dalle_model::burn::tensor::{Gradients, Tensor, TensorData};
-use dalle_model::config::DvaeConfig;
+use dalle_model::clip::{self, Clip, ClipConfig, TowerConfig};
+use dalle_model::config::{DvaeConfig, ModelConfig};
 use dalle_model::dvae::loss::{DvaeLoss, gumbel_softmax};
 use dalle_model::dvae::pixels::{images_to_tensor, map_pixels, maps_to_rgb};
 use dalle_model::dvae::{self, Dvae, ImageDecoder, ImageEncoder};
@@ -116,6 +118,85 @@ fn assert_gradients(parameters: &[Parameter], ours: &[f32], burns: &[Found]) {
     }
     let bad: Vec<_> = worst.iter().filter(|(_, away)| away.is_nan() || **away > 1e-4).collect();
     assert!(bad.is_empty(), "relative differences {bad:?}");
+}
+
+#[test]
+fn clip_kernels_match_burns_features_and_gradients() {
+    let device = Device::flex().autodiff();
+    let tower = |width, layers, heads| TowerConfig { width, layers, heads };
+    let small = ClipConfig {
+        embedding: 16,
+        patch: 8,
+        text: tower(32, 2, 2),
+        image: tower(48, 1, 3),
+        tokenizer: None,
+    };
+    let long = ClipConfig {
+        embedding: 48,
+        patch: 2,
+        text: tower(16, 3, 1),
+        image: tower(32, 2, 1),
+        tokenizer: None,
+    };
+    for (clip_config, text_length) in [(small, 8), (long, 100)] {
+        let model = ModelConfig { text_length, ..config("tiny") };
+        clip_config.validate(&model).unwrap();
+        let clip = loud(Clip::new(&clip_config, &model, &device));
+        // The last caption fills all slots.
+        let captions: Vec<Vec<TextToken>> = [1, 3, 0, text_length - 1]
+            .iter()
+            .zip(0..)
+            .map(|(&length, i)| caption(&model, i, length))
+            .collect();
+        let captions: Vec<&[TextToken]> = captions.iter().map(Vec::as_slice).collect();
+        let side = model.image_size;
+        let images: Vec<Vec<u8>> = (0..captions.len())
+            .map(|i| (0..3 * side * side).map(|j| (j * (7 + 2 * i) % 256) as u8).collect())
+            .collect();
+        let bytes: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
+        // Any function of the features of both kinds.
+        let shape = [captions.len(), clip_config.embedding];
+        let weights = [3, 4].map(|seed| random(seed, shape, &device));
+        let texts = clip.texts(&captions).unwrap();
+        let seen = clip.images(images_to_tensor(&bytes, side, side, &device));
+        let loss = (texts.clone() * weights[0].clone()).sum()
+            + (seen.clone() * weights[1].clone()).sum()
+            + clip.scale();
+        let gradients = loss.backward();
+        let mut collect = Collect { gradients: &gradients, path: Vec::new(), found: Vec::new() };
+        clip.visit(&mut collect);
+
+        let mut update = ClipUpdate::new(clip::kernel_sizes(&clip_config, &model));
+        let network = update.network().clone();
+        let layout: Vec<_> = network.parameters.iter().map(|p| (p.name.clone(), p.shape.clone())).collect();
+        let expected: Vec<_> =
+            collect.found.iter().map(|(name, shape, ..)| (name.clone(), shape.clone())).collect();
+        assert_eq!(layout, expected, "names and shapes");
+        let parameters: Vec<f32> = collect.found.iter().flat_map(|found| found.2.clone()).collect();
+        let ids: Vec<Vec<u32>> =
+            captions.iter().map(|caption| caption.iter().map(|token| token.0).collect()).collect();
+        let pairs: Vec<ClipPair<'_>> =
+            ids.iter().zip(&images).map(|(ids, image)| ClipPair { ids, image }).collect();
+        let features = update.features(&parameters, &pairs, true);
+        assert_eq!(features, update.features(&parameters, &pairs, false), "kept or not");
+        let features =
+            features.map(|values| Tensor::<1>::from_data(&values[..], &device).reshape(shape).require_grad());
+        let units = features.clone().map(clip::unit);
+        for (ours, burns) in units.iter().zip([texts, seen]) {
+            let away: f32 = (ours.clone() - burns).abs().max().into_scalar();
+            assert!(away < 1e-5, "features differ by {away}");
+        }
+        let [texts, seen] = units;
+        let mut tape = ((texts * weights[0].clone()).sum() + (seen * weights[1].clone()).sum()).backward();
+        let by_feature = features.map(|features| values(features.grad_remove(&mut tape).unwrap()));
+        update.features(&parameters, &pairs, true);
+        let mut found = vec![f32::NAN; parameters.len()];
+        update.backward(&pairs, by_feature.each_ref().map(Vec::as_slice), &mut found);
+        // The scale has no part in features.
+        assert_eq!(found.pop(), Some(0.0));
+        let (burns, ours) = (&collect.found, &network.parameters);
+        assert_gradients(&ours[..ours.len() - 1], &found, burns);
+    }
 }
 
 #[test]

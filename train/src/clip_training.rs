@@ -2,15 +2,16 @@
 
 use anyhow::{Result, ensure};
 use dalle_comm::{Group, Wire};
-use dalle_model::Device;
 use dalle_model::burn::module::Module;
 use dalle_model::burn::tensor::{Bool, Tensor, TensorData};
-use dalle_model::clip::{Clip, ClipLoss};
+use dalle_model::clip::{Clip, ClipConfig, ClipLoss, unit};
 use dalle_model::config::ModelConfig;
 use dalle_model::dvae::pixels::images_to_tensor;
+use dalle_model::{Device, has_kernels};
 use dalle_shared::TextToken;
 
 use crate::clip_data::{ClipCaption, ClipPair};
+use crate::clip_kernels::ClipKernels;
 use crate::clip_schedule::ClipSchedule;
 use crate::gradients::Gradients;
 use crate::metrics::{Metrics, add_share};
@@ -26,6 +27,8 @@ pub struct ClipStage {
     image_size: usize,
     schedule: ClipSchedule,
     device: Device,
+    /// Kernels that compute the towers on the CPU. None on other devices, where Burn computes them.
+    kernels: Option<ClipKernels>,
     ranks: Ranks,
 }
 
@@ -34,12 +37,27 @@ impl ClipStage {
     pub fn new(
         data: impl Batches<Batch = Vec<ClipPair>>,
         held_out: Vec<ClipPair>,
-        config: &ModelConfig,
+        (config, model): (&ClipConfig, &ModelConfig),
         schedule: ClipSchedule,
         device: Device,
         ranks: Ranks,
     ) -> Self {
-        Self { data: Prefetch::new(data), held_out, image_size: config.image_size, schedule, device, ranks }
+        let kernels = has_kernels(&device).then(|| ClipKernels::new(config, model)).flatten();
+        Self {
+            data: Prefetch::new(data),
+            held_out,
+            image_size: model.image_size,
+            schedule,
+            device,
+            kernels,
+            ranks,
+        }
+    }
+
+    /// The same without kernels.
+    #[cfg(test)]
+    fn on_burn(self) -> Self {
+        Self { kernels: None, ..self }
     }
 }
 
@@ -132,6 +150,44 @@ impl ClipStage {
         Ok((gradients, outcome))
     }
 
+    /// The gradients of a batch, as [`gradients_by_parts`](Self::gradients_by_parts), with the towers on the kernels. If the batch is one
+    /// part, its features are computed once.
+    fn gradients_on_kernels(
+        &self,
+        kernels: &mut ClipKernels,
+        clip: &Clip,
+        batch: &[ClipPair],
+        part: usize,
+    ) -> Result<(Gradients, ClipLoss)> {
+        let whole = part >= batch.len();
+        let features: Vec<_> = batch.chunks(part).map(|pairs| kernels.features(clip, pairs, whole)).collect();
+        let own = [0, 1].map(|kind| Tensor::cat(features.iter().map(|part| part[kind].clone()).collect(), 0));
+        let strategy = self.device.gradient_checkpointing_strategy();
+        let features = self.of_all_ranks(own)?.map(|all| tracked(all, strategy));
+        let [texts, images] = features.clone().map(unit);
+        let outcome = compare(clip, &self.captions_of_all(batch)?, texts, images);
+        let mut tape = outcome.loss.backward();
+        let own = |by_feature: Tensor<2>| by_feature.narrow(0, self.ranks.rank() * batch.len(), batch.len());
+        let [texts, images] = features.map(|features| features.grad_remove(&mut tape).map(own));
+        let (Some(texts), Some(images)) = (texts, images) else {
+            return Ok((Gradients::default(), outcome));
+        };
+        // All ranks have the gradient of the scale; their sum is to be that of one.
+        let mut gradients = match self.ranks.is_first() {
+            true => Gradients::collect(tape, clip),
+            false => Gradients::default(),
+        };
+        for (index, pairs) in batch.chunks(part).enumerate() {
+            if !whole {
+                kernels.features(clip, pairs, true);
+            }
+            let by_feature =
+                [&texts, &images].map(|by_feature| by_feature.clone().narrow(0, index * part, pairs.len()));
+            gradients.add(kernels.gradients(pairs, by_feature));
+        }
+        Ok((gradients, outcome))
+    }
+
     /// Features of the whole batch from those of this rank's share, `[B, E]` each.
     fn of_all_ranks(&self, own: [Tensor<2>; 2]) -> Result<[Tensor<2>; 2]> {
         let Some(others) = self.ranks.others() else { return Ok(own) };
@@ -167,12 +223,17 @@ impl Stage for ClipStage {
     fn gradients(&mut self, clip: &Clip, step: u64) -> Result<(Gradients, Metrics)> {
         let batch = self.data.batch(step)?;
         let alone = self.ranks.others().is_none();
-        let (gradients, outcome) = if alone && self.schedule.accumulate == 1 {
+        let part = batch.len().div_ceil(self.schedule.accumulate);
+        let (gradients, outcome) = if let Some(mut kernels) = self.kernels.take() {
+            let found = self.gradients_on_kernels(&mut kernels, clip, &batch, part);
+            self.kernels = Some(kernels);
+            found?
+        } else if alone && self.schedule.accumulate == 1 {
             let [texts, images] = self.features(clip, &batch)?;
             let outcome = compare(clip, &captions(&batch), texts, images);
             (Gradients::of(&outcome.loss, clip), outcome)
         } else {
-            self.gradients_by_parts(clip, &batch, batch.len().div_ceil(self.schedule.accumulate))?
+            self.gradients_by_parts(clip, &batch, part)?
         };
         let ClipLoss { loss, retrieval } = outcome;
         // All ranks compute the same.
@@ -194,7 +255,10 @@ impl Stage for ClipStage {
         // Whole batches, whose pairs are compared with each other.
         for pairs in batches.skip(own.start).take(own.len()) {
             let parts = pairs.chunks(batch.div_ceil(self.schedule.accumulate));
-            let features: Vec<_> = parts.map(|part| self.features(clip, part)).collect::<Result<_>>()?;
+            let features: Vec<[Tensor<2>; 2]> = match &mut self.kernels {
+                Some(kernels) => parts.map(|part| kernels.features(clip, part, false).map(unit)).collect(),
+                None => parts.map(|part| self.features(clip, part)).collect::<Result<_>>()?,
+            };
             let [texts, images] =
                 [0, 1].map(|kind| Tensor::cat(features.iter().map(|part| part[kind].clone()).collect(), 0));
             let ClipLoss { loss, retrieval } = compare(clip, &captions(pairs), texts, images);
@@ -259,7 +323,7 @@ mod tests {
         let held_out = held_out(&dataset.items(), &tokenizer, &config).unwrap();
         let share = ranks.share(batch).unwrap();
         let data = ClipData::new(&dataset.data, share, Vec::new(), tokenizer, &config, schedule).unwrap();
-        (ClipStage::new(data, held_out, &config, schedule, device, ranks), network, dataset)
+        (ClipStage::new(data, held_out, (&clip, &config), schedule, device, ranks), network, dataset)
     }
 
     #[test]
@@ -300,6 +364,27 @@ mod tests {
         for kind in 0..2 {
             let sum = shares[0][kind] + shares[1][kind];
             assert!((sum - whole[kind]).abs() < 1e-5, "{shares:?}, expected {whole:?}");
+        }
+    }
+
+    #[test]
+    fn kernels_give_burns_gradients_losses_and_validation() {
+        let captions = ["one", "two of several words", "three", "two of several words", "five"];
+        for parts in [1, 2] {
+            let (mut kernels, clip, _dataset) = stage_in_parts(&captions, 5, parts);
+            assert!(kernels.kernels.is_some());
+            let (burn, _, _dataset) = stage_in_parts(&captions, 5, parts);
+            let mut burn = burn.on_burn();
+            let (ours, metrics) = kernels.gradients(&clip, 0).unwrap();
+            let (theirs, expected) = burn.gradients(&clip, 0).unwrap();
+            crate::gradients::assert_close(&ours, &theirs);
+            for ((name, value), (_, expected)) in metrics.into_iter().zip(expected) {
+                let (value, expected) = (value.into_scalar::<f32>(), expected.into_scalar::<f32>());
+                assert!((value - expected).abs() < 1e-5, "{name}: {value}, expected {expected}");
+            }
+            let [ours, theirs] =
+                [&mut kernels, &mut burn].map(|stage| stage.validate(&clip.valid()).unwrap().loss);
+            assert!((ours - theirs).abs() < 1e-5, "{ours}, expected {theirs}");
         }
     }
 

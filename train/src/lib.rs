@@ -4,6 +4,7 @@ pub mod augment;
 pub mod bpe_dropout;
 pub mod checkpoint;
 pub mod clip_data;
+mod clip_kernels;
 pub mod clip_schedule;
 pub mod clip_training;
 pub mod dvae_data;

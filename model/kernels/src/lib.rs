@@ -14,6 +14,8 @@
 )]
 
 pub mod adamw;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod clip;
 pub mod codes;
 pub mod dvae;
 pub mod finish;

@@ -9,6 +9,8 @@
 //! ```
 
 mod config;
+#[cfg(not(target_arch = "wasm32"))]
+mod kernels;
 mod loss;
 mod score;
 mod tower;
@@ -18,6 +20,8 @@ use burn::tensor::{Device, Tensor};
 use dalle_shared::{RequestError, TextToken};
 
 pub use config::{ClipConfig, TowerConfig};
+#[cfg(not(target_arch = "wasm32"))]
+pub use kernels::kernel_sizes;
 pub use loss::ClipLoss;
 pub use score::{ScoreError, best_first};
 use tower::{ImageTower, TextTower};
@@ -107,7 +111,7 @@ impl Clip {
 }
 
 /// Normalises rows to length 1.
-fn unit(x: Tensor<2>) -> Tensor<2> {
+pub fn unit(x: Tensor<2>) -> Tensor<2> {
     let length = x.clone().square().sum_dim(1).sqrt();
     x / length
 }

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Subcommand;
 use dalle_data::{ImageIndex, TrainingData};
+use dalle_kernels::clip::ClipUpdate;
 use dalle_model::Device;
-use dalle_model::clip::{Clip, ClipConfig};
+use dalle_model::clip::{Clip, ClipConfig, kernel_sizes};
 use dalle_model::footprint::{Footprint, Updates};
 use dalle_model::precision::Precision;
 use dalle_native::{ModelFolder, read_clip_config};
@@ -156,8 +157,14 @@ fn train(args: &ClipTrainArgs, ranks: &Ranks) -> Result<()> {
     check_batch(args.batch, data.examples())?;
     let (footprint, with_dvae) = (Footprint::new(&model), args.reconstructed > 0.0);
     let what = format!("CLIP of {}", model.name);
+    let updates = args.run.device.updates(ClipUpdate::supports(&kernel_sizes(&config, &model)));
+    ensure!(
+        updates == Updates::Burn || !args.run.gradient_checkpointing,
+        "--gradient-checkpointing: it has no effect on the CPU; leave it out, and use --accumulate to keep fewer pairs in memory"
+    );
+    // As on Burn, a part of the batch is kept in memory.
     let needed = args.run.check_memory(&what, args.batch, ranks, Updates::Burn, |_, part| {
-        let training = footprint.training_clip(&config, &model, part, COPIES, with_dvae);
+        let training = footprint.training_clip(&config, &model, updates, part, COPIES, with_dvae);
         let mut training = args.run.checkpointed(training, KEPT_BY_TRANSFORMER);
         // Whatever the parts, all captions are compared with all images.
         training.activations += all_pairs(args.batch as u64) - all_pairs(part);
@@ -200,7 +207,7 @@ fn train(args: &ClipTrainArgs, ranks: &Ranks) -> Result<()> {
         None => Vec::new(),
     };
     let pairs = ClipData::new(&data, ranks.share(args.batch)?, reconstructions, tokenizer, &model, schedule)?;
-    let mut stage = ClipStage::new(pairs, held_out, &model, schedule, device, ranks.clone());
+    let mut stage = ClipStage::new(pairs, held_out, (&config, &model), schedule, device, ranks.clone());
     let clip = args.run.train(&mut stage, fresh, &mut RunHooks::without_sheets(), job, ranks)?;
     if !ranks.is_first() {
         return Ok(());

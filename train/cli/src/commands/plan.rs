@@ -4,8 +4,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use dalle_kernels::clip::ClipUpdate;
 use dalle_kernels::prior::PriorUpdate;
-use dalle_model::clip::ClipConfig;
+use dalle_model::clip::{self, ClipConfig};
 use dalle_model::footprint::{Footprint, Training};
 use dalle_model::precision::Precision;
 use dalle_model::prior::kernel_sizes;
@@ -52,8 +53,10 @@ pub fn run(args: &Args) -> Result<()> {
     writeln!(out, "{}", config.name)?;
     print_size(&mut out, &footprint)?;
     print_sampling(&mut out, &footprint, args, free)?;
-    let clip = clip
-        .map(|clip: ClipConfig| footprint.training_clip(&clip, &config, args.batch as u64, COPIES, false));
+    let clip = clip.map(|clip: ClipConfig| {
+        let updates = args.device.updates(ClipUpdate::supports(&clip::kernel_sizes(&clip, &config)));
+        footprint.training_clip(&clip, &config, updates, args.batch as u64, COPIES, false)
+    });
     let supported = PriorUpdate::supports(&kernel_sizes(&config));
     let (batch, dvae) = (args.batch as u64, args.device.updates(true));
     let networks = [

@@ -48,7 +48,7 @@ pub struct RunArgs {
     /// the CPU.
     #[arg(long)]
     #[serde(skip)]
-    gradient_checkpointing: bool,
+    pub gradient_checkpointing: bool,
     /// Updates between two logs.
     #[arg(long, value_name = "UPDATES", default_value_t = 50, value_parser = updates())]
     #[serde(skip)]
