@@ -48,7 +48,8 @@ pub fn load_model(
     max_rows: usize,
 ) -> anyhow::Result<Loaded> {
     let config = &folder.config;
-    let mut needed = Footprint::new(config).sampling(dtype, max_rows as u64, max_rows as u64);
+    let (footprint, computed) = (Footprint::new(config), device.computed(true));
+    let mut needed = footprint.sampling(config, computed, dtype, max_rows as u64, max_rows as u64);
     let scores = folder.has_clip()?;
     if scores {
         // Images are scored one by one.
@@ -56,7 +57,8 @@ pub fn load_model(
     }
     if folder.has(ENCODER) {
         // Images are encoded one by one.
-        needed += Footprint::new(config).encoding(config, (config.image_size * config.image_size) as u64);
+        let grid = config.geometry().grid as u64;
+        needed += footprint.encoding(config, computed, (grid, grid), 1);
     }
     memory::check(&format!("the model {} with {max_rows} rows", config.name), needed, device)?;
     let device = device.open_for(dtype)?;

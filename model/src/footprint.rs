@@ -7,8 +7,8 @@
 
 use burn::tensor::Device;
 use dalle_kernels::clip::ClipUpdate;
-use dalle_kernels::dvae::{DvaeNetwork, DvaeUpdate};
-use dalle_kernels::prior::PriorUpdate;
+use dalle_kernels::dvae::{self as kernels, DvaeNetwork, DvaeUpdate, InferenceValues};
+use dalle_kernels::prior::{PriorUpdate, Sampler};
 use dalle_kernels::sums::UpdateValues;
 
 use crate::clip::{self, Clip, ClipConfig, TowerConfig};
@@ -53,17 +53,17 @@ pub struct Footprint {
     pub decode_flops: u64,
 }
 
-/// What computes the updates of a network.
+/// What computes a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Updates {
+pub enum Computed {
     /// Burn: all examples of a part of the batch at once.
     Burn,
-    /// `dalle-kernels` on this many threads of the CPU: an example on each, or one on all if the batch has fewer examples. Only of the
-    /// dVAE and the prior does the memory not depend on the batch.
+    /// `dalle-kernels` on this many threads of the CPU, an example on each, or one on all if there are fewer examples. Updates of CLIP
+    /// keep all examples of a part of the batch, as on Burn.
     Kernels(usize),
 }
 
-impl Updates {
+impl Computed {
     /// The kernels on all threads of this process.
     pub fn on_all_threads() -> Self {
         Self::Kernels(dalle_kernels::sums::threads())
@@ -146,9 +146,9 @@ impl Footprint {
         (captions * self.caption_values + samples * self.sample_values) * precision.bytes()
     }
 
-    /// Bytes that sampling needs besides weights and caches: activations, and the attention masks, one per pattern and one under
+    /// Bytes that sampling on Burn needs besides weights and caches: activations, and the attention masks, one per pattern and one under
     /// construction.
-    pub fn working_bytes(&self) -> u64 {
+    fn working_bytes(&self) -> u64 {
         self.working_values * Precision::F32.bytes() + 4 * self.slots * self.slots
     }
 
@@ -158,11 +158,29 @@ impl Footprint {
     }
 
     /// Bytes that loading and sampling need: weights of prior and decoder, caches, and working memory.
-    pub fn sampling(&self, precision: Precision, captions: u64, samples: u64) -> u64 {
-        let working = self.working_bytes() + self.cache_bytes(precision, captions, samples);
-        self.prior_bytes(precision)
-            + self.decoder * Precision::F32.bytes()
-            + working.max(self.loading_bytes())
+    pub fn sampling(
+        &self,
+        config: &ModelConfig,
+        computed: Computed,
+        precision: Precision,
+        captions: u64,
+        samples: u64,
+    ) -> u64 {
+        let loaded = self.prior_bytes(precision) + self.loading_bytes();
+        let sizes = prior::kernel_sizes(config);
+        match computed {
+            Computed::Kernels(_) if Sampler::supports(&sizes) => {
+                let storage = prior::storage(precision);
+                let sampling = Sampler::bytes(&sizes, storage, captions as usize, samples as usize) as u64;
+                let grid = config.geometry().grid as u64;
+                // The kernels take over the weights part by part.
+                self.decoding(config, computed, (grid, grid), 1) + loaded.max(sampling)
+            }
+            _ => {
+                let working = self.working_bytes() + self.cache_bytes(precision, captions, samples);
+                self.decoder * Precision::F32.bytes() + loaded.max(self.prior_bytes(precision) + working)
+            }
+        }
     }
 
     /// Bytes that a CLIP for `config` needs to score a batch of `images`: its weights and working memory.
@@ -171,25 +189,51 @@ impl Footprint {
         (clip_parameters(clip, config) + images * towers.text.max(towers.image)) * Precision::F32.bytes()
     }
 
-    /// Bytes that decoding images of `pixels` pixels in all at once needs.
-    pub fn decoding(&self, config: &ModelConfig, pixels: u64) -> u64 {
-        (self.decoder + pixels * full_size_block(&config.dvae)) * Precision::F32.bytes()
+    /// Bytes that loading a decoder and decoding `images` images at once need. `size` are the rows and columns of their tokens.
+    pub fn decoding(&self, config: &ModelConfig, computed: Computed, size: (u64, u64), images: u64) -> u64 {
+        let pixels = size.0 * size.1 * TOKEN_PIXELS;
+        match computed {
+            Computed::Kernels(threads) => {
+                let sizes = dvae::kernel_sizes(&config.dvae);
+                let values = kernels::Decoder::values(sizes, in_usize(size), images as usize, threads);
+                inference(self.decoder, values) + 2 * 3 * images * pixels
+            }
+            Computed::Burn => {
+                (self.decoder + images * pixels * full_size_block(&config.dvae)) * Precision::F32.bytes()
+            }
+        }
     }
 
-    /// Bytes that encoding images of `pixels` pixels in all at once needs.
-    pub fn encoding(&self, config: &ModelConfig, pixels: u64) -> u64 {
-        // The images as bytes' values and as the loss sees them; the probabilities of all codes, and of which is greatest.
-        let tokens = pixels / (DOWNSAMPLING * DOWNSAMPLING) as u64;
-        let values = pixels * (6 + full_size_block(&config.dvae)) + 2 * tokens * config.dvae.vocab as u64;
-        (self.encoder + values) * Precision::F32.bytes()
+    /// Bytes that loading an encoder and encoding `images` images at once need. `size` are the rows and columns of their tokens.
+    pub fn encoding(&self, config: &ModelConfig, computed: Computed, size: (u64, u64), images: u64) -> u64 {
+        let tokens = size.0 * size.1;
+        match computed {
+            Computed::Kernels(threads) => {
+                let sizes = dvae::kernel_sizes(&config.dvae);
+                let values = kernels::Encoder::values(sizes, in_usize(size), images as usize, threads);
+                inference(self.encoder, values) + 2 * 3 * images * tokens * TOKEN_PIXELS
+            }
+            Computed::Burn => {
+                // The images as bytes' values and as the loss sees them; the probabilities of all codes, and of which is greatest.
+                let values = tokens * TOKEN_PIXELS * (6 + full_size_block(&config.dvae))
+                    + 2 * tokens * config.dvae.vocab as u64;
+                (self.encoder + images * values) * Precision::F32.bytes()
+            }
+        }
     }
 
     /// Training the dVAE of `config` with `batch` images per update. The optimizer stores `copies` f32 values per parameter.
-    pub fn training_dvae(&self, config: &ModelConfig, updates: Updates, batch: u64, copies: u64) -> Training {
+    pub fn training_dvae(
+        &self,
+        config: &ModelConfig,
+        updates: Computed,
+        batch: u64,
+        copies: u64,
+    ) -> Training {
         let trained = self.encoder + self.decoder;
         match updates {
-            Updates::Burn => Training::new(trained, copies, 0, batch * self.dvae_activations),
-            Updates::Kernels(threads) => {
+            Computed::Burn => Training::new(trained, copies, 0, batch * self.dvae_activations),
+            Computed::Kernels(threads) => {
                 let (sizes, side) = (dvae::kernel_sizes(&config.dvae), config.image_size);
                 let values = DvaeUpdate::values(sizes, (side, side), batch as usize, threads);
                 Training::on_kernels(trained, copies, 0, values)
@@ -202,13 +246,13 @@ impl Footprint {
     pub fn training_prior(
         &self,
         config: &ModelConfig,
-        updates: Updates,
+        updates: Computed,
         batch: u64,
         copies: u64,
     ) -> Training {
         let sizes = prior::kernel_sizes(config);
         match updates {
-            Updates::Kernels(threads) if PriorUpdate::supports(&sizes) => {
+            Computed::Kernels(threads) if PriorUpdate::supports(&sizes) => {
                 let values = PriorUpdate::values(sizes, batch as usize, threads);
                 Training::on_kernels(self.prior, copies, self.encoder, values)
             }
@@ -222,7 +266,7 @@ impl Footprint {
         &self,
         clip: &ClipConfig,
         config: &ModelConfig,
-        updates: Updates,
+        updates: Computed,
         batch: u64,
         copies: u64,
         dvae: bool,
@@ -233,7 +277,7 @@ impl Footprint {
         let frozen = if dvae { self.encoder + self.decoder } else { 0 };
         let (trained, sizes) = (clip_parameters(clip, config), clip::kernel_sizes(clip, config));
         match updates {
-            Updates::Kernels(threads) if ClipUpdate::supports(&sizes) => {
+            Computed::Kernels(threads) if ClipUpdate::supports(&sizes) => {
                 let UpdateValues { state, activations } = ClipUpdate::values(sizes, batch as usize, threads);
                 let values = UpdateValues { state, activations: activations + pairs as usize };
                 Training::on_kernels(trained, copies, frozen, values)
@@ -271,6 +315,19 @@ impl CacheSlots {
         let sample = (0..layers).map(|index| Pattern::of_layer(index, layers).capacity(layout)).sum();
         Self { caption: layers * layout.text, sample }
     }
+}
+
+/// Pixels of a token.
+const TOKEN_PIXELS: u64 = (DOWNSAMPLING * DOWNSAMPLING) as u64;
+
+fn in_usize((rows, columns): (u64, u64)) -> (usize, usize) {
+    (rows as usize, columns as usize)
+}
+
+/// Bytes of the kernels' inference with a network of some parameters: while they are loaded, on Burn and in one slice, or with the maps.
+fn inference(parameters: u64, values: InferenceValues) -> u64 {
+    let InferenceValues { weights, maps } = values;
+    (weights as u64 + maps.max(2 * parameters as usize) as u64) * Precision::F32.bytes()
 }
 
 /// Parameters of a CLIP for `config`.

@@ -5,7 +5,7 @@ mod common;
 use common::config;
 use dalle_model::clip::{ClipConfig, TowerConfig};
 use dalle_model::config::ModelConfig;
-use dalle_model::footprint::{Footprint, Training, Updates};
+use dalle_model::footprint::{Computed, Footprint, Training};
 use dalle_model::precision::Precision;
 
 /// Weight, gradient, running mean and variance, average.
@@ -43,19 +43,19 @@ fn the_footprint_of_the_papers_model_matches_its_figures() {
 fn a_small_model_has_a_small_footprint() {
     let config = config("tiny");
     let footprint = Footprint::new(&config);
-    assert!(footprint.sampling(Precision::F32, 1, 1) < 1 << 20);
+    assert!(footprint.sampling(&config, Computed::Burn, Precision::F32, 1, 1) < 1 << 20);
     let dvae = |updates, batch| footprint.training_dvae(&config, updates, batch, COPIES);
     let prior = |updates, batch| footprint.training_prior(&config, updates, batch, COPIES);
-    type Predicted<'a> = &'a dyn Fn(Updates, u64) -> Training;
+    type Predicted<'a> = &'a dyn Fn(Computed, u64) -> Training;
     let networks: [(Predicted<'_>, u64); 2] =
         [(&dvae, footprint.encoder + footprint.decoder), (&prior, footprint.prior)];
     for (training, parameters) in networks {
-        let burn = |batch| training(Updates::Burn, batch);
+        let burn = |batch| training(Computed::Burn, batch);
         assert!(burn(8).bytes() < 64 << 20);
         assert!(burn(8).activations == 8 * burn(1).activations);
         assert_eq!(burn(8).state, burn(1).state);
         // The kernels keep the examples of as many threads as there are, whatever the batch.
-        let kernels = |threads, batch| training(Updates::Kernels(threads), batch);
+        let kernels = |threads, batch| training(Computed::Kernels(threads), batch);
         assert_eq!(kernels(2, 8), kernels(2, 512));
         assert_eq!(kernels(4, 8).activations, 4 * kernels(1, 8).activations);
         assert_eq!(kernels(1, 8).activations, kernels(1, 1).activations);
@@ -76,7 +76,7 @@ fn training_the_dvae_keeps_the_maps_of_every_block() {
         places * (before + 6 * behind / 4 + behind + projected)
     };
     let blocks: u64 = encoder.iter().chain(&decoder).map(maps).sum();
-    let training = footprint.training_dvae(&config, Updates::Burn, 1, COPIES);
+    let training = footprint.training_dvae(&config, Computed::Burn, 1, COPIES);
     assert_eq!(training.activations, 4 * (blocks + 8 * 16 * 64 + 30 * 1024));
     assert_eq!(training.state, 4 * 5 * (footprint.encoder + footprint.decoder));
 }
@@ -90,10 +90,10 @@ fn training_vit_b_32_at_its_batch_size_exceeds_a_single_device() {
         ClipConfig { embedding: 512, patch: 32, text: tower(512, 8), image: tower(768, 12), tokenizer: None };
     clip.validate(&model).unwrap();
     let footprint = Footprint::new(&model);
-    let training = |batch| footprint.training_clip(&clip, &model, Updates::Burn, batch, COPIES, false);
+    let training = |batch| footprint.training_clip(&clip, &model, Computed::Burn, batch, COPIES, false);
     // The released ViT-B/32 has 151,277,313 parameters.
     assert_eq!(training(1).state, 20 * 151_277_313);
-    let beside = footprint.training_clip(&clip, &model, Updates::Burn, 1, COPIES, true);
+    let beside = footprint.training_clip(&clip, &model, Computed::Burn, 1, COPIES, true);
     assert_eq!(beside.state - training(1).state, 4 * (footprint.encoder + footprint.decoder));
     // Every caption is compared with every image.
     let (one, two) = (training(1 << 14).activations, training(1 << 15).activations);

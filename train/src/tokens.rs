@@ -62,11 +62,6 @@ impl TokenGrid {
         }
         Ok(grid)
     }
-
-    /// Pixels of the image that it decodes to.
-    pub fn pixels(&self) -> u64 {
-        (self.tokens.len() * DOWNSAMPLING * DOWNSAMPLING) as u64
-    }
 }
 
 /// Reads an image whose sides are multiples of 8, upright, on white where it is transparent.

@@ -1,6 +1,6 @@
-//! The arithmetic of the dVAE and the prior on CPUs, on slices of `f32`: forward and backward passes, and sampling.
+//! The arithmetic of the dVAE, the prior and CLIP on CPUs, on slices of `f32`: forward and backward passes, and sampling.
 //!
-//! Start at [`dvae`] or [`prior`], which compute losses and gradients of a batch; [`prior`] also samples. The other modules contain one
+//! Start at [`dvae`], [`prior`] or `clip`, which compute gradients of a batch; [`prior`] also samples. The other modules contain one
 //! kernel each, a struct that [`simd::Processor::run`] compiles for the CPU's vector instructions. [`grid`] describes the memory layout
 //! of maps, [`skinny`] that of a few rows.
 //!

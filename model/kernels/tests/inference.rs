@@ -3,7 +3,8 @@
 mod common;
 
 use common::{Images, convolve, numbers};
-use dalle_kernels::dvae::{Decoder, DvaeNetwork, DvaeSizes, Encoder};
+use dalle_kernels::dvae::{Decoder, DvaeNetwork, DvaeSizes, Encoder, InferenceValues};
+use dalle_kernels::parameters::Parameter;
 
 const SIZES: [DvaeSizes; 3] = [
     DvaeSizes { n_hid: 12, n_init: 10, blocks_per_group: 2, vocab: 9 },
@@ -230,5 +231,30 @@ fn bands_on_several_threads_give_the_image_and_tokens_of_one() {
     let one = on(1);
     for threads in [2, 3, 11] {
         assert!(on(threads) == one, "{threads} threads");
+    }
+}
+
+#[test]
+fn memory_is_that_of_the_weights_and_of_as_many_images_as_threads_take() {
+    let sizes = DvaeSizes { n_hid: 16, n_init: 20, blocks_per_group: 2, vocab: 50 };
+    let network = DvaeNetwork::new(sizes);
+    // A 3×3 kernel is transformed into 4×4 values.
+    let weights = |parameters: &[Parameter]| -> usize {
+        let kernels = parameters.iter().filter(|parameter| parameter.shape.len() == 4);
+        kernels.map(|p| if p.shape[2] == 3 { p.length() / 9 * 16 } else { p.length() }).sum()
+    };
+    let decoder = |images, threads| Decoder::values(sizes, (12, 10), images, threads);
+    let encoder = |images, threads| Encoder::values(sizes, (12, 10), images, threads);
+    assert_eq!(decoder(1, 1).weights, weights(network.decoder()));
+    assert_eq!(encoder(1, 1).weights, weights(network.encoder()));
+    for values in [&decoder as &dyn Fn(usize, usize) -> InferenceValues, &encoder] {
+        let one = values(1, 1).maps;
+        // At least the widest maps of 96 × 80 pixels: 16 channels, and two of 4.
+        assert!((24 * 96 * 80..100 * 96 * 80).contains(&one), "{one}");
+        assert_eq!(values(9, 1).maps, one);
+        assert_eq!(values(2, 2).maps, 2 * one);
+        assert_eq!(values(9, 4).maps, 4 * one);
+        // Too little work to share.
+        assert_eq!(values(1, 4).maps, one);
     }
 }

@@ -118,3 +118,21 @@ fn a_sample_depends_neither_on_the_others_nor_on_the_number_of_threads_nor_on_wh
         }
     }
 }
+
+#[test]
+fn memory_is_that_of_weights_caches_and_rows() {
+    for storage in [Storage::F32, Storage::F16] {
+        let sampler = sampler(storage);
+        let d = SIZES.width();
+        let (cache, _) = sampler.prefill(&[1, 2], &[]);
+        let (one, three) = (cache.bytes(), cache.repeat(3, &SIZES).bytes());
+        let embeddings = (SIZES.text_vocab + 2 * SIZES.text + SIZES.image_vocab + 2 * SIZES.grid) * d * 4;
+        let kept = sampler.step_bytes() + embeddings;
+        for (samples, cache) in [(1, one), (3, three)] {
+            let working = Sampler::bytes(&SIZES, storage, 1, samples) - kept - cache;
+            // Rows of the whole stream: itself, and at most as wide as the MLP's hidden layer and some.
+            let rows = SIZES.slots() * d * 4;
+            assert!((5 * rows..8 * rows).contains(&working), "{working}, {rows} for each width");
+        }
+    }
+}

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use dalle_model::Device;
 use dalle_model::burn::tensor::FloatDType;
-use dalle_model::footprint::Updates;
+use dalle_model::footprint::Computed;
 use dalle_model::precision::Precision;
 
 /// The name of a device. [`open`](Self::open) opens it.
@@ -90,11 +90,11 @@ impl fmt::Display for DeviceName {
 }
 
 impl DeviceName {
-    /// What computes the updates of a network in training; `supported` says whether there are kernels for its sizes.
-    pub fn updates(self, supported: bool) -> Updates {
+    /// What computes a network; `supported` says whether there are kernels for its sizes.
+    pub fn computed(self, supported: bool) -> Computed {
         match self {
-            Self::Cpu if supported => Updates::on_all_threads(),
-            _ => Updates::Burn,
+            Self::Cpu if supported => Computed::on_all_threads(),
+            _ => Computed::Burn,
         }
     }
 

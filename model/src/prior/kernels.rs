@@ -10,6 +10,7 @@ use dalle_kernels::storage::Storage;
 use super::Prior;
 use crate::config::ModelConfig;
 use crate::has_kernels;
+use crate::precision::Precision;
 use crate::transformer::Layer;
 
 /// The sizes of a model's prior, as `dalle-kernels` names them.
@@ -23,6 +24,15 @@ pub fn kernel_sizes(config: &ModelConfig) -> PriorSizes {
         grid: config.geometry().grid,
         text_vocab: config.text_vocab,
         image_vocab: config.dvae.vocab,
+    }
+}
+
+/// How the kernels keep numbers of a type.
+pub(crate) fn storage(precision: Precision) -> Storage {
+    match precision {
+        Precision::F32 => Storage::F32,
+        Precision::Bf16 => Storage::Bf16,
+        Precision::F16 => Storage::F16,
     }
 }
 

@@ -15,6 +15,8 @@ pub mod mask;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use kernels::kernel_sizes;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use kernels::storage;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::nn::{LayerNorm, LayerNormConfig};

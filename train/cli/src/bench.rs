@@ -127,7 +127,9 @@ impl Benchmark<'_> {
         reset_peak_memory();
         let footprint = Footprint::new(self.config);
         let rows = self.batch * self.samples;
-        let needed = footprint.sampling(self.precision, self.batch as u64, rows as u64);
+        let computed = self.device.computed(true);
+        let captions = self.batch as u64;
+        let needed = footprint.sampling(self.config, computed, self.precision, captions, rows as u64);
         memory::check(&format!("sampling {}", self.config.name), needed, self.device)?;
         let device = self.device.open_for(self.precision)?;
         let prior = Prior::new(self.config, &device).with_precision(self.precision);
@@ -173,8 +175,8 @@ impl Benchmark<'_> {
     pub fn decode(&self) -> Result<Timing> {
         reset_peak_memory();
         let footprint = Footprint::new(self.config);
-        let pixels = (self.batch * self.config.image_size.pow(2)) as u64;
-        let needed = footprint.decoding(self.config, pixels);
+        let (grid, images) = (self.config.geometry().grid as u64, self.batch as u64);
+        let needed = footprint.decoding(self.config, self.device.computed(true), (grid, grid), images);
         memory::check(&format!("decoding {} images", self.batch), needed, self.device)?;
         let device = self.device.open()?;
         let decoder = ImageDecoder::new(Decoder::new(&self.config.dvae, &device));
@@ -197,7 +199,7 @@ impl Benchmark<'_> {
     pub fn dvae_step(&self) -> Result<Timing> {
         reset_peak_memory();
         let needed = Footprint::new(self.config)
-            .training_dvae(self.config, self.device.updates(true), self.batch as u64, COPIES)
+            .training_dvae(self.config, self.device.computed(true), self.batch as u64, COPIES)
             .bytes();
         memory::check(&format!("training the dVAE of {}", self.config.name), needed, self.device)?;
         let device = self.device.open()?.autodiff();
@@ -233,7 +235,7 @@ impl Benchmark<'_> {
     pub fn train_step(&self) -> Result<Timing> {
         reset_peak_memory();
         let footprint = Footprint::new(self.config);
-        let updates = self.device.updates(PriorUpdate::supports(&prior::kernel_sizes(self.config)));
+        let updates = self.device.computed(PriorUpdate::supports(&prior::kernel_sizes(self.config)));
         let needed = footprint.training_prior(self.config, updates, self.batch as u64, COPIES).bytes();
         memory::check(&format!("training {}", self.config.name), needed, self.device)?;
         let device = self.device.open()?.autodiff();

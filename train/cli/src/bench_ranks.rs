@@ -103,7 +103,7 @@ impl RankBenchmark<'_> {
         reset_peak_memory();
         let options = Options { per_machine: Some(self.per_machine), ..Options::default() };
         let communicators = Communicator::threads(self.ranks, &options)?;
-        let updates = self.device.updates(PriorUpdate::supports(&prior::kernel_sizes(self.config)));
+        let updates = self.device.computed(PriorUpdate::supports(&prior::kernel_sizes(self.config)));
         let own = Footprint::new(self.config).training_prior(
             self.config,
             updates,

@@ -64,7 +64,7 @@ impl Generator {
     pub fn load(folder: &ModelFolder, device: DeviceName, dtype: Precision) -> Result<Self> {
         folder.require(&[TOKENIZER, PRIOR, DECODER])?;
         let footprint = Footprint::new(&folder.config);
-        let needed = footprint.sampling(dtype, 1, 1);
+        let needed = footprint.sampling(&folder.config, device.computed(true), dtype, 1, 1);
         memory::check(&format!("the model {}", folder.config.name), needed, device)?;
         let opened = device.open_for(dtype)?;
         Ok(Self {

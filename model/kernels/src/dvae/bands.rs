@@ -4,10 +4,11 @@
 //! neighbours' rows. The step that writes a map sends the rows at its edges ([`Edges::send`]), and the next step receives them
 //! ([`Edges::receive`]) before a convolution reads the map.
 
+use std::cell::Cell;
 use std::sync::Mutex;
 
 use super::team::{Member, Turn, lock, together};
-use crate::grid::Grid;
+use crate::grid::{Buffer, Grid, zeros};
 
 /// Layouts of a band's maps at the four resolutions, the greatest first.
 pub(super) type Grids = [Grid; 4];
@@ -52,8 +53,7 @@ pub(super) fn fitting<B: AsRef<Grids>>(
     threads: usize,
     band: impl Fn(Grids) -> B,
 ) -> Bands<B> {
-    let worth = flops * (rows * columns) as u64 / FLOPS;
-    let heights = heights(rows, threads.min(worth as usize));
+    let heights = heights((rows, columns), flops, threads);
     let before = lock(free).pop();
     let fits = |bands: &Bands<B>| {
         let size = |band: &Mutex<B>| {
@@ -64,25 +64,63 @@ pub(super) fn fitting<B: AsRef<Grids>>(
         bands.bands.iter().map(size).eq(heights.iter().map(|height| (*height, columns)))
     };
     before.filter(fits).unwrap_or_else(|| Bands {
-        bands: heights.iter().map(|height| Mutex::new(band(layouts(*height, columns, border)))).collect(),
+        bands: heights
+            .iter()
+            .map(|height| Mutex::new(band(layouts(*height, columns, border, Grid::new))))
+            .collect(),
         sent: heights.iter().map(|_| Default::default()).collect(),
     })
 }
 
-/// Heights of at most `most` bands of about equally many rows.
-fn heights(rows: usize, most: usize) -> Vec<usize> {
+/// Heights of at most `threads` bands of about equally many rows.
+fn heights((rows, columns): (usize, usize), flops: u64, threads: usize) -> Vec<usize> {
+    let worth = flops * (rows * columns) as u64 / FLOPS;
     let units = rows.div_ceil(ROWS);
-    let count = most.clamp(1, units);
+    let count = threads.min(worth as usize).clamp(1, units);
     let cut = |band: usize| (units * band / count * ROWS).min(rows);
     (0..count).map(|band| cut(band + 1) - cut(band)).collect()
 }
 
 /// Layouts of a band of `height × columns` pixels at the smallest resolution.
-fn layouts(height: usize, columns: usize, border: usize) -> Grids {
+fn layouts(
+    height: usize,
+    columns: usize,
+    border: usize,
+    grid: fn(usize, usize, usize, usize) -> Grid,
+) -> Grids {
     std::array::from_fn(|level| {
         let factor = 8 >> level;
-        Grid::new(1, factor * height, factor * columns, if level == 0 { border } else { 1 })
+        grid(1, factor * height, factor * columns, if level == 0 { border } else { 1 })
     })
+}
+
+/// Allocates a buffer of some values.
+pub(super) type Allocate<'a> = &'a dyn Fn(usize) -> Buffer;
+
+/// Values of the bands that [`all`] allocates for `images` images of one size: `band` makes one with a function that allocates its
+/// buffers. Nothing is allocated.
+pub(super) fn values<B>(
+    (rows, columns): (usize, usize),
+    flops: u64,
+    border: usize,
+    (images, threads): (usize, usize),
+    band: impl Fn(Grids, Allocate<'_>) -> B,
+) -> usize {
+    let values = Cell::new(0);
+    for height in heights((rows, columns), flops, threads_of_each(images, threads)) {
+        let grids = layouts(height, columns, border, Grid::without_mask);
+        values.set(values.get() + grids.iter().map(Grid::mask_values).sum::<usize>());
+        band(grids, &|length| {
+            values.set(values.get() + length);
+            zeros(0)
+        });
+    }
+    values.get() * images.min(threads)
+}
+
+/// Threads for each of some images.
+fn threads_of_each(images: usize, threads: usize) -> usize {
+    (threads / images.max(1)).max(1)
 }
 
 impl<B> Bands<B> {
@@ -209,7 +247,7 @@ impl Reach {
 /// The result of `work` for each item, in order; several at once where there are threads. `work` is told how many threads are left
 /// for one item.
 pub(super) fn all<T: Sync, R: Send>(items: &[T], work: impl Fn(&T, usize) -> R + Send + Sync) -> Vec<R> {
-    let threads = (threads() / items.len().max(1)).max(1);
+    let threads = threads_of_each(items.len(), threads());
     #[cfg(not(target_arch = "wasm32"))]
     if items.len() > 1 {
         use rayon::prelude::*;

@@ -5,9 +5,9 @@ use std::sync::Mutex;
 use pulp::{Simd, WithSimd};
 
 use super::EPSILON;
-use super::bands::{BandSteps, Bands, Grids, Reach, all, fitting, threads};
+use super::bands::{Allocate, BandSteps, Bands, Grids, Reach, all, fitting, threads, values};
 use super::layers::{BlockLayers, ConvLayer, PointwiseLayer, Use, WinogradLayer};
-use super::network::{DvaeNetwork, DvaeSizes};
+use super::network::{DvaeNetwork, DvaeSizes, InferenceValues};
 use super::team::lock;
 use crate::finish::Finish;
 use crate::grid::{Buffer, Grid, zeros};
@@ -23,7 +23,7 @@ pub struct Decoder {
     processor: Processor,
     /// The first layer's output for each code, `[vocab, n_init]`.
     table: Vec<f32>,
-    n_init: usize,
+    sizes: DvaeSizes,
     groups: [Vec<BlockLayers>; 4],
     /// Only μ: the image does not depend on ln b.
     maps: PointwiseLayer,
@@ -59,7 +59,42 @@ impl AsRef<Grids> for DecoderBand {
     }
 }
 
+impl DecoderBand {
+    fn new(sizes: &DvaeSizes, grids: Grids, buffer: Allocate<'_>) -> Self {
+        let map = |grid: &Grid, channels: usize| buffer(channels * grid.channel());
+        let levels = std::array::from_fn(|level| {
+            let grid = &grids[level];
+            let wide = sizes.n_hid << level;
+            let hidden = wide / 4;
+            let (small, upsampled) = (&grids[(level + 1).min(3)], if level < 3 { 1 } else { 0 });
+            DecoderLevel {
+                x: map(grid, wide),
+                hidden: [0, 1].map(|_| map(grid, hidden)),
+                tiles: [hidden, wide].map(|channels| buffer(upsampled * channels * grid.plane)),
+                before: [hidden, wide].map(|channels| map(small, upsampled * channels)),
+            }
+        });
+        let codes = map(&grids[3], sizes.n_init);
+        let maps = map(&grids[0], 3);
+        let rgb = vec![0; 3 * grids[0].height * grids[0].width];
+        Self { grids, tokens: Vec::new(), codes, levels, maps, rgb, scratch: zeros(0) }
+    }
+}
+
 impl Decoder {
+    /// Values that a decoder keeps: its weights, and maps while it decodes `images` images of rows × columns tokens at once on
+    /// `threads` threads.
+    pub fn values(sizes: DvaeSizes, size: (usize, usize), images: usize, threads: usize) -> InferenceValues {
+        let network = DvaeNetwork::new(sizes);
+        let flops = network.decoder_flops();
+        InferenceValues {
+            weights: network.decoder_values(),
+            maps: values(size, flops, 1, (images, threads), |grids, buffer| {
+                DecoderBand::new(&sizes, grids, buffer)
+            }),
+        }
+    }
+
     /// From the values of the decoder's parameters, in the order of [`DvaeNetwork::decoder`].
     ///
     /// # Panics
@@ -89,12 +124,12 @@ impl Decoder {
         maps.set(parameters, 1.0);
         let flops = network.decoder_flops();
         let free = Mutex::new(Vec::new());
-        Self { processor: Processor::detect(), table, n_init, groups, maps, flops, free }
+        Self { processor: Processor::detect(), table, sizes, groups, maps, flops, free }
     }
 
     /// Codes of the codebook.
     pub fn vocab(&self) -> usize {
-        self.table.len() / self.n_init
+        self.sizes.vocab
     }
 
     /// [`decode`](Self::decode) of each grid, several at once where there are threads.
@@ -159,7 +194,9 @@ impl Decoder {
             "a token is not in the codebook of {vocab}"
         );
         let size = (tokens.len() / width, width);
-        let mut bands = fitting(&self.free, size, self.flops, 1, threads, |grids| self.band(grids));
+        let mut bands = fitting(&self.free, size, self.flops, 1, threads, |grids| {
+            DecoderBand::new(&self.sizes, grids, &zeros)
+        });
         let mut rest = tokens;
         for band in bands.iter_mut() {
             let (own, below) = rest.split_at(band.grids[3].height * width);
@@ -176,7 +213,7 @@ impl Decoder {
         let channel = grid.channel();
         for (i, &token) in band.tokens.iter().enumerate() {
             let at = grid.index(0, i / grid.width, i % grid.width);
-            let row = &self.table[usize::from(token) * self.n_init..][..self.n_init];
+            let row = &self.table[usize::from(token) * self.sizes.n_init..][..self.sizes.n_init];
             for (map, value) in band.codes.chunks_exact_mut(channel).zip(row) {
                 map[at] = *value;
             }
@@ -218,25 +255,6 @@ impl Decoder {
         self.processor.pointwise(grid, &self.maps.kernel, (x, true), finish, maps);
         self.processor.run(Colours(maps));
         interleave(grid, maps, rgb);
-    }
-
-    fn band(&self, grids: Grids) -> DecoderBand {
-        let levels = std::array::from_fn(|level| {
-            let (grid, blocks) = (&grids[level], &self.groups[3 - level]);
-            let hidden = blocks.first().map_or(0, |block| block.wide.conv.n_out);
-            let (small, upsampled) = (&grids[(level + 1).min(3)], if level < 3 { 1 } else { 0 });
-            let wide = blocks.first().map_or(0, |block| block.square[2].conv.n_out);
-            DecoderLevel {
-                x: grid.map(wide),
-                hidden: [0, 1].map(|_| grid.map(hidden)),
-                tiles: [hidden, wide].map(|channels| grid.tile_map(upsampled * channels)),
-                before: [hidden, wide].map(|channels| small.map(upsampled * channels)),
-            }
-        });
-        let codes = grids[3].map(self.n_init);
-        let maps = grids[0].map(3);
-        let rgb = vec![0; 3 * grids[0].height * grids[0].width];
-        DecoderBand { grids, tokens: Vec::new(), codes, levels, maps, rgb, scratch: zeros(0) }
     }
 
     /// A block at one resolution; the first one reads the codes.

@@ -2,14 +2,14 @@
 
 use std::sync::Mutex;
 
-use super::bands::{BandSteps, Bands, Grids, Reach, all, fitting, threads};
+use super::bands::{Allocate, BandSteps, Bands, Grids, Reach, all, fitting, threads, values};
 use super::layers::{BlockLayers, ConvLayer, PointwiseLayer, Use};
-use super::network::{DvaeNetwork, DvaeSizes};
+use super::network::{DvaeNetwork, DvaeSizes, InferenceValues};
 use super::pixel;
 use super::team::lock;
 use crate::codes::Best;
 use crate::finish::Finish;
-use crate::grid::{Buffer, zeros};
+use crate::grid::{Buffer, Grid, zeros};
 use crate::resize::Resize;
 use crate::simd::Processor;
 use crate::stem::{self, Stem};
@@ -28,6 +28,7 @@ pub struct Encoder {
     stem_bias: Vec<f32>,
     groups: [Vec<BlockLayers>; 4],
     logits: PointwiseLayer,
+    sizes: DvaeSizes,
     flops: u64,
     free: Mutex<Vec<Bands<EncoderBand>>>,
 }
@@ -59,7 +60,37 @@ impl AsRef<Grids> for EncoderBand {
     }
 }
 
+impl EncoderBand {
+    fn new(sizes: &DvaeSizes, grids: Grids, buffer: Allocate<'_>) -> Self {
+        let map = |grid: &Grid, channels: usize| buffer(channels * grid.channel());
+        let levels = std::array::from_fn(|level| {
+            let (grid, wide) = (&grids[level], sizes.n_hid << level);
+            EncoderLevel {
+                pooled: map(grid, if level > 0 { wide / 2 } else { 0 }),
+                x: map(grid, wide),
+                hidden: [0, 1].map(|_| map(grid, wide / 4)),
+            }
+        });
+        let (image, logits) = (map(&grids[0], 3), map(&grids[3], sizes.vocab));
+        let best = buffer(4 * grids[3].tiles);
+        Self { grids, rgb: Vec::new(), image, levels, logits, best, scratch: zeros(0) }
+    }
+}
+
 impl Encoder {
+    /// Values that an encoder keeps: its weights, and maps while it encodes `images` images at once on `threads` threads. The size is
+    /// that of the grids of tokens.
+    pub fn values(sizes: DvaeSizes, size: (usize, usize), images: usize, threads: usize) -> InferenceValues {
+        let network = DvaeNetwork::new(sizes);
+        let flops = network.encoder_flops();
+        InferenceValues {
+            weights: network.encoder_values(),
+            maps: values(size, flops, 2, (images, threads), |grids, buffer| {
+                EncoderBand::new(&sizes, grids, buffer)
+            }),
+        }
+    }
+
     /// From the values of the encoder's parameters, in the order of [`DvaeNetwork::encoder`].
     ///
     /// # Panics
@@ -82,6 +113,7 @@ impl Encoder {
             stem_bias: b.to_vec(),
             groups,
             logits,
+            sizes,
             flops: network.encoder_flops(),
             free: Mutex::new(Vec::new()),
         }
@@ -110,8 +142,9 @@ impl Encoder {
             rgb.len()
         );
         let (rows, columns) = (rgb.len() / (24 * width), width / 8);
-        let mut bands =
-            fitting(&self.free, (rows, columns), self.flops, 2, threads, |grids| self.band(grids));
+        let mut bands = fitting(&self.free, (rows, columns), self.flops, 2, threads, |grids| {
+            EncoderBand::new(&self.sizes, grids, &zeros)
+        });
         let mut rest = rgb;
         for band in bands.iter_mut() {
             let (own, below) = rest.split_at(3 * band.grids[0].height * width);
@@ -171,24 +204,6 @@ impl Encoder {
             self.processor.pointwise(grid, &layer.kernel, x, Finish::Set(&layer.bias), logits);
             self.processor.run(Best { grid, logits, best });
         });
-    }
-
-    fn band(&self, grids: Grids) -> EncoderBand {
-        let levels = std::array::from_fn(|level| {
-            let (grid, block) = (&grids[level], self.groups[level].first());
-            let [input, hidden, wide] = block.map_or([0; 3], |block| {
-                let (first, last) = (&block.square[0].conv, &block.wide.conv);
-                [first.n_in, first.n_out, last.n_out]
-            });
-            EncoderLevel {
-                pooled: grid.map(if level > 0 { input } else { 0 }),
-                x: grid.map(wide),
-                hidden: [0, 1].map(|_| grid.map(hidden)),
-            }
-        });
-        let (image, logits) = (grids[0].map(3), grids[3].map(self.logits.conv.n_out));
-        let best = zeros(4 * grids[3].tiles);
-        EncoderBand { grids, rgb: Vec::new(), image, levels, logits, best, scratch: zeros(0) }
     }
 
     /// A block. The first one of a resolution reads the pooled map.

@@ -23,7 +23,7 @@ mod weights;
 
 pub use decoder::Decoder;
 pub use encoder::Encoder;
-pub use network::{DvaeNetwork, DvaeSizes};
+pub use network::{DvaeNetwork, DvaeSizes, InferenceValues};
 #[cfg(not(target_arch = "wasm32"))]
 pub use update::{DvaeLosses, DvaeUpdate, Evaluation, ImageNoise};
 

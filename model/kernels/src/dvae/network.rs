@@ -25,6 +25,26 @@ pub(super) struct Conv {
     pub b: usize,
 }
 
+/// What a decoder or an encoder keeps in memory, in values of 32 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InferenceValues {
+    /// Weights as the kernels read them.
+    pub weights: usize,
+    /// Feature maps.
+    pub maps: usize,
+}
+
+/// Values of a layer's kernel as it is used. A 3×3 kernel is transformed into 4×4 values.
+fn packed(conv: &Conv) -> usize {
+    let values = if conv.side == 3 { 16 } else { conv.side * conv.side };
+    values * conv.n_in * conv.n_out
+}
+
+/// The same of blocks.
+fn values(groups: &[Vec<DvaeBlock>; 4]) -> usize {
+    groups.iter().flatten().flat_map(|block| block.id.iter().chain(&block.res)).map(packed).sum()
+}
+
 /// Operations of blocks whose groups have `pixels` for each token.
 fn flops(groups: &[Vec<DvaeBlock>; 4], pixels: impl Fn(usize) -> u64) -> u64 {
     let block = |block: &DvaeBlock| block.id.iter().chain(&block.res).map(Conv::flops).sum::<u64>();
@@ -165,16 +185,20 @@ impl DvaeNetwork {
         self.codes.flops() + self.decoder_flops()
     }
 
-    /// Values of the layers as updates use them, forward and backward. A 3×3 kernel is transformed into 4×4 values.
+    /// Values of the layers as updates use them, forward and backward.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn packed_values(&self) -> usize {
-        let values = |conv: &Conv| match conv.side {
-            3 => 2 * 16 * conv.n_in * conv.n_out,
-            side => 2 * side * side * conv.n_in * conv.n_out,
-        };
-        let blocks = self.encoder.iter().chain(&self.decoder).flatten();
-        let layers = blocks.flat_map(|block| block.id.iter().chain(&block.res));
-        layers.chain([&self.stem, &self.logits, &self.codes, &self.maps]).map(values).sum()
+        2 * (self.encoder_values() + self.decoder_values())
+    }
+
+    /// Values of the encoder's layers as it encodes.
+    pub(super) fn encoder_values(&self) -> usize {
+        values(&self.encoder) + packed(&self.stem) + packed(&self.logits)
+    }
+
+    /// Values of the decoder's layers as it decodes.
+    pub(super) fn decoder_values(&self) -> usize {
+        values(&self.decoder) + packed(&self.codes) + packed(&self.maps)
     }
 
     /// Operations of the encoder for each token.

@@ -9,7 +9,7 @@ use dalle_data::{ImageIndex, TrainingData};
 use dalle_kernels::clip::ClipUpdate;
 use dalle_model::Device;
 use dalle_model::clip::{Clip, ClipConfig, kernel_sizes};
-use dalle_model::footprint::{Footprint, Updates};
+use dalle_model::footprint::{Computed, Footprint};
 use dalle_model::precision::Precision;
 use dalle_native::{ModelFolder, read_clip_config};
 use dalle_shared::Geometry;
@@ -157,13 +157,13 @@ fn train(args: &ClipTrainArgs, ranks: &Ranks) -> Result<()> {
     check_batch(args.batch, data.examples())?;
     let (footprint, with_dvae) = (Footprint::new(&model), args.reconstructed > 0.0);
     let what = format!("CLIP of {}", model.name);
-    let updates = args.run.device.updates(ClipUpdate::supports(&kernel_sizes(&config, &model)));
+    let updates = args.run.device.computed(ClipUpdate::supports(&kernel_sizes(&config, &model)));
     ensure!(
-        updates == Updates::Burn || !args.run.gradient_checkpointing,
+        updates == Computed::Burn || !args.run.gradient_checkpointing,
         "--gradient-checkpointing: it has no effect on the CPU; leave it out, and use --accumulate to keep fewer pairs in memory"
     );
     // As on Burn, a part of the batch is kept in memory.
-    let needed = args.run.check_memory(&what, args.batch, ranks, Updates::Burn, |_, part| {
+    let needed = args.run.check_memory(&what, args.batch, ranks, Computed::Burn, |_, part| {
         let training = footprint.training_clip(&config, &model, updates, part, COPIES, with_dvae);
         let mut training = args.run.checkpointed(training, KEPT_BY_TRANSFORMER);
         // Whatever the parts, all captions are compared with all images.

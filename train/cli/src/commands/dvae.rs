@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use clap::Subcommand;
 use dalle_data::{Entry, MANIFEST, Shards, check_apart};
+use dalle_model::config::DOWNSAMPLING;
 use dalle_model::dvae::ImageEncoder;
 use dalle_model::footprint::Footprint;
 use dalle_native::ModelFolder;
@@ -126,7 +127,9 @@ impl FileEncoder {
 
     fn image(&self, name: &str, image: &RgbImage) -> Result<TokenGrid> {
         let (width, height) = image.dimensions();
-        let needed = self.footprint.encoding(&self.folder.config, u64::from(width) * u64::from(height));
+        let size = [height, width].map(|side| u64::from(side) / DOWNSAMPLING as u64);
+        let (config, computed) = (&self.folder.config, self.device.computed(true));
+        let needed = self.footprint.encoding(config, computed, size.into(), 1);
         memory::check(&format!("encoding {name} of {width}×{height} pixels"), needed, self.device)?;
         TokenGrid::encode(&self.encoder, image)
     }
@@ -173,8 +176,8 @@ fn encode_dataset(args: &EncodeArgs, data: &Path) -> Result<()> {
     let config = &folder.config;
     let crops = args.crops.unwrap_or(CROPS) as usize;
     let format = token_dataset::format(&shards, config, folder.sha256(ENCODER)?, crops, args.seed);
-    let together = token_dataset::ENCODED_TOGETHER as u64 * (config.image_size as u64).pow(2);
-    let needed = Footprint::new(config).encoding(config, together);
+    let (grid, together) = (config.geometry().grid as u64, token_dataset::ENCODED_TOGETHER as u64);
+    let needed = Footprint::new(config).encoding(config, args.device.computed(true), (grid, grid), together);
     memory::check(&format!("encoding {}", data.display()), needed, args.device)?;
     let out = NewFolder::begin(&args.out, MANIFEST, args.overwrite)?;
     let encoder = folder.encoder(&args.device.open()?)?;
@@ -197,8 +200,9 @@ fn decode(args: &DecodeArgs) -> Result<()> {
     outputs::check(&[&args.tokens], &[("--out", Some(&args.out))])?;
     let folder = ModelFolder::open(&args.model)?;
     let grid = TokenGrid::read(&args.tokens, folder.config.dvae.vocab)?;
-    let needed = Footprint::new(&folder.config).decoding(&folder.config, grid.pixels());
     let (width, height) = (grid.grid, grid.tokens.len() / grid.grid);
+    let (footprint, computed) = (Footprint::new(&folder.config), args.device.computed(true));
+    let needed = footprint.decoding(&folder.config, computed, (height as u64, width as u64), 1);
     memory::check(&format!("decoding {width}×{height} tokens"), needed, args.device)?;
     let decoder = folder.decoder(&args.device.open()?)?;
     write_png(&args.out, &decode_image(&decoder, &grid.tokens, grid.grid)?)

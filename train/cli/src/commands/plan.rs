@@ -7,6 +7,7 @@ use anyhow::Result;
 use dalle_kernels::clip::ClipUpdate;
 use dalle_kernels::prior::PriorUpdate;
 use dalle_model::clip::{self, ClipConfig};
+use dalle_model::config::ModelConfig;
 use dalle_model::footprint::{Footprint, Training};
 use dalle_model::precision::Precision;
 use dalle_model::prior::kernel_sizes;
@@ -52,16 +53,16 @@ pub fn run(args: &Args) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", config.name)?;
     print_size(&mut out, &footprint)?;
-    print_sampling(&mut out, &footprint, args, free)?;
+    print_sampling(&mut out, (&config, &footprint), args, free)?;
     let clip = clip.map(|clip: ClipConfig| {
-        let updates = args.device.updates(ClipUpdate::supports(&clip::kernel_sizes(&clip, &config)));
+        let updates = args.device.computed(ClipUpdate::supports(&clip::kernel_sizes(&clip, &config)));
         footprint.training_clip(&clip, &config, updates, args.batch as u64, COPIES, false)
     });
     let supported = PriorUpdate::supports(&kernel_sizes(&config));
-    let (batch, dvae) = (args.batch as u64, args.device.updates(true));
+    let (batch, dvae) = (args.batch as u64, args.device.computed(true));
     let networks = [
         ("dVAE", Some(footprint.training_dvae(&config, dvae, batch, COPIES))),
-        ("prior", Some(footprint.training_prior(&config, args.device.updates(supported), batch, COPIES))),
+        ("prior", Some(footprint.training_prior(&config, args.device.computed(supported), batch, COPIES))),
         ("CLIP", clip),
     ];
     print_training(&mut out, networks, batch, free)?;
@@ -102,16 +103,26 @@ fn print_size(out: &mut dyn Write, footprint: &Footprint) -> Result<()> {
 }
 
 /// Memory of sampling in 32 and in 16 bits.
-fn print_sampling(out: &mut dyn Write, footprint: &Footprint, args: &Args, free: Option<u64>) -> Result<()> {
+fn print_sampling(
+    out: &mut dyn Write,
+    (config, footprint): (&ModelConfig, &Footprint),
+    args: &Args,
+    free: Option<u64>,
+) -> Result<()> {
     let (captions, samples) = (args.captions as u64, (args.captions * args.samples) as u64);
-    let total = |precision| footprint.sampling(precision, captions, samples);
+    let computed = args.device.computed(true);
+    let total = |precision| footprint.sampling(config, computed, precision, captions, samples);
+    let rest = |precision| {
+        let caches = footprint.cache_bytes(precision, captions, samples);
+        total(precision).saturating_sub(footprint.prior_bytes(precision) + caches)
+    };
     let mut row = |name: &str, cell: &dyn Fn(Precision) -> String| {
         let [wide, narrow] = [Precision::F32, Precision::Bf16].map(cell);
         writeln!(out, "  {name:40} {wide:>12} {narrow:>12}")
     };
     row("", &|precision| if precision == Precision::F32 { "f32".to_owned() } else { "16 bits".to_owned() })?;
     row("weights of the prior", &|precision| gigabytes(footprint.prior_bytes(precision)))?;
-    row("masks and workspace", &|_| gigabytes(footprint.working_bytes()))?;
+    row("decoder and workspace", &|precision| gigabytes(rest(precision)))?;
     row("cache per caption", &|precision| gigabytes(footprint.cache_bytes(precision, 1, 0)))?;
     row("cache per sample", &|precision| gigabytes(footprint.cache_bytes(precision, 0, 1)))?;
     row("read per token", &|precision| gigabytes(footprint.step_bytes(precision, 1, 1)))?;

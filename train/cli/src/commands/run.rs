@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow, ensure};
 use dalle_data::{Item, TrainingData};
 use dalle_model::Device;
-use dalle_model::footprint::{Training, Updates};
+use dalle_model::footprint::{Computed, Training};
 use dalle_native::device::DeviceName;
 use dalle_native::memory;
 use dalle_train::checkpoint::newest_state;
@@ -142,9 +142,9 @@ impl RunArgs {
     ///
     /// # Errors
     /// An option to save memory has no effect there.
-    pub fn updates(&self, supported: bool) -> Result<Updates> {
-        let updates = self.device.updates(supported);
-        if updates != Updates::Burn {
+    pub fn updates(&self, supported: bool) -> Result<Computed> {
+        let updates = self.device.computed(supported);
+        if updates != Computed::Burn {
             let why = "it has no effect on the CPU, which keeps one example for each thread in memory, whatever the batch; leave it \
                        out, and set RAYON_NUM_THREADS to use fewer threads";
             ensure!(self.accumulate == 1, "--accumulate: expected 1, got {}: {why}", self.accumulate);
@@ -165,8 +165,8 @@ impl RunArgs {
         what: &str,
         batch: usize,
         ranks: &Ranks,
-        updates: Updates,
-        needed: impl Fn(Updates, u64) -> Training,
+        updates: Computed,
+        needed: impl Fn(Computed, u64) -> Training,
     ) -> Result<u64> {
         let parts = self.accumulate;
         let world = ranks.share(batch)?.world;
@@ -192,12 +192,12 @@ impl RunArgs {
             1 => what,
             _ => format!("{what} by {together} ranks on this machine"),
         };
-        if let Updates::Kernels(threads) = updates {
+        if let Computed::Kernels(threads) = updates {
             // Validation computes as many examples at once as training, if there are as many.
             let validated = self.validate_every.map_or(0, |_| self.validation_examples);
             let validated = validated.div_ceil(world);
             let bytes =
-                |threads| together * needed(Updates::Kernels(threads), batch.max(validated) as u64).bytes();
+                |threads| together * needed(Computed::Kernels(threads), batch.max(validated) as u64).bytes();
             memory::check(&what, bytes(threads), self.device).map_err(|refusal| {
                 match (1..threads).rev().find(|&fewer| bytes(fewer) <= refusal.free) {
                     Some(fewer) => anyhow!("{refusal}; RAYON_NUM_THREADS={fewer} would fit"),
@@ -320,8 +320,8 @@ mod tests {
         let args = Cli::try_parse_from(["dalle", "--run", "r"]).unwrap().args;
         let Some(free) = memory::free(DeviceName::Cpu) else { return };
         // One rank fits, two do not.
-        let each = |_: Updates, _: u64| Training { state: free / 5 * 3, activations: 0 };
-        let check = |ranks: &Ranks| args.check_memory("a network", 4, ranks, Updates::Burn, each);
+        let each = |_: Computed, _: u64| Training { state: free / 5 * 3, activations: 0 };
+        let check = |ranks: &Ranks| args.check_memory("a network", 4, ranks, Computed::Burn, each);
         assert_eq!(check(&Ranks::alone()).unwrap(), free / 5 * 3);
         let all = Communicator::threads(2, &dalle_comm::Options::default()).unwrap();
         let all: Vec<Ranks> = all.into_iter().map(Ranks::new).collect();

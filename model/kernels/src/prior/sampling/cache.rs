@@ -47,6 +47,15 @@ impl Cache {
         Self { layers: (0..sizes.layers).map(layer).collect(), samples: 1, position: 0 }
     }
 
+    /// Values of the caches of `captions` captions with `samples` samples in all.
+    pub(super) fn values(sizes: &PriorSizes, captions: usize, samples: usize) -> usize {
+        let slots = (0..sizes.layers).map(|index| {
+            let capacity = Pattern::of_layer(index, sizes.layers).capacity(sizes);
+            captions * (text_width(sizes) + sizes.text) + 2 * samples * capacity
+        });
+        slots.sum::<usize>() * sizes.width()
+    }
+
     /// A cache for `samples` samples that all begin as the one that this cache holds.
     ///
     /// # Panics

@@ -59,6 +59,21 @@ impl Sampler {
         Ok(Self { sizes, storage, processor: Processor::detect(), weights })
     }
 
+    /// Bytes that a sampler keeps for `captions` captions with `samples` samples in all: weights, caches, and working memory, which is
+    /// largest when a whole image is read.
+    pub fn bytes(sizes: &PriorSizes, storage: Storage, captions: usize, samples: usize) -> usize {
+        let (d, slots) = (sizes.width(), sizes.slots());
+        let matrix = |n_in: usize, n_out: usize| tiles(n_in, n_out);
+        let matrices = matrix(d, 3 * d) + matrix(d, d) + matrix(d, 4 * d) + matrix(4 * d, d);
+        let narrow = sizes.layers * matrices + Cache::values(sizes, captions, samples);
+        let rows = sizes.text_vocab + 2 * sizes.text + sizes.image_vocab + 2 * sizes.grid;
+        let vectors = 13 * sizes.layers * d + 2 * d + sizes.image_vocab;
+        // The stream before and after a LayerNorm, and the MLP's hidden layer; or the stream, queries, keys and values, and results.
+        let working = tiles(slots, d) + 5 * tiles(slots, d) + 2 * samples * sizes.image_vocab;
+        let wide = rows * d + vectors + matrix(d, sizes.image_vocab) + working;
+        storage.bytes() * narrow + size_of::<f32>() * wide
+    }
+
     /// The same, with another instruction set of this CPU.
     #[must_use]
     pub fn with_processor(self, processor: Processor) -> Self {
