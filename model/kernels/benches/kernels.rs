@@ -6,6 +6,7 @@
 use std::fmt;
 
 use dalle_kernels::adamw::{AdamW, AdamWUpdate, sum_of_squares};
+use dalle_kernels::conv_kernel::ConvKernel;
 use dalle_kernels::finish::Finish;
 use dalle_kernels::formats::{F0_6_10, F1_6_9, Stored, decode, encode};
 use dalle_kernels::gradient::{KernelGradient, PointwiseGradient};

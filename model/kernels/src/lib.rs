@@ -17,6 +17,7 @@ pub mod adamw;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod clip;
 pub mod codes;
+pub mod conv_kernel;
 pub mod dvae;
 pub mod finish;
 pub mod formats;

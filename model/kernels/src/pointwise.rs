@@ -2,6 +2,7 @@
 
 use pulp::{Simd, WithSimd};
 
+use crate::conv_kernel::ConvKernel;
 use crate::finish::Finish;
 use crate::grid::{Buffer, Grid, zeros};
 use crate::simd::{MOST_VECTORS, channels_at_once, relu, vectors, vectors_at_once};
@@ -15,27 +16,26 @@ pub struct PointwiseKernel {
     block: usize,
 }
 
-impl PointwiseKernel {
-    /// A kernel of zeros.
-    pub fn zeros(n_out: usize, n_in: usize) -> Self {
+impl ConvKernel for PointwiseKernel {
+    fn zeros(n_out: usize, n_in: usize) -> Self {
         // Each value of the input is read, and passes its ReLU, once for all channels of a block.
         let wide = cfg!(target_arch = "wasm32") && n_out.is_multiple_of(4);
         let block = if wide { 4 } else { channels_at_once(n_out) };
         Self { w: zeros(n_out.next_multiple_of(block) * n_in), n_in, n_out, block }
     }
 
-    /// Becomes the kernel `w`, `[out, in]`, times `gain`.
-    pub fn set(&mut self, w: &[f32], gain: f32) {
+    fn set(&mut self, w: &[f32], gain: f32) {
         let n_in = self.n_in;
         self.fill(w, gain, |out, input| out * n_in + input);
     }
 
-    /// Becomes the kernel that takes gradients back through `w`, `[in, out]`: transposed, times `gain`.
-    pub fn set_backward(&mut self, w: &[f32], gain: f32) {
+    fn set_backward(&mut self, w: &[f32], gain: f32) {
         let n_out = self.n_out;
         self.fill(w, gain, |out, input| input * n_out + out);
     }
+}
 
+impl PointwiseKernel {
     #[inline(always)]
     fn fill(&mut self, w: &[f32], gain: f32, at: impl Fn(usize, usize) -> usize) {
         assert_eq!(w.len(), self.n_in * self.n_out, "a kernel of another size");

@@ -5,6 +5,7 @@
 
 use pulp::{Simd, WithSimd};
 
+use crate::conv_kernel::ConvKernel;
 use crate::finish::Finish;
 use crate::grid::{Buffer, Grid, View, zeros};
 use crate::simd::{MOST_VECTORS, channels_at_once, gate, load, relu, vectors, vectors_at_once, vectors_mut};
@@ -18,25 +19,24 @@ pub struct WinogradKernel {
     block: usize,
 }
 
-impl WinogradKernel {
-    /// A kernel of zeros.
-    pub fn zeros(n_out: usize, n_in: usize) -> Self {
+impl ConvKernel for WinogradKernel {
+    fn zeros(n_out: usize, n_in: usize) -> Self {
         let block = channels_at_once(n_out);
         Self { u: zeros(16 * n_in * n_out.next_multiple_of(block)), n_in, n_out, block }
     }
 
-    /// Becomes the kernel `w`, `[out, in, 3, 3]`, times `gain`.
-    pub fn set(&mut self, w: &[f32], gain: f32) {
+    fn set(&mut self, w: &[f32], gain: f32) {
         let n_in = self.n_in;
         self.fill(w, gain, |out, input| out * n_in + input, |i| i);
     }
 
-    /// Becomes the kernel that takes gradients back through `w`, `[in, out, 3, 3]`: transposed and turned round, times `gain`.
-    pub fn set_backward(&mut self, w: &[f32], gain: f32) {
+    fn set_backward(&mut self, w: &[f32], gain: f32) {
         let n_out = self.n_out;
         self.fill(w, gain, |out, input| input * n_out + out, |i| 8 - i);
     }
+}
 
+impl WinogradKernel {
     #[inline(always)]
     fn fill(
         &mut self,

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Images, assert_close, convolve, input_gradient, kernel_gradient, numbers};
+use dalle_kernels::conv_kernel::ConvKernel;
 use dalle_kernels::finish::Finish;
 use dalle_kernels::gradient::{BiasGradient, KernelGradient, PointwiseGradient};
 use dalle_kernels::grid::{Buffer, Grid, zeros};

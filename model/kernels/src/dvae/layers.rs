@@ -1,38 +1,8 @@
 //! Convolutions with their parameters rearranged for the kernels.
 
 use super::network::{Conv, DvaeBlock};
+use crate::conv_kernel::ConvKernel;
 use crate::{pointwise, winograd};
-
-/// A kind of kernel that can be filled from a convolution's parameters.
-pub(super) trait ConvKernel {
-    /// A kernel of zeros.
-    fn zeros(n_out: usize, n_in: usize) -> Self;
-    /// Becomes `w` times `gain`.
-    fn set(&mut self, w: &[f32], gain: f32);
-    /// Becomes the kernel that takes gradients back through `w`, times `gain`.
-    fn set_backward(&mut self, w: &[f32], gain: f32);
-}
-
-macro_rules! kernel {
-    ($kernel:ty) => {
-        impl ConvKernel for $kernel {
-            fn zeros(n_out: usize, n_in: usize) -> Self {
-                Self::zeros(n_out, n_in)
-            }
-
-            fn set(&mut self, w: &[f32], gain: f32) {
-                self.set(w, gain);
-            }
-
-            fn set_backward(&mut self, w: &[f32], gain: f32) {
-                self.set_backward(w, gain);
-            }
-        }
-    };
-}
-
-kernel!(pointwise::PointwiseKernel);
-kernel!(winograd::WinogradKernel);
 
 /// What a layer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
