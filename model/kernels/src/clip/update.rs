@@ -6,13 +6,13 @@ use std::sync::{Mutex, OnceLock};
 use rayon::prelude::*;
 
 use super::image::{self, ImageMemory};
-use super::network::{ClipNetwork, ClipSizes};
+use super::network::{ClipNetwork, ClipSizes, TowerSizes};
 use super::text;
 use super::tower::{Tower, TowerMemory, TowerWeights, causal, full, layer_shares, work};
 use crate::grid::zeros;
 use crate::matrix::Packed;
 use crate::sums::{SUMS, SumBuffers, UpdateValues, add_up, buffers, lock};
-use crate::transformer::attention::Group;
+use crate::transformer::attention::{AttentionScratch, Group, GroupSize};
 use crate::transformer::memory::StackWork;
 
 /// A caption with its image.
@@ -91,7 +91,16 @@ impl ClipUpdate {
             zeros(0)
         };
         let (text, image) = (causal(sizes.text), full(sizes.image()));
-        let masks = text.iter().chain(&image).map(|group| group.mask.len()).sum::<usize>();
+        // The groups of each length of a caption are kept.
+        let lengths = (1..=sizes.text).map(causal);
+        let masks: usize = lengths.flatten().chain(full(sizes.image())).map(|group| group.mask.len()).sum();
+        let scratch = |tower: &TowerSizes, groups: &[Group]| {
+            AttentionScratch::values(
+                tower.all_heads().head,
+                GroupSize::largest(groups.iter().map(Group::size)),
+            )
+        };
+        let scratch = scratch(&sizes.text_tower, &text) + scratch(&sizes.image_tower, &image);
         let statistics = 2
             * (2 * sizes.text_tower.layers * sizes.text + (2 * sizes.image_tower.layers + 1) * sizes.image());
         TowerMemory::new(&sizes.text_tower, sizes.text, layer_shares(&sizes.text_tower, &text), 0, &count);
@@ -102,7 +111,7 @@ impl ClipUpdate {
         let (passes, works) = (pairs.min(threads), counted.get());
         UpdateValues {
             state: weights + masks + buffers(pairs, passes) * network.length(),
-            activations: pairs * kept + passes * works,
+            activations: pairs * kept + passes * (works + scratch),
         }
     }
 

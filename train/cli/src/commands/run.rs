@@ -44,8 +44,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "PARTS", default_value_t = 1, value_parser = values::batch())]
     #[serde(skip)]
     pub accumulate: usize,
-    /// Recompute cheap activations in the backward pass instead of keeping them, to save memory. Not for the dVAE and the prior on
-    /// the CPU.
+    /// Recompute cheap activations in the backward pass instead of keeping them, to save memory. Not on the
+    /// CPU.
     #[arg(long)]
     #[serde(skip)]
     pub gradient_checkpointing: bool,
