@@ -99,7 +99,7 @@ fn write_dataset(folder: &Path) {
             let mut pair = record(&label, &label, style, "white");
             pair["kind"] = json!("pair");
             pair["objects"] = json!([name, other_name]);
-            pair["relation"] = json!("left of");
+            pair["relation"] = json!("to the left of");
             writer.add(&format!("{style}-{number}-pair"), &image, pair, (number % 3 == 0).then_some("pair"));
             for (count, places) in [
                 (2, &[(2, 9), (17, 9)][..]),

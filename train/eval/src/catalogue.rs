@@ -10,7 +10,7 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use dalle_data::{Captions, Dataset, Example, HeldOut, Shards, Split, Subset};
+use dalle_data::{Captions, Dataset, Example, HeldOut, Relation, Shards, Split, Subset};
 use dalle_shared::sha256_hex;
 use serde::Deserialize;
 
@@ -32,23 +32,6 @@ pub enum Kind {
     /// Any other kind.
     #[serde(other)]
     Other,
-}
-
-/// Where the object that is named first stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
-pub enum Relation {
-    /// To the left of the second.
-    #[serde(rename = "left of")]
-    Left,
-    /// To the right of the second.
-    #[serde(rename = "right of")]
-    Right,
-    /// Above the second.
-    #[serde(rename = "above")]
-    Above,
-    /// Below the second.
-    #[serde(rename = "below")]
-    Below,
 }
 
 /// What a record says about its image.
@@ -222,7 +205,7 @@ mod tests {
 
     #[test]
     fn records_say_what_an_image_shows() {
-        let pair = r#"{"kind": "pair", "objects": ["dog", "cat"], "relation": "left of", "style": "flat",
+        let pair = r#"{"kind": "pair", "objects": ["dog", "cat"], "relation": "to the left of", "style": "flat",
             "background": "pink", "group": "animals"}"#;
         let about: About = serde_json::from_str(pair).unwrap();
         assert_eq!((about.kind, about.relation), (Some(Kind::Pair), Some(Relation::Left)));

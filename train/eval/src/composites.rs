@@ -7,11 +7,11 @@
 use std::collections::HashMap;
 
 use anyhow::{Result, ensure};
-use dalle_data::HeldOut;
+use dalle_data::{HeldOut, Relation};
 use image::RgbImage;
 use serde::Serialize;
 
-use crate::catalogue::{Catalogue, Described, Kind, Missing, Relation, by_hash};
+use crate::catalogue::{Catalogue, Described, Kind, Missing, by_hash};
 use crate::feature_bank::{FeatureBank, Layer, cosine};
 use crate::foreground::{background, halves, object};
 use crate::resized;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dalle_data::{Captions, HeldOut, Record, bare, concept_of, encode_png};
+use dalle_data::{Captions, HeldOut, Record, Relation, bare, concept_of, encode_png};
 use serde_json::{Value, json};
 
 use crate::background::WHITE;
@@ -16,59 +16,31 @@ use crate::names::{coloured, is_countable, plural, with_article};
 use crate::render::{Cutout, RenderError};
 use crate::store::Entry;
 
-/// Where two objects stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Relation {
-    /// The first to the left of the second.
-    Left,
-    /// The first to the right of the second.
-    Right,
-    /// The first above the second.
-    Above,
-    /// The first below the second.
-    Below,
-}
-
-impl Relation {
-    /// All relations.
-    pub const ALL: [Self; 4] = [Self::Left, Self::Right, Self::Above, Self::Below];
-
-    /// How captions and records say it.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Left => "to the left of",
-            Self::Right => "to the right of",
-            Self::Above => "above",
-            Self::Below => "below",
-        }
+/// Captions of `a` in a relation to `b`, the plainest first; those that people use more are listed twice.
+fn pair_captions(relation: Relation, a: &str, b: &str) -> Vec<String> {
+    let other = match relation {
+        Relation::Left => Relation::Right,
+        Relation::Right => Relation::Left,
+        Relation::Above => Relation::Below,
+        Relation::Below => Relation::Above,
+    };
+    let (one, other) = (relation.words(), other.words());
+    let mut captions = vec![
+        format!("{a} {one} {b}"),
+        format!("{b} {other} {a}"),
+        format!("{a} {one} {b}"),
+        format!("{a} and {b}"),
+    ];
+    match relation {
+        Relation::Left => captions.push(format!("{a} on the left and {b} on the right")),
+        Relation::Right => captions.push(format!("{b} on the left and {a} on the right")),
+        Relation::Above => captions.push(format!("{b} under {a}")),
+        Relation::Below => captions.push(format!("{a} under {b}")),
     }
-
-    /// Captions of `a` in this relation to `b`, the plainest first; those that people use more are listed twice.
-    fn captions(self, a: &str, b: &str) -> Vec<String> {
-        let other = match self {
-            Self::Left => Self::Right,
-            Self::Right => Self::Left,
-            Self::Above => Self::Below,
-            Self::Below => Self::Above,
-        };
-        let (one, other) = (self.words(), other.words());
-        let mut captions = vec![
-            format!("{a} {one} {b}"),
-            format!("{b} {other} {a}"),
-            format!("{a} {one} {b}"),
-            format!("{a} and {b}"),
-        ];
-        match self {
-            Self::Left => captions.push(format!("{a} on the left and {b} on the right")),
-            Self::Right => captions.push(format!("{b} on the left and {a} on the right")),
-            Self::Above => captions.push(format!("{b} under {a}")),
-            Self::Below => captions.push(format!("{a} under {b}")),
-        }
-        if matches!(self, Self::Left | Self::Right) {
-            captions.push(format!("{a} next to {b}"));
-        }
-        captions
+    if matches!(relation, Relation::Left | Relation::Right) {
+        captions.push(format!("{a} next to {b}"));
     }
+    captions
 }
 
 /// What a composite shows. Numbers are indices of drawings.
@@ -284,10 +256,10 @@ pub fn render(
                 places.reverse();
             }
             let (first, second) = (object(a, places[0])?, object(b, places[1])?);
-            let mut names = relation.captions(&first.name, &second.name);
+            let mut names = pair_captions(relation, &first.name, &second.name);
             if first.coloured.is_some() || second.coloured.is_some() {
                 let of = |object: &Object| object.coloured.clone().unwrap_or_else(|| object.name.clone());
-                names.extend(relation.captions(&of(&first), &of(&second)));
+                names.extend(pair_captions(relation, &of(&first), &of(&second)));
             }
             let extra = json!({"relation": relation.words()});
             (vec![first, second], places, names, extra)
@@ -402,8 +374,8 @@ mod tests {
 
     #[test]
     fn relations_are_said_in_words_that_agree() {
-        let left = Relation::Left.captions("a dog", "a cat");
-        let right = Relation::Right.captions("a cat", "a dog");
+        let left = pair_captions(Relation::Left, "a dog", "a cat");
+        let right = pair_captions(Relation::Right, "a cat", "a dog");
         // "a dog to the left of a cat" and "a cat to the right of a dog" are one scene.
         for caption in [
             "a dog to the left of a cat",
@@ -412,7 +384,7 @@ mod tests {
         ] {
             assert!(left.contains(&caption.to_owned()) && right.contains(&caption.to_owned()), "{caption}");
         }
-        let below = Relation::Below.captions("a dog", "a cat");
+        let below = pair_captions(Relation::Below, "a dog", "a cat");
         assert_eq!(below[0], "a dog below a cat");
         assert!(
             below.contains(&"a cat above a dog".to_owned())
