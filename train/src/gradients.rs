@@ -141,6 +141,7 @@ mod tests {
 
     #[test]
     fn gradients_have_the_paths_of_their_parameters_and_add_up() {
+        let _random = crate::DEVICE_RANDOM.lock();
         let device = Device::flex().autodiff();
         let layers: Vec<Linear> = (0..2).map(|_| LinearConfig::new(2, 3).init(&device)).collect();
         let of = |x: [f32; 2]| {

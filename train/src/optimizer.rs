@@ -325,7 +325,10 @@ mod tests {
         let _random = crate::DEVICE_RANDOM.lock();
         let device = Device::flex().autodiff();
         device.seed(7);
-        (0..2).map(|_| LinearConfig::new(2, 3).init(&device)).collect()
+        let layers = (0..2).map(|_| LinearConfig::new(2, 3).init(&device)).collect();
+        // Weights are random numbers of the device only when they are first read.
+        crate::flat::read(&layers, &mut Vec::new());
+        layers
     }
 
     /// Updates the first of two layers. The second has no gradient.
