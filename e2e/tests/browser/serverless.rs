@@ -111,7 +111,7 @@ async fn the_foot_says_what_the_model_cannot_do_and_links_to_its_card_and_the_pa
     let host = Host::without_server(&environment::shipped_model()?, "/page").await?;
     let page = Page::open(&format!("{}/page/", host.origin)).await?;
     page.press("limits").await?;
-    page.until_text("limits-list", "No counting").await?;
+    page.until_text("limits-list", "One style").await?;
     let paper: Option<String> = page.part("paper", "part.href").await?;
     assert_eq!(paper.as_deref(), Some("https://arxiv.org/abs/2102.12092"));
     let card =

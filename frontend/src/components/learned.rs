@@ -45,8 +45,28 @@ fn with_nearest(said: &str, nearest: &[String]) -> String {
     if nearest.is_empty() { said.to_owned() } else { format!("{said} Nearest:") }
 }
 
+/// Words that a message quotes.
+const QUOTED: usize = 3;
+/// Letters of a word that it quotes.
+const LETTERS: usize = 24;
+
+fn shortened(word: &str) -> String {
+    match word.char_indices().nth(LETTERS) {
+        Some((end, _)) => format!("{}…", &word[..end]),
+        None => word.to_owned(),
+    }
+}
+
 fn never_seen(words: &[String]) -> String {
-    let quoted: Vec<String> = words.iter().map(|word| format!("“{word}”")).collect();
+    let quoted: Vec<String> =
+        words.iter().take(QUOTED).map(|word| format!("“{}”", shortened(word))).collect();
+    if words.len() > QUOTED {
+        let more = words.len() - QUOTED;
+        return format!(
+            "The model has never seen {} and {more} more of these words: expect surprises.",
+            quoted.join(", ")
+        );
+    }
     let list = match quoted.split_last() {
         Some((last, [])) => last.clone(),
         Some((last, others)) => format!("{} and {last}", others.join(", ")),
