@@ -58,7 +58,7 @@ const FILLERS: [&str; 11] =
 /// How many captions are named as the nearest.
 const NEAREST: usize = 3;
 /// Captions that are less alike than this have nothing to do with each other.
-const ALIKE: f64 = 0.3;
+const ALIKE: f64 = 0.45;
 /// Letters of a caption that are compared with names.
 const COMPARED: usize = 100;
 /// Words at the end of a caption that may be completed.

@@ -84,7 +84,7 @@ pub fn AllCaptions() -> impl IntoView {
     view! {
         <Show when=move || app.vocabulary.with(Option::is_some)>
             <details class="settings all-captions">
-                <summary data-testid="all-captions">{text(move || format!("All {} captions", format::count(count() as u64)))}</summary>
+                <summary data-testid="all-captions">{text(move || format!("All {} names that it learned", format::count(count() as u64)))}</summary>
                 <All/>
             </details>
         </Show>
@@ -116,7 +116,7 @@ fn All() -> impl IntoView {
     });
     view! {
         <div class="all-captions-body">
-            <label class="unseen" for="caption-search">"Search the captions"</label>
+            <label class="unseen" for="caption-search">"Search the names"</label>
             <input
                 id="caption-search"
                 data-testid="caption-search"
@@ -126,7 +126,7 @@ fn All() -> impl IntoView {
                 prop:value=words
                 on:input:target=move |event| words.set(event.target().value())
             />
-            <div class="caption-list" role="group" aria-label="Captions">
+            <div class="caption-list" role="group" aria-label="Names">
                 <For each=move || found.get().0 key=|caption| caption.clone() let(caption)><Choose caption/></For>
             </div>
             <p class="hint" role="status">
