@@ -13,6 +13,7 @@ use dalle_data::{DataError, Entry, MANIFEST, Manifest, Record, ShardWriter, Shar
 use dalle_model::config::ModelConfig;
 use dalle_model::dvae::ImageEncoder;
 use dalle_native::publish::NewFolder;
+use dalle_shared::files::VOCABULARY;
 use dalle_shared::{ImageToken, sha256_hex};
 use image::RgbImage;
 use rayon::prelude::*;
@@ -75,8 +76,10 @@ pub fn write(
         shards: writer.finish()?,
         ..shards.manifest().clone()
     };
-    if let Ok(attribution) = std::fs::read(shards.folder().join("ATTRIBUTION.md")) {
-        out.write("ATTRIBUTION.md", &attribution)?;
+    for name in ["ATTRIBUTION.md", VOCABULARY] {
+        if let Ok(content) = std::fs::read(shards.folder().join(name)) {
+            out.write(name, &content)?;
+        }
     }
     out.write(MANIFEST, &serde_json::to_vec_pretty(&manifest)?)?;
     out.publish()?;

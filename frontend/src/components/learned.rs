@@ -19,7 +19,7 @@ pub fn Learned() -> impl IntoView {
     });
     let said = text(move || match verdict.get() {
         None => "This small model draws what it learned. Other words give surprises.".to_owned(),
-        Some(Verdict::Learned) => "The model learned this.".to_owned(),
+        Some(Verdict::Learned) => "The model learned these words.".to_owned(),
         Some(Verdict::InOtherWords(_)) => "Learned in these words:".to_owned(),
         Some(Verdict::Recombined(nearest)) => {
             with_nearest("The model knows these words, but not together: expect surprises.", &nearest)

@@ -30,34 +30,55 @@ fn a_copy_of_a_model_learns_own_pictures_and_keeps_the_codebook() {
     let workshop = Workshop::new();
     let [model, own, run, out] = ["model", "own pictures", "run", "mine"].map(|name| workshop.path(name));
     own_pictures(&own);
-    let finetune = |more: &str| {
+    let finetune = |out: &Path, more: &str| {
         let mut command = workshop.command("finetune --license CC0-1.0");
-        command.arg("--model").arg(&model).arg("--images").arg(&own).arg("--run").arg(&run);
+        command
+            .arg("--model")
+            .arg(&model)
+            .arg("--images")
+            .arg(&own)
+            .arg("--run")
+            .arg(&run)
+            .arg("--out")
+            .arg(out);
         command.args(more.split(' '));
         command
     };
-    let out_text = out.display().to_string();
-    let options = format!("--out {out_text} --steps 120 --decoder-steps 20");
+    let refusal = |out: &Path, more: &str| {
+        let output = finetune(out, more).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let options = "--steps 120 --decoder-steps 20";
     workshop.run(&workshop.dvae("model", 60, "--beta 15 --beta-updates 1 --ewma 0.9"));
     // Without a prior there is nothing to start from.
-    let refused = finetune(&options).output().unwrap();
-    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    let message = refusal(&out, options);
     assert!(message.contains("tokenizer.json") && message.contains("dalle"), "{message}");
     workshop.run(&workshop.prior("model", 60));
-    let refused = finetune(&format!("--out {} --steps 1", model.display())).output().unwrap();
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("exists and was not begun by this command"));
+    let elsewhere = workshop.path("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    for (out, expected) in [
+        (&model, "--out: expected a folder apart from --model"),
+        (&run.join("prior"), "--out: expected a folder apart from --run"),
+        (&own.join("out"), "--out: expected a folder apart from --images"),
+        (&elsewhere, "exists and was not begun by this command"),
+    ] {
+        let message = refusal(out, options);
+        assert!(message.contains(expected), "{message}");
+    }
+    assert!(!run.exists(), "a refused command leaves nothing behind");
 
     let names =
         ["config.json", "tokenizer.json", "model.safetensors", "encoder.safetensors", "decoder.safetensors"];
     let read = |folder: &Path| names.map(|name| fs::read(folder.join(name)).unwrap());
     let before = read(&model);
     // Killed while the prior trains, and continued by the same command.
-    let mut child = start(finetune(&options));
+    let mut child = start(finetune(&out, options));
     wait_until("the prior trains", || run.join("prior/metrics.jsonl").exists());
     assert!(!out.join("model.safetensors").exists(), "a model that is not finished has no prior");
     child.kill().unwrap();
     child.wait().unwrap();
-    let output = finetune(&options).output().unwrap();
+    let output = finetune(&out, options).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{errors}");
     assert!(errors.contains("dalle prior train --model "), "{errors}");
@@ -73,8 +94,7 @@ fn a_copy_of_a_model_learns_own_pictures_and_keeps_the_codebook() {
         serde_json::from_slice(&fs::read(out.join("vocabulary.json")).unwrap()).unwrap();
     assert_eq!(known["names"].as_object().unwrap().len(), 6, "{known}");
     // Other pictures or another model under the same names are refused, and no other model is touched.
-    let other = finetune(&format!("--out {out_text} --steps 120")).output().unwrap();
-    assert!(String::from_utf8_lossy(&other.stderr).contains("was begun with other options"));
+    assert!(refusal(&out, "--steps 120").contains("was begun with other options"));
     assert!(fs::read_to_string(out.join("README.md")).unwrap().contains("6 pictures (licence: CC0-1.0)"));
     let picture = workshop.path("picture.png");
     let mut sample = workshop.command("sample");

@@ -43,7 +43,9 @@ fn shards_of_tokens_train_the_prior_of_their_encoder_and_no_other() {
     let tokens = workshop.path("tokens");
     let (data, model, out) = (large.display(), workshop.path("model"), tokens.display());
     let encode = format!("dvae encode --data {data} --model {} --out {out}", model.display());
+    std::fs::write(large.join("vocabulary.json"), "{}").unwrap();
     let said = workshop.run(&format!("{encode} --crops 3"));
+    assert!(tokens.join("vocabulary.json").exists(), "the words of the captions are not handed on");
     assert!(said.contains("wrote the tokens of 12 images") && said.contains("3 crops each"), "{said}");
 
     // Captions, concepts and splits are those of the images; the crops are three different ones.

@@ -4,17 +4,17 @@ use std::path::{Path, PathBuf};
 
 use crate::error::DataError;
 
-/// Refuses to replace a folder that is read, or one that contains it. Inputs are given as the option's name, the path, and whether
-/// all files below it are read: then the output may not lie inside either, because the next run would read it.
+/// Refuses to replace a folder that is read, or one that contains it. The output is given as the option's name and the path, inputs as
+/// the same, and whether all files below the path are read: then the output may not lie inside either, because the next run would read it.
 ///
 /// # Errors
-/// `out` is, contains or lies inside an input; or a path cannot be resolved.
+/// The output is, contains or lies inside an input; or a path cannot be resolved.
 pub fn check_apart(
-    out: &Path,
+    (option, out): (&'static str, &Path),
     inputs: impl Iterator<Item = (&'static str, PathBuf, bool)>,
 ) -> Result<(), DataError> {
     let written = resolved(out)?;
-    for (option, path, everything) in inputs {
+    for (input, path, everything) in inputs {
         let read = resolved(&path)?;
         let how = match (written.starts_with(&read), read.starts_with(&written)) {
             (true, true) => "is",
@@ -24,8 +24,8 @@ pub fn check_apart(
         };
         let (out, path) = (out.display(), path.display());
         let message =
-            format!("expected a folder apart from --{option}, but {out} {how} {path}; choose another");
-        return Err(DataError::Option { option: "out", message });
+            format!("expected a folder apart from --{input}, but {out} {how} {path}; choose another");
+        return Err(DataError::Option { option, message });
     }
     Ok(())
 }

@@ -32,7 +32,7 @@ pub fn build(
 ) -> Result<Manifest, DataError> {
     check(options)?;
     let inputs = sources.iter().flat_map(|source| source.inputs());
-    check_apart(out, inputs.map(|input| (input.option, input.path, input.everything)))?;
+    check_apart(("out", out), inputs.map(|input| (input.option, input.path, input.everything)))?;
     let folder = NewFolder::begin(out, MANIFEST, overwrite)?;
     let mut tally = Tally::new(sources);
     let images = in_order(sources, &mut tally, options.seed)?;

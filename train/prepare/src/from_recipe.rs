@@ -57,7 +57,7 @@ pub fn build_recipe(
     let sources = emoji.sources()?;
     check_versions(recipe, &sources)?;
     let inputs = sources.iter().flat_map(|source| source.inputs());
-    check_apart(out, inputs.map(|input| (input.option, input.path, input.everything)))?;
+    check_apart(("out", out), inputs.map(|input| (input.option, input.path, input.everything)))?;
     let folder = NewFolder::begin(out, MANIFEST, overwrite)?;
     let mut tally = Tally::new(&sources);
     let mut drawings = drawings(recipe, &names, &sources, &mut tally)?;

@@ -170,7 +170,7 @@ fn encode(args: &EncodeArgs) -> Result<()> {
 
 fn encode_dataset(args: &EncodeArgs, data: &Path) -> Result<()> {
     let inputs = [("data", data.to_owned(), true), ("model", args.model.clone(), false)];
-    check_apart(&args.out, inputs.into_iter())?;
+    check_apart(("out", &args.out), inputs.into_iter())?;
     let shards = Shards::open(data)?;
     let folder = ModelFolder::open(&args.model)?;
     let config = &folder.config;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::{FromArgMatches, Parser};
-use dalle_data::{Shards, Split, log_line};
+use dalle_data::{Shards, Split, check_apart, log_line};
 use dalle_model::config::ModelConfig;
 use dalle_native::ModelFolder;
 use dalle_native::device::DeviceName;
@@ -90,6 +90,13 @@ pub fn run(args: &Args) -> Result<()> {
     base.require(&[TOKENIZER, PRIOR, ENCODER, DECODER])?;
     let mut config = renamed(args, &base)?;
     let keep = args.keep.as_deref().map(Shards::open).transpose()?;
+    let read = |option, path: &Path| (option, path.to_owned(), true);
+    let images = read("images", &args.images);
+    check_apart(("run", &args.run), [images.clone(), read("model", &args.model)].into_iter())?;
+    check_apart(
+        ("out", &args.out),
+        [images, read("model", &args.model), read("run", &args.run)].into_iter(),
+    )?;
     begin(args, &base)?;
     let dataset = args.run.join("data");
     build_dataset(args, &config, keep.as_ref(), &dataset)?;
@@ -145,7 +152,10 @@ fn renamed(args: &Args, base: &ModelFolder) -> Result<ModelConfig> {
             args.out.display()
         )
     })?;
-    let license = format!("{}; pictures: {}", base.config.license, args.license);
+    let license = match base.config.license.as_str() {
+        "" => format!("pictures: {}", args.license),
+        first => format!("{first}; pictures: {}", args.license),
+    };
     let config = ModelConfig { name: name.to_owned(), license, ..base.config.clone() };
     config.validate().with_context(|| format!("--out {} --license {}", args.out.display(), args.license))?;
     Ok(config)
@@ -164,7 +174,9 @@ fn begin(args: &Args, base: &ModelFolder) -> Result<()> {
     };
     if record.exists() {
         let json = fs::read(&record).with_context(|| record.display().to_string())?;
-        let begun: Begun = serde_json::from_slice(&json).with_context(|| record.display().to_string())?;
+        let begun: Begun = serde_json::from_slice(&json).with_context(|| {
+            format!("{}: expected what `dalle finetune` wrote; choose another --run folder", record.display())
+        })?;
         ensure!(
             begun == now,
             "--run {} was begun with other options; expected those of {}, or another --run folder",
