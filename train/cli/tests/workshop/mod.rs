@@ -1,8 +1,9 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part; a test fails by panicking")]
 //! A temporary folder for tests of training: a dataset, a tokenizer, and the `dalle` command.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -140,4 +141,15 @@ pub fn run_with_kills(workshop: &Workshop, arguments: &str, run: &str) {
         child.wait().unwrap();
     }
     workshop.run(arguments);
+}
+
+/// The dVAE's weights in a model folder.
+pub fn weights(folder: &Path) -> [Vec<u8>; 2] {
+    ["encoder.safetensors", "decoder.safetensors"].map(|name| fs::read(folder.join(name)).unwrap())
+}
+
+/// The files of a folder by name.
+pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+    entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect()
 }
